@@ -1,0 +1,72 @@
+//! The invariants of ownership, by id: asserted in debug builds, counted in release, checked by the simulator.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See INVARIANTS.md for each statement in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InvariantId {
+    /// An acknowledged task is in its home's durable record.
+    I1,
+    /// Epochs of a task only grow, and the generation in them was durable before its first use.
+    I2,
+    /// A message with a fence that is not the recorded one changes nothing.
+    I3,
+    /// At most one commit per task.
+    I4,
+    /// At most one live lease per task; the worker's end of it lies before the home's.
+    I5,
+    /// After the faults stop, every task becomes terminal.
+    I6,
+    /// Attempts stay within the policy.
+    I7,
+    /// A step starts only after what it needs.
+    I8,
+    /// Submitted = the sum over the states + lost.
+    I9,
+    /// Persist, then send, then reply.
+    I10,
+    /// Clock merge is commutative, associative, idempotent, monotone.
+    I11,
+    /// Recovery is idempotent.
+    I16,
+}
+
+impl InvariantId {
+    pub const ALL: [Self; 12] = [
+        Self::I1,
+        Self::I2,
+        Self::I3,
+        Self::I4,
+        Self::I5,
+        Self::I6,
+        Self::I7,
+        Self::I8,
+        Self::I9,
+        Self::I10,
+        Self::I11,
+        Self::I16,
+    ];
+}
+
+impl fmt::Display for InvariantId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
+}
+
+static VIOLATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Violations counted in this process.
+pub fn violations() -> u64 {
+    VIOLATIONS.load(Ordering::Relaxed)
+}
+
+/// Panics in debug builds, counts in release: a broken invariant of one task must not stop the others.
+#[track_caller]
+pub fn check(id: InvariantId, holds: bool, what: &str) {
+    if !holds {
+        VIOLATIONS.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(holds, "invariant {id} is broken: {what}");
+    }
+}

@@ -1,0 +1,23 @@
+//! Everything of Magpie that decides, and nothing that waits.
+//!
+//! Architecture invariant: this crate has no async runtime, socket, disk, clock or source of randomness;
+//! Cargo enforces it by what is absent from its manifest. Time, entropy and bytes are arguments.
+
+pub mod clock;
+pub mod dag;
+pub mod device;
+pub mod heap;
+pub mod ids;
+pub mod invariant;
+pub mod lease;
+pub mod limits;
+pub mod matching;
+pub mod membership;
+pub mod payload;
+pub mod placement;
+pub mod queue;
+pub mod retry;
+pub mod task;
+pub mod time;
+pub mod wire;
+pub mod worker;

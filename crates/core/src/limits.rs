@@ -1,0 +1,116 @@
+//! Every bound of a node, in one place, with the unit in the name.
+
+/// Lifetime of a lease that nobody renews.
+pub const LEASE_TTL_MS: u64 = 10_000;
+/// A worker renews each lease this often.
+pub const LEASE_RENEW_EVERY_MS: u64 = LEASE_TTL_MS / 3;
+/// A worker ends its lease this much before the home does: 5 % of the TTL covers the drift of two clocks.
+pub const LEASE_WORKER_MARGIN_MS: u64 = LEASE_TTL_MS / 20;
+/// What execution may take beyond a task's timeout before its lease is no longer renewed.
+pub const LEASE_GRACE_MS: u64 = 10_000;
+/// A worker sends its standing credit anew this often, so that a grant never answers an old one.
+pub const CREDIT_REFRESH_MS: u64 = LEASE_TTL_MS / 4;
+/// A home answers no credit older than this: the grant would arrive after the worker's end of it.
+pub const CREDIT_AGE_MAX_MS: u64 = LEASE_TTL_MS / 2;
+/// How long the preferred peer of a task is waited for, before anyone eligible gets it.
+pub const PREFERENCE_WAIT_MS: u64 = 50;
+/// An unstarted lease that another worker's credit could run is recalled after this.
+pub const RECALL_AFTER_MS: u64 = 1_000;
+/// A home's tick: deadlines are met at most this much late.
+pub const TICK_MS: u64 = 100;
+/// A tick that comes this much late extends all leases by the delay.
+pub const STALL_MS: u64 = 500;
+/// A worker that released a task is skipped for it: doubling from the first to the second.
+pub const RELEASE_SKIP_FIRST_MS: u64 = 1_000;
+pub const RELEASE_SKIP_MAX_MS: u64 = 60_000;
+/// Unstarted ends, recall and drain aside, that make a task dead.
+pub const FALSE_STARTS_MAX: u32 = 16;
+
+/// Tasks or outcomes in one message between peers.
+pub const BATCH_LEN_MAX: usize = 256;
+/// Specs in one submission.
+pub const SUBMIT_LEN_MAX: usize = 10_000;
+/// Tasks of one home that are not terminal.
+pub const TASKS_LIVE_MAX: usize = 1_000_000;
+/// Workflows of one home that are not terminal.
+pub const WORKFLOWS_LIVE_MAX: usize = 10_000;
+/// Steps of one workflow.
+pub const WORKFLOW_STEPS_MAX: usize = 1_000;
+/// Items that one `for_each` may expand to.
+pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
+/// Tasks of one `for_each` that exist at a time: the others wait as items.
+pub const FOR_EACH_WINDOW_LEN_MAX: usize = 10_000;
+/// Nested brackets in any expression or document.
+pub const DEPTH_MAX: usize = 64;
+/// Remembered answers of operations, and for how long.
+pub const OPERATIONS_MAX: usize = 100_000;
+pub const OPERATION_TTL_MS: u64 = 600_000;
+/// Errors of earlier attempts that a task keeps.
+pub const ERRORS_KEPT_MAX: usize = 3;
+/// Clients that wait for one home at a time, and the longest that one waits.
+pub const WAITERS_MAX: usize = 10_000;
+pub const WAIT_MAX_MS: u64 = 30_000;
+/// Rows of one listing.
+pub const LIST_LEN_MAX: usize = 1_000;
+
+/// JSON of a value that stands inline in a record.
+pub const PAYLOAD_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// One blob.
+pub const BLOB_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// One piece of a blob in a message.
+pub const BLOB_CHUNK_BYTES_MAX: usize = 512 * 1024;
+/// The end of an attempt's log that its outcome carries.
+pub const LOG_TAIL_BYTES_MAX: usize = 8 * 1024;
+/// An error message.
+pub const ERROR_BYTES_MAX: usize = 4 * 1024;
+/// A frame on the control socket, between peers, and between a node and its device process.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A frame from a peer that is not admitted yet.
+pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// Names, keys and labels.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Requests under way to one peer (past 100 streams request-response refuses, past 512 yamux closes the connection).
+pub const PEER_REQUESTS_MAX: usize = 64;
+/// How long a request between peers may take.
+pub const PEER_REQUEST_TIMEOUT_MS: u64 = 10_000;
+/// Members of a mesh that one node keeps.
+pub const PEERS_MAX: usize = 1_024;
+/// Connections on the control socket.
+pub const SESSIONS_MAX: usize = 256;
+/// Requests under way on one control connection.
+pub const SESSION_REQUESTS_MAX: usize = 256;
+/// Messages that wait in one actor's mailbox, admitted before the cast.
+pub const MAILBOX_LEN_MAX: usize = 4_096;
+
+/// Time between two heartbeats to one peer.
+pub const HEARTBEAT_MS: u64 = 1_000;
+/// A silent peer is suspected, then held dead, then forgotten with its capabilities and credits.
+pub const PEER_SUSPECT_MS: u64 = 2_000;
+pub const PEER_DEAD_MS: u64 = 5_000;
+pub const HEARTBEAT_TIMEOUT_MS: u64 = 15_000;
+
+/// Places in a device's queue that its worker may fill: two batches.
+pub const DEVICE_BATCH_LEN_MAX: usize = 32;
+pub const DEVICE_SLOTS: u32 = 2 * DEVICE_BATCH_LEN_MAX as u32;
+/// Leases that a worker takes beyond its free slots, when its tasks are short.
+pub const PREFETCH_MAX: u32 = 512;
+/// Prefetch covers this much work.
+pub const PREFETCH_HORIZON_MS: u64 = 100;
+/// An outcome that is not acknowledged after this goes to disk.
+pub const SPOOL_AFTER_MS: u64 = 50;
+/// Outcomes that wait for a home, in bytes; full, the worker takes no new lease.
+pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub const SPOOL_AGE_MAX_MS: u64 = 7 * 86_400_000;
+
+/// A group commit waits for at most this many records.
+pub const COMMIT_BATCH_LEN_MAX: usize = 4_096;
+/// Class `async`: fsynced at the latest after this.
+pub const ASYNC_FSYNC_MS: u64 = 100;
+
+const _: () =
+    assert!(LEASE_RENEW_EVERY_MS * 2 < LEASE_TTL_MS - LEASE_WORKER_MARGIN_MS, "one lost renewal must not end a lease");
+const _: () =
+    assert!(CREDIT_REFRESH_MS < CREDIT_AGE_MAX_MS, "a standing credit must not go stale between two sendings");
+const _: () = assert!(PEER_SUSPECT_MS < PEER_DEAD_MS && PEER_DEAD_MS < HEARTBEAT_TIMEOUT_MS);
+const _: () = assert!(BLOB_CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a chunk and its envelope must fit a frame");
