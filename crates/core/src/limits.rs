@@ -45,6 +45,12 @@ pub const DEPTH_MAX: usize = 64;
 /// Remembered answers of operations, and for how long.
 pub const OPERATIONS_MAX: usize = 100_000;
 pub const OPERATION_TTL_MS: u64 = 600_000;
+/// Attempts that a retry policy may allow, and the growth and length of the waits between them.
+pub const RETRY_ATTEMPTS_MAX: u32 = 1_000;
+pub const RETRY_FACTOR_MAX: f64 = 100.0;
+pub const RETRY_DELAY_MS_MAX: u64 = 7 * 86_400_000;
+/// Error codes, and exit codes, that a retry policy may list.
+pub const RETRY_CODES_LEN_MAX: usize = 64;
 /// Errors of earlier attempts that a task keeps.
 pub const ERRORS_KEPT_MAX: usize = 3;
 /// Clients that wait for one home at a time, and the longest that one waits.
@@ -67,8 +73,14 @@ pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A frame from a peer that is not admitted yet.
 pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// MessagePack values in one frame, nested ones included: a decoded frame takes little more memory than this many strings.
+pub const FRAME_ITEMS_MAX: usize = 1 << 20;
 /// Names, keys and labels.
 pub const NAME_BYTES_MAX: usize = 256;
+/// A capability expression, as written and in its canonical form.
+pub const REQUIREMENT_BYTES_MAX: usize = 2 * 1024;
+/// Labels, kinds, models, commands, tags and GPUs that one node offers, together.
+pub const CAPABILITIES_LEN_MAX: usize = 1_024;
 
 /// Requests under way to one peer (past 100 streams request-response refuses, past 512 yamux closes the connection).
 pub const PEER_REQUESTS_MAX: usize = 64;
