@@ -1,6 +1,6 @@
 """The contract of a `process` step: one JSON document on stdin, one on stdout, the log on stderr.
 
-stdin is {"input": ..., "needs": {STEP: output}}; an output too large to stand inline is {"file": PATH}.
+stdin is {"input": ..., "needs": {STEP: output}}; a value too large to stand inline is {"file": PATH}.
 """
 
 import json
@@ -12,7 +12,7 @@ def read():
     """The step's input and the outputs of the steps it needs, by name."""
     document = json.load(sys.stdin)
     needs = {name: _resolve(output) for name, output in (document.get("needs") or {}).items()}
-    return document.get("input") or {}, needs
+    return _resolve(document.get("input")) or {}, needs
 
 
 def write(output):
@@ -25,7 +25,7 @@ def refuse(why):
     sys.exit(f"{Path(sys.argv[0]).name}: {why}")
 
 
-def _resolve(output):
-    if isinstance(output, dict) and set(output) == {"file"}:
-        return json.loads(Path(output["file"]).read_text(encoding="utf-8"))
-    return output
+def _resolve(value):
+    if isinstance(value, dict) and set(value) == {"file"}:
+        return json.loads(Path(value["file"]).read_text(encoding="utf-8"))
+    return value

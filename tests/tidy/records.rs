@@ -20,8 +20,10 @@ const REFUSED: [(&str, &str); 1] = [("bincode", "unmaintained: RUSTSEC-2025-0141
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Texts that hold only on one machine, or name where packages come from: that is each machine's own setting.
-const MACHINE_TEXTS: [&str; 12] = [
-    "/work/",
+const MACHINE_TEXTS: [&str; 14] = [
+    "/work/main",
+    "/work/shared",
+    "/work/wt",
     "/root/",
     "/tmp/bash",
     "pythonhosted.org",
@@ -153,10 +155,10 @@ fn version_below_its_floor_is_found() {
 
 #[test]
 fn text_of_one_machine_is_found() {
-    for line in ["cd /work/x", "HOME=\"/root/a\"", "pip install --index-url x", "https://static.crates.io/a"] {
+    for line in ["cd /work/main/x", "HOME=\"/root/a\"", "pip install --index-url x", "https://static.crates.io/a"] {
         assert_eq!(texts("scripts/a.sh", &format!("\n{line}")).len(), 1, "{line}");
     }
-    assert!(texts("a.md", "see docs/work/a, ${HOME}/root/a and https://crates.io/crates/tokio").is_empty());
+    assert!(texts("a.md", "see docs/work/main, ${HOME}/root/a and https://crates.io/crates/tokio").is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::source::{Source, Token, item_end, module_files, modules, tokens};
+use super::source::{Source, Token, declared_files, item_end, tokens};
 
 const FILE_LINES_MAX: usize = 600;
 const FILE_LINES_MEDIAN_MAX: usize = 200;
@@ -96,12 +96,8 @@ pub fn banned_names(sources: &[Source]) -> Vec<String> {
 
 /// Files that no `mod` reaches, which the compiler would silently leave out.
 pub fn orphans(sources: &[Source]) -> Vec<String> {
-    let mut reached = BTreeSet::new();
-    for source in sources {
-        let masked = super::source::mask(&source.tests);
-        let declared = [modules(&tokens(&source.code)), modules(&tokens(&masked))].concat();
-        reached.extend(declared.iter().flat_map(|name| module_files(&source.path, name)));
-    }
+    let reached: BTreeSet<String> =
+        sources.iter().flat_map(|source| declared_files(&source.path, &source.text)).collect();
     let is_root = |path: &str| {
         let file = path.rsplit('/').next().unwrap_or(path);
         is_bin(path) || ["lib.rs", "main.rs", "build.rs"].contains(&file)

@@ -8,6 +8,7 @@ use std::path::Path;
 pub struct Source {
     /// Relative to the repository, with `/`.
     pub path: String,
+    pub text: String,
     /// Non-test code; comments, literals and tests are blank, and lines keep their numbers.
     pub code: String,
     /// Text of the tests, comments included.
@@ -20,7 +21,7 @@ impl Source {
     pub fn new(path: &str, text: &str) -> Self {
         let mut code = mask(text);
         if is_test_file(path) {
-            return Self { path: path.to_owned(), code: String::new(), tests: text.to_owned(), lines: 0 };
+            return Self::all_tests(path, text);
         }
         let mut tests = String::new();
         let mut lines = text.lines().count();
@@ -29,7 +30,11 @@ impl Source {
             lines -= text[start..end].lines().count();
             code.replace_range(start..end, &blank(&text[start..end]));
         }
-        Self { path: path.to_owned(), code, tests, lines }
+        Self { path: path.to_owned(), text: text.to_owned(), code, tests, lines }
+    }
+
+    fn all_tests(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned(), code: String::new(), tests: text.to_owned(), lines: 0 }
     }
 
     /// Every Rust file of the repository; a file that only a test module declares counts as a test.
@@ -40,38 +45,30 @@ impl Source {
             Self::new(&path, &text)
         };
         let mut sources: Vec<Self> = paths.map(read).collect();
-        let test_files: BTreeSet<String> = sources.iter().flat_map(Self::test_modules).collect();
+        let declared_by_tests = |source: &Self| declared_files(&source.path, &source.tests);
+        let test_files: BTreeSet<String> = sources.iter().flat_map(declared_by_tests).collect();
         for source in sources.iter_mut().filter(|source| test_files.contains(&source.path)) {
-            let text = fs::read_to_string(root.join(&source.path)).expect("a listed file can be read");
-            *source = Self { path: source.path.clone(), code: String::new(), tests: text, lines: 0 };
+            *source = Self::all_tests(&source.path, &source.text);
         }
         sources
     }
-
-    /// Files of the modules that this file declares within its tests.
-    fn test_modules(&self) -> Vec<String> {
-        let tests = mask(&self.tests);
-        let declared = modules(&tokens(&tests));
-        declared.iter().flat_map(|name| module_files(&self.path, name)).collect()
-    }
 }
 
-/// Where the module `name` that `path` declares may stand.
-pub fn module_files(path: &str, name: &str) -> [String; 2] {
+/// Files where the modules that `text`, of the file `path`, declares may stand.
+pub fn declared_files(path: &str, text: &str) -> Vec<String> {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
     let stem = file.trim_end_matches(".rs");
-    let owner = if ["mod", "lib", "main"].contains(&stem) || folder.ends_with("/bin") || folder == "tests" {
-        folder.to_owned()
-    } else {
-        format!("{folder}/{stem}")
-    };
-    [format!("{owner}/{name}.rs"), format!("{owner}/{name}/mod.rs")]
-}
-
-/// Names in `mod NAME;`.
-pub fn modules<'a>(tokens: &[Token<'a>]) -> Vec<&'a str> {
-    let declared = tokens.windows(3).filter(|window| window[0].text == "mod" && window[2].text == ";");
-    declared.map(|window| window[1].text).collect()
+    let owns_folder = ["mod", "lib", "main"].contains(&stem) || folder.ends_with("/bin") || folder == "tests";
+    let below = if owns_folder { folder.to_owned() } else { format!("{folder}/{stem}") };
+    let masked = mask(text);
+    let tokens = tokens(&masked);
+    let named = tokens.windows(3).filter(|window| window[0].text == "mod" && window[2].text == ";");
+    let files = named.flat_map(|window| {
+        let name = window[1].text;
+        [format!("{below}/{name}.rs"), format!("{below}/{name}/mod.rs")]
+    });
+    let attributes = text.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+    files.chain(attributes.map(|file| format!("{folder}/{file}"))).collect()
 }
 
 /// Text files of the repository, relative, sorted; build output and hidden folders are not among them.
@@ -291,7 +288,8 @@ fn tests_are_told_from_code() {
 
 #[test]
 fn module_stands_beside_or_below_its_owner() {
-    assert_eq!(module_files("src/lib.rs", "a"), ["src/a.rs", "src/a/mod.rs"]);
-    assert_eq!(module_files("src/a.rs", "b"), ["src/a/b.rs", "src/a/b/mod.rs"]);
-    assert_eq!(module_files("src/a/mod.rs", "b"), ["src/a/b.rs", "src/a/b/mod.rs"]);
+    assert_eq!(declared_files("src/lib.rs", "mod a;"), ["src/a.rs", "src/a/mod.rs"]);
+    assert_eq!(declared_files("src/a.rs", "pub mod b; // mod c;"), ["src/a/b.rs", "src/a/b/mod.rs"]);
+    assert_eq!(declared_files("src/a/mod.rs", "mod b;"), ["src/a/b.rs", "src/a/b/mod.rs"]);
+    assert!(declared_files("src/a.rs", "#[path = \"a_tests.rs\"]\nmod tests;").contains(&"src/a_tests.rs".to_owned()));
 }
