@@ -1,0 +1,6 @@
+"""Greets `input.who`."""
+
+import step
+
+given, _ = step.read()
+step.write({"greeting": f"hello, {given.get('who', 'world')}"})
