@@ -61,6 +61,24 @@ pub const LIST_LEN_MAX: usize = 1_000;
 
 /// JSON of a value that stands inline in a record.
 pub const PAYLOAD_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the inputs and commands that one step expands to.
+pub const BINDING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Problems that one refused document lists.
+pub const SPEC_ERRORS_MAX: usize = 50;
+/// A workflow or task file, in bytes, and the values that it may hold, aliases expanded.
+pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const SPEC_NODES_MAX: usize = 200_000;
+/// Files of one task, and their bytes together.
+pub const TASK_FILES_MAX: usize = 1_000;
+pub const TASK_FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The path of one of them, in bytes.
+pub const PATH_BYTES_MAX: usize = 1_024;
+/// The command of a process and its arguments.
+pub const RUN_ARGUMENTS_MAX: usize = 1_000;
+/// Labels of one task or workflow.
+pub const LABELS_MAX: usize = 64;
+/// Execution of one attempt.
+pub const TASK_TIMEOUT_MS_MAX: u64 = 7 * 86_400_000;
 /// One blob.
 pub const BLOB_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// One piece of a blob in a message.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::capabilities::Capabilities;
 use super::expression::Expression;
 use super::parse;
@@ -14,7 +16,8 @@ use crate::limits;
 ///
 /// `gpu.vram` is the memory of the largest GPU, 0 without one. Two expressions that differ only in the order of
 /// operands, in spaces or in units are equal. Its text form is canonical and parses back.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Requirement {
     /// The canonical text: equal exactly where the expressions are.
     text: Arc<str>,
@@ -28,6 +31,20 @@ pub struct ParseRequirementError {
     /// In characters, from 1.
     pub column: usize,
     pub problem: String,
+}
+
+impl TryFrom<String> for Requirement {
+    type Error = ParseRequirementError;
+
+    fn try_from(text: String) -> Result<Self, ParseRequirementError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Requirement> for String {
+    fn from(requirement: Requirement) -> Self {
+        requirement.text.as_ref().to_owned()
+    }
 }
 
 impl Requirement {

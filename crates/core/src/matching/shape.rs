@@ -1,18 +1,24 @@
 //! What tasks ask for, apart from what they are: tasks of one shape stand in one heap.
 
+use serde::{Deserialize, Serialize};
+
 use super::capabilities::Capabilities;
 use super::clause::{Quoted, listed};
 use super::requirement::{ParseRequirementError, Requirement};
 use crate::task::{Tag, TaskKind, TaskSpec};
 
 /// Everything about a task that decides which nodes may run it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Shape {
     pub kind: TaskKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Of a `process`: its first word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requires: Option<Requirement>,
 }
 

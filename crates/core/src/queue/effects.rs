@@ -26,19 +26,39 @@ pub struct Caller {
 /// To a ledger.
 #[derive(Debug, Clone)]
 pub enum Event {
-    Request { caller: Caller, request: LedgerRequest, reply: ReplyTo },
+    Request {
+        caller: Caller,
+        request: LedgerRequest,
+        reply: ReplyTo,
+    },
     /// What a member offers, and whether membership holds it alive.
-    WorkerSeen { worker: PeerId, capabilities: Arc<Capabilities>, alive: bool },
+    WorkerSeen {
+        worker: PeerId,
+        capabilities: Arc<Capabilities>,
+        alive: bool,
+    },
     /// A member is forgotten, with its credits.
-    WorkerForgotten { worker: PeerId },
+    WorkerForgotten {
+        worker: PeerId,
+    },
     /// The clock's root, stamped into what is submitted from now on.
     ClockRoot(ClockRoot),
     /// The answer to [`Effect::Bind`].
-    Bound { workflow: WorkflowId, step: u32, from: u32, bound: Result<BoundWindow, TaskError> },
+    Bound {
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        bound: Result<BoundWindow, TaskError>,
+    },
     /// The answer to [`Effect::BindOutputs`].
-    OutputsBound { workflow: WorkflowId, outputs: Result<JsonText, TaskError> },
+    OutputsBound {
+        workflow: WorkflowId,
+        outputs: Result<JsonText, TaskError>,
+    },
     /// A marker came out of the path that renewals take.
-    MarkerOut { marker: u64 },
+    MarkerOut {
+        marker: u64,
+    },
     /// What the log says is on disk.
     Durable(Watermark),
     Tick,
@@ -72,17 +92,38 @@ pub struct NewEntry {
 /// What the shell does for the ledger, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    Reply { to: ReplyTo, reply: LedgerReply },
+    Reply {
+        to: ReplyTo,
+        reply: LedgerReply,
+    },
     /// To a worker; may get lost.
-    Notify { worker: PeerId, notice: WorkerNotice },
+    Notify {
+        worker: PeerId,
+        notice: WorkerNotice,
+    },
     /// Resolve a step's references and answer [`Event::Bound`].
-    Bind { workflow: WorkflowId, step: u32, from: u32, spec: Arc<WorkflowSpec>, outputs: BTreeMap<String, StepOutputs> },
+    Bind {
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        spec: Arc<WorkflowSpec>,
+        outputs: BTreeMap<String, StepOutputs>,
+    },
     /// Resolve a workflow's outputs and answer [`Event::OutputsBound`].
-    BindOutputs { workflow: WorkflowId, spec: Arc<WorkflowSpec>, outputs: BTreeMap<String, StepOutputs> },
+    BindOutputs {
+        workflow: WorkflowId,
+        spec: Arc<WorkflowSpec>,
+        outputs: BTreeMap<String, StepOutputs>,
+    },
     /// Put a marker at the end of the path that renewals take, and answer [`Event::MarkerOut`].
-    PlaceMarker { marker: u64 },
+    PlaceMarker {
+        marker: u64,
+    },
     /// The chain of durable events grew: sign and publish its head.
-    PublishHead { count: LogIndex, event: ContentId },
+    PublishHead {
+        count: LogIndex,
+        event: ContentId,
+    },
 }
 
 /// What the tasks of one step gave.

@@ -70,7 +70,11 @@ impl Ledger {
                     continue;
                 }
                 let eligible = self.ready.eligible_for(peer, pool);
-                let share = if *peer == self.identity.home { credit.min(eligible) } else { placement::steal_share(eligible, credit) };
+                let share = if *peer == self.identity.home {
+                    credit.min(eligible)
+                } else {
+                    placement::steal_share(eligible, credit)
+                };
                 if share > 0 {
                     allowance.insert((*peer, pool), share);
                 }
@@ -84,15 +88,15 @@ impl Ledger {
         let queue = &self.ready.queues[place];
         let task = &self.state.tasks[&id];
         let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
-        let fitting: Vec<PeerId> = queue.fitting.iter().filter(|peer| !skipped(peer)).copied().collect();
+        let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer));
         let has_credit = |peer: &PeerId| allowance.get(&(*peer, queue.pool())).is_some_and(|left| *left > 0);
-        let target = placement::Target::new(&task.clock_root.0, &id.hash());
-        let Some(preferred) = target.preferred(fitting.iter()) else { return Choice::Nobody };
+        let target = placement::Target::of(&task.clock_root.0, &id.hash());
+        let Some(preferred) = target.nearest(fitting()) else { return Choice::Nobody };
         if has_credit(&preferred) {
             return Choice::Grant(preferred);
         }
         let waits_until = task.soft.ready_since_ms + limits::PREFERENCE_WAIT_MS;
-        let Some(other) = target.preferred(fitting.iter().filter(|peer| has_credit(peer))) else { return Choice::Nobody };
+        let Some(other) = target.nearest(fitting().filter(|(peer, _)| has_credit(peer))) else { return Choice::Nobody };
         if now_ms < waits_until { Choice::WaitUntil(waits_until) } else { Choice::Grant(other) }
     }
 
@@ -135,7 +139,11 @@ impl Ledger {
         }
         for ((worker, durability), grants) in messages {
             for chunk in grants.chunks(limits::BATCH_LEN_MAX) {
-                let index = chunk.iter().filter_map(|grant| self.state.tasks.get(&grant.fence.task)).map(|task| task.index).max();
+                let index = chunk
+                    .iter()
+                    .filter_map(|grant| self.state.tasks.get(&grant.fence.task))
+                    .map(|task| task.index)
+                    .max();
                 let gate = self.early_gate(durability, index.unwrap_or_default());
                 let notice = WorkerNotice::Grants(chunk.to_vec());
                 self.outbox.push(gate, Effect::Notify { worker, notice });

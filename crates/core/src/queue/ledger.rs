@@ -296,8 +296,7 @@ impl Ledger {
 
     /// Rebuilds all that is derived, after a start.
     fn derive_all(&mut self) {
-        let tasks: Vec<Change> =
-            self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
+        let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
         self.state.changes.tasks = tasks;
         self.state.changes.workflows = self.state.workflows.keys().copied().collect();
         self.react();
@@ -389,10 +388,10 @@ impl Ledger {
     fn bind_effect(&self, run: &WorkflowRun, step: u32, from: u32) -> Effect {
         let (workflow, spec) = (run.id, run.spec.clone());
         if step == OUTPUTS_STEP {
-            let names = spec.output_references();
+            let names = spec.output_steps().into_iter().map(str::to_owned).collect();
             return Effect::BindOutputs { workflow, outputs: self.outputs_of(run, &names), spec };
         }
-        let names = spec.steps[step as usize].inputs_from();
+        let names = spec.steps[step as usize].bound_steps().into_iter().map(str::to_owned).collect();
         Effect::Bind { workflow, step, from, outputs: self.outputs_of(run, &names), spec }
     }
 

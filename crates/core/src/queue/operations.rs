@@ -11,10 +11,18 @@ use crate::time::Wall;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     /// Ids follow from the time and the place in the batch.
-    Submitted { at: Wall },
-    WorkflowSubmitted { at: Wall },
-    Cancelled { target: TaskId },
-    PrioritySet { task: TaskId },
+    Submitted {
+        at: Wall,
+    },
+    WorkflowSubmitted {
+        at: Wall,
+    },
+    Cancelled {
+        target: TaskId,
+    },
+    PrioritySet {
+        task: TaskId,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -32,7 +32,9 @@ impl Ledger {
     fn presented(&self, fence: Fence, token: LeaseToken) -> Presented {
         match self.state.tasks.get(&fence.task) {
             None => Presented::Unknown,
-            Some(task) if task.epoch != fence.epoch || task.token != token || task.epoch_status == EpochStatus::Released => {
+            Some(task)
+                if task.epoch != fence.epoch || task.token != token || task.epoch_status == EpochStatus::Released =>
+            {
                 Presented::Fenced(RenewAnswer::Fenced { current: task.epoch })
             }
             Some(_) => Presented::Current,
@@ -254,7 +256,16 @@ fn after_attempt(task: &Task, outcome: &Outcome, at: Wall, secret: [u8; 32]) -> 
         return AfterAttempt::Dead;
     }
     let entropy = super::grant::derive_bytes(secret, task.fence());
-    let entropy = u64::from_be_bytes([entropy[16], entropy[17], entropy[18], entropy[19], entropy[20], entropy[21], entropy[22], entropy[23]]);
+    let entropy = u64::from_be_bytes([
+        entropy[16],
+        entropy[17],
+        entropy[18],
+        entropy[19],
+        entropy[20],
+        entropy[21],
+        entropy[22],
+        entropy[23],
+    ]);
     let delay_ms = task.spec.retry.delay(attempts, entropy).0;
     AfterAttempt::Retry { due: Wall(at.0 + delay_ms), delay_ms }
 }

@@ -17,19 +17,53 @@ use crate::time::Wall;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerRequest {
-    Submit { operation: OperationId, items: Vec<SubmitItem> },
-    SubmitWorkflow { operation: OperationId, spec: Arc<WorkflowSpec> },
-    GetTask { id: TaskId },
+    Submit {
+        operation: OperationId,
+        items: Vec<SubmitItem>,
+    },
+    SubmitWorkflow {
+        operation: OperationId,
+        spec: Arc<WorkflowSpec>,
+    },
+    GetTask {
+        id: TaskId,
+    },
     /// Answers when the task is terminal, at the latest after `timeout_ms` with what it is then.
-    WaitTask { id: TaskId, timeout_ms: u64 },
-    ListTasks { filter: TaskFilter, cursor: Option<TaskId>, limit: usize },
-    GetWorkflow { id: WorkflowId },
-    WaitWorkflow { id: WorkflowId, timeout_ms: u64 },
-    ListWorkflows { state: Option<WorkflowState>, cursor: Option<WorkflowId>, limit: usize },
+    WaitTask {
+        id: TaskId,
+        timeout_ms: u64,
+    },
+    ListTasks {
+        filter: TaskFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    },
+    GetWorkflow {
+        id: WorkflowId,
+    },
+    WaitWorkflow {
+        id: WorkflowId,
+        timeout_ms: u64,
+    },
+    ListWorkflows {
+        state: Option<WorkflowState>,
+        cursor: Option<WorkflowId>,
+        limit: usize,
+    },
     /// Cancels a task or a workflow.
-    Cancel { operation: OperationId, id: TaskId, reason: String },
-    SetPriority { operation: OperationId, id: TaskId, priority: Priority },
-    WhyPending { id: TaskId },
+    Cancel {
+        operation: OperationId,
+        id: TaskId,
+        reason: String,
+    },
+    SetPriority {
+        operation: OperationId,
+        id: TaskId,
+        priority: Priority,
+    },
+    WhyPending {
+        id: TaskId,
+    },
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -52,19 +86,35 @@ pub struct TaskFilter {
 #[serde(rename_all = "snake_case")]
 pub enum LedgerReply {
     /// One answer per task, in order.
-    Submitted { answers: Vec<SubmitAnswer> },
-    WorkflowSubmitted { id: WorkflowId },
+    Submitted {
+        answers: Vec<SubmitAnswer>,
+    },
+    WorkflowSubmitted {
+        id: WorkflowId,
+    },
     Task(Box<TaskView>),
-    Tasks { items: Vec<TaskView>, next_cursor: Option<TaskId> },
+    Tasks {
+        items: Vec<TaskView>,
+        next_cursor: Option<TaskId>,
+    },
     Workflow(Box<WorkflowView>),
-    Workflows { items: Vec<WorkflowSummary>, next_cursor: Option<WorkflowId> },
+    Workflows {
+        items: Vec<WorkflowSummary>,
+        next_cursor: Option<WorkflowId>,
+    },
     /// The state after the call: `cancelled`, or the terminal state that came first.
-    Cancelled { state: TaskState },
-    PrioritySet { priority: Priority },
+    Cancelled {
+        state: TaskState,
+    },
+    PrioritySet {
+        priority: Priority,
+    },
     Pending(PendingView),
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
-    Credited { backlog: Slots },
+    Credited {
+        backlog: Slots,
+    },
     Renewed(Vec<RenewAnswer>),
     Completed(Vec<CompleteAnswer>),
     Released,
@@ -116,7 +166,8 @@ impl Refusal {
 }
 
 fn invalid_in_words(errors: &[SpecError]) -> String {
-    let lines: Vec<String> = errors.iter().map(|error| format!("{}: {} ({})", error.path, error.problem, error.fix)).collect();
+    let lines: Vec<String> =
+        errors.iter().map(|error| format!("{}: {} ({})", error.path, error.problem, error.fix)).collect();
     lines.join("; ")
 }
 

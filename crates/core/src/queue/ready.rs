@@ -1,12 +1,13 @@
 //! Ready tasks, one heap per namespace and requirement shape: a backlog for GPUs never hides work for CPUs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::task_entry::Task;
 use crate::heap::FibonacciHeap;
-use crate::heap::aging::AgingKey;
+use crate::heap::aging::{Aging, AgingKey};
 use crate::ids::{PeerId, TaskId};
 use crate::matching::{Capabilities, Shape};
+use crate::placement::Beacon;
 use crate::task::SlotPool;
 
 /// Tasks that differ in nothing that decides where they may run.
@@ -14,7 +15,7 @@ pub(super) struct ShapeQueue {
     pub shape: Shape,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
-    pub fitting: BTreeSet<PeerId>,
+    pub fitting: BTreeMap<PeerId, Beacon>,
 }
 
 impl ShapeQueue {
@@ -26,6 +27,7 @@ impl ShapeQueue {
 #[derive(Default)]
 pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
+    aging: Aging,
     index: BTreeMap<(String, Shape), usize>,
 }
 
@@ -45,7 +47,9 @@ impl ReadySet {
             Some(place) => *place,
             None => self.add_queue(task.spec.namespace.clone(), shape, members),
         };
-        let handle = self.queues[place].heap.insert(task.aging_key(), task.id);
+        // Fixed at insert: aging needs no re-keying.
+        let key = self.aging.key(task.priority, task.created);
+        let handle = self.queues[place].heap.insert(key, task.id);
         task.soft.ready = Some((place, handle));
         task.soft.ready_since_ms = now_ms;
     }
@@ -56,7 +60,10 @@ impl ReadySet {
         shape: Shape,
         members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
     ) -> usize {
-        let fitting = members.filter(|(_, capabilities)| shape.fits(capabilities)).map(|(peer, _)| *peer).collect();
+        let fitting = members
+            .filter(|(_, capabilities)| shape.fits(capabilities))
+            .map(|(peer, _)| (*peer, Beacon::of(peer)))
+            .collect();
         self.queues.push(ShapeQueue { shape: shape.clone(), heap: FibonacciHeap::new(), fitting });
         self.index.insert((namespace, shape), self.queues.len() - 1);
         self.queues.len() - 1
@@ -72,7 +79,7 @@ impl ReadySet {
     pub fn member_changed(&mut self, peer: PeerId, capabilities: Option<&Capabilities>) {
         for queue in &mut self.queues {
             if capabilities.is_some_and(|capabilities| queue.shape.fits(capabilities)) {
-                queue.fitting.insert(peer);
+                queue.fitting.insert(peer, Beacon::of(&peer));
             } else {
                 queue.fitting.remove(&peer);
             }
@@ -81,7 +88,7 @@ impl ReadySet {
 
     /// Ready tasks that `peer` could run.
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
-        let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains(peer);
+        let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
         self.queues.iter().filter(fits).map(|queue| queue.heap.len()).sum()
     }
 }

@@ -16,37 +16,107 @@ use crate::time::Wall;
 #[serde(rename_all = "snake_case")]
 pub enum Record {
     /// The home started: `generation` is above every earlier one and durable before anything rests on it.
-    Opened { at: Wall, generation: Generation },
+    Opened {
+        at: Wall,
+        generation: Generation,
+    },
     /// Task ids follow from `at`, `operation` and the place in the batch.
-    Submitted { at: Wall, operation: OperationId, owner: Arc<str>, clock_root: ClockRoot, items: Vec<SubmitItem> },
-    WorkflowSubmitted { at: Wall, operation: OperationId, owner: Arc<str>, clock_root: ClockRoot, spec: Arc<WorkflowSpec> },
+    Submitted {
+        at: Wall,
+        operation: OperationId,
+        owner: Arc<str>,
+        clock_root: ClockRoot,
+        items: Vec<SubmitItem>,
+    },
+    WorkflowSubmitted {
+        at: Wall,
+        operation: OperationId,
+        owner: Arc<str>,
+        clock_root: ClockRoot,
+        spec: Arc<WorkflowSpec>,
+    },
     /// A step's references were resolved: its tasks `from ..` of `total` exist and are ready.
-    StepBound { at: Wall, workflow: WorkflowId, step: u32, from: u32, total: u32, tasks: Vec<Arc<TaskSpec>> },
+    StepBound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        total: u32,
+        tasks: Vec<Arc<TaskSpec>>,
+    },
     /// A step's references do not resolve: it fails, in words.
-    StepUnbound { at: Wall, workflow: WorkflowId, step: u32, error: TaskError },
-    Granted { at: Wall, grants: Vec<GrantRecord> },
+    StepUnbound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        error: TaskError,
+    },
+    Granted {
+        at: Wall,
+        grants: Vec<GrantRecord>,
+    },
     /// Workers said that these attempts run.
-    Started { at: Wall, fences: Vec<Fence> },
-    Completed { at: Wall, results: Vec<CompletionRecord> },
-    Released { at: Wall, releases: Vec<ReleaseRecord> },
-    Expired { at: Wall, fences: Vec<Fence> },
+    Started {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
+    Completed {
+        at: Wall,
+        results: Vec<CompletionRecord>,
+    },
+    Released {
+        at: Wall,
+        releases: Vec<ReleaseRecord>,
+    },
+    Expired {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
     /// An expired epoch came back before a later grant.
-    Revived { at: Wall, fences: Vec<Fence> },
+    Revived {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
     /// Expiries that spent the last attempt, waited for in vain.
-    Buried { at: Wall, tasks: Vec<TaskId> },
-    DeadlinePassed { at: Wall, tasks: Vec<TaskId> },
-    Cancelled { at: Wall, operation: OperationId, target: TaskId, reason: String },
-    PrioritySet { at: Wall, operation: OperationId, task: TaskId, priority: Priority },
-    WorkflowEnded { at: Wall, workflow: WorkflowId, outputs: Result<crate::payload::JsonText, TaskError> },
+    Buried {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
+    DeadlinePassed {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
+    Cancelled {
+        at: Wall,
+        operation: OperationId,
+        target: TaskId,
+        reason: String,
+    },
+    PrioritySet {
+        at: Wall,
+        operation: OperationId,
+        task: TaskId,
+        priority: Priority,
+    },
+    WorkflowEnded {
+        at: Wall,
+        workflow: WorkflowId,
+        outputs: Result<crate::payload::JsonText, TaskError>,
+    },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
-    MemoryTally { at: Wall, submitted: u64, terminal: u64 },
+    MemoryTally {
+        at: Wall,
+        submitted: u64,
+        terminal: u64,
+    },
 }
 
 /// The home's Merkle-clock root when the batch was submitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockRoot(#[serde(with = "root_bytes")] pub [u8; 32]);
 
-mod root_bytes {
+/// 32 bytes as every id of this length: text for people, bytes for machines.
+pub mod root_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(root: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
@@ -104,7 +174,10 @@ pub enum AfterAttempt {
     Succeeded,
     Failed,
     /// Another attempt at `due`, `delay_ms` from the failure.
-    Retry { due: Wall, delay_ms: u64 },
+    Retry {
+        due: Wall,
+        delay_ms: u64,
+    },
     Dead,
 }
 

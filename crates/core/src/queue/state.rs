@@ -94,9 +94,13 @@ impl State {
             Record::StepBound { at, workflow, step, from, total, tasks } => {
                 self.bind_step(index, *at, (*workflow, *step), (*from, *total), tasks);
             }
-            Record::StepUnbound { at, workflow, step, error } => self.unbind_step(index, *at, (*workflow, *step), error),
+            Record::StepUnbound { at, workflow, step, error } => {
+                self.unbind_step(index, *at, (*workflow, *step), error)
+            }
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
-            Record::Started { at, fences } => self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(*at)),
+            Record::Started { at, fences } => {
+                self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(*at))
+            }
             Record::Completed { at, results } => results.iter().for_each(|result| self.complete(index, *at, result)),
             Record::Released { at, releases } => {
                 for release in releases {
@@ -213,7 +217,14 @@ impl State {
         }
     }
 
-    fn end_each(&mut self, index: LogIndex, at: Wall, tasks: &[TaskId], state: TaskState, error: impl Fn() -> TaskError) {
+    fn end_each(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        tasks: &[TaskId],
+        state: TaskState,
+        error: impl Fn() -> TaskError,
+    ) {
         for task in tasks {
             self.change(index, at, *task, |task| task.fail_with(at, state, error()));
         }
@@ -281,7 +292,8 @@ impl State {
         check(InvariantId::I8, first_window || entry.phase == StepPhase::Active, "a step started before what it needs");
         entry.phase = StepPhase::Active;
         entry.total = total;
-        let ids: Vec<TaskId> = (0..specs.len() as u32).map(|n| TaskId::derive(self.tag, at.0, operation, from + n)).collect();
+        let ids: Vec<TaskId> =
+            (0..specs.len() as u32).map(|n| TaskId::derive(self.tag, at.0, operation, from + n)).collect();
         entry.tasks.extend(&ids);
         if first_window {
             self.unblock_one(memory);
@@ -353,7 +365,11 @@ impl State {
             return;
         }
         let name = run.spec.steps[step as usize].name.clone();
-        let failed = run.steps[step as usize].tasks.iter().filter_map(|id| self.tasks.get(id)).find_map(|task| task.error.clone());
+        let failed = run.steps[step as usize]
+            .tasks
+            .iter()
+            .filter_map(|id| self.tasks.get(id))
+            .find_map(|task| task.error.clone());
         let reason = failed.map_or_else(|| state.to_string(), |error| error.to_string());
         let error = TaskError::new("step_failed", format!("step {name} is {state}: {reason}"));
         self.stop_workflow(index, at, workflow, WorkflowState::Failed, error);

@@ -7,7 +7,7 @@ use super::ledger::{Ledger, OUTPUTS_STEP};
 use super::operations::Done;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{Record, SubmitItem};
-use crate::dag::WorkflowSpec;
+use crate::dag::{Graph, WorkflowSpec};
 use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::matching::Shape;
@@ -28,7 +28,8 @@ impl Ledger {
         let total: usize = items.iter().map(|item| item.count as usize).sum();
         if total > limits::SUBMIT_LEN_MAX {
             let problem = format!("{total} tasks in one submission");
-            return self.refuse(reply, Refusal::invalid("", problem, format!("send at most {}", limits::SUBMIT_LEN_MAX)));
+            return self
+                .refuse(reply, Refusal::invalid("", problem, format!("send at most {}", limits::SUBMIT_LEN_MAX)));
         }
         let in_memory = |item: &SubmitItem| item.spec.durability == Durability::Memory;
         if items.iter().any(in_memory) && !items.iter().all(in_memory) {
@@ -45,7 +46,11 @@ impl Ledger {
         }
         let planned: Vec<Planned> = items.iter().map(|item| self.plan(caller, item, replayed.is_some())).collect();
         let at = replayed.unwrap_or_else(|| self.at());
-        let gate = if replayed.is_some() { self.gate_of_replay() } else { self.record_submission(caller, operation, at, &items, &planned) };
+        let gate = if replayed.is_some() {
+            self.gate_of_replay()
+        } else {
+            self.record_submission(caller, operation, at, &items, &planned)
+        };
         let answers = self.submit_answers(operation, at, &items, planned);
         self.reply(gate, reply, LedgerReply::Submitted { answers });
     }
@@ -81,7 +86,8 @@ impl Ledger {
         items: &[SubmitItem],
         planned: &[Planned],
     ) -> Gate {
-        let new = items.iter().zip(planned).filter(|(_, plan)| matches!(plan, Planned::New)).map(|(item, _)| item.clone());
+        let new =
+            items.iter().zip(planned).filter(|(_, plan)| matches!(plan, Planned::New)).map(|(item, _)| item.clone());
         let new: Vec<SubmitItem> = new.collect();
         let Some(durability) = new.iter().map(|item| item.spec.durability).max() else { return Gate::Open };
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);
@@ -117,7 +123,8 @@ impl Ledger {
 
     /// What any task must satisfy, whichever door it came through.
     fn check_task(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
-        let wrong = |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
+        let wrong =
+            |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
         if let Err(error) = Shape::of(spec) {
             return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
         }
@@ -165,11 +172,11 @@ impl Ledger {
         if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
             return self.refuse(reply, overloaded("running workflows"));
         }
-        if let Err(errors) = spec.validate() {
-            return self.refuse(reply, Refusal::Invalid { errors });
+        if let Err(error) = Graph::of(&spec) {
+            return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
         }
         for (index, step) in spec.steps.iter().enumerate() {
-            if let Err(refusal) = self.check_task(&step.sample_task(&spec), &format!("/steps/{index}")) {
+            if let Err(refusal) = self.check_task(&spec.task(step), &format!("/steps/{index}")) {
                 return self.refuse(reply, refusal);
             }
         }
@@ -224,5 +231,9 @@ pub(super) fn overloaded(what: &str) -> Refusal {
 }
 
 fn reused(operation: OperationId) -> Refusal {
-    Refusal::invalid("/operation", format!("operation {operation} already did something else"), "make a new operation id")
+    Refusal::invalid(
+        "/operation",
+        format!("operation {operation} already did something else"),
+        "make a new operation id",
+    )
 }

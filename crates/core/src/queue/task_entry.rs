@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{AfterAttempt, ClockRoot};
-use crate::heap::aging::AgingKey;
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
@@ -30,7 +29,10 @@ pub(super) enum EpochStatus {
     Expired,
     Released,
     /// Its one outcome, and what was answered.
-    Reported { digest: OutcomeDigest, answer: CompleteAnswer },
+    Reported {
+        digest: OutcomeDigest,
+        answer: CompleteAnswer,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -128,11 +130,6 @@ impl Task {
 
     pub fn has_live_lease(&self) -> bool {
         matches!(self.state, TaskState::Leased | TaskState::Running)
-    }
-
-    /// Fixed at insert: aging needs no re-keying.
-    pub fn aging_key(&self) -> AgingKey {
-        AgingKey::new(self.priority, self.created)
     }
 
     pub fn grant(&mut self, epoch: Epoch, token: LeaseToken, worker: PeerId) {

@@ -44,15 +44,16 @@ impl Ledger {
 
     pub(super) fn list_tasks(&mut self, filter: &TaskFilter, cursor: Option<TaskId>, limit: usize, reply: ReplyTo) {
         let limit = limit.clamp(1, limits::LIST_LEN_MAX);
-        let after = self.state.order.range((
-            cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
-            std::ops::Bound::Unbounded,
-        ));
+        let after = self
+            .state
+            .order
+            .range((cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded), std::ops::Bound::Unbounded));
         let matching = after.filter_map(|id| self.state.tasks.get(id)).filter(|task| matches(task, filter));
         let mut page: Vec<&Task> = matching.take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
-        let gate = page.iter().fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
+        let gate =
+            page.iter().fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
         let next_cursor = page.last().filter(|_| more).map(|task| task.id);
         let items = page.into_iter().map(|task| self.task_view(task, false)).collect();
         self.reply(gate, reply, LedgerReply::Tasks { items, next_cursor });
@@ -63,7 +64,9 @@ impl Ledger {
             let run = self.state.workflows.get(&link.workflow)?;
             run.spec.steps.get(link.step as usize).map(|step| step.name.clone())
         });
-        let stuck = whole && task.state == TaskState::Ready && task.soft.ready.is_some_and(|(place, _)| self.ready.queues[place].fitting.is_empty());
+        let stuck = whole
+            && task.state == TaskState::Ready
+            && task.soft.ready.is_some_and(|(place, _)| self.ready.queues[place].fitting.is_empty());
         TaskView {
             id: task.id,
             kind: task.spec.kind,
@@ -137,7 +140,13 @@ impl Ledger {
         let view = WorkflowView {
             summary: summary(run),
             home: self.identity.home,
-            steps: run.spec.steps.iter().zip(&run.steps).map(|(spec, step)| self.step_view(&spec.name, spec.for_each.is_some(), step)).collect(),
+            steps: run
+                .spec
+                .steps
+                .iter()
+                .zip(&run.steps)
+                .map(|(spec, step)| self.step_view(&spec.name, spec.for_each.is_some(), step))
+                .collect(),
             outputs: run.outputs.clone(),
             error: run.error.clone(),
             spec: run.spec.clone(),
@@ -193,7 +202,8 @@ impl Ledger {
             runs.filter(|run| state.is_none_or(|state| run.state == state)).take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
-        let gate = page.iter().fold(Gate::Open, |gate, run| latest(gate, self.late_gate(run.spec.durability, run.index)));
+        let gate =
+            page.iter().fold(Gate::Open, |gate, run| latest(gate, self.late_gate(run.spec.durability, run.index)));
         let next_cursor = page.last().filter(|_| more).map(|run| run.id);
         let items = page.into_iter().map(summary).collect();
         self.reply(gate, reply, LedgerReply::Workflows { items, next_cursor });

@@ -33,7 +33,11 @@ impl Waiters {
 
     /// Those whose patience ended, with what they waited for.
     pub fn take_due(&mut self, now_ms: u64) -> Vec<(TaskId, ReplyTo)> {
-        let later = self.by_deadline.split_off(&(now_ms + 1, TaskId { ulid: 0, ledger: crate::ids::LedgerTag([0; 5]) }, ReplyTo(0)));
+        let later = self.by_deadline.split_off(&(
+            now_ms + 1,
+            TaskId { ulid: 0, ledger: crate::ids::LedgerTag([0; 5]) },
+            ReplyTo(0),
+        ));
         let due = std::mem::replace(&mut self.by_deadline, later);
         let due: Vec<(u64, TaskId, ReplyTo)> = due.into_iter().collect();
         for (until_ms, target, to) in &due {

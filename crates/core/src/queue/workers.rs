@@ -37,7 +37,8 @@ impl WorkerEntry {
 
     /// Slots of `pool` that may still be granted.
     pub fn available(&self, now_ms: u64, pool: SlotPool) -> u32 {
-        let Some(offer) = self.offer.filter(|_| now_ms.saturating_sub(self.offered_ms) <= limits::CREDIT_AGE_MAX_MS) else {
+        let Some(offer) = self.offer.filter(|_| now_ms.saturating_sub(self.offered_ms) <= limits::CREDIT_AGE_MAX_MS)
+        else {
             return 0;
         };
         offer.free[pool].saturating_sub(self.granted[pool] - offer.received[pool])
@@ -56,12 +57,9 @@ pub(super) struct Workers {
 impl Workers {
     /// Alive members and what they offer.
     pub fn alive(&self) -> impl Iterator<Item = (&PeerId, &Capabilities)> {
-        self.entries.iter().filter(|(_, entry)| entry.alive).filter_map(|(peer, entry)| {
-            entry.capabilities.as_deref().map(|capabilities| (peer, capabilities))
-        })
-    }
-
-    pub fn available(&self, peer: &PeerId, now_ms: u64, pool: SlotPool) -> u32 {
-        self.entries.get(peer).map_or(0, |entry| entry.available(now_ms, pool))
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.alive)
+            .filter_map(|(peer, entry)| entry.capabilities.as_deref().map(|capabilities| (peer, capabilities)))
     }
 }

@@ -1,6 +1,5 @@
 //! One workflow in its home's memory: which steps wait, which run, which ended how.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::protocol::{TaskCounts, WorkflowState};
@@ -62,7 +61,7 @@ impl WorkflowRun {
         };
         let mut run = Self {
             id,
-            graph: Graph::of(&spec),
+            graph: Graph::of(&spec).expect("the graph was checked when the workflow was submitted"),
             steps: vec![step; spec.steps.len()],
             spec,
             owner,
@@ -94,14 +93,6 @@ impl WorkflowRun {
     /// Whether every step is over.
     pub fn all_ended(&self) -> bool {
         self.steps.iter().all(|step| matches!(step.phase, StepPhase::Ended(_)))
-    }
-
-    /// The first step that ended otherwise than by success.
-    pub fn failed_step(&self) -> Option<(usize, TaskState)> {
-        self.steps.iter().enumerate().find_map(|(index, step)| match step.phase {
-            StepPhase::Ended(state) if !matches!(state, TaskState::Succeeded | TaskState::Skipped) => Some((index, state)),
-            StepPhase::Ended(_) | StepPhase::Blocked | StepPhase::Binding | StepPhase::Active => None,
-        })
     }
 
     /// Steps that wait to be bound, with the first item to bind.
@@ -140,11 +131,6 @@ impl WorkflowRun {
         bytes[12..].copy_from_slice(&step.to_be_bytes());
         OperationId(bytes)
     }
-
-    /// Tasks by their step's name.
-    pub fn tasks_by_step(&self) -> BTreeMap<&str, &[TaskId]> {
-        self.spec.steps.iter().zip(&self.steps).map(|(spec, run)| (spec.name.as_str(), run.tasks.as_slice())).collect()
-    }
 }
 
 impl StepRun {
@@ -156,7 +142,10 @@ impl StepRun {
 
     /// The step's end, once every item has one.
     pub fn end_state(&self) -> Option<TaskState> {
-        if let Some(bad) = [TaskState::Dead, TaskState::Failed, TaskState::Cancelled].into_iter().find(|state| self.counts.of(*state) > 0) {
+        if let Some(bad) = [TaskState::Dead, TaskState::Failed, TaskState::Cancelled]
+            .into_iter()
+            .find(|state| self.counts.of(*state) > 0)
+        {
             return Some(bad);
         }
         (self.counts.terminal() == u64::from(self.total)).then_some(TaskState::Succeeded)

@@ -76,7 +76,9 @@ pub(super) fn split(
 ) -> BTreeMap<LedgerTag, u32> {
     let reachable = || homes.iter().filter(|(_, home)| home.reachable);
     let own_backlog = homes.get(&own).map_or(0, |home| home.backlog[pool]);
-    let largest = reachable().filter(|(tag, _)| **tag != own).max_by_key(|(tag, home)| (home.backlog[pool], std::cmp::Reverse(**tag)));
+    let largest = reachable()
+        .filter(|(tag, _)| **tag != own)
+        .max_by_key(|(tag, home)| (home.backlog[pool], std::cmp::Reverse(**tag)));
     if own_backlog > 0 {
         return BTreeMap::from([(own, free)]);
     }
@@ -84,6 +86,9 @@ pub(super) fn split(
         return BTreeMap::from([(*victim, free)]);
     }
     let count = reachable().count() as u32;
-    let own_first = reachable().map(|(tag, _)| *tag).filter(|tag| *tag == own).chain(reachable().map(|(tag, _)| *tag).filter(|tag| *tag != own));
+    let own_first = reachable()
+        .map(|(tag, _)| *tag)
+        .filter(|tag| *tag == own)
+        .chain(reachable().map(|(tag, _)| *tag).filter(|tag| *tag != own));
     own_first.enumerate().map(|(place, tag)| (tag, free / count + u32::from((place as u32) < free % count))).collect()
 }

@@ -13,11 +13,17 @@ const SAY_STARTED_AFTER_MS: u64 = 50;
 #[derive(Debug, Clone)]
 pub(super) enum Phase {
     Queued(Box<Grant>),
-    Running { started_ms: u64 },
+    Running {
+        started_ms: u64,
+    },
     /// The attempt's process is being ended; its outcome is dropped.
     Stopping,
     /// The outcome waits for the home's final answer.
-    Reporting { outcome: Box<Outcome>, since_ms: u64, spooled: bool },
+    Reporting {
+        outcome: Box<Outcome>,
+        since_ms: u64,
+        spooled: bool,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -23,22 +23,52 @@ const REOFFER_MS: u64 = 1_000;
 #[derive(Debug, Clone)]
 pub enum WorkerEvent {
     /// A home is reachable; so many tasks wait there that this node could run.
-    HomeSeen { home: LedgerTag, backlog: Slots },
-    HomeLost { home: LedgerTag },
-    Granted { home: LedgerTag, grants: Vec<Grant> },
-    Recalled { fences: Vec<Fence> },
-    Stopped { fences: Vec<Fence> },
+    HomeSeen {
+        home: LedgerTag,
+        backlog: Slots,
+    },
+    HomeLost {
+        home: LedgerTag,
+    },
+    Granted {
+        home: LedgerTag,
+        grants: Vec<Grant>,
+    },
+    Recalled {
+        fences: Vec<Fence>,
+    },
+    Stopped {
+        fences: Vec<Fence>,
+    },
     /// An attempt ended by itself.
-    Finished { fence: Fence, outcome: Outcome },
+    Finished {
+        fence: Fence,
+        outcome: Outcome,
+    },
     /// An attempt that was told to stop is gone.
-    Gone { fence: Fence },
-    RenewAnswered { home: LedgerTag, sent_ms: u64, answers: Vec<(Fence, RenewAnswer)> },
-    CompleteAnswered { home: LedgerTag, answers: Vec<(Fence, CompleteAnswer)> },
+    Gone {
+        fence: Fence,
+    },
+    RenewAnswered {
+        home: LedgerTag,
+        sent_ms: u64,
+        answers: Vec<(Fence, RenewAnswer)>,
+    },
+    CompleteAnswered {
+        home: LedgerTag,
+        answers: Vec<(Fence, CompleteAnswer)>,
+    },
     /// A completion's request got no answer.
-    CompleteFailed { home: LedgerTag },
+    CompleteFailed {
+        home: LedgerTag,
+    },
     /// Found in the spool at the start.
-    Recovered { completions: Vec<Completion> },
-    SlotsChanged { slots: Slots },
+    Recovered {
+        completions: Vec<Completion>,
+    },
+    SlotsChanged {
+        slots: Slots,
+    },
     Drain,
     Resume,
     Tick,
@@ -47,15 +77,35 @@ pub enum WorkerEvent {
 /// What the shell does for a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WorkerEffect {
-    Start { grant: Grant },
+    Start {
+        grant: Grant,
+    },
     /// End the attempt and answer [`WorkerEvent::Gone`]; `cancelled` tells a cancel from a lost lease.
-    Stop { fence: Fence },
-    Offer { home: LedgerTag, offer: CreditOffer },
-    Renew { home: LedgerTag, renewals: Vec<Renewal> },
-    Complete { home: LedgerTag, completions: Vec<Completion> },
-    Release { home: LedgerTag, releases: Vec<Release> },
-    Spool { completions: Vec<Completion> },
-    Unspool { fences: Vec<Fence> },
+    Stop {
+        fence: Fence,
+    },
+    Offer {
+        home: LedgerTag,
+        offer: CreditOffer,
+    },
+    Renew {
+        home: LedgerTag,
+        renewals: Vec<Renewal>,
+    },
+    Complete {
+        home: LedgerTag,
+        completions: Vec<Completion>,
+    },
+    Release {
+        home: LedgerTag,
+        releases: Vec<Release>,
+    },
+    Spool {
+        completions: Vec<Completion>,
+    },
+    Unspool {
+        fences: Vec<Fence>,
+    },
 }
 
 /// Counters since this process started.
@@ -139,7 +189,9 @@ impl Worker {
             }
             WorkerEvent::HomeLost { home } => self.home_lost(home),
             WorkerEvent::Granted { home, grants } => self.granted(home, grants),
-            WorkerEvent::Recalled { fences } => self.give_back(|held| fences.contains(&held.fence), &ReleaseReason::Recalled),
+            WorkerEvent::Recalled { fences } => {
+                self.give_back(|held| fences.contains(&held.fence), &ReleaseReason::Recalled)
+            }
             WorkerEvent::Stopped { fences } => fences.into_iter().for_each(|fence| self.stop(fence)),
             WorkerEvent::Finished { fence, outcome } => self.finished(fence, outcome),
             WorkerEvent::Gone { fence } => self.forget(fence),
@@ -441,7 +493,11 @@ impl Worker {
         let now_ms = self.now.mono_ms;
         for (home, outgoing) in &mut self.outgoing {
             let reachable = self.homes.get(home).is_some_and(|home| home.reachable);
-            if outgoing.ready.is_empty() || !outgoing.under_way.is_empty() || now_ms < outgoing.retry_at_ms || !reachable {
+            if outgoing.ready.is_empty()
+                || !outgoing.under_way.is_empty()
+                || now_ms < outgoing.retry_at_ms
+                || !reachable
+            {
                 continue;
             }
             let batch: BTreeSet<Fence> = outgoing.ready.iter().take(limits::BATCH_LEN_MAX).copied().collect();
