@@ -1,7 +1,7 @@
 //! To the clock actor: the Merkle clock of signed heads.
 
 use magpie_core::clock::SignedHead;
-use magpie_core::ids::{ContentId, LogIndex, PeerId};
+use magpie_core::ids::{ContentId, Generation, LogIndex, PeerId};
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub struct ClockView {
 pub enum ClockMsg {
     Request { request: ClockRequest, reply: RpcReplyPort<ClockReply> },
     /// The durable chain of this home grew.
-    PublishHead { count: LogIndex, event: ContentId },
+    PublishHead { generation: Generation, count: LogIndex, event: ContentId },
     /// A peer's heartbeat carried this root.
     PeerRoot { peer: PeerId, root: [u8; 32] },
     Merge { heads: Vec<SignedHead> },

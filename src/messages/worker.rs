@@ -31,7 +31,6 @@ pub enum WorkerMsg {
     HomeSeen { home: LedgerTag, backlog: Slots },
     HomeLost { home: LedgerTag },
     Finished { fence: Fence, outcome: Outcome },
-    Gone { fence: Fence },
     RenewAnswered { home: LedgerTag, sent_ms: u64, answers: Vec<(Fence, RenewAnswer)> },
     CompleteAnswered { home: LedgerTag, answers: Vec<(Fence, CompleteAnswer)> },
     CompleteFailed { home: LedgerTag },

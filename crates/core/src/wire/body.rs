@@ -61,6 +61,21 @@ pub fn encode<T: Serialize + ?Sized>(message: &T, bytes_max: usize) -> Result<Ve
     Ok(frame)
 }
 
+/// Reads a whole frame as [`encode`] writes it: its length must be that of what follows.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_frame<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, DecodeError> {
+    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(DecodeError::Truncated)?;
+    match (u32::from_be_bytes(*header) as usize).cmp(&payload.len()) {
+        std::cmp::Ordering::Greater => Err(DecodeError::Truncated),
+        std::cmp::Ordering::Less => {
+            Err(DecodeError::Trailing { bytes: payload.len() - u32::from_be_bytes(*header) as usize })
+        }
+        std::cmp::Ordering::Equal => decode(payload),
+    }
+}
+
 /// Reads what [`super::FrameBuffer`] gives: a version byte and a body, to the last byte.
 ///
 /// # Errors

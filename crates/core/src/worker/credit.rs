@@ -9,12 +9,15 @@ use crate::task::SlotPool;
 
 /// Sendings of a credit that a grant may still name.
 const SENDINGS_KEPT_MAX: usize = 64;
+/// What a home said of its backlog holds this long: a little more than the time between two heartbeats.
+const BACKLOG_AGE_MAX_MS: u64 = 3 * limits::HEARTBEAT_MS / 2;
 
 /// What one home was offered.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HomeCredit {
-    /// Tasks ready there that this node could run, as the home last said.
-    pub backlog: Slots,
+    /// Tasks ready there that this node could run, as the home last said, and when.
+    backlog: Slots,
+    backlog_ms: u64,
     pub reachable: bool,
     received: Slots,
     sendings: VecDeque<(Sending, u64)>,
@@ -26,6 +29,16 @@ pub(super) struct HomeCredit {
 }
 
 impl HomeCredit {
+    pub fn seen(&mut self, now_ms: u64, backlog: Slots) {
+        self.reachable = true;
+        self.backlog = backlog;
+        self.backlog_ms = now_ms;
+    }
+
+    fn backlog(&self, now_ms: u64, pool: SlotPool) -> u32 {
+        if now_ms <= self.backlog_ms + BACKLOG_AGE_MAX_MS { self.backlog[pool] } else { 0 }
+    }
+
     /// When the credit that a grant names was sent; `None` if this process did not send it or forgot it.
     pub fn sent_at(&self, sending: Sending) -> Option<u64> {
         self.sendings.iter().find(|(sent, _)| *sent == sending).map(|(_, at)| *at)
@@ -61,6 +74,7 @@ impl HomeCredit {
     /// The connection was lost: what was offered counts no more.
     pub fn disconnect(&mut self) {
         self.reachable = false;
+        self.backlog = Slots::default();
         self.outstanding = Slots::default();
         self.ever_sent = false;
     }
@@ -69,20 +83,21 @@ impl HomeCredit {
 /// Splits `free` slots of one pool over the homes: the own home's backlog first, then the largest backlog elsewhere
 /// (stealing), and while nothing waits anywhere, evenly, so that new work finds a credit wherever it is submitted.
 pub(super) fn split(
+    now_ms: u64,
     free: u32,
     pool: SlotPool,
     own: LedgerTag,
     homes: &BTreeMap<LedgerTag, HomeCredit>,
 ) -> BTreeMap<LedgerTag, u32> {
     let reachable = || homes.iter().filter(|(_, home)| home.reachable);
-    let own_backlog = homes.get(&own).map_or(0, |home| home.backlog[pool]);
+    let own_backlog = homes.get(&own).map_or(0, |home| home.backlog(now_ms, pool));
     let largest = reachable()
         .filter(|(tag, _)| **tag != own)
-        .max_by_key(|(tag, home)| (home.backlog[pool], std::cmp::Reverse(**tag)));
+        .max_by_key(|(tag, home)| (home.backlog(now_ms, pool), std::cmp::Reverse(**tag)));
     if own_backlog > 0 {
         return BTreeMap::from([(own, free)]);
     }
-    if let Some((victim, _)) = largest.filter(|(_, home)| home.backlog[pool] > 0) {
+    if let Some((victim, _)) = largest.filter(|(_, home)| home.backlog(now_ms, pool) > 0) {
         return BTreeMap::from([(*victim, free)]);
     }
     let count = reachable().count() as u32;

@@ -40,14 +40,10 @@ pub enum WorkerEvent {
     Stopped {
         fences: Vec<Fence>,
     },
-    /// An attempt ended by itself.
+    /// An attempt ended, by itself or because it was told to.
     Finished {
         fence: Fence,
         outcome: Outcome,
-    },
-    /// An attempt that was told to stop is gone.
-    Gone {
-        fence: Fence,
     },
     RenewAnswered {
         home: LedgerTag,
@@ -80,9 +76,10 @@ pub enum WorkerEffect {
     Start {
         grant: Grant,
     },
-    /// End the attempt and answer [`WorkerEvent::Gone`]; `cancelled` tells a cancel from a lost lease.
+    /// End the attempt and answer [`WorkerEvent::Finished`]; at once, if another epoch may run elsewhere.
     Stop {
         fence: Fence,
+        fenced: bool,
     },
     Offer {
         home: LedgerTag,
@@ -126,9 +123,6 @@ pub struct WorkerStats {
     pub fenced: u64,
     pub draining: bool,
 }
-
-/// An attempt's end, as the shell reports it.
-pub type DoneReport = (Fence, Outcome);
 
 pub struct Worker {
     own: LedgerTag,
@@ -184,17 +178,15 @@ impl Worker {
         match event {
             WorkerEvent::HomeSeen { home, backlog } => {
                 let entry = self.homes.entry(home).or_default();
-                entry.reachable = true;
-                entry.backlog = backlog;
+                entry.seen(now.mono_ms, backlog);
             }
             WorkerEvent::HomeLost { home } => self.home_lost(home),
             WorkerEvent::Granted { home, grants } => self.granted(home, grants),
             WorkerEvent::Recalled { fences } => {
                 self.give_back(|held| fences.contains(&held.fence), &ReleaseReason::Recalled)
             }
-            WorkerEvent::Stopped { fences } => fences.into_iter().for_each(|fence| self.stop(fence)),
+            WorkerEvent::Stopped { fences } => fences.into_iter().for_each(|fence| self.stop(fence, false)),
             WorkerEvent::Finished { fence, outcome } => self.finished(fence, outcome),
-            WorkerEvent::Gone { fence } => self.forget(fence),
             WorkerEvent::RenewAnswered { sent_ms, answers, .. } => self.renew_answered(sent_ms, &answers),
             WorkerEvent::CompleteAnswered { home, answers } => self.complete_answered(home, &answers),
             WorkerEvent::CompleteFailed { home } => self.complete_failed(home),
@@ -333,12 +325,12 @@ impl Worker {
     }
 
     /// Ends an attempt whose lease is another's by now; a queued one is dropped, an outcome forgotten.
-    fn stop(&mut self, fence: Fence) {
+    fn stop(&mut self, fence: Fence, fenced: bool) {
         let Some(held) = self.held.get_mut(&fence) else { return };
         match held.phase {
             Phase::Running { .. } => {
                 held.phase = Phase::Stopping;
-                self.effects.push(WorkerEffect::Stop { fence });
+                self.effects.push(WorkerEffect::Stop { fence, fenced });
             }
             Phase::Stopping => {}
             Phase::Queued(_) | Phase::Reporting { .. } => self.forget(fence),
@@ -400,9 +392,9 @@ impl Worker {
                 }
                 RenewAnswer::Fenced { .. } => {
                     self.stats.fenced += 1;
-                    self.stop(*fence);
+                    self.stop(*fence, true);
                 }
-                RenewAnswer::Terminal { .. } | RenewAnswer::Unknown => self.stop(*fence),
+                RenewAnswer::Terminal { .. } | RenewAnswer::Unknown => self.stop(*fence, false),
             }
         }
     }
@@ -437,7 +429,6 @@ impl Worker {
     fn home_lost(&mut self, home: LedgerTag) {
         if let Some(entry) = self.homes.get_mut(&home) {
             entry.disconnect();
-            entry.backlog = Slots::default();
         }
     }
 
@@ -524,9 +515,9 @@ impl Worker {
 
     fn send_offers(&mut self) {
         let free = if self.draining { Slots::default() } else { self.free(self.prefetch()) };
-        let cpu = split(free.cpu, SlotPool::Cpu, self.own, &self.homes);
-        let device = split(free.device, SlotPool::Device, self.own, &self.homes);
         let (now_ms, incarnation) = (self.now.mono_ms, self.incarnation);
+        let cpu = split(now_ms, free.cpu, SlotPool::Cpu, self.own, &self.homes);
+        let device = split(now_ms, free.device, SlotPool::Device, self.own, &self.homes);
         for (home, entry) in &mut self.homes {
             let share = |split: &BTreeMap<LedgerTag, u32>| split.get(home).copied().unwrap_or(0);
             let wanted = Slots { cpu: share(&cpu), device: share(&device) };

@@ -8,4 +8,4 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
-pub use machine::{DoneReport, Worker, WorkerEffect, WorkerEvent, WorkerStats};
+pub use machine::{Worker, WorkerEffect, WorkerEvent, WorkerStats};
