@@ -3,15 +3,21 @@
 //! [`parse_workflow`] refuses with every problem at its place; [`bind`] fills in the `${...}` of one step;
 //! [`Graph`] knows the order of the steps and draws it.
 
+mod body;
+mod check;
 mod error;
+mod fields;
 mod graph;
+mod parse;
 mod reference;
 mod render;
 mod spec;
 mod template;
 
+pub use body::is_relative;
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
+pub use parse::{parse_task, parse_workflow};
 pub use reference::{Reference, Root, Segment, TemplateError};
 pub use render::GraphView;
 pub use spec::{StepSpec, WorkflowSpec};
