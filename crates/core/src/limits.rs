@@ -40,6 +40,26 @@ pub const WORKFLOW_STEPS_MAX: usize = 1_000;
 pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
 /// Tasks of one `for_each` that exist at a time: the others wait as items.
 pub const FOR_EACH_WINDOW_LEN_MAX: usize = 10_000;
+/// Bytes of the inputs and commands that one step expands to.
+pub const BINDING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Problems that one refused document lists.
+pub const SPEC_ERRORS_MAX: usize = 50;
+/// A workflow or task file, in bytes, and the values that it may hold, aliases expanded.
+pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const SPEC_NODES_MAX: usize = 200_000;
+/// Files of one task, and their bytes together.
+pub const TASK_FILES_MAX: usize = 1_000;
+pub const TASK_FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The path of one of them, in bytes.
+pub const PATH_BYTES_MAX: usize = 1_024;
+/// The command of a process and its arguments.
+pub const RUN_ARGUMENTS_MAX: usize = 1_000;
+/// Labels of one task or workflow.
+pub const LABELS_MAX: usize = 64;
+/// Execution of one attempt.
+pub const TASK_TIMEOUT_MS_MAX: u64 = 7 * 86_400_000;
+/// Attempts of one task.
+pub const RETRY_ATTEMPTS_MAX: u32 = 1_000;
 /// Nested brackets in any expression or document.
 pub const DEPTH_MAX: usize = 64;
 /// Remembered answers of operations, and for how long.

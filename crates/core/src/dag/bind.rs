@@ -240,8 +240,7 @@ impl<'s> Filler<'_, 's> {
     }
 
     fn value(&self, template: &Template, budget: &mut Budget) -> Result<JsonText, BindError> {
-        let text = self.json(template, budget)?;
-        Ok(JsonText::parse(&text).expect("well-formed JSON in the places of well-formed JSON is well-formed"))
+        self.json(template, budget).map(|text| joined(&text))
     }
 
     /// The template as JSON text; a value that is one reference as a whole is passed on without a copy.
@@ -308,6 +307,10 @@ impl<'s> Filler<'_, 's> {
         }
         Ok(out)
     }
+}
+
+fn joined(text: &str) -> JsonText {
+    JsonText::parse(text).expect("well-formed JSON in the place of a value leaves well-formed JSON")
 }
 
 fn quoted(text: &str) -> String {

@@ -53,11 +53,9 @@ impl Problems {
         }
     }
 
-    /// Whether the value at `at`, or one inside it, is already known to be wrong.
+    /// Whether the value at `at`, one inside it or one around it is already known to be wrong.
     pub fn touch(&self, at: &Pointer) -> bool {
-        self.found.iter().any(|error| {
-            error.path.strip_prefix(at.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.found.iter().any(|error| is_within(&error.path, &at.0) || is_within(&at.0, &error.path))
     }
 
     pub fn into_result<T>(mut self, value: Option<T>) -> Result<T, Vec<SpecError>> {
@@ -70,6 +68,10 @@ impl Problems {
         }
         value.filter(|_| self.found.is_empty()).ok_or(self.found)
     }
+}
+
+fn is_within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The start of a text that a document contains, quoted, short enough for a message.
@@ -156,6 +158,7 @@ mod tests {
             problems.report(&Pointer::default().index(index), "wrong", "right");
         }
         assert!(problems.touch(&Pointer::default()) && problems.touch(&Pointer::default().index(7)));
+        assert!(problems.touch(&Pointer::default().index(7).key("inside")));
         assert!(!problems.touch(&Pointer::default().key("x")));
         let errors = problems.into_result(Some(())).unwrap_err();
         assert_eq!(errors.len(), limits::SPEC_ERRORS_MAX + 1);

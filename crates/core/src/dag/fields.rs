@@ -131,7 +131,10 @@ pub(super) fn found(value: &Value) -> String {
 
 /// Turns a message of serde into a problem and its fix.
 fn in_words(message: &str) -> (String, String) {
-    let wrong_type = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    if let Some((value, _)) = message.strip_prefix("invalid value: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        return (format!("{} is out of range", presented(value)), "write a smaller number, 0 or above".to_owned());
+    }
+    let wrong_type = message.strip_prefix("invalid type: ");
     if let Some((unexpected, expected)) = wrong_type.and_then(|rest| rest.rsplit_once(", expected ")) {
         let (expected, fix) = expectation(expected);
         return (format!("expected {expected}, found {}", presented(unexpected)), fix);
@@ -145,7 +148,12 @@ fn in_words(message: &str) -> (String, String) {
         let known = known.split('`').skip(1).step_by(2);
         return (format!("{} is not known here", shown(written)), instead(written, known));
     }
-    (message.chars().take(200).collect(), "correct it".to_owned())
+    let message: String = message.chars().take(200).collect();
+    match (message.split_once(", as "), message.strip_suffix(')').and_then(|text| text.split_once(" ("))) {
+        (Some((problem, example)), _) => (problem.to_owned(), format!("write {example}")),
+        (None, Some((problem, remark))) => (problem.to_owned(), remark.to_owned()),
+        (None, None) => (message, "correct it".to_owned()),
+    }
 }
 
 /// A Rust type's name as a user says it, and how to write one.
@@ -212,11 +220,12 @@ mod tests {
         assert_eq!(refusal::<Durability>(json!("sinc")), "/k: \"sinc\" is not known here (write sync)");
         assert_eq!(
             refusal::<DurationMs>(json!("5 min")),
-            "/k: \"5 min\" is not a duration, as 200ms, 5s, 10m, 1h or 7d (correct it)"
+            "/k: \"5 min\" is not a duration (write 200ms, 5s, 10m, 1h or 7d)"
         );
+        assert_eq!(refusal::<Priority>(json!(5_000)), "/k: priority 5000 is above 1000 (0 runs first, 1000 last)");
         assert_eq!(
-            refusal::<Priority>(json!(5_000)),
-            "/k: priority 5000 is above 1000 (0 runs first, 1000 last) (correct it)"
+            refusal::<Priority>(json!(-1)),
+            "/k: the number -1 is out of range (write a smaller number, 0 or above)"
         );
         assert!(
             refusal::<FileRef>(json!("split.py")).contains("expected an uploaded file, found the text \"split.py\"")

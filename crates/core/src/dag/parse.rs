@@ -256,11 +256,11 @@ fn read_retry(fields: &Fields<'_>, problems: &mut Problems) -> RetryPolicy {
 
 fn read_run(fields: &Fields<'_>, problems: &mut Problems) -> Vec<TextTemplate> {
     let items: Vec<(Pointer, &Value)> = fields.list("run", problems).collect();
-    let mut read = |(at, item): (Pointer, &Value)| {
+    let read = |(at, item): (Pointer, &Value)| {
         let text: String = typed(item, &at, problems)?;
         text.parse().map_err(|error| report_template(&at, error, problems)).ok()
     };
-    items.into_iter().filter_map(|item| read(item)).collect()
+    items.into_iter().filter_map(read).collect()
 }
 
 fn read_template(value: &Value, at: &Pointer, problems: &mut Problems) -> Template {
@@ -330,8 +330,8 @@ pub(super) mod tests {
 /steps/0/need: a step has no key "need" (write needs)
 /steps/0/kind: "proces" is not a kind of task (write process)
 /steps/1/needs: expected a list, found the text "a" (write a list: [...])
-/steps/1/priority: priority 2000 is above 1000 (0 runs first, 1000 last) (correct it)
-/steps/1/timeout: "soon" is not a duration, as 200ms, 5s, 10m, 1h or 7d (correct it)
+/steps/1/priority: priority 2000 is above 1000 (0 runs first, 1000 last)
+/steps/1/timeout: "soon" is not a duration (write 200ms, 5s, 10m, 1h or 7d)
 /steps/2: a step is a mapping of keys to values, not the number 7 (write its keys, as name: ...)"#;
         assert_eq!(refusal(&document), expected);
     }
