@@ -45,8 +45,6 @@ pub enum DecodeError {
 /// # Errors
 /// `TooLarge` as soon as the body passes `bytes_max`; `Unfit` for what [`decode`] would refuse on the other side.
 pub fn encode<T: Serialize + ?Sized>(message: &T, bytes_max: usize) -> Result<Vec<u8>, EncodeError> {
-    // The length field cannot say more, whatever the caller allows.
-    let bytes_max = bytes_max.min(u32::MAX as usize);
     let mut frame = vec![0; HEADER_BYTES];
     frame.push(WIRE_VERSION);
     let mut writer = Bounded { bytes: &mut frame, bytes_max: HEADER_BYTES.saturating_add(bytes_max), overrun: false };
@@ -56,7 +54,7 @@ pub fn encode<T: Serialize + ?Sized>(message: &T, bytes_max: usize) -> Result<Ve
     }
     written.map_err(|error| EncodeError::Unencodable(excerpt(&error)))?;
     walk::check(&frame[HEADER_BYTES + 1..], limits::FRAME_ITEMS_MAX)?;
-    let length = u32::try_from(frame.len() - HEADER_BYTES).expect("the body was bounded by what a u32 holds");
+    let length = u32::try_from(frame.len() - HEADER_BYTES).map_err(|_| EncodeError::TooLarge { bytes_max })?;
     frame[..HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
     Ok(frame)
 }
@@ -67,11 +65,10 @@ pub fn encode<T: Serialize + ?Sized>(message: &T, bytes_max: usize) -> Result<Ve
 /// See [`DecodeError`].
 pub fn decode_frame<'a, T: Deserialize<'a>>(frame: &'a [u8]) -> Result<T, DecodeError> {
     let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(DecodeError::Truncated)?;
-    match (u32::from_be_bytes(*header) as usize).cmp(&payload.len()) {
+    let announced = u32::from_be_bytes(*header) as usize;
+    match announced.cmp(&payload.len()) {
         std::cmp::Ordering::Greater => Err(DecodeError::Truncated),
-        std::cmp::Ordering::Less => {
-            Err(DecodeError::Trailing { bytes: payload.len() - u32::from_be_bytes(*header) as usize })
-        }
+        std::cmp::Ordering::Less => Err(DecodeError::Trailing { bytes: payload.len() - announced }),
         std::cmp::Ordering::Equal => decode(payload),
     }
 }

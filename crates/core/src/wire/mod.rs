@@ -10,7 +10,7 @@ mod frame;
 mod record;
 mod walk;
 
-pub use body::{decode_frame, DecodeError, EncodeError, decode, encode};
+pub use body::{DecodeError, EncodeError, decode, decode_frame, encode};
 pub use frame::{FrameBuffer, FrameError};
 pub use record::{DecodeRecordError, decode_record, encode_record};
 

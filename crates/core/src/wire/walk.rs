@@ -101,6 +101,16 @@ mod tests {
         read.is_ok() && deserializer.position() == body.len() as u64
     }
 
+    /// A random byte; in two of three draws one that starts a container or a scalar with a length.
+    fn byte_with_more_headers(draw: u16) -> u8 {
+        let byte = draw as u8;
+        match draw >> 8 {
+            0..85 => byte,
+            85..170 => 0x80 + byte % 0x14,
+            _ => 0xc0 + byte % 0x20,
+        }
+    }
+
     fn value() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -133,8 +143,9 @@ mod tests {
 
         #[test]
         fn random_bytes_pass_exactly_where_the_deserialiser_reads_them(
-            body in proptest::collection::vec(prop_oneof![any::<u8>(), 0x80u8..=0x93, 0xc0u8..=0xdf], 0..40),
+            draws in proptest::collection::vec(any::<u16>(), 0..40),
         ) {
+            let body: Vec<u8> = draws.into_iter().map(byte_with_more_headers).collect();
             prop_assert_eq!(check(&body, ITEMS_MAX).is_ok(), deserialises(&body));
         }
     }
