@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// One Rust file.
+#[derive(Clone)]
 pub struct Source {
     /// Relative to the repository, with `/`.
     pub path: String,

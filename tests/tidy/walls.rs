@@ -51,24 +51,32 @@ const NEVER: [Never; 6] = [
 ];
 
 /// Crates that the message vocabulary may name.
-const MESSAGES_KNOW: [&str; 6] = ["std", "serde", "serde_json", "thiserror", "magpie_core", "ractor"];
+const MESSAGES_KNOW: [&str; 5] = ["std", "serde", "serde_json", "thiserror", "magpie_core"];
+/// Handles that travel in a message: where the answer goes, what admitted it, what it hands over.
+const MESSAGES_CARRY: [&str; 3] =
+    ["ractor::RpcReplyPort", "tokio::sync::OwnedSemaphorePermit", "tokio::net::UnixStream"];
 
 /// Names of other crates and rooms, where they do not belong.
 pub fn imports(sources: &[Source]) -> Vec<String> {
-    sources.iter().flat_map(|source| [foreign_names(source), message_imports(source)].concat()).collect()
+    let in_messages = sources.iter().filter_map(|source| source.path.strip_prefix("src/messages/"));
+    let vocabulary: BTreeSet<&str> = in_messages.map(|path| path.split(['/', '.']).next().unwrap_or(path)).collect();
+    let of_one = |source: &Source| [foreign_names(source), message_imports(source, &vocabulary)].concat();
+    sources.iter().flat_map(of_one).collect()
 }
 
-/// Actors that import another actor; the supervisor, which starts them all, may.
+/// Files under src/actors that import an actor which is not theirs; the supervisor, which starts them all, may.
 pub fn actor_imports(sources: &[Source]) -> Vec<String> {
-    let actors: BTreeSet<&str> = sources.iter().filter_map(|source| actor_of(&source.path)).collect();
+    let acts =
+        |source: &&Source| tokens(&source.code).windows(2).any(|pair| pair[0].text == "Actor" && pair[1].text == "for");
+    let actors: BTreeSet<&str> = sources.iter().filter(acts).filter_map(|source| concern_of(&source.path)).collect();
     let mut found = Vec::new();
     for source in sources {
-        let Some(own) = actor_of(&source.path).filter(|own| *own != "supervisor") else { continue };
+        let Some(own) = concern_of(&source.path).filter(|own| *own != "supervisor") else { continue };
         for path in paths(&source.code) {
             let segments = absolute(&source.path, &path.segments);
             let ["crate", "actors", other, ..] = segments.as_slice() else { continue };
             if *other != own && actors.contains(other) {
-                found.push(format!("{}:{}: actor {own} imports actor {other}", source.path, path.line));
+                found.push(format!("{}:{}: {own} imports the actor {other}", source.path, path.line));
             }
         }
     }
@@ -114,28 +122,27 @@ fn foreign_names(source: &Source) -> Vec<String> {
     found
 }
 
-fn message_imports(source: &Source) -> Vec<String> {
+fn message_imports(source: &Source, vocabulary: &BTreeSet<&str>) -> Vec<String> {
     if !source.path.starts_with("src/messages") {
         return Vec::new();
     }
+    let waits = ["tokio", "ractor", "std::fs", "std::net", "std::thread"];
     let mut found = Vec::new();
-    for path in paths(&source.code) {
-        let allowed = match path.segments.as_slice() {
+    for path in paths(&source.code).iter().filter(|path| !MESSAGES_CARRY.iter().any(|handle| path.names(handle))) {
+        let known = match path.segments.as_slice() {
             ["crate", room, ..] => *room == "messages",
-            ["ractor", name, ..] => *name == "RpcReplyPort",
-            [root, ..] => !path.imported || ["self", "super"].contains(root) || MESSAGES_KNOW.contains(root),
-            [] => true,
+            ["self" | "super", ..] | [] => true,
+            [root, ..] => !path.imported || MESSAGES_KNOW.contains(root) || vocabulary.contains(root),
         };
-        let waits = ["tokio", "std::fs", "std::net", "std::thread"].iter().any(|name| path.names(name));
-        if !allowed || waits {
+        if !known || waits.iter().any(|name| path.names(name)) {
             found.push(format!("{}:{}: messages are data, {} is not for them", source.path, path.line, path.text()));
         }
     }
     found
 }
 
-/// The actor that a file under src/actors belongs to.
-fn actor_of(path: &str) -> Option<&str> {
+/// The concern that a file under src/actors belongs to.
+fn concern_of(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("src/actors/")?;
     let name = rest.split('/').next()?.trim_end_matches(".rs");
     (name != "mod").then_some(name)
@@ -279,6 +286,8 @@ fn each_wall_stands() {
         ("src/executor/process.rs", "use crate::actors::worker::Worker;"),
         ("src/messages/ledger.rs", "use crate::store::Store;"),
         ("src/messages/ledger.rs", "use ractor::{ActorRef, RpcReplyPort};"),
+        ("src/messages/ledger.rs", "use tokio::sync::{OwnedSemaphorePermit, mpsc};"),
+        ("src/messages/ledger.rs", "use rand::Rng;"),
         ("src/messages/ledger.rs", "fn f() -> tokio::task::JoinHandle<()> {}"),
     ];
     for (path, text) in cases {
@@ -291,6 +300,7 @@ fn each_wall_stands() {
 #[test]
 fn messages_may_name_data() {
     let text = "use magpie_core::ids::TaskId;\nuse ractor::RpcReplyPort;\nuse serde::Serialize;\nuse super::Envelope;
+                use self::ledger::Submit;\nuse ledger::Get;\nuse tokio::sync::OwnedSemaphorePermit;
                 use crate::messages::peer::Credit;\nfn f() -> State { State::Ready }";
     assert!(refused("src/messages/ledger.rs", text).is_empty());
 }
@@ -298,15 +308,18 @@ fn messages_may_name_data() {
 #[test]
 fn actors_do_not_import_each_other() {
     let actor = |path: &str, text: &str| {
-        let others = ["src/actors/clock/mod.rs", "src/actors/ledger.rs"].map(|path| Source::new(path, ""));
-        let mut sources = Vec::from(others);
+        let others = ["src/actors/clock/mod.rs", "src/actors/ledger.rs"];
+        let mut sources = others.map(|path| Source::new(path, "impl Actor for Other {}")).to_vec();
+        sources.push(Source::new("src/actors/address.rs", "pub struct Address;"));
         sources.push(Source::new(path, text));
         actor_imports(&sources).len()
     };
     assert_eq!(actor("src/actors/worker.rs", "use crate::actors::clock::Clock;"), 1);
     assert_eq!(actor("src/actors/worker/mod.rs", "use super::{Node, ledger::Ledger};"), 1);
     assert_eq!(actor("src/actors/worker/slots.rs", "fn f() { super::super::clock::tick(); }"), 1);
+    assert_eq!(actor("src/actors/readings.rs", "use super::clock::Clock;"), 1);
     assert_eq!(actor("src/actors/supervisor.rs", "use super::clock::Clock;"), 0);
+    assert_eq!(actor("src/actors/worker/mod.rs", "use crate::actors::address::Address;"), 0);
     assert_eq!(actor("src/actors/worker/slots.rs", "use super::clock::Slots; use crate::actors::Node;"), 0);
 }
 
