@@ -155,6 +155,12 @@ pub const SPOOL_AGE_MAX_MS: u64 = 7 * 86_400_000;
 
 /// A group commit waits for at most this many records.
 pub const COMMIT_BATCH_LEN_MAX: usize = 4_096;
+pub const COMMIT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One record of the log.
+pub const LOG_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Records that wait for the log's writer.
+pub const LOG_QUEUE_LEN_MAX: usize = 65_536;
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Class `async`: fsynced at the latest after this.
 pub const ASYNC_FSYNC_MS: u64 = 100;
 
@@ -162,5 +168,6 @@ const _: () =
     assert!(LEASE_RENEW_EVERY_MS * 2 < LEASE_TTL_MS - LEASE_WORKER_MARGIN_MS, "one lost renewal must not end a lease");
 const _: () =
     assert!(CREDIT_REFRESH_MS < CREDIT_AGE_MAX_MS, "a standing credit must not go stale between two sendings");
+const _: () = assert!(LOG_BODY_BYTES_MAX <= LOG_QUEUE_BYTES_MAX, "the largest record must fit an empty queue");
 const _: () = assert!(PEER_SUSPECT_MS < PEER_DEAD_MS && PEER_DEAD_MS < HEARTBEAT_TIMEOUT_MS);
 const _: () = assert!(BLOB_CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a chunk and its envelope must fit a frame");
