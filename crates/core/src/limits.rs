@@ -65,8 +65,6 @@ pub const DEPTH_MAX: usize = 64;
 /// Remembered answers of operations, and for how long.
 pub const OPERATIONS_MAX: usize = 100_000;
 pub const OPERATION_TTL_MS: u64 = 600_000;
-/// Attempts that a retry policy may allow, and the growth and length of the waits between them.
-pub const RETRY_ATTEMPTS_MAX: u32 = 1_000;
 pub const RETRY_FACTOR_MAX: f64 = 100.0;
 pub const RETRY_DELAY_MS_MAX: u64 = 7 * 86_400_000;
 /// Error codes, and exit codes, that a retry policy may list.
@@ -81,24 +79,6 @@ pub const LIST_LEN_MAX: usize = 1_000;
 
 /// JSON of a value that stands inline in a record.
 pub const PAYLOAD_INLINE_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of the inputs and commands that one step expands to.
-pub const BINDING_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Problems that one refused document lists.
-pub const SPEC_ERRORS_MAX: usize = 50;
-/// A workflow or task file, in bytes, and the values that it may hold, aliases expanded.
-pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
-pub const SPEC_NODES_MAX: usize = 200_000;
-/// Files of one task, and their bytes together.
-pub const TASK_FILES_MAX: usize = 1_000;
-pub const TASK_FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// The path of one of them, in bytes.
-pub const PATH_BYTES_MAX: usize = 1_024;
-/// The command of a process and its arguments.
-pub const RUN_ARGUMENTS_MAX: usize = 1_000;
-/// Labels of one task or workflow.
-pub const LABELS_MAX: usize = 64;
-/// Execution of one attempt.
-pub const TASK_TIMEOUT_MS_MAX: u64 = 7 * 86_400_000;
 /// One blob.
 pub const BLOB_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// One piece of a blob in a message.
