@@ -1,9 +1,8 @@
 //! To the registry actor: who is a member, alive, and able to do what.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::ids::{Generation, LedgerId, PeerId};
+use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
 use magpie_core::membership::PeerReport;
@@ -21,7 +20,7 @@ pub enum RegistryRequest {
 /// What a node says of itself, once a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     pub ledger: LedgerId,
     pub generation: Generation,
     pub version: String,
@@ -59,15 +58,15 @@ pub struct PeerView {
 
 pub enum RegistryMsg {
     Request { from: Option<PeerId>, request: RegistryRequest, reply: RpcReplyPort<RegistryReply> },
-    PeerAdmitted { peer: PeerId, addresses: Vec<String> },
+    PeerAdmitted { peer: PeerId },
     PeerLost { peer: PeerId },
     /// The answer to a heartbeat of ours.
     Heard { peer: PeerId, heartbeat: Box<Heartbeat>, rtt_ms: f64 },
     /// What this node can do changed.
     Capabilities(Arc<Capabilities>),
     SlotsFree(Slots),
-    Backlog { generation: Generation, backlog: Vec<ShapeBacklog> },
+    /// What is ready at this node's home.
+    Backlog(Vec<ShapeBacklog>),
     ClockRoot([u8; 32]),
-    Addresses(BTreeMap<PeerId, Vec<String>>),
     Tick,
 }

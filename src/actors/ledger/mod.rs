@@ -25,7 +25,7 @@ use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::swarm::SwarmMsg;
 use crate::messages::worker::{WorkerMsg, WorkerRequest};
 use crate::messages::{Answer, Body};
-use crate::store::blobs::BlobStore;
+use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 
 pub struct LedgerActor;
@@ -36,7 +36,7 @@ pub struct LedgerArguments {
     pub me: PeerId,
     /// The id of a ledger that is made here, where there is none.
     pub fresh: LedgerId,
-    pub blobs: Arc<BlobStore>,
+    pub blobs: Blobs,
     pub addresses: Addresses,
     pub peers: Peers,
 }

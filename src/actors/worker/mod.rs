@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::{Completion, Fence, Grant, Slots};
-use magpie_core::limits;
+use magpie_core::time::Wall;
+use magpie_core::{limits, wire};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::blobs::Blobs;
+use super::blobs::PeerBlobs;
 use super::readings::now;
 use super::routes::Routes;
 use crate::executor::{Attempt, Executors, StopReason, Stopper, stop_channel};
@@ -26,7 +27,7 @@ pub struct WorkerActor;
 pub struct WorkerArguments {
     pub routes: Routes,
     pub executors: Arc<Executors>,
-    pub blobs: Blobs,
+    pub blobs: PeerBlobs,
     pub spool: Arc<Spool>,
     pub slots: Slots,
 }
@@ -58,8 +59,9 @@ impl Actor for WorkerActor {
         let incarnation = Incarnation(u64::from(generation.0) << START_BITS | start);
         let mut core = Worker::new(own.tag(), incarnation, arguments.slots, now());
         let spool = arguments.spool.clone();
-        let spooled = tokio::task::spawn_blocking(move || spool.load()).await??;
-        let completions = spooled.into_iter().filter_map(|(_, bytes)| magpie_core::wire::decode_record(&bytes).ok());
+        let at = Wall(now().wall_ms);
+        let spooled = tokio::task::spawn_blocking(move || spool.load(at)).await??;
+        let completions = spooled.outcomes.iter().filter_map(|(_, bytes)| magpie_core::wire::decode_record(bytes).ok());
         core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
@@ -220,11 +222,15 @@ impl WorkerState {
     }
 
     fn spool(&self, completions: Vec<Completion>) {
-        let spool = self.arguments.spool.clone();
+        let (spool, at) = (self.arguments.spool.clone(), Wall(now().wall_ms));
         self.on_disk(move || {
-            let encode = |completion: &Completion| magpie_core::wire::encode_record(completion).map(|bytes| (completion.fence, bytes));
-            let entries: Result<Vec<(Fence, Vec<u8>)>, _> = completions.iter().map(encode).collect();
-            spool.put_many(entries.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+            let mut outcomes = Vec::with_capacity(completions.len());
+            for completion in &completions {
+                let bytes = wire::encode_record(completion).map_err(|error| error.to_string())?;
+                outcomes.push((completion.fence, bytes));
+            }
+            let outcomes: Vec<(Fence, &[u8])> = outcomes.iter().map(|(fence, bytes)| (*fence, bytes.as_slice())).collect();
+            spool.put_many(&outcomes, at, true).map_err(|error| error.to_string())
         });
     }
 
