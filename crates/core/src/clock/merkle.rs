@@ -150,18 +150,25 @@ impl MerkleClock {
         if self.root() == other.root() {
             return ClockOrdering::Equal;
         }
-        let order = |clock: &Self| clock.heads.iter().map(|(id, head)| (*id, order_of(&head.head))).collect::<Vec<_>>();
-        compare_sorted(order(self), order(other))
+        compare_sorted(self.orders(), other.orders())
+    }
+
+    fn orders(&self) -> impl Iterator<Item = (LedgerId, (Position, ContentId, PeerId))> + '_ {
+        self.heads.iter().map(|(ledger, head)| (*ledger, order_of(&head.head)))
+    }
+
+    fn positions(&self) -> impl Iterator<Item = (LedgerId, Position)> + '_ {
+        self.heads.iter().map(|(ledger, head)| (*ledger, head.head.position()))
     }
 
     pub fn summary(&self) -> Summary {
-        self.heads.iter().map(|(ledger, head)| (*ledger, head.head.position())).collect()
+        self.positions().collect()
     }
 
     /// As [`Self::compare`], with what another clock said of itself. It sees positions, not events: equivocating heads are
     /// equal to it, and only the roots tell them apart.
     pub fn compare_summary(&self, other: &Summary) -> ClockOrdering {
-        compare_sorted(self.summary(), other.iter().map(|(ledger, position)| (*ledger, *position)))
+        compare_sorted(self.positions(), other.iter().map(|(ledger, position)| (*ledger, *position)))
     }
 
     /// The proof that the head of `ledger` stands under [`Self::root`].
