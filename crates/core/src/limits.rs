@@ -106,6 +106,8 @@ pub const PEER_REQUESTS_MAX: usize = 64;
 pub const PEER_REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// Members of a mesh that one node keeps.
 pub const PEERS_MAX: usize = 1_024;
+/// Prefixes that one descent into a peer's clock may open: ten times what 1,024 honest ledgers need.
+pub const DESCENT_PREFIXES_MAX: usize = 4 * PEERS_MAX;
 /// Connections on the control socket.
 pub const SESSIONS_MAX: usize = 256;
 /// Requests under way on one control connection.
