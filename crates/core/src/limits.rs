@@ -135,6 +135,18 @@ pub const SPOOL_AFTER_MS: u64 = 50;
 pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const SPOOL_AGE_MAX_MS: u64 = 7 * 86_400_000;
 
+/// What one process may print before it is killed, unless the node's configuration says otherwise.
+pub const PROCESS_OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Address space of one process, unless the node's configuration says otherwise.
+pub const PROCESS_MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Files that stand in the directory a process starts in.
+pub const PROCESS_FILES_LEN_MAX: usize = 1_000;
+/// Time between SIGTERM and SIGKILL for a process that is cancelled or ran out of time.
+pub const PROCESS_STOP_GRACE_MS: u64 = 5_000;
+/// Texts of one embedding task, and the bytes of its input.
+pub const EMBED_TEXTS_LEN_MAX: usize = 4_096;
+pub const EMBED_INPUT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// A group commit waits for at most this many records.
 pub const COMMIT_BATCH_LEN_MAX: usize = 4_096;
 pub const COMMIT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -153,3 +165,4 @@ const _: () =
 const _: () = assert!(LOG_BODY_BYTES_MAX <= LOG_QUEUE_BYTES_MAX, "the largest record must fit an empty queue");
 const _: () = assert!(PEER_SUSPECT_MS < PEER_DEAD_MS && PEER_DEAD_MS < HEARTBEAT_TIMEOUT_MS);
 const _: () = assert!(BLOB_CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a chunk and its envelope must fit a frame");
+const _: () = assert!(PROCESS_STOP_GRACE_MS < LEASE_GRACE_MS, "a process out of time must be gone before its lease");
