@@ -13,28 +13,31 @@ use crate::limits;
 pub(super) fn check(body: &[u8], items_max: usize) -> Result<(), DecodeError> {
     let mut rest = body;
     let mut items = 0;
-    // How many values each open container still lacks; the outermost "container" is the body itself.
-    let mut open = [0u64; limits::DEPTH_MAX + 1];
+    // Values that the innermost open container still lacks, then those around it; the body is as one of a single value.
+    let mut lacking = 1u64;
+    let mut around = [0u64; limits::DEPTH_MAX];
     let mut depth = 0;
-    open[0] = 1;
     loop {
-        while open[depth] == 0 {
+        while lacking == 0 {
             if depth == 0 {
                 return if rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing { bytes: rest.len() }) };
             }
             depth -= 1;
+            lacking = around[depth];
         }
-        open[depth] -= 1;
+        lacking -= 1;
         items += 1;
         if items > items_max {
             return Err(DecodeError::TooManyItems { items_max });
         }
         let at = body.len() - rest.len();
-        match take(&mut rest).ok_or(DecodeError::Truncated)? {
+        let Some(step) = take(&mut rest) else { return Err(DecodeError::Truncated) };
+        match step {
             Step::Scalar => {}
             Step::Container(children) if depth < limits::DEPTH_MAX => {
+                around[depth] = lacking;
+                lacking = children;
                 depth += 1;
-                open[depth] = children;
             }
             Step::Container(_) => return Err(DecodeError::TooDeep { depth_max: limits::DEPTH_MAX }),
             Step::Reserved => return Err(DecodeError::Reserved { at }),
@@ -50,6 +53,7 @@ enum Step {
 }
 
 /// Takes one value's header, and its bytes if it is a scalar. None: they are not all there.
+#[inline]
 fn take(rest: &mut &[u8]) -> Option<Step> {
     let marker = *rest.split_off_first()?;
     let length = match marker {
