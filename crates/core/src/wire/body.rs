@@ -102,13 +102,20 @@ struct Bounded<'a> {
 }
 
 impl io::Write for Bounded<'_> {
+    #[inline]
     fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        self.write_all(chunk).map(|()| chunk.len())
+    }
+
+    /// The serialiser writes byte by byte: the loop that would otherwise stand here doubles the cost of a frame.
+    #[inline]
+    fn write_all(&mut self, chunk: &[u8]) -> io::Result<()> {
         if chunk.len() > self.bytes_max.saturating_sub(self.bytes.len()) {
             self.overrun = true;
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.bytes.extend_from_slice(chunk);
-        Ok(chunk.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
