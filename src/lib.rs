@@ -3,6 +3,9 @@
 pub mod actors;
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod executor;
 pub mod messages;
+pub mod node;
 pub mod store;
+pub mod telemetry;

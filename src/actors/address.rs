@@ -86,7 +86,10 @@ impl<M: Message> Address<M> {
     /// If [`limits::MAILBOX_LEN_MAX`] messages wait already.
     pub fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let admitted = self.admission.clone().try_acquire_owned();
-        admitted.map_err(|_| Refusal::Overloaded { retry_after_ms: 100, what: format!("the mailbox of {} is full", self.name) })
+        admitted.map_err(|_| Refusal::Overloaded {
+            retry_after_ms: 100,
+            what: format!("the mailbox of {} is full", self.name),
+        })
     }
 
     /// Sends a message that carries a reply port, and waits for the answer.

@@ -70,7 +70,9 @@ impl Doorway {
         let mut views = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
             let viewed: Result<DeviceView, Unavailable> = device.ask(PATIENCE, |reply| DeviceMsg::View { reply }).await;
-            views.push(viewed.unwrap_or_else(|unavailable| DeviceView::unavailable(device.name(), unavailable.to_string())));
+            views.push(
+                viewed.unwrap_or_else(|unavailable| DeviceView::unavailable(device.name(), unavailable.to_string())),
+            );
         }
         views
     }
@@ -83,7 +85,9 @@ impl Doorway {
         };
         let worker = match self.worker(WorkerRequest::Stats).await? {
             WorkerReply::Stats(stats) => stats,
-            WorkerReply::Noted => return Err(Refusal::Unavailable { what: "the worker answered something else".to_owned() }),
+            WorkerReply::Noted => {
+                return Err(Refusal::Unavailable { what: "the worker answered something else".to_owned() });
+            }
         };
         let members: Vec<PeerView> = match self.registry(None, RegistryRequest::List).await? {
             RegistryReply::Peers(members) => members,

@@ -122,7 +122,12 @@ impl Peers {
     ///
     /// # Errors
     /// [`Refusal::HomeUnreachable`] if it is not known or does not answer.
-    pub async fn ask_home(&self, id: TaskId, request: LedgerRequest, patience: Duration) -> Result<LedgerReply, Refusal> {
+    pub async fn ask_home(
+        &self,
+        id: TaskId,
+        request: LedgerRequest,
+        patience: Duration,
+    ) -> Result<LedgerReply, Refusal> {
         let last_seen = self.last_heard(id.ledger);
         let unreachable = || Refusal::HomeUnreachable { id, last_seen };
         let home = self.home_of(id.ledger).ok_or_else(unreachable)?;

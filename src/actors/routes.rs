@@ -83,7 +83,10 @@ impl Routes {
     /// Why it has no answer; all are worth a retry.
     pub async fn home(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
         let me = self.peers.me();
-        let peer = self.peers.home_of(home).ok_or_else(|| Refusal::Unavailable { what: format!("home {home} is not known") })?;
+        let peer = self
+            .peers
+            .home_of(home)
+            .ok_or_else(|| Refusal::Unavailable { what: format!("home {home} is not known") })?;
         if peer == me {
             return self.own_ledger(me, owner_of(me), request).await;
         }

@@ -134,7 +134,10 @@ impl SupervisorState {
     }
 
     fn ended(&mut self, myself: &ActorRef<SupervisorMsg>, cell: &ActorCell, why: String) {
-        let ended = self.children.values_mut().find(|child| child.cell.as_ref().is_some_and(|held| held.get_id() == cell.get_id()));
+        let ended = self
+            .children
+            .values_mut()
+            .find(|child| child.cell.as_ref().is_some_and(|held| held.get_id() == cell.get_id()));
         let Some(child) = ended else { return };
         child.cell = None;
         (child.child.clear)();
@@ -154,7 +157,8 @@ impl SupervisorState {
         child.last_error = Some(why.clone());
         if child.ends.len() > RESTARTS_MAX {
             if let Some(given_up) = self.given_up.take() {
-                let _ = given_up.send(format!("actor {name} ended {RESTARTS_MAX} times in a minute, the last time: {why}"));
+                let _ =
+                    given_up.send(format!("actor {name} ended {RESTARTS_MAX} times in a minute, the last time: {why}"));
             }
             return;
         }
@@ -188,5 +192,11 @@ impl ChildState {
 }
 
 fn leaf(name: &str) -> ActorView {
-    ActorView { name: name.to_owned(), state: "running".to_owned(), restarts: 0, last_error: None, children: Vec::new() }
+    ActorView {
+        name: name.to_owned(),
+        state: "running".to_owned(),
+        restarts: 0,
+        last_error: None,
+        children: Vec::new(),
+    }
 }

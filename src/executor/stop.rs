@@ -43,6 +43,11 @@ impl Stopper {
     pub fn stop(&self, reason: StopReason) {
         self.0.send_replace(Some(reason));
     }
+
+    /// Whether the attempt is over.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 /// The attempt's end of a [`Stopper`].

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 pub enum ActorRequest {
     Tree,
     /// Stops an actor as a crash would; its supervisor starts it again from the durable state.
-    Kill { name: String },
+    Kill {
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,9 +34,14 @@ pub struct ActorView {
 }
 
 pub enum SupervisorMsg {
-    Request { request: ActorRequest, reply: RpcReplyPort<ActorReply> },
+    Request {
+        request: ActorRequest,
+        reply: RpcReplyPort<ActorReply>,
+    },
     /// A child's back-off is over.
-    Start { name: String },
+    Start {
+        name: String,
+    },
     /// A session came or went: sessions hang below `control`.
     Sessions(Vec<String>),
 }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum ClockRequest {
     /// A peer whose root differs sends the heads that ours may lack; the answer has those that its may lack.
-    Exchange { heads: Vec<SignedHead> },
+    Exchange {
+        heads: Vec<SignedHead>,
+    },
     Show,
 }
 
@@ -31,10 +33,22 @@ pub struct ClockView {
 }
 
 pub enum ClockMsg {
-    Request { request: ClockRequest, reply: RpcReplyPort<ClockReply> },
+    Request {
+        request: ClockRequest,
+        reply: RpcReplyPort<ClockReply>,
+    },
     /// The durable chain of this home grew.
-    PublishHead { generation: Generation, count: LogIndex, event: ContentId },
+    PublishHead {
+        generation: Generation,
+        count: LogIndex,
+        event: ContentId,
+    },
     /// A peer's heartbeat carried this root.
-    PeerRoot { peer: PeerId, root: [u8; 32] },
-    Merge { heads: Vec<SignedHead> },
+    PeerRoot {
+        peer: PeerId,
+        root: [u8; 32],
+    },
+    Merge {
+        heads: Vec<SignedHead>,
+    },
 }

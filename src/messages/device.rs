@@ -36,11 +36,40 @@ pub struct DeviceView {
     pub restarts: u64,
 }
 
+impl DeviceView {
+    /// A device that cannot be used, and why.
+    pub fn unavailable(name: &str, why: String) -> Self {
+        Self {
+            name: name.rsplit('/').next().unwrap_or(name).to_owned(),
+            state: "unavailable".to_owned(),
+            why: Some(why),
+            torch_version: None,
+            threads: None,
+            models: Vec::new(),
+            queued: 0,
+            batches: 0,
+            texts: 0,
+            tokens: 0,
+            busy_ms: 0,
+            restarts: 0,
+        }
+    }
+}
+
 pub enum DeviceMsg {
-    Embed { model: String, texts: Vec<String>, reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>> },
-    View { reply: RpcReplyPort<DeviceView> },
+    Embed {
+        model: String,
+        texts: Vec<String>,
+        reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>,
+    },
+    View {
+        reply: RpcReplyPort<DeviceView>,
+    },
     /// A batch came back from the device process.
-    Answered { batch: u64, result: Result<EmbeddedBatch, DeviceError> },
+    Answered {
+        batch: u64,
+        result: Result<EmbeddedBatch, DeviceError>,
+    },
     /// The oldest text has waited long enough.
     Flush,
     Started(Result<StartedDevice, String>),

@@ -57,11 +57,23 @@ pub struct PeerView {
 }
 
 pub enum RegistryMsg {
-    Request { from: Option<PeerId>, request: RegistryRequest, reply: RpcReplyPort<RegistryReply> },
-    PeerAdmitted { peer: PeerId },
-    PeerLost { peer: PeerId },
+    Request {
+        from: Option<PeerId>,
+        request: RegistryRequest,
+        reply: RpcReplyPort<RegistryReply>,
+    },
+    PeerAdmitted {
+        peer: PeerId,
+    },
+    PeerLost {
+        peer: PeerId,
+    },
     /// The answer to a heartbeat of ours.
-    Heard { peer: PeerId, heartbeat: Box<Heartbeat>, rtt_ms: f64 },
+    Heard {
+        peer: PeerId,
+        heartbeat: Box<Heartbeat>,
+        rtt_ms: f64,
+    },
     /// What this node can do changed.
     Capabilities(Arc<Capabilities>),
     SlotsFree(Slots),

@@ -10,11 +10,27 @@ use magpie_core::queue::StepOutputs;
 
 pub enum SchedulerMsg {
     /// Resolve a step's references and hand its tasks to the ledger.
-    Bind { workflow: WorkflowId, step: u32, from: u32, spec: Arc<WorkflowSpec>, outputs: BTreeMap<String, StepOutputs> },
-    BindOutputs { workflow: WorkflowId, spec: Arc<WorkflowSpec>, outputs: BTreeMap<String, StepOutputs> },
+    Bind {
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        spec: Arc<WorkflowSpec>,
+        outputs: BTreeMap<String, StepOutputs>,
+    },
+    BindOutputs {
+        workflow: WorkflowId,
+        spec: Arc<WorkflowSpec>,
+        outputs: BTreeMap<String, StepOutputs>,
+    },
     /// A member's capabilities or liveness, as the registry sees it.
-    Member { peer: PeerId, capabilities: Arc<Capabilities>, alive: bool },
-    MemberForgotten { peer: PeerId },
+    Member {
+        peer: PeerId,
+        capabilities: Arc<Capabilities>,
+        alive: bool,
+    },
+    MemberForgotten {
+        peer: PeerId,
+    },
     /// The ledger started anew: it knows no member.
     LedgerStarted,
 }

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum WorkerRequest {
     /// From a home, about leases of its ledger.
-    Notice { home: LedgerTag, notice: WorkerNotice },
+    Notice {
+        home: LedgerTag,
+        notice: WorkerNotice,
+    },
     Stats,
     /// Take no lease, return unstarted ones, finish the others.
     Drain,

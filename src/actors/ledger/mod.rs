@@ -88,7 +88,9 @@ impl Actor for LedgerActor {
             }
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
-            LedgerMsg::Bound { workflow, step, from, bound } => state.event(Event::Bound { workflow, step, from, bound }),
+            LedgerMsg::Bound { workflow, step, from, bound } => {
+                state.event(Event::Bound { workflow, step, from, bound })
+            }
             LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::Durable(watermark) => {
@@ -113,7 +115,8 @@ fn open(
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?;
     let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
     let mut replay = Replay::new(identity);
-    let log = recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
+    let log =
+        recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     Ok((replay.open(now()), LogFeed::new(log)))
 }
 

@@ -12,9 +12,9 @@ use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, Pee
 use magpie_core::queue::ShapeBacklog;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::Addresses;
 use super::peers::Peers;
 use super::readings::now;
-use super::Addresses;
 use crate::messages::clock::ClockMsg;
 use crate::messages::registry::{Heartbeat, PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::scheduler::SchedulerMsg;
@@ -236,7 +236,7 @@ impl RegistryState {
                 slots_free: known.map(|known| known.heartbeat.slots_free).unwrap_or_default(),
                 capabilities: known.map(|known| known.heartbeat.capabilities.clone()),
                 addresses: link.map(|info| info.addresses.clone()).unwrap_or_default(),
-                last_heard_ms_ago: Some(now().mono_ms.saturating_sub(entry.last_heard_ms)),
+                last_heard_ms_ago: Some(now().mono_ms.saturating_sub(entry.heard_mono_ms)),
             }
         });
         views.collect()

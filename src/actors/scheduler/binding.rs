@@ -23,7 +23,8 @@ pub fn bind_step(
     let outputs = load(blobs, outputs)?;
     let scope = Scope { input: &spec.input, outputs: &outputs };
     let window = from as usize..from as usize + limits::FOR_EACH_WINDOW_LEN_MAX;
-    let bound = dag::bind_window(step, &scope, window).map_err(|error| TaskError::new("unresolved", error.to_string()))?;
+    let bound =
+        dag::bind_window(step, &scope, window).map_err(|error| TaskError::new("unresolved", error.to_string()))?;
     let tasks: Result<Vec<Arc<TaskSpec>>, TaskError> =
         bound.tasks.into_iter().map(|task| make_task(blobs, spec, step, task)).collect();
     Ok(BoundWindow { total: bound.items as u32, tasks: tasks? })
@@ -46,15 +47,13 @@ pub fn bind_outputs(
     JsonText::parse(&text).map_err(|error| TaskError::new("unresolved", format!("the outputs are not JSON: {error}")))
 }
 
-fn load(
-    blobs: &Blobs,
-    outputs: &BTreeMap<String, StepOutputs>,
-) -> Result<BTreeMap<String, JsonText>, TaskError> {
+fn load(blobs: &Blobs, outputs: &BTreeMap<String, StepOutputs>) -> Result<BTreeMap<String, JsonText>, TaskError> {
     let load_one = |(name, outputs): (&String, &StepOutputs)| {
         let texts: Result<Vec<String>, TaskError> =
             outputs.payloads.iter().map(|payload| text_of(blobs, name, payload)).collect();
         let texts = texts?;
-        let text = if outputs.each { format!("[{}]", texts.join(",")) } else { texts.into_iter().next().unwrap_or_default() };
+        let text =
+            if outputs.each { format!("[{}]", texts.join(",")) } else { texts.into_iter().next().unwrap_or_default() };
         let parsed = JsonText::parse(&text);
         parsed.map(|text| (name.clone(), text)).map_err(|error| unreadable(name, error.to_string()))
     };
@@ -65,7 +64,9 @@ fn text_of(blobs: &Blobs, step: &str, payload: &Payload) -> Result<String, TaskE
     match payload {
         Payload::Inline(text) => Ok(text.as_str().to_owned()),
         Payload::Blob(blob) => {
-            let bytes = blobs.read(blob.cid).map_err(|error| unreadable(step, error.to_string()))?;
+            let bytes = blobs
+                .read(blob.cid, limits::BINDING_BYTES_MAX as u64)
+                .map_err(|error| unreadable(step, error.to_string()))?;
             let bytes = bytes.ok_or_else(|| unreadable(step, format!("blob {} is missing", blob.cid)))?;
             String::from_utf8(bytes).map_err(|error| unreadable(step, error.to_string()))
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use magpie_core::wire::{self, FrameBuffer};
-use magpie_core::limits;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -104,10 +104,9 @@ impl Session {
     async fn answer(&self, envelope: Envelope) {
         let answer = match self.role.may_say(&envelope.body) {
             Ok(()) => self.doorway.answer(None, self.owner.clone(), envelope.body).await,
-            Err(needs) => Answer::Refused(Refusal::Forbidden {
-                needs: needs.name().to_owned(),
-                has: self.role.name().to_owned(),
-            }),
+            Err(needs) => {
+                Answer::Refused(Refusal::Forbidden { needs: needs.name().to_owned(), has: self.role.name().to_owned() })
+            }
         };
         let frame = encode(envelope.id, answer);
         // A client that has gone needs no answer.

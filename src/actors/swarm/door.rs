@@ -85,7 +85,9 @@ fn answer(reply: Responder, id: u64, answer: Answer) {
         Err(error) => {
             tracing::error!(%error, "an answer does not fit a frame");
             let refusal = Refusal::Unsupported { what: format!("the answer does not fit a frame: {error}") };
-            if let Ok(frame) = wire::encode(&ReplyEnvelope { id, answer: Answer::Refused(refusal) }, limits::FRAME_BYTES_MAX) {
+            if let Ok(frame) =
+                wire::encode(&ReplyEnvelope { id, answer: Answer::Refused(refusal) }, limits::FRAME_BYTES_MAX)
+            {
                 reply.send(frame);
             }
         }

@@ -1,6 +1,6 @@
 //! The swarm: the thin owner of the network thread. What comes in passes the peers' door, in the order in which it came.
 
-mod door;
+pub mod door;
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Actor for SwarmActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let SwarmArguments { key, config, routes, door } = arguments;
         let (sender, receiver) = mpsc::channel(INBOX_LEN_MAX);
-        let net = tokio::task::spawn_blocking(move || magpie_net::spawn(key, config, sender)).await??;
+        let net = magpie_net::spawn(&key, config, sender).await?;
         routes.peers.connect(Some(net.clone()));
         for address in net.listen_addresses() {
             tracing::info!(address, "listening");

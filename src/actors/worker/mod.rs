@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::{Completion, Fence, Grant, Slots};
-use magpie_core::time::Wall;
-use magpie_core::{limits, wire};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
+use magpie_core::time::Wall;
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
+use magpie_core::{limits, wire};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::blobs::PeerBlobs;
@@ -65,8 +65,7 @@ impl Actor for WorkerActor {
         core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
-        let mut state =
-            WorkerState { core, me: myself, stoppers: HashMap::new(), arguments, free: Slots::default() };
+        let mut state = WorkerState { core, me: myself, stoppers: HashMap::new(), arguments, free: Slots::default() };
         state.perform();
         Ok(state)
     }
@@ -229,7 +228,8 @@ impl WorkerState {
                 let bytes = wire::encode_record(completion).map_err(|error| error.to_string())?;
                 outcomes.push((completion.fence, bytes));
             }
-            let outcomes: Vec<(Fence, &[u8])> = outcomes.iter().map(|(fence, bytes)| (*fence, bytes.as_slice())).collect();
+            let outcomes: Vec<(Fence, &[u8])> =
+                outcomes.iter().map(|(fence, bytes)| (*fence, bytes.as_slice())).collect();
             spool.put_many(&outcomes, at, true).map_err(|error| error.to_string())
         });
     }

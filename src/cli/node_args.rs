@@ -1,0 +1,134 @@
+//! The arguments of `node`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{ConfigError, NodeConfig};
+use crate::node::Node;
+
+/// Runs one node of a Magpie mesh. Without arguments: a working node on this machine, with its data in
+/// `$XDG_DATA_HOME/magpie`, its control socket there, and mDNS on.
+#[derive(Debug, Parser)]
+#[command(name = "node", version)]
+pub struct NodeArgs {
+    /// TOML file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the ledger, blobs, keys and the control socket live
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Multiaddr to listen on; may be given again
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+    /// Multiaddr of a node to join; may be given again
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<String>,
+    /// Path of the control socket
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Label of this node; may be given again
+    #[arg(long, value_name = "K=V", value_parser = key_value)]
+    label: Vec<(String, String)>,
+    /// Tasks that run at a time
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// Serve HTTP here (not built yet: this version answers only on its control socket)
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Say what is wrong with a configuration file, and do nothing else
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    check_config: Option<PathBuf>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not K=V"))?;
+    if key.is_empty() { Err(format!("{text:?} has no key")) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
+/// Exit codes of `node`.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+impl NodeArgs {
+    /// Runs the node until it is told to end, or cannot go on.
+    pub fn run(self) -> ExitCode {
+        if let Some(file) = &self.check_config {
+            return check(file);
+        }
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(error) => return fail(USAGE, &error),
+        };
+        crate::telemetry::init();
+        match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(serve(config)),
+            Err(error) => fail(FAILED, &error),
+        }
+    }
+
+    fn config(self) -> Result<NodeConfig, ConfigError> {
+        if self.http.is_some() {
+            let problem = "--http: this version serves no HTTP; use the control socket".to_owned();
+            return Err(ConfigError::Invalid { problem });
+        }
+        let mut config = self.config.as_deref().map(NodeConfig::read).transpose()?.unwrap_or_default();
+        config.data_dir = self.data_dir.or(config.data_dir);
+        config.control = self.control.or(config.control);
+        config.slots = self.slots.or(config.slots);
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+        }
+        config.bootstrap.extend(self.bootstrap);
+        config.labels.extend(self.label);
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match NodeConfig::read(file) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(USAGE, &error),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("node: {error}");
+    ExitCode::from(code)
+}
+
+async fn serve(config: NodeConfig) -> ExitCode {
+    let mut node = match Node::start(config).await {
+        Ok(node) => node,
+        Err(error) => return fail(FAILED, &error),
+    };
+    tracing::info!(peer = %node.peer_id, control = %node.control.display(), "node ready");
+    let asked = tokio::select! {
+        why = node.given_up() => Err(why),
+        () = told_to_end() => Ok(()),
+    };
+    node.stop().await;
+    match asked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(FAILED, &why),
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn told_to_end() {
+    let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    match terminated {
+        Ok(mut terminated) => {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be caught");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A node's configuration: a TOML file, then the command line. What is wrong is told with file and line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use magpie_core::ids::PeerId;
+use magpie_core::task::Tag;
+use serde::{Deserialize, Serialize};
+
+use crate::executor::ProcessConfig;
+
+/// Everything a node can be told. The default is a working node that admits nobody.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where the ledger, blobs, keys and the control socket live; unset: `$XDG_DATA_HOME/magpie`.
+    pub data_dir: Option<PathBuf>,
+    /// The control socket; unset: `control.sock` in the data directory.
+    pub control: Option<PathBuf>,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs of nodes to join.
+    pub bootstrap: Vec<String>,
+    /// A file with one multiaddr a line, read again when it changes.
+    pub peer_file: Option<PathBuf>,
+    pub mdns: bool,
+    /// A file with the cluster's key: who knows it is admitted.
+    pub cluster_key: Option<PathBuf>,
+    /// Peers that are admitted without the key.
+    pub allow: Vec<PeerId>,
+    pub labels: BTreeMap<String, String>,
+    /// Tags that this node runs beside those of the mesh.
+    pub tags: Vec<Tag>,
+    /// Tasks that run at a time, those on devices aside; unset: one per core.
+    pub slots: Option<u32>,
+    pub process: ProcessConfig,
+    pub inference: InferenceConfig,
+}
+
+/// Where inference comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InferenceConfig {
+    pub enabled: bool,
+    /// The device process; unset: `node-device` beside this executable.
+    pub device: Option<PathBuf>,
+    /// Threads of the CPU device; 0: as many as cores.
+    pub threads: u32,
+    /// Directories that hold one directory per model; unset: the cache that `make build` fills.
+    pub models: Vec<PathBuf>,
+    /// Models that are loaded at the start.
+    pub load: Vec<String>,
+}
+
+impl Default for InferenceConfig {
+    fn default() -> Self {
+        Self { enabled: true, device: None, threads: 0, models: Vec::new(), load: vec!["minilm".to_owned()] }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            control: None,
+            listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned(), "/ip4/0.0.0.0/udp/0/quic-v1".to_owned()],
+            bootstrap: Vec::new(),
+            peer_file: None,
+            mdns: true,
+            cluster_key: None,
+            allow: Vec::new(),
+            labels: BTreeMap::new(),
+            tags: Vec::new(),
+            slots: None,
+            process: ProcessConfig::default(),
+            inference: InferenceConfig::default(),
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", file.display())]
+    Read { file: PathBuf, source: std::io::Error },
+    #[error("{}:{line}: {problem}", file.display())]
+    Wrong { file: PathBuf, line: usize, problem: String },
+    #[error("{problem}")]
+    Invalid { problem: String },
+    #[error("no data directory: set --data-dir, XDG_DATA_HOME or HOME")]
+    NoDataDir,
+}
+
+impl NodeConfig {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// The first problem with its line: syntax, an unknown key, a wrong type, a value out of range.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        let wrong = |line, problem| ConfigError::Wrong { file: file.to_owned(), line, problem };
+        let config: Self = toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.get(..start).map_or(1, |before| before.lines().count().max(1));
+            wrong(line + usize::from(text[..start].ends_with('\n')), error.message().to_owned())
+        })?;
+        config.validate().map_err(|problem| wrong(line_of(&text, &problem), problem))?;
+        Ok(config)
+    }
+
+    /// What TOML's types do not say.
+    fn validate(&self) -> Result<(), String> {
+        if self.slots == Some(0) {
+            return Err("slots is 0: a node runs at least one task at a time".to_owned());
+        }
+        if self.slots.is_some_and(|slots| slots > 4_096) {
+            return Err("slots is above 4096".to_owned());
+        }
+        if self.inference.threads > 1_024 {
+            return Err("threads is above 1024".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Checks what did not come from a file.
+    ///
+    /// # Errors
+    /// The first problem.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.validate().map_err(|problem| ConfigError::Invalid { problem })
+    }
+
+    /// Where the node keeps its data.
+    ///
+    /// # Errors
+    /// If neither the configuration nor the environment says.
+    pub fn resolved_data_dir(&self) -> Result<PathBuf, ConfigError> {
+        match &self.data_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => default_data_dir(),
+        }
+    }
+
+    /// Where models are looked for.
+    pub fn model_dirs(&self) -> Vec<PathBuf> {
+        if self.inference.models.is_empty() {
+            default_cache_dir().map(|dir| dir.join("models")).into_iter().collect()
+        } else {
+            self.inference.models.clone()
+        }
+    }
+}
+
+/// `$XDG_DATA_HOME/magpie`, else `~/.local/share/magpie`.
+///
+/// # Errors
+/// If neither variable is set.
+pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    xdg("XDG_DATA_HOME", ".local/share").map(|dir| dir.join("magpie")).ok_or(ConfigError::NoDataDir)
+}
+
+/// `$MAGPIE_CACHE`, else `$XDG_CACHE_HOME/magpie`, else `~/.cache/magpie`: where fetched models and libtorch are.
+fn default_cache_dir() -> Option<PathBuf> {
+    let own = std::env::var_os("MAGPIE_CACHE").map(PathBuf::from);
+    own.or_else(|| xdg("XDG_CACHE_HOME", ".cache").map(|dir| dir.join("magpie")))
+}
+
+fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home)))
+}
+
+/// The line that names what a problem begins with.
+fn line_of(text: &str, problem: &str) -> usize {
+    let key = problem.split(' ').next().unwrap_or_default();
+    text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node.toml");
+        std::fs::write(&file, text).unwrap();
+        let error = NodeConfig::read(&file).unwrap_err().to_string();
+        error.replace(&file.display().to_string(), "node.toml")
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_which_admits_nobody() {
+        let config: NodeConfig = toml::from_str("").unwrap();
+        assert_eq!(config, NodeConfig::default());
+        assert!(config.cluster_key.is_none() && config.allow.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        assert!(problem("mdns = true\nslotz = 2\n").starts_with("node.toml:2: unknown field `slotz`"));
+        assert!(problem("\n\nmdns = 3\n").starts_with("node.toml:3: invalid type"));
+        assert!(problem("mdns = \n").starts_with("node.toml:1:"));
+        assert!(problem("mdns = true\nslots = 0\n").starts_with("node.toml:2: slots is 0"));
+        assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
+    }
+}

@@ -1,0 +1,276 @@
+//! A whole node: its data directory, its actors in their order, and how it ends.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magpie_core::ids::{LedgerId, PeerId};
+use magpie_core::lease::Slots;
+use magpie_core::limits;
+use magpie_core::matching::Capabilities;
+use magpie_core::task::TaskKind;
+use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
+use ractor::{Actor, ActorCell, ActorRef, Message};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::actors::Addresses;
+use crate::actors::address::Address;
+use crate::actors::blobs::PeerBlobs;
+use crate::actors::clock::{ClockActor, ClockArguments};
+use crate::actors::control::{ControlActor, ControlArguments};
+use crate::actors::device::{DeviceActor, DeviceArguments, DeviceEmbedder};
+use crate::actors::doorway::Doorway;
+use crate::actors::ledger::{LedgerActor, LedgerArguments};
+use crate::actors::peers::Peers;
+use crate::actors::registry::{RegistryActor, RegistryArguments};
+use crate::actors::routes::Routes;
+use crate::actors::scheduler::{SchedulerActor, SchedulerArguments};
+use crate::actors::supervisor::{Child, Starting, Supervisor, SupervisorArguments};
+use crate::actors::swarm::door::PeerDoor;
+use crate::actors::swarm::{SwarmActor, SwarmArguments};
+use crate::actors::worker::{WorkerActor, WorkerArguments};
+use crate::config::{ConfigError, NodeConfig};
+use crate::executor::{Embedder, ExecutorConfig, Executors};
+use crate::messages::actor::SupervisorMsg;
+use crate::messages::device::DeviceMsg;
+use crate::store::blobs::Blobs;
+use crate::store::data_dir::DataDir;
+use crate::store::spool::Spool;
+
+/// A node that does not start, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    DataDir(#[from] crate::store::data_dir::OpenDataDirError),
+    #[error("{0}")]
+    Key(String),
+    #[error("{0}")]
+    Store(String),
+    #[error("{0}")]
+    Actor(String),
+}
+
+/// A running node. Dropped, it ends at once; [`Node::stop`] ends it in order.
+pub struct Node {
+    pub peer_id: PeerId,
+    pub control: PathBuf,
+    pub addresses: Addresses,
+    supervisor: ActorRef<SupervisorMsg>,
+    ended: JoinHandle<()>,
+    given_up: oneshot::Receiver<String>,
+}
+
+/// What the actors of one node share.
+struct Parts {
+    dir: Arc<DataDir>,
+    key: NodeKey,
+    net: NetConfig,
+    addresses: Addresses,
+    peers: Peers,
+    blobs: Blobs,
+    executors: Arc<Executors>,
+    spool: Arc<Spool>,
+    slots: Slots,
+    capabilities: Arc<Capabilities>,
+    devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
+    notices: Vec<String>,
+    control: PathBuf,
+}
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// Why it does not start: configuration, data directory in use or damaged, port taken, ...
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let parts = tokio::task::spawn_blocking(move || Parts::gather(&config)).await;
+        let parts = parts.map_err(|error| StartError::Actor(error.to_string()))??;
+        let (peer_id, control, addresses) = (parts.peers.me(), parts.control.clone(), parts.addresses.clone());
+        let (sender, given_up) = oneshot::channel();
+        let arguments = SupervisorArguments { children: parts.children(), given_up: sender };
+        let (supervisor, ended) =
+            Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Actor(innermost(&error)))?;
+        addresses.supervisor.set(supervisor.clone());
+        Ok(Self { peer_id, control, addresses, supervisor, ended, given_up })
+    }
+
+    /// Waits until the node cannot go on; says why.
+    pub async fn given_up(&mut self) -> String {
+        (&mut self.given_up).await.unwrap_or_else(|_| "the supervisor ended".to_owned())
+    }
+
+    /// Ends all actors, the last started first, and waits for them.
+    pub async fn stop(self) {
+        let children = self.supervisor.get_children();
+        for child in children.into_iter().rev() {
+            let _ = child.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+        }
+        self.supervisor.stop(None);
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.ended).await;
+    }
+}
+
+/// The first cause: what a person can act on.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+impl Parts {
+    fn gather(config: &NodeConfig) -> Result<Self, StartError> {
+        config.check()?;
+        let dir = DataDir::open(config.resolved_data_dir()?)?;
+        let key = NodeKey::load_or_create(&dir.identity_key()).map_err(|error| StartError::Key(error.to_string()))?;
+        let me = key.peer_id();
+        let addresses = Addresses::new(&me.to_string());
+        let peers = Peers::new(me);
+        let blobs = Blobs::open(dir.blobs()).map_err(|error| StartError::Store(error.to_string()))?;
+        let (spool, damage) = Spool::open(&dir.spool()).map_err(|error| StartError::Store(error.to_string()))?;
+        if let Some(damage) = damage {
+            tracing::error!(%damage, "the spool was damaged");
+        }
+        let mut notices = Vec::new();
+        let devices = crate::actors::device::plan(config, &addresses, &mut notices);
+        let peer_blobs = PeerBlobs::new(blobs.clone(), peers.clone());
+        let embedder =
+            devices.first().map(|(device, _)| Arc::new(DeviceEmbedder::new(device.clone())) as Arc<dyn Embedder>);
+        let executor = ExecutorConfig::new(dir.work(), config.process.clone());
+        let executors = Executors::new(executor, Arc::new(peer_blobs), embedder)
+            .map_err(|error| StartError::Store(format!("the work directory cannot be made: {error}")))?;
+        let slots = Slots { cpu: config.slots.unwrap_or_else(cores), device: 0 };
+        let capabilities = capabilities(config, &executors);
+        Ok(Self {
+            net: net_config(config, &dir)?,
+            control: config.control.clone().unwrap_or_else(|| dir.control_sock()),
+            dir: Arc::new(dir),
+            key,
+            addresses,
+            peers,
+            blobs,
+            executors: Arc::new(executors),
+            spool: Arc::new(spool),
+            slots,
+            capabilities: Arc::new(capabilities),
+            devices,
+            notices,
+        })
+    }
+
+    /// In the order in which they start: each finds those that it needs at its start already there.
+    fn children(self) -> Vec<Child> {
+        let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
+        let peer_blobs = PeerBlobs::new(self.blobs.clone(), self.peers.clone());
+        let doorway = Arc::new(Doorway {
+            routes: routes.clone(),
+            blobs: peer_blobs.clone(),
+            devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
+            started: Instant::now(),
+            notices: self.notices,
+        });
+        let ledger = LedgerArguments {
+            dir: self.dir,
+            me: self.peers.me(),
+            fresh: LedgerId(rand::random()),
+            blobs: self.blobs.clone(),
+            addresses: self.addresses.clone(),
+            peers: self.peers.clone(),
+        };
+        let scheduler =
+            SchedulerArguments { blobs: self.blobs, peers: self.peers.clone(), addresses: self.addresses.clone() };
+        let clock =
+            ClockArguments { key: self.key.clone(), peers: self.peers.clone(), addresses: self.addresses.clone() };
+        let door = PeerDoor::new(routes.clone(), doorway.clone());
+        let swarm = SwarmArguments { key: self.key, config: self.net, routes: routes.clone(), door };
+        let registry =
+            RegistryArguments { peers: self.peers, addresses: self.addresses.clone(), capabilities: self.capabilities };
+        let worker = WorkerArguments {
+            routes,
+            executors: self.executors,
+            blobs: peer_blobs,
+            spool: self.spool,
+            slots: self.slots,
+        };
+        let control = ControlArguments { socket: self.control, doorway };
+        let mut children = vec![
+            child(&self.addresses.ledger, || LedgerActor, ledger),
+            child(&self.addresses.scheduler, || SchedulerActor, scheduler),
+            child(&self.addresses.clock, || ClockActor, clock),
+            child(&self.addresses.swarm, || SwarmActor, swarm),
+            child(&self.addresses.registry, || RegistryActor, registry),
+        ];
+        let devices = self.devices.into_iter();
+        children.extend(devices.map(|(address, arguments)| child(&address, || DeviceActor, arguments)));
+        children.push(child(&self.addresses.worker, || WorkerActor, worker));
+        children.push(child(&self.addresses.control, || ControlActor, control));
+        children
+    }
+}
+
+/// A supervised actor: its factory, and its place in the address book.
+fn child<A, M>(address: &Address<M>, make: fn() -> A, arguments: A::Arguments) -> Child
+where
+    A: Actor<Msg = M>,
+    A::Arguments: Clone + Send + Sync,
+    M: Message,
+{
+    let (started, cleared, name) = (address.clone(), address.clone(), address.name().to_owned());
+    let short = name.rsplit('/').next().unwrap_or(&name).to_owned();
+    let start = move |supervisor: ActorCell| -> Starting {
+        let (address, arguments, name) = (started.clone(), arguments.clone(), name.clone());
+        Box::pin(async move {
+            let (actor, _) = Actor::spawn_linked(Some(name), make(), arguments, supervisor).await?;
+            address.set(actor.clone());
+            Ok(actor.get_cell())
+        })
+    };
+    Child { name: short, start: Box::new(start), clear: Box::new(move || cleared.clear()) }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}
+
+fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartError> {
+    let load = |file: &PathBuf| ClusterKey::load(file).map_err(|error| StartError::Key(error.to_string()));
+    let cluster_key = config.cluster_key.as_ref().map(load).transpose()?;
+    Ok(NetConfig {
+        listen: config.listen.clone(),
+        bootstrap: config.bootstrap.clone(),
+        peer_file: config.peer_file.clone(),
+        peer_cache: Some(dir.peers_json()),
+        mdns: config.mdns,
+        admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
+    })
+}
+
+/// What this machine offers; models are added when a device has loaded them.
+fn capabilities(config: &NodeConfig, executors: &Executors) -> Capabilities {
+    let kinds: BTreeSet<TaskKind> = executors.kinds().into_iter().filter(|kind| *kind != TaskKind::Embed).collect();
+    Capabilities {
+        labels: config.labels.clone(),
+        kinds,
+        commands: config.process.allow.iter().cloned().collect(),
+        tags: config.tags.iter().copied().collect(),
+        cpus: cores(),
+        memory_bytes: memory_bytes(),
+        arch: std::env::consts::ARCH.to_owned(),
+        os: std::env::consts::OS.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Capabilities::default()
+    }
+}
+
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit)
+}
+
+/// Slots of one device.
+pub const DEVICE_SLOTS: Slots = Slots { cpu: 0, device: limits::DEVICE_SLOTS };
