@@ -130,6 +130,7 @@ mod tests {
     fn the_corners_of_a_policy_have_a_wait() {
         for (policy, failed_attempts, wait) in [
             (policy(0, 100.0, 60_000, 0.0), 1_000, 0),
+            (policy(0, f64::INFINITY, 60_000, 0.0), 9, 0),
             (policy(5_000, 2.0, 1_000, 0.0), 1, 1_000),
             (policy(1_000, 1.0, 60_000, 0.0), 1_000, 1_000),
             (policy(1, 100.0, limits::RETRY_DELAY_MS_MAX, 0.0), 1_000, limits::RETRY_DELAY_MS_MAX),

@@ -13,30 +13,31 @@ use crate::limits;
 pub(super) fn check(body: &[u8], items_max: usize) -> Result<(), DecodeError> {
     let mut rest = body;
     let mut items = 0;
-    // How many values each open container still lacks; the outermost "container" is the body itself.
-    let mut open = [0u64; limits::DEPTH_MAX + 1];
+    // Values that the innermost open container still lacks, then those around it; the body is as one of a single value.
+    let mut lacking = 1u64;
+    let mut around = [0u64; limits::DEPTH_MAX];
     let mut depth = 0;
-    open[0] = 1;
     loop {
-        while open[depth] == 0 {
+        while lacking == 0 {
             if depth == 0 {
                 return if rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing { bytes: rest.len() }) };
             }
             depth -= 1;
+            lacking = around[depth];
         }
-        open[depth] -= 1;
+        lacking -= 1;
         items += 1;
         if items > items_max {
             return Err(DecodeError::TooManyItems { items_max });
         }
         let at = body.len() - rest.len();
-        match take(&mut rest).ok_or(DecodeError::Truncated)? {
+        let Some(step) = take(&mut rest) else { return Err(DecodeError::Truncated) };
+        match step {
             Step::Scalar => {}
-            // Each value takes a byte at least: a count above what is left cannot be met.
-            Step::Container(children) if children > rest.len() as u64 => return Err(DecodeError::Truncated),
             Step::Container(children) if depth < limits::DEPTH_MAX => {
+                around[depth] = lacking;
+                lacking = children;
                 depth += 1;
-                open[depth] = children;
             }
             Step::Container(_) => return Err(DecodeError::TooDeep { depth_max: limits::DEPTH_MAX }),
             Step::Reserved => return Err(DecodeError::Reserved { at }),
@@ -52,6 +53,7 @@ enum Step {
 }
 
 /// Takes one value's header, and its bytes if it is a scalar. None: they are not all there.
+#[inline]
 fn take(rest: &mut &[u8]) -> Option<Step> {
     let marker = *rest.split_off_first()?;
     let length = match marker {
@@ -151,20 +153,41 @@ mod tests {
     }
 
     #[test]
-    fn every_marker_takes_the_bytes_its_format_says() {
+    fn what_starts_no_value_or_cannot_end_is_refused() {
         for (body, verdict) in [
             (&[][..], Err(DecodeError::Truncated)),
             (&[0xc1], Err(DecodeError::Reserved { at: 0 })),
             (&[0x91, 0xc1], Err(DecodeError::Reserved { at: 1 })),
-            (&[0xc7, 2, 9, 1, 1], Ok(())),
-            (&[0xc7, 2, 9, 1], Err(DecodeError::Truncated)),
-            (&[0xd5, 9, 1, 1], Ok(())),
             (&[0xd8, 9, 1], Err(DecodeError::Truncated)),
-            (&[0xde, 0, 1, 0xa0, 0xc0], Ok(())),
             (&[0xdf, 0xff, 0xff, 0xff, 0xff], Err(DecodeError::Truncated)),
             (&[0xdb, 0xff, 0xff, 0xff, 0xff, b'x'], Err(DecodeError::Truncated)),
         ] {
             assert_eq!(check(body, ITEMS_MAX), verdict, "{body:02x?}");
+        }
+    }
+
+    #[test]
+    fn every_length_field_is_read_whole() {
+        for whole in [
+            &[0xc4, 1, 0][..],
+            &[0xc5, 0, 1, 0],
+            &[0xc6, 0, 0, 0, 1, 0],
+            &[0xc7, 1, 9, 0],
+            &[0xc8, 0, 1, 9, 0],
+            &[0xc9, 0, 0, 0, 1, 9, 0],
+            &[0xd4, 9, 0],
+            &[0xd5, 9, 0, 0],
+            &[0xd9, 1, b'x'],
+            &[0xda, 0, 1, b'x'],
+            &[0xdb, 0, 0, 0, 1, b'x'],
+            &[0xdc, 0, 1, 0],
+            &[0xdd, 0, 0, 0, 1, 0],
+            &[0xde, 0, 1, 0xa0, 0],
+            &[0xdf, 0, 0, 0, 1, 0xa0, 0],
+        ] {
+            assert!(check(whole, ITEMS_MAX).is_ok() && deserialises(whole), "{whole:02x?}");
+            let (_, short) = whole.split_last().unwrap();
+            assert_eq!(check(short, ITEMS_MAX), Err(DecodeError::Truncated), "{short:02x?}");
         }
     }
 
