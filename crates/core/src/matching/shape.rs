@@ -177,6 +177,12 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_shape_survives_both_formats(shape in shape()) {
+            prop_assert_eq!(&serde_json::from_value::<Shape>(serde_json::to_value(&shape).unwrap()).unwrap(), &shape);
+            prop_assert_eq!(rmp_serde::from_slice::<Shape>(&rmp_serde::to_vec_named(&shape).unwrap()).unwrap(), shape);
+        }
+
+        #[test]
         fn fits_unmet_and_distance_agree(shape in shape(), cpus in 0u32..10) {
             for node in [Capabilities { cpus, ..node() }, Capabilities::default()] {
                 prop_assert_eq!(shape.fits(&node), shape.unmet(&node).is_empty());

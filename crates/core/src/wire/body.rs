@@ -172,7 +172,16 @@ mod tests {
             let sent = completion(&message, epoch);
             let frame = encode(&sent, limits::FRAME_BYTES_MAX).unwrap();
             prop_assert_eq!(frame.len() - HEADER_BYTES, u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize);
+            prop_assert_eq!(decode_frame::<Completion>(&frame), Ok(sent.clone()));
             prop_assert_eq!(decode::<Completion>(payload(&frame)), Ok(sent));
+        }
+
+        #[test]
+        fn a_frame_is_as_long_as_it_says(cut: prop::sample::Index, more in 1usize..9) {
+            let frame = encode(&completion("x", 1), 1_000).unwrap();
+            prop_assert_eq!(decode_frame::<Completion>(&frame[..cut.index(frame.len())]), Err(DecodeError::Truncated));
+            let longer = [&frame[..], &vec![0; more]].concat();
+            prop_assert_eq!(decode_frame::<Completion>(&longer), Err(DecodeError::Trailing { bytes: more }));
         }
 
         #[test]
