@@ -1,1 +1,35 @@
+//! The network of a node: opaque frames between admitted peers, behind a plain message API.
+//!
+//! Architecture invariant: this is the only crate that names libp2p, and no libp2p type is in its interface. It knows nothing of
+//! what the frames say. Discovery suggests peers, [`admission`] alone admits them, and until then a peer gets the transport's
+//! handshake and nothing else.
+//!
+//! [`spawn`] starts the swarm loop in a thread of its own. [`NetHandle`] asks peers; [`NetEvent`] is what they ask and what
+//! becomes of them.
 
+mod admission;
+mod behaviour;
+mod book;
+mod cache;
+mod codec;
+mod config;
+mod discovery;
+mod door;
+mod event;
+mod gated;
+mod handle;
+mod identity;
+mod inbox;
+mod key;
+mod limits;
+mod node;
+mod quota;
+mod secret_file;
+
+pub use book::Source;
+pub use config::{Admission, NetConfig, ParseAddressError};
+pub use event::{NetEvent, Responder};
+pub use handle::{NetCounters, NetError, NetHandle, PeerInfo, RequestError};
+pub use key::{ClusterKey, ClusterKeyError, NodeKey, NodeKeyError};
+pub use node::spawn;
+pub use secret_file::SecretFileError;

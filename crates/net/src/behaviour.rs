@@ -1,0 +1,98 @@
+//! The protocols that a node speaks, and the swarm that carries them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::{Boxed, Transport};
+use libp2p::core::upgrade::Version;
+use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::{self, NetworkBehaviour};
+use libp2p::{PeerId, Swarm, dns, identify, identity, mdns, noise, ping, quic, tcp, yamux};
+use tokio::sync::Semaphore;
+
+use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MailboxCodec};
+use crate::discovery;
+use crate::door::Doors;
+use crate::gated::Gated;
+use crate::limits;
+use crate::quota::Quota;
+
+/// A stranger finds `admission` and nothing else: the rest is behind a door.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    pub quota: Quota,
+    pub admission: request_response::Behaviour<AdmissionCodec>,
+    pub mailbox: Gated<request_response::Behaviour<MailboxCodec>>,
+    pub identify: Gated<identify::Behaviour>,
+    pub ping: Gated<ping::Behaviour>,
+    pub mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+impl Behaviour {
+    fn new(key: &identity::Keypair, doors: &Doors, mdns: bool, budget: Arc<Semaphore>) -> Self {
+        let admission = request_response::Config::default()
+            .with_request_timeout(Duration::from_millis(limits::ADMISSION_MS))
+            .with_max_concurrent_streams(limits::ADMISSION_STREAMS_MAX);
+        let mailbox = request_response::Config::default()
+            .with_request_timeout(Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS))
+            .with_max_concurrent_streams(limits::MAILBOX_STREAMS_MAX);
+        let identify = identify::Config::new("magpie/1".into(), key.public())
+            .with_agent_version(concat!("magpie/", env!("CARGO_PKG_VERSION")).into())
+            .with_push_listen_addr_updates(true)
+            .with_cache_size(0);
+        let ping = ping::Config::new()
+            .with_interval(Duration::from_millis(limits::PING_EVERY_MS))
+            .with_timeout(Duration::from_millis(limits::PING_TIMEOUT_MS));
+        let both_ways = ProtocolSupport::Full;
+        let mailbox_codec = MailboxCodec::new(budget);
+        Self {
+            quota: Quota::new(doors),
+            admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
+            mailbox: Gated::new(
+                request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways)], mailbox),
+                doors,
+            ),
+            identify: Gated::new(identify::Behaviour::new(identify), doors),
+            ping: Gated::new(ping::Behaviour::new(ping), doors),
+            mdns: discovery::mdns::behaviour(mdns, key.public().to_peer_id()),
+        }
+    }
+}
+
+/// Builds the swarm: TCP with Noise and yamux, and QUIC; names are resolved as the system does. Needs a tokio runtime.
+pub(crate) fn swarm(key: identity::Keypair, doors: &Doors, mdns: bool) -> Result<Swarm<Behaviour>, String> {
+    let local = key.public().to_peer_id();
+    let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
+    let behaviour = Behaviour::new(&key, doors, mdns, budget);
+    // Connections are closed by admission, quota and ping, never for being quiet.
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::MAX);
+    Ok(Swarm::new(transport(&key)?, behaviour, local, config))
+}
+
+type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+
+fn transport(key: &identity::Keypair) -> Result<Connections, String> {
+    let connections = match dns::tokio::Transport::system(tcp_and_quic(key)?) {
+        Ok(named) => named.boxed(),
+        Err(error) => {
+            tracing::warn!(%error, "the system resolves no names: peers are reached by their IP addresses only");
+            tcp_and_quic(key)?
+        }
+    };
+    let setup = Duration::from_millis(limits::CONNECTION_SETUP_MS);
+    Ok(TransportTimeout::new(connections, setup).boxed())
+}
+
+fn tcp_and_quic(key: &identity::Keypair) -> Result<Connections, String> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key).map_err(|error| error.to_string())?)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic =
+        quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+}

@@ -1,0 +1,312 @@
+//! The address book: whom this node knows, where, and when to dial whom again. It decides; the swarm loop dials.
+//!
+//! Time is an argument: milliseconds of a clock that never steps.
+
+mod backoff;
+
+use std::collections::{BTreeMap, HashSet};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use magpie_core::ids::PeerId;
+
+use crate::identity;
+use crate::limits;
+
+/// Where an address is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// The configuration.
+    Bootstrap,
+    /// The peer file.
+    PeerFile,
+    /// A caller of this crate.
+    Asked,
+    /// The peer cache of an earlier start.
+    Cache,
+    /// The local network.
+    Mdns,
+    /// The peer itself, once it was admitted.
+    Identify,
+}
+
+impl Source {
+    /// Whether a person named the address: it is kept and dialled for ever.
+    fn is_lasting(self) -> bool {
+        matches!(self, Self::Bootstrap | Self::PeerFile | Self::Asked)
+    }
+}
+
+/// Whom to dial: a peer wherever it is, or whoever is at an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Target {
+    Peer(PeerId),
+    Address(Multiaddr),
+}
+
+/// One dial to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dial {
+    pub target: Target,
+    pub addresses: Vec<Multiaddr>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    addresses: Vec<(Multiaddr, Source)>,
+    /// The peer that was last found at a bare address.
+    leads_to: Option<PeerId>,
+    /// Whether the peer was ever admitted.
+    member: bool,
+    /// Whether the address turned out to be this node's own.
+    own: bool,
+    dialling: bool,
+    failures: u32,
+    refusals: u32,
+    due_ms: u64,
+    /// When it was last suggested or connected.
+    seen_ms: u64,
+}
+
+impl Entry {
+    fn new(now_ms: u64) -> Self {
+        Self {
+            addresses: Vec::new(),
+            leads_to: None,
+            member: false,
+            own: false,
+            dialling: false,
+            failures: 0,
+            refusals: 0,
+            due_ms: now_ms,
+            seen_ms: now_ms,
+        }
+    }
+
+    fn is_lasting(&self) -> bool {
+        self.addresses.iter().any(|(_, source)| source.is_lasting())
+    }
+
+    /// TCP carries streams and bulk better; QUIC gets its turn at every second attempt.
+    fn addresses_to_dial(&self) -> Vec<Multiaddr> {
+        let all = self.addresses.iter().map(|(address, _)| address.clone());
+        let tcp: Vec<_> = all.clone().filter(is_tcp).collect();
+        if tcp.is_empty() || !self.failures.is_multiple_of(2) { all.collect() } else { tcp }
+    }
+}
+
+fn is_tcp(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Tcp(_)))
+}
+
+/// An address without its `/p2p/PEER`, and that peer. `None` if the peer's key is not ed25519.
+pub(crate) fn split_peer(mut address: Multiaddr) -> Option<(Multiaddr, Option<PeerId>)> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => {
+            address.pop();
+            identity::from_libp2p(&peer).map(|peer| (address, Some(peer)))
+        }
+        _ => Some((address, None)),
+    }
+}
+
+/// Everyone this node knows.
+#[derive(Debug)]
+pub(crate) struct Book {
+    local: PeerId,
+    entries: BTreeMap<Target, Entry>,
+    connected: HashSet<PeerId>,
+}
+
+impl Book {
+    pub fn new(local: PeerId) -> Self {
+        Self { local, entries: BTreeMap::new(), connected: HashSet::new() }
+    }
+
+    /// Takes up an address; `true` if it was not known.
+    pub fn found(&mut self, address: Multiaddr, source: Source, now_ms: u64) -> bool {
+        let Some((address, peer)) = split_peer(address) else { return false };
+        if address.is_empty() || peer == Some(self.local) {
+            return false;
+        }
+        let target = peer.map_or_else(|| Target::Address(address.clone()), Target::Peer);
+        if !self.make_room(&target, source, now_ms) {
+            return false;
+        }
+        let entry = self.entries.entry(target).or_insert_with(|| Entry::new(now_ms));
+        entry.seen_ms = now_ms;
+        if source == Source::Asked {
+            entry.due_ms = now_ms;
+        }
+        add_address(&mut entry.addresses, address, source)
+    }
+
+    /// Drops an address that its source no longer names, unless another source does.
+    pub fn lost(&mut self, address: Multiaddr, source: Source) {
+        let Some((address, peer)) = split_peer(address) else { return };
+        let target = peer.map_or_else(|| Target::Address(address.clone()), Target::Peer);
+        let Some(entry) = self.entries.get_mut(&target) else { return };
+        entry.addresses.retain(|known| *known != (address.clone(), source));
+        if entry.addresses.is_empty() {
+            self.entries.remove(&target);
+        }
+    }
+
+    /// The dials to make now, at most [`limits::DIALS_PER_TICK_MAX`]; each is under way until its end is reported.
+    pub fn due(&mut self, now_ms: u64) -> Vec<Dial> {
+        let mut reached = self.connected.clone();
+        let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
+        reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
+        let mut dials = Vec::new();
+        for (target, entry) in &mut self.entries {
+            let peer = peer_of(target, entry);
+            let reached_already = peer.is_some_and(|peer| reached.contains(&peer));
+            if entry.own || entry.dialling || reached_already || entry.due_ms > now_ms || entry.addresses.is_empty() {
+                continue;
+            }
+            entry.dialling = true;
+            reached.extend(peer);
+            dials.push(Dial { target: target.clone(), addresses: entry.addresses_to_dial() });
+            if dials.len() == limits::DIALS_PER_TICK_MAX {
+                break;
+            }
+        }
+        dials
+    }
+
+    /// A connection to `peer` stands, made by dialling `via` or by the peer.
+    pub fn connected(&mut self, peer: PeerId, via: Option<&Target>, now_ms: u64) {
+        self.connected.insert(peer);
+        let Some(entry) = via.and_then(|target| self.entries.get_mut(target)) else { return };
+        entry.dialling = false;
+        entry.seen_ms = now_ms;
+        if matches!(via, Some(Target::Address(_))) {
+            entry.leads_to = Some(peer);
+        }
+    }
+
+    /// `peer` was admitted: it is dialled for ever, at `address` too if that is one that can be dialled.
+    pub fn admitted(&mut self, peer: PeerId, address: Option<Multiaddr>, now_ms: u64) {
+        if let Some(address) = address.and_then(|address| split_peer(address)).map(|(address, _)| address) {
+            self.found(address.with(Protocol::P2p(identity::to_libp2p(peer))), Source::Identify, now_ms);
+        }
+        self.each_of(peer, |_, entry| {
+            entry.member = true;
+            entry.seen_ms = now_ms;
+            (entry.failures, entry.refusals) = (0, 0);
+        });
+    }
+
+    /// The last connection to `peer` closed.
+    pub fn disconnected(&mut self, peer: PeerId, now_ms: u64) {
+        self.connected.remove(&peer);
+        self.each_of(peer, |target, entry| {
+            entry.seen_ms = now_ms;
+            // Where the identity is known it is dialled first; whoever took over the bare address comes second.
+            let patience = if matches!(target, Target::Peer(_)) { 1 } else { 4 };
+            entry.due_ms = now_ms + limits::REDIAL_FIRST_MS * patience;
+        });
+    }
+
+    /// `peer` did not admit this node, or was not admitted, or was sent away.
+    pub fn refused(&mut self, peer: PeerId, now_ms: u64) {
+        let local = self.local;
+        self.each_of(peer, |target, entry| {
+            entry.refusals = entry.refusals.saturating_add(1);
+            entry.due_ms = now_ms + backoff::delay_ms(local, target, entry, now_ms);
+        });
+    }
+
+    /// A dial did not lead to a connection.
+    pub fn failed(&mut self, target: &Target, now_ms: u64) {
+        let Some(entry) = self.entries.get_mut(target) else { return };
+        entry.dialling = false;
+        entry.failures = entry.failures.saturating_add(1);
+        entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
+    }
+
+    /// A dial led back to this node: the address is never dialled again.
+    pub fn is_own(&mut self, target: &Target) {
+        if let Some(entry) = self.entries.get_mut(target) {
+            (entry.dialling, entry.own) = (false, true);
+        }
+    }
+
+    /// Forgets what was suggested long ago, was never a member, and that no person named.
+    pub fn forget_stale(&mut self, now_ms: u64) {
+        let connected = &self.connected;
+        self.entries.retain(|target, entry| {
+            let stale = entry.seen_ms + limits::SUGGESTION_TTL_MS < now_ms;
+            let held = peer_of(target, entry).is_some_and(|peer| connected.contains(&peer));
+            !stale || held || entry.member || entry.is_lasting()
+        });
+    }
+
+    /// What is known of `peer`'s addresses.
+    pub fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        let entry = self.entries.get(&Target::Peer(peer));
+        entry.map(|entry| entry.addresses.iter().map(|(address, _)| address.clone()).collect()).unwrap_or_default()
+    }
+
+    /// Every member with its addresses, for the peer cache.
+    pub fn members(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let members = self.entries.iter().filter_map(|(target, entry)| match target {
+            Target::Peer(peer) if entry.member => Some((*peer, self.addresses_of(*peer))),
+            _ => None,
+        });
+        members.collect()
+    }
+
+    /// Applies `change` to the entry of `peer` and to the bare addresses that lead to it.
+    fn each_of(&mut self, peer: PeerId, change: impl Fn(&Target, &mut Entry)) {
+        let leading = self.entries.iter_mut().filter(|(target, entry)| peer_of(target, entry) == Some(peer));
+        leading.for_each(|(target, entry)| change(target, entry));
+    }
+
+    /// Whether there is a place for `target`, if need be after the eldest entry that matters least has gone.
+    fn make_room(&mut self, target: &Target, source: Source, now_ms: u64) -> bool {
+        if self.entries.contains_key(target) || self.entries.len() < limits::TARGETS_MAX {
+            return true;
+        }
+        self.forget_stale(now_ms);
+        if self.entries.len() < limits::TARGETS_MAX {
+            return true;
+        }
+        if !source.is_lasting() && source != Source::Identify {
+            return false;
+        }
+        let connected = &self.connected;
+        let dispensable = self.entries.iter().filter(|(target, entry)| {
+            let held = peer_of(target, entry).is_some_and(|peer| connected.contains(&peer));
+            !held && !entry.dialling && !entry.is_lasting()
+        });
+        let eldest =
+            dispensable.min_by_key(|(_, entry)| (entry.member, entry.seen_ms)).map(|(target, _)| target.clone());
+        eldest.is_some_and(|eldest| self.entries.remove(&eldest).is_some())
+    }
+}
+
+/// The peer that `target` is or was found to be.
+fn peer_of(target: &Target, entry: &Entry) -> Option<PeerId> {
+    match target {
+        Target::Peer(peer) => Some(*peer),
+        Target::Address(_) => entry.leads_to,
+    }
+}
+
+/// Adds `address` to at most [`limits::PEER_ADDRESSES_MAX`]; one that no person named gives way to a newer one.
+fn add_address(addresses: &mut Vec<(Multiaddr, Source)>, address: Multiaddr, source: Source) -> bool {
+    if let Some((_, known)) = addresses.iter_mut().find(|(known, _)| *known == address) {
+        *known = (*known).min(source);
+        return false;
+    }
+    if addresses.len() == limits::PEER_ADDRESSES_MAX {
+        let Some(place) = addresses.iter().position(|(_, known)| !known.is_lasting()) else { return false };
+        addresses.remove(place);
+    }
+    addresses.push((address, source));
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! The codecs of request-response: a length of four bytes (big endian), then that many bytes.
+//!
+//! The length is checked before anything is allocated, and memory grows with the bytes that arrive, not with those announced.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::StreamProtocol;
+use libp2p::request_response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admission::{Answer, Greeting};
+use crate::limits;
+
+pub(crate) const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
+pub(crate) const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
+
+/// The most that is allocated before a byte of the body has arrived.
+const BODY_FIRST_BYTES: usize = 16 * 1024;
+
+pub(crate) fn refused(reason: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.into())
+}
+
+async fn read_length<T: AsyncRead + Unpin + Send>(io: &mut T, bytes_max: usize) -> io::Result<usize> {
+    let mut length = [0u8; 4];
+    io.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > bytes_max {
+        return Err(refused(format!("frame of {length} bytes, at most {bytes_max}")));
+    }
+    Ok(length)
+}
+
+pub(crate) async fn read_body<T: AsyncRead + Unpin + Send>(io: &mut T, length: usize) -> io::Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(length.min(BODY_FIRST_BYTES));
+    io.take(length as u64).read_to_end(&mut body).await?;
+    if body.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(body)
+}
+
+async fn write_frame<T: AsyncWrite + Unpin + Send>(io: &mut T, parts: [&[u8]; 2], bytes_max: usize) -> io::Result<()> {
+    let length = parts[0].len() + parts[1].len();
+    if length > bytes_max {
+        return Err(refused(format!("frame of {length} bytes, at most {bytes_max}")));
+    }
+    // The head goes out with the first part: a small frame is one segment.
+    let mut head = (length as u32).to_be_bytes().to_vec();
+    let (small, large) =
+        if length <= BODY_FIRST_BYTES { (parts.concat(), &[][..]) } else { (parts[0].to_vec(), parts[1]) };
+    head.extend_from_slice(&small);
+    io.write_all(&head).await?;
+    io.write_all(large).await?;
+    io.flush().await
+}
+
+/// Speaks [`ADMISSION`]: MessagePack of at most [`limits::HELLO_BYTES_MAX`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AdmissionCodec;
+
+async fn read_message<T, M>(io: &mut T) -> io::Result<M>
+where
+    T: AsyncRead + Unpin + Send,
+    M: DeserializeOwned,
+{
+    let length = read_length(io, limits::HELLO_BYTES_MAX).await?;
+    rmp_serde::from_slice(&read_body(io, length).await?).map_err(|error| refused(error.to_string()))
+}
+
+async fn write_message<T, M>(io: &mut T, message: &M) -> io::Result<()>
+where
+    T: AsyncWrite + Unpin + Send,
+    M: Serialize + Sync,
+{
+    let bytes = rmp_serde::to_vec_named(message).map_err(|error| refused(error.to_string()))?;
+    write_frame(io, [&bytes, &[]], limits::HELLO_BYTES_MAX).await
+}
+
+impl request_response::Codec for AdmissionCodec {
+    type Protocol = StreamProtocol;
+    type Request = Greeting;
+    type Response = Answer;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Greeting> {
+        read_message(io).await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Answer> {
+        read_message(io).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        greeting: Greeting,
+    ) -> io::Result<()> {
+        write_message(io, &greeting).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        answer: Answer,
+    ) -> io::Result<()> {
+        write_message(io, &answer).await
+    }
+}
+
+/// A request: opaque bytes, and the part of the inbound budget that they hold until they are answered.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub frame: Vec<u8>,
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// What came back for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Response {
+    Reply(Vec<u8>),
+    /// The peer's inbox was full: it did not look at the request.
+    Busy,
+    /// The peer looked at the request and gave no answer.
+    Unanswered,
+}
+
+impl Response {
+    /// The first byte of a response on the wire.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Self::Reply(_) => 0,
+            Self::Busy => 1,
+            Self::Unanswered => 2,
+        }
+    }
+
+    pub fn payload(&self) -> &[u8] {
+        match self {
+            Self::Reply(frame) => frame,
+            Self::Busy | Self::Unanswered => &[],
+        }
+    }
+
+    pub fn from_parts(kind: u8, payload: Vec<u8>) -> io::Result<Self> {
+        match kind {
+            0 => Ok(Self::Reply(payload)),
+            1 => Ok(Self::Busy),
+            2 => Ok(Self::Unanswered),
+            _ => Err(refused(format!("response of unknown kind {kind}"))),
+        }
+    }
+}
+
+/// Speaks [`MAILBOX`]: frames of at most [`limits::FRAME_BYTES_MAX`], and all that are read at a time within one budget.
+#[derive(Debug, Clone)]
+pub(crate) struct MailboxCodec {
+    budget: Arc<Semaphore>,
+}
+
+impl MailboxCodec {
+    pub fn new(budget: Arc<Semaphore>) -> Self {
+        Self { budget }
+    }
+}
+
+impl request_response::Codec for MailboxCodec {
+    type Protocol = StreamProtocol;
+    type Request = Request;
+    type Response = Response;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Request> {
+        let length = read_length(io, limits::FRAME_BYTES_MAX).await?;
+        let budget = self.budget.clone().acquire_many_owned(length as u32).await.map_err(io::Error::other)?;
+        Ok(Request { frame: read_body(io, length).await?, budget: Some(budget) })
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Response> {
+        let length = read_length(io, limits::FRAME_BYTES_MAX + 1).await?;
+        let mut kind = [0u8];
+        let payload_length = length.checked_sub(1).ok_or_else(|| refused("response without a kind"))?;
+        io.read_exact(&mut kind).await?;
+        Response::from_parts(kind[0], read_body(io, payload_length).await?)
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: Request,
+    ) -> io::Result<()> {
+        write_frame(io, [&[], &request.frame], limits::FRAME_BYTES_MAX).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: Response,
+    ) -> io::Result<()> {
+        write_frame(io, [&[response.kind()], response.payload()], limits::FRAME_BYTES_MAX + 1).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use futures::io::Cursor;
+    use libp2p::request_response::Codec;
+    use proptest::prelude::*;
+
+    fn mailbox() -> MailboxCodec {
+        MailboxCodec::new(Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX)))
+    }
+
+    /// The futures here never wait: a cursor is always ready.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("a cursor is always ready")
+    }
+
+    fn written(write: impl AsyncFnOnce(&mut Cursor<Vec<u8>>) -> io::Result<()>) -> Vec<u8> {
+        let mut io = Cursor::new(Vec::new());
+        now(write(&mut io)).unwrap();
+        io.into_inner()
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_the_wire(frame in prop::collection::vec(any::<u8>(), 0..40_000), kind in 0u8..3) {
+            let request = Request { frame: frame.clone(), budget: None };
+            let bytes = written(async |io| mailbox().write_request(&MAILBOX, io, request).await);
+            prop_assert_eq!(now(mailbox().read_request(&MAILBOX, &mut Cursor::new(bytes))).unwrap().frame, frame.clone());
+
+            let response = Response::from_parts(kind, frame).unwrap();
+            let bytes = written(async |io| mailbox().write_response(&MAILBOX, io, response.clone()).await);
+            prop_assert_eq!(now(mailbox().read_response(&MAILBOX, &mut Cursor::new(bytes))).unwrap(), response);
+        }
+
+        #[test]
+        fn random_bytes_are_read_or_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = now(mailbox().read_request(&MAILBOX, &mut Cursor::new(&bytes)));
+            let _ = now(mailbox().read_response(&MAILBOX, &mut Cursor::new(&bytes)));
+            let _ = now(AdmissionCodec.read_request(&ADMISSION, &mut Cursor::new(&bytes)));
+            let _ = now(AdmissionCodec.read_response(&ADMISSION, &mut Cursor::new(&bytes)));
+        }
+    }
+
+    #[test]
+    fn a_frame_too_long_is_refused_by_its_head() {
+        for (length, bytes_max) in
+            [(u32::MAX, limits::FRAME_BYTES_MAX), (limits::FRAME_BYTES_MAX as u32 + 1, limits::FRAME_BYTES_MAX)]
+        {
+            let error = now(mailbox().read_request(&MAILBOX, &mut Cursor::new(length.to_be_bytes()))).unwrap_err();
+            assert_eq!(error.to_string(), format!("frame of {length} bytes, at most {bytes_max}"));
+        }
+        let length = limits::HELLO_BYTES_MAX as u32 + 1;
+        let error = now(AdmissionCodec.read_request(&ADMISSION, &mut Cursor::new(length.to_be_bytes()))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_truncated_frame_is_refused() {
+        let bytes = written(async |io| {
+            mailbox().write_request(&MAILBOX, io, Request { frame: vec![7; 100], budget: None }).await
+        });
+        for end in 0..bytes.len() {
+            let error = now(mailbox().read_request(&MAILBOX, &mut Cursor::new(&bytes[..end]))).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_request_holds_its_bytes_of_the_budget_until_it_is_dropped() {
+        let budget = Arc::new(Semaphore::new(150));
+        let mut codec = MailboxCodec::new(budget.clone());
+        let bytes = written(async |io| {
+            mailbox().write_request(&MAILBOX, io, Request { frame: vec![7; 100], budget: None }).await
+        });
+        let first = now(codec.read_request(&MAILBOX, &mut Cursor::new(&bytes))).unwrap();
+        assert_eq!(budget.available_permits(), 50);
+        assert!(codec.read_request(&MAILBOX, &mut Cursor::new(&bytes)).now_or_never().is_none(), "the second waits");
+        drop(first);
+        assert_eq!(budget.available_permits(), 150);
+    }
+}

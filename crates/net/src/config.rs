@@ -1,0 +1,72 @@
+//! What a node listens on, whom it looks for, and whom it admits.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use libp2p::Multiaddr;
+use magpie_core::ids::PeerId;
+
+use crate::key::ClusterKey;
+
+/// Who may speak to this node. The default admits nobody.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// Admits every peer that proves to know it.
+    pub cluster_key: Option<ClusterKey>,
+    /// Admits these peers without a proof.
+    pub allow: BTreeSet<PeerId>,
+}
+
+/// The network side of a node. The default listens nowhere, knows nobody and admits nobody.
+#[derive(Debug, Clone, Default)]
+pub struct NetConfig {
+    /// Multiaddrs: `/ip4/0.0.0.0/tcp/7400`, `/ip4/0.0.0.0/udp/7400/quic-v1`. Port 0 takes a free one.
+    pub listen: Vec<String>,
+    /// Multiaddrs that are dialled for ever, with or without `/p2p/PEER`.
+    pub bootstrap: Vec<String>,
+    /// One multiaddr a line; read again when it changes.
+    pub peer_file: Option<PathBuf>,
+    /// Members and their addresses, kept across starts.
+    pub peer_cache: Option<PathBuf>,
+    /// Whether to look for peers on the local network.
+    pub mdns: bool,
+    pub admission: Admission,
+}
+
+/// A text that is not a multiaddr.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{presented:?} is not a multiaddr ({reason}), as /ip4/10.0.0.7/tcp/7400 or /dns4/node-0/udp/7400/quic-v1")]
+pub struct ParseAddressError {
+    pub presented: String,
+    pub reason: String,
+}
+
+pub(crate) fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {
+    let wrong = |reason: String| ParseAddressError { presented: text.chars().take(200).collect(), reason };
+    let address: Multiaddr = text.trim().parse().map_err(|error: libp2p::multiaddr::Error| wrong(error.to_string()))?;
+    if address.is_empty() { Err(wrong("it is empty".into())) } else { Ok(address) }
+}
+
+pub(crate) fn parse_addresses(texts: &[String]) -> Result<Vec<Multiaddr>, ParseAddressError> {
+    texts.iter().map(|text| parse_address(text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_refused_in_words() {
+        for wrong in ["", "localhost:7400", "/ip4/1.2.3/tcp/1", "/tcp/99999999", "/nonsense/1"] {
+            let words = parse_address(wrong).unwrap_err().to_string();
+            assert!(words.contains("is not a multiaddr") && words.contains(&format!("{wrong:?}")), "{words}");
+        }
+        assert!(parse_address(" /dns4/node-0/tcp/7400\n").is_ok());
+    }
+
+    #[test]
+    fn nobody_is_admitted_by_default() {
+        let admission = NetConfig::default().admission;
+        assert!(admission.cluster_key.is_none() && admission.allow.is_empty());
+    }
+}

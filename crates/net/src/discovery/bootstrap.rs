@@ -1,0 +1,10 @@
+//! The addresses of the configuration.
+
+use libp2p::Multiaddr;
+
+use super::Suggestion;
+use crate::book::Source;
+
+pub(crate) fn suggestions(addresses: Vec<Multiaddr>) -> impl Iterator<Item = Suggestion> {
+    addresses.into_iter().map(|address| Suggestion::PeerFound { address, source: Source::Bootstrap })
+}

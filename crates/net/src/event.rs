@@ -1,0 +1,59 @@
+//! What a node's owner hears from the network.
+
+use magpie_core::ids::PeerId;
+use magpie_core::limits;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::book::Source;
+use crate::codec::Response;
+
+/// Something that happened on the network, in the order in which it did.
+#[derive(Debug)]
+pub enum NetEvent {
+    /// Both sides verified each other: requests may flow. It comes before the peer's first request.
+    PeerAdmitted { peer: PeerId, addresses: Vec<String> },
+    /// The last connection to an admitted peer closed. It is dialled again without being asked.
+    PeerLost { peer: PeerId },
+    /// An admitted peer asks; the frame is as it came.
+    Request { peer: PeerId, frame: Vec<u8>, reply: Responder },
+    /// What [`NetHandle::place_marker`](crate::NetHandle::place_marker) put in, after all requests received before it.
+    Marker(u64),
+    /// This node can be dialled at `address`.
+    Listening { address: String },
+    /// A discovery method named an address that was not known. Left out while the inbox is full.
+    Discovered { address: String, source: Source },
+}
+
+/// Answers one request, once. Dropped unused, it tells the peer that there will be no answer.
+#[derive(Debug)]
+pub struct Responder {
+    answer: oneshot::Sender<Response>,
+    /// The request's bytes count towards the inbound budget until it is answered.
+    _budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Responder {
+    pub(crate) fn new(budget: Option<OwnedSemaphorePermit>) -> (Self, oneshot::Receiver<Response>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { answer, _budget: budget }, answered)
+    }
+
+    /// Sends `frame` back; if the peer is gone it goes nowhere. Never waits.
+    ///
+    /// A frame above [`limits::FRAME_BYTES_MAX`] is not sent: the peer hears that there is no answer.
+    pub fn send(self, frame: Vec<u8>) {
+        let response = if frame.len() <= limits::FRAME_BYTES_MAX {
+            Response::Reply(frame)
+        } else {
+            tracing::error!(bytes = frame.len(), max = limits::FRAME_BYTES_MAX, "a reply is too long to be sent");
+            Response::Unanswered
+        };
+        // The requester may have given up: then nobody waits for this.
+        let _ = self.answer.send(response);
+    }
+
+    /// Whether the requester has gone or given up, so that an answer would reach nobody.
+    pub fn is_closed(&self) -> bool {
+        self.answer.is_closed()
+    }
+}

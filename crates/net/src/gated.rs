@@ -1,0 +1,182 @@
+//! A behaviour behind a [`Door`]: after libp2p's own `Toggle`, but opened per peer and at run time.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::future::Either as Negotiated;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::DeniedUpgrade;
+use libp2p::swarm::derive_prelude::Either;
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ListenUpgradeError, SendWrapper,
+};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use crate::door::{Door, Doors};
+
+/// `B`, for admitted peers only.
+pub(crate) struct Gated<B> {
+    inner: B,
+    doors: Doors,
+}
+
+impl<B> Gated<B> {
+    pub fn new(inner: B, doors: &Doors) -> Self {
+        Self { inner, doors: doors.clone() }
+    }
+
+    pub fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
+    type ConnectionHandler = GatedHandler<THandler<B>>;
+    type ToSwarm = B::ToSwarm;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
+        Ok(GatedHandler { inner, door: self.doors.of(peer) })
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        Ok(GatedHandler { inner, door: self.doors.of(peer) })
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.inner.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.inner.poll(context)
+    }
+}
+
+/// A connection handler that offers nothing and says nothing before its door is open.
+pub(crate) struct GatedHandler<H> {
+    inner: H,
+    door: Arc<Door>,
+}
+
+type Event<'a, H> = ConnectionEvent<
+    'a,
+    <H as ConnectionHandler>::InboundProtocol,
+    <H as ConnectionHandler>::OutboundProtocol,
+    <H as ConnectionHandler>::InboundOpenInfo,
+    <H as ConnectionHandler>::OutboundOpenInfo,
+>;
+
+impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
+    type FromBehaviour = H::FromBehaviour;
+    type ToBehaviour = H::ToBehaviour;
+    type InboundProtocol = Either<SendWrapper<H::InboundProtocol>, SendWrapper<DeniedUpgrade>>;
+    type OutboundProtocol = H::OutboundProtocol;
+    type InboundOpenInfo = Either<H::InboundOpenInfo, ()>;
+    type OutboundOpenInfo = H::OutboundOpenInfo;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+        if self.door.is_open() {
+            let inner = self.inner.listen_protocol();
+            inner.map_upgrade(|upgrade| Either::Left(SendWrapper(upgrade))).map_info(Either::Left)
+        } else {
+            SubstreamProtocol::new(Either::Right(SendWrapper(DeniedUpgrade)), Either::Right(()))
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
+        self.inner.on_behaviour_event(event);
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.inner.connection_keep_alive()
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
+        ready!(self.door.poll_open(context));
+        self.inner.poll(context)
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
+        self.inner.poll_close(context)
+    }
+
+    fn on_connection_event(&mut self, event: Event<'_, Self>) {
+        if let Some(event) = inner_event::<H>(event) {
+            self.inner.on_connection_event(event);
+        }
+    }
+}
+
+/// The event as the inner handler knows it; none for a substream that was denied.
+fn inner_event<H: ConnectionHandler>(event: Event<'_, GatedHandler<H>>) -> Option<Event<'_, H>> {
+    Some(match event {
+        ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => match (protocol, info) {
+            (Negotiated::Left(protocol), Either::Left(info)) => {
+                ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
+            }
+            _ => return None,
+        },
+        ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error }) => match (info, error) {
+            (Either::Left(info), Either::Left(error)) => {
+                ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
+            }
+            _ => return None,
+        },
+        ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info })
+        }
+        ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error })
+        }
+        ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),
+        ConnectionEvent::LocalProtocolsChange(change) => ConnectionEvent::LocalProtocolsChange(change),
+        ConnectionEvent::RemoteProtocolsChange(change) => ConnectionEvent::RemoteProtocolsChange(change),
+        // The enum is non-exhaustive: an event that this version does not know is not the inner handler's either.
+        _ => return None,
+    })
+}

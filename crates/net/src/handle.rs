@@ -1,0 +1,244 @@
+//! The plain message API: what the rest of a node sees of the network.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use magpie_core::ids::PeerId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::config::{ParseAddressError, parse_address};
+use crate::limits;
+
+/// A network that could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    #[error(transparent)]
+    BadAddress(#[from] ParseAddressError),
+    #[error(
+        "{address} cannot be listened on: this build speaks /ip4|ip6/.../tcp/PORT and /ip4|ip6/.../udp/PORT/quic-v1"
+    )]
+    UnsupportedAddress { address: String },
+    #[error("{address} is taken by another process")]
+    PortTaken { address: String },
+    #[error("this process may not listen on {address}")]
+    NotPermitted { address: String },
+    #[error("cannot listen on {address}: {reason}")]
+    Listen { address: String, reason: String },
+    #[error("the network cannot be set up: {reason}")]
+    Setup { reason: String },
+}
+
+/// A request that got no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("{peer} is not connected and admitted")]
+    NotConnected { peer: PeerId },
+    /// The peer's inbox was full: it did not look at the request.
+    #[error("{peer} is busy")]
+    Busy { peer: PeerId },
+    /// It is not known whether the peer handled the request.
+    #[error("{peer} did not answer within {timeout_ms} ms")]
+    TimedOut { peer: PeerId, timeout_ms: u64 },
+    /// It is not known whether the peer handled the request.
+    #[error("the connection to {peer} broke before the answer")]
+    Interrupted { peer: PeerId },
+    /// The peer looked at the request and gave no answer.
+    #[error("{peer} gave no answer")]
+    Unanswered { peer: PeerId },
+    #[error("a frame of {bytes} bytes is too long, at most {bytes_max}", bytes_max = limits::FRAME_BYTES_MAX)]
+    TooLong { bytes: usize },
+    #[error("the network of this node is stopped")]
+    Stopped,
+}
+
+impl RequestError {
+    /// Whether the same request may succeed later. A mutating one must carry an operation id or a fence.
+    pub fn is_retryable(self) -> bool {
+        !matches!(self, Self::TooLong { .. } | Self::Stopped)
+    }
+}
+
+/// An admitted peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    pub peer: PeerId,
+    /// Where it is connected and where else it says to be.
+    pub addresses: Vec<String>,
+    /// The last measured round trip.
+    pub round_trip: Option<Duration>,
+}
+
+pub(crate) enum Command {
+    Request(OutboundRequest),
+    Dial { address: libp2p::Multiaddr },
+    Disconnect { peer: PeerId },
+    Marker { id: u64 },
+    Stop,
+}
+
+pub(crate) struct OutboundRequest {
+    pub peer: PeerId,
+    pub frame: Vec<u8>,
+    pub reply: oneshot::Sender<Result<Vec<u8>, RequestError>>,
+    /// Held until the substream has ended, not until the caller has gone: the bound is one of substreams.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What callers share with the swarm loop about one admitted peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub info: Mutex<PeerInfo>,
+    pub permits: Arc<Semaphore>,
+}
+
+impl Link {
+    pub fn new(peer: PeerId, addresses: Vec<String>) -> Self {
+        let info = Mutex::new(PeerInfo { peer, addresses, round_trip: None });
+        Self { info, permits: Arc::new(Semaphore::new(limits::PEER_REQUESTS_MAX)) }
+    }
+
+    pub fn update(&self, change: impl FnOnce(&mut PeerInfo)) {
+        change(&mut self.info.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What happened since the start, in numbers that only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    pub peers_admitted: u64,
+    pub peers_lost: u64,
+    /// Peers that were sent away, or left, before they were admitted.
+    pub peers_refused: u64,
+    /// Requests answered with busy because the owner's inbox was full.
+    pub requests_turned_away: u64,
+}
+
+/// What callers share with the swarm loop.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    counters: Mutex<NetCounters>,
+    links: RwLock<HashMap<PeerId, Arc<Link>>>,
+    listening: RwLock<Vec<String>>,
+}
+
+impl Shared {
+    pub fn link(&self, peer: PeerId) -> Option<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+    }
+
+    pub fn add_link(&self, peer: PeerId, link: Link) {
+        self.links.write().unwrap_or_else(PoisonError::into_inner).insert(peer, Arc::new(link));
+    }
+
+    pub fn remove_link(&self, peer: PeerId) {
+        self.links.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
+    pub fn count(&self, change: impl FnOnce(&mut NetCounters)) {
+        change(&mut self.counters.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn set_listening(&self, addresses: Vec<String>) {
+        *self.listening.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+}
+
+/// The network of a node, from any thread. The network stops when [`NetHandle::shutdown`] is called or the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct NetHandle {
+    pub(crate) local: PeerId,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl NetHandle {
+    /// The peer that this node is.
+    pub fn local_peer(&self) -> PeerId {
+        self.local
+    }
+
+    /// Sends `frame` to `peer` and waits for its reply, at most `timeout` and at most [`limits::PEER_REQUEST_TIMEOUT_MS`].
+    ///
+    /// At most [`limits::PEER_REQUESTS_MAX`] requests are under way to one peer; further ones wait for their turn within their
+    /// timeout. A dropped call gives up its reply, not its place: the peer may still handle the request.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; all but `TooLong` and `Stopped` are worth a retry.
+    pub async fn request(&self, peer: PeerId, frame: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, RequestError> {
+        if frame.len() > limits::FRAME_BYTES_MAX {
+            return Err(RequestError::TooLong { bytes: frame.len() });
+        }
+        let timeout = timeout.min(Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS));
+        let link = self.shared.link(peer).ok_or(RequestError::NotConnected { peer })?;
+        let timed_out = RequestError::TimedOut { peer, timeout_ms: timeout.as_millis() as u64 };
+        let reply = tokio::time::timeout_at(Instant::now() + timeout, self.ask(peer, &link, frame)).await;
+        reply.unwrap_or(Err(timed_out))
+    }
+
+    async fn ask(&self, peer: PeerId, link: &Link, frame: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+        let permit = link.permits.clone().acquire_owned().await.map_err(|_| RequestError::Interrupted { peer })?;
+        let (reply, replied) = oneshot::channel();
+        let request = OutboundRequest { peer, frame, reply, permit };
+        self.commands.send(Command::Request(request)).await.map_err(|_| RequestError::Stopped)?;
+        replied.await.map_err(|_| RequestError::Stopped)?
+    }
+
+    /// The admitted peers, by id.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let links = self.shared.links.read().unwrap_or_else(PoisonError::into_inner);
+        let info = |link: &Arc<Link>| link.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut peers: Vec<PeerInfo> = links.values().map(info).collect();
+        peers.sort_by_key(|info| info.peer);
+        peers
+    }
+
+    pub fn counters(&self) -> NetCounters {
+        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where this node can be dialled, with `/p2p/PEER`.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        self.shared.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Dials `address` now, and from now on whenever nobody there is connected.
+    ///
+    /// # Errors
+    /// If `address` is no multiaddr.
+    pub async fn dial(&self, address: &str) -> Result<(), ParseAddressError> {
+        let address = parse_address(address)?;
+        // A stopped network dials nobody.
+        let _ = self.commands.send(Command::Dial { address }).await;
+        Ok(())
+    }
+
+    /// Closes all connections to `peer`. It is dialled again with the back-off of a peer that was refused.
+    pub async fn disconnect(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Disconnect { peer }).await;
+    }
+
+    /// Puts a marker behind all requests that this node has received: it comes out as [`NetEvent::Marker`](crate::NetEvent) after
+    /// them. A lease whose renewal had arrived before the marker was placed is thus renewed before the marker is seen.
+    ///
+    /// # Errors
+    /// If the network is stopped.
+    pub async fn place_marker(&self, id: u64) -> Result<(), RequestError> {
+        self.commands.send(Command::Marker { id }).await.map_err(|_| RequestError::Stopped)
+    }
+
+    /// Closes all connections and listeners and joins the thread. Calls under way end with [`RequestError::Stopped`].
+    pub async fn shutdown(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the network thread ended by a panic");
+            }
+        }
+    }
+}

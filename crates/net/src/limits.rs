@@ -1,0 +1,68 @@
+//! The bounds of this crate beside those of [`magpie_core::limits`], with the unit in the name.
+
+pub(crate) use magpie_core::limits::*;
+
+/// A connected peer that is not admitted within this is disconnected.
+pub(crate) const ADMISSION_MS: u64 = 5_000;
+/// A connection that is not encrypted and multiplexed within this is dropped.
+pub(crate) const CONNECTION_SETUP_MS: u64 = 5_000;
+/// Connections under way, each direction.
+pub(crate) const CONNECTIONS_PENDING_MAX: usize = 128;
+/// Connections of all peers: two directions of each member, while both dial at once.
+pub(crate) const CONNECTIONS_MAX: usize = 2 * PEERS_MAX;
+/// Connections of peers that are not admitted (yet).
+pub(crate) const STRANGERS_MAX: usize = 64;
+/// Connections of one peer: both dial at once, over TCP and over QUIC.
+pub(crate) const PEER_CONNECTIONS_MAX: usize = 4;
+/// Substreams of request-response on one connection: both directions, and a quarter for those that only one side has seen
+/// end. Past this the receiver drops requests, past 512 yamux closes the connection.
+pub(crate) const MAILBOX_STREAMS_MAX: usize = 2 * PEER_REQUESTS_MAX + PEER_REQUESTS_MAX / 2;
+/// Substreams of the admission protocol on one connection.
+pub(crate) const ADMISSION_STREAMS_MAX: usize = 4;
+/// Requests from peers that are read or unanswered, in bytes over all connections.
+pub(crate) const INBOUND_BYTES_MAX: usize = 8 * FRAME_BYTES_MAX;
+/// Commands that wait for the swarm loop.
+pub(crate) const COMMANDS_LEN_MAX: usize = 1_024;
+/// Events other than requests that wait for a full inbox, before the swarm is no longer polled.
+pub(crate) const EVENTS_WAITING_MAX: usize = 1_024;
+/// Markers that have not come out yet.
+pub(crate) const MARKERS_MAX: usize = 1_024;
+/// Suggestions of the discovery methods that wait for the swarm loop.
+pub(crate) const SUGGESTIONS_LEN_MAX: usize = 256;
+/// The swarm loop looks at its deadlines this often.
+pub(crate) const TICK_MS: u64 = 100;
+
+/// A silent connection is pinged this often, and closed when the answer takes longer.
+pub(crate) const PING_EVERY_MS: u64 = 5_000;
+pub(crate) const PING_TIMEOUT_MS: u64 = 10_000;
+
+/// Addresses kept of one peer.
+pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
+/// Peers and bare addresses that are dialled or remembered.
+pub(crate) const TARGETS_MAX: usize = 2 * PEERS_MAX;
+/// Dials started by one tick.
+pub(crate) const DIALS_PER_TICK_MAX: usize = 16;
+/// Back-off of dials: doubling from the first to the last.
+pub(crate) const REDIAL_FIRST_MS: u64 = 100;
+/// A member may hold leases of ours or we of it: it is dialled at least this often.
+pub(crate) const REDIAL_MEMBER_MS: u64 = LEASE_TTL_MS / 4;
+pub(crate) const REDIAL_MAX_MS: u64 = 30_000;
+/// Back-off of a peer that did not admit us, or that we did not admit.
+pub(crate) const REDIAL_REFUSED_FIRST_MS: u64 = 2_000;
+pub(crate) const REDIAL_REFUSED_MAX_MS: u64 = 60_000;
+/// A discovered peer that was never a member is forgotten after this.
+pub(crate) const SUGGESTION_TTL_MS: u64 = 30 * 60_000;
+
+/// The peer file is looked at this often.
+pub(crate) const PEER_FILE_EVERY_MS: u64 = 1_000;
+/// A peer file or peer cache is read up to here.
+pub(crate) const PEER_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The peer cache is rewritten at most this often.
+pub(crate) const PEER_CACHE_EVERY_MS: u64 = 5_000;
+
+/// How long a stopping node waits for its connections to close.
+pub(crate) const SHUTDOWN_MS: u64 = 500;
+
+const _: () = assert!(MAILBOX_STREAMS_MAX <= 200, "request-response over yamux loses whole connections beyond");
+const _: () = assert!(INBOUND_BYTES_MAX >= FRAME_BYTES_MAX, "one frame of the greatest length must pass");
+const _: () = assert!(INBOUND_BYTES_MAX < u32::MAX as usize, "a semaphore counts permits in 32 bits");

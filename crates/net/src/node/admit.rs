@@ -1,0 +1,230 @@
+//! Connections and admission: from a connected stranger to a member, and back.
+
+use libp2p::core::ConnectedPoint;
+use libp2p::request_response::{Event, Message, ResponseChannel};
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
+use magpie_core::ids::PeerId;
+use tokio::time::{Duration, Instant};
+
+use super::Node;
+use crate::admission::{Answer, Credentials, Greeting};
+use crate::event::NetEvent;
+use crate::handle::Link;
+use crate::identity;
+use crate::limits;
+
+/// How far a connected peer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    Stranger,
+    /// Its proof holds; it has not said yet that ours does.
+    Verified,
+    Admitted,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    /// Where we dialled it.
+    dialled: Option<Multiaddr>,
+    remote: Multiaddr,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    standing: Standing,
+    /// The life of its process that we verified.
+    boot: Option<u64>,
+    connections: Vec<Connection>,
+    /// Until when it must be admitted.
+    deadline: Instant,
+}
+
+impl Node {
+    pub(super) fn on_connected(&mut self, peer: Libp2pPeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let via = self.dials.ended(id);
+        let Some(peer) = identity::from_libp2p(&peer) else {
+            self.close(id);
+            return;
+        };
+        let now_ms = self.now_ms();
+        self.book.connected(peer, via.as_ref(), now_ms);
+        let dialled = endpoint.is_dialer().then(|| endpoint.get_remote_address().clone());
+        let is_dialler = dialled.is_some();
+        let connection = Connection { id, dialled, remote: endpoint.get_remote_address().clone() };
+        let entry = self.peers.entry(peer).or_insert_with(|| Peer {
+            standing: Standing::Stranger,
+            boot: None,
+            connections: Vec::new(),
+            deadline: Instant::now() + Duration::from_millis(limits::ADMISSION_MS),
+        });
+        entry.connections.push(connection);
+        if is_dialler {
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer));
+            self.greet(peer, hello);
+        }
+    }
+
+    pub(super) fn on_disconnected(&mut self, libp2p_peer: Libp2pPeerId, id: ConnectionId, remaining: u32) {
+        let Some(peer) = identity::from_libp2p(&libp2p_peer) else { return };
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.connections.retain(|connection| connection.id != id);
+        if remaining > 0 {
+            return;
+        }
+        let standing = entry.standing;
+        self.peers.remove(&peer);
+        self.doors.forget(&libp2p_peer);
+        let now_ms = self.now_ms();
+        self.book.disconnected(peer, now_ms);
+        if standing == Standing::Admitted {
+            self.lose(peer);
+        } else {
+            self.book.refused(peer, now_ms);
+            self.shared.count(|counters| counters.peers_refused += 1);
+        }
+    }
+
+    /// Sends a greeting over the connection that request-response picks: standing is the peer's, not the connection's.
+    fn greet(&mut self, peer: PeerId, greeting: Greeting) {
+        self.swarm.behaviour_mut().admission.send_request(&identity::to_libp2p(peer), greeting);
+    }
+
+    pub(super) fn on_admission_event(&mut self, event: Event<Greeting, Answer>) {
+        match event {
+            Event::Message { peer, connection_id, message } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                match message {
+                    Message::Request { request: Greeting::Hello(presented), channel, .. } => {
+                        self.on_hello(peer, connection_id, &presented, channel);
+                    }
+                    Message::Request { request: Greeting::Confirm, channel, .. } => self.on_confirm(peer, channel),
+                    Message::Response { response: Answer::Welcome(presented), .. } => {
+                        self.on_welcome(peer, connection_id, &presented);
+                    }
+                    Message::Response { response: Answer::Confirmed, .. } => {}
+                }
+            }
+            Event::OutboundFailure { peer, error, .. } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                if self.standing(peer) != Some(Standing::Admitted) {
+                    self.send_away(peer, &error.to_string());
+                }
+            }
+            Event::InboundFailure { peer, error, .. } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                if self.standing(peer) == Some(Standing::Stranger) {
+                    self.send_away(peer, &error.to_string());
+                }
+            }
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// The dialler presents itself. Nothing is answered before its proof holds.
+    fn on_hello(&mut self, peer: PeerId, id: ConnectionId, presented: &Credentials, channel: ResponseChannel<Answer>) {
+        if let Err(error) = self.admitter.verify(peer, presented) {
+            return self.send_away(peer, &error.to_string());
+        }
+        self.verified(peer, id, presented.boot);
+        let welcome = Answer::Welcome(self.admitter.credentials_for(peer));
+        // It fails when the peer has gone: its connection then ends too.
+        let _ = self.swarm.behaviour_mut().admission.send_response(channel, welcome);
+    }
+
+    /// The dialled presents itself in turn.
+    fn on_welcome(&mut self, peer: PeerId, id: ConnectionId, presented: &Credentials) {
+        if let Err(error) = self.admitter.verify(peer, presented) {
+            return self.send_away(peer, &error.to_string());
+        }
+        self.verified(peer, id, presented.boot);
+        self.admit(peer);
+        self.greet(peer, Greeting::Confirm);
+    }
+
+    fn on_confirm(&mut self, peer: PeerId, channel: ResponseChannel<Answer>) {
+        if self.standing(peer) < Some(Standing::Verified) {
+            return self.send_away(peer, "it confirmed what was never answered");
+        }
+        let _ = self.swarm.behaviour_mut().admission.send_response(channel, Answer::Confirmed);
+        self.admit(peer);
+    }
+
+    /// Opens the door to a peer whose proof holds.
+    fn verified(&mut self, peer: PeerId, id: ConnectionId, boot: u64) {
+        if self.peers.get(&peer).is_some_and(|entry| entry.boot.is_some_and(|known| known != boot)) {
+            self.on_restarted(peer, id);
+        }
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.boot = Some(boot);
+        entry.standing = entry.standing.max(Standing::Verified);
+        self.doors.open(identity::to_libp2p(peer));
+    }
+
+    /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to be. QUIC
+    /// would need its idle timeout to notice, and a request sent there would be lost.
+    fn on_restarted(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let was_admitted = std::mem::replace(&mut entry.standing, Standing::Stranger) == Standing::Admitted;
+        entry.deadline = Instant::now() + Duration::from_millis(limits::ADMISSION_MS);
+        let dead: Vec<_> =
+            entry.connections.iter().map(|connection| connection.id).filter(|known| *known != id).collect();
+        dead.into_iter().for_each(|dead| self.close(dead));
+        if was_admitted {
+            self.lose(peer);
+        }
+    }
+
+    /// Both sides verified each other.
+    pub(super) fn admit(&mut self, peer: PeerId) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.standing == Standing::Admitted {
+            return;
+        }
+        entry.standing = Standing::Admitted;
+        let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
+        let mut addresses: Vec<String> =
+            entry.connections.iter().map(|connection| connection.remote.to_string()).collect();
+        let now_ms = self.now_ms();
+        self.book.admitted(peer, dialled, now_ms);
+        addresses.extend(self.book.addresses_of(peer).iter().map(ToString::to_string));
+        addresses.sort_unstable();
+        addresses.dedup();
+        tracing::info!(%peer, ?addresses, "peer admitted");
+        self.shared.count(|counters| counters.peers_admitted += 1);
+        self.shared.add_link(peer, Link::new(peer, addresses.clone()));
+        self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
+    }
+
+    fn lose(&mut self, peer: PeerId) {
+        tracing::info!(%peer, "peer lost");
+        self.shared.count(|counters| counters.peers_lost += 1);
+        self.shared.remove_link(peer);
+        self.inbox.tell(NetEvent::PeerLost { peer });
+    }
+
+    pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {
+        self.peers.get(&peer).map(|entry| entry.standing)
+    }
+
+    /// Closes every connection to `peer`; it is dialled again after a back-off.
+    pub(super) fn send_away(&mut self, peer: PeerId, reason: &str) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        tracing::info!(%peer, reason, "peer sent away");
+        let now_ms = self.now_ms();
+        self.book.refused(peer, now_ms);
+        // It fails when the last connection has just closed.
+        let _ = self.swarm.disconnect_peer_id(identity::to_libp2p(peer));
+    }
+
+    pub(super) fn send_away_the_late(&mut self) {
+        let now = Instant::now();
+        let late = self.peers.iter().filter(|(_, entry)| entry.standing < Standing::Admitted && entry.deadline < now);
+        let late: Vec<PeerId> = late.map(|(peer, _)| *peer).collect();
+        late.into_iter().for_each(|peer| self.send_away(peer, "it was not admitted in time"));
+    }
+}

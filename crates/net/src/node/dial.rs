@@ -1,0 +1,129 @@
+//! Carries out what the address book decides, and tells it how that went.
+
+use std::collections::HashMap;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
+
+use super::Node;
+use super::admit::Standing;
+use crate::book::{Dial, Source, Target, split_peer};
+use crate::cache;
+use crate::discovery::Suggestion;
+use crate::event::NetEvent;
+use crate::identity;
+use crate::limits;
+
+/// Which dial of the book a connection under way belongs to.
+#[derive(Debug, Default)]
+pub(super) struct DialsUnderWay(HashMap<ConnectionId, Target>);
+
+impl DialsUnderWay {
+    pub fn ended(&mut self, id: ConnectionId) -> Option<Target> {
+        self.0.remove(&id)
+    }
+}
+
+impl Node {
+    pub(super) fn on_suggestion(&mut self, suggestion: Suggestion) {
+        let now_ms = self.now_ms();
+        match suggestion {
+            Suggestion::PeerFound { address, source } => {
+                let text = address.to_string();
+                if self.book.found(address, source, now_ms) {
+                    self.inbox.hint(NetEvent::Discovered { address: text, source });
+                }
+            }
+            Suggestion::PeerLost { address, source } => self.book.lost(address, source),
+        }
+    }
+
+    pub(super) fn dial_on_request(&mut self, address: Multiaddr) {
+        self.on_suggestion(Suggestion::PeerFound { address, source: Source::Asked });
+        self.dial_the_due();
+    }
+
+    pub(super) fn dial_the_due(&mut self) {
+        let now_ms = self.now_ms();
+        for Dial { target, addresses } in self.book.due(now_ms) {
+            let options = dial_options(&target, addresses);
+            let id = options.connection_id();
+            match self.swarm.dial(options) {
+                Ok(()) => drop(self.dials.0.insert(id, target)),
+                Err(error) => self.on_target_failed(&target, &error),
+            }
+        }
+    }
+
+    pub(super) fn on_dial_failed(&mut self, id: ConnectionId, error: &DialError) {
+        if let Some(target) = self.dials.ended(id) {
+            self.on_target_failed(&target, error);
+        }
+    }
+
+    fn on_target_failed(&mut self, target: &Target, error: &DialError) {
+        tracing::debug!(?target, %error, "a dial came to nothing");
+        let now_ms = self.now_ms();
+        match error {
+            DialError::LocalPeerId { .. } => self.book.is_own(target),
+            _ => self.book.failed(target, now_ms),
+        }
+    }
+
+    /// Keeps where an admitted peer says it listens. What a stranger says is not kept.
+    pub(super) fn on_identified(&mut self, libp2p_peer: &Libp2pPeerId, addresses: Vec<Multiaddr>) {
+        let Some(peer) = identity::from_libp2p(libp2p_peer) else { return };
+        if self.standing(peer) < Some(Standing::Verified) {
+            return;
+        }
+        let now_ms = self.now_ms();
+        for address in addresses.into_iter().take(limits::PEER_ADDRESSES_MAX) {
+            let of_peer = split_peer(address).filter(|(_, named)| named.is_none_or(|named| named == peer));
+            if let Some((address, _)) = of_peer {
+                self.book.found(address.with(Protocol::P2p(*libp2p_peer)), Source::Identify, now_ms);
+            }
+        }
+        if let Some(link) = self.shared.link(peer) {
+            let known: Vec<_> = self.book.addresses_of(peer).iter().map(ToString::to_string).collect();
+            link.update(|info| info.addresses = known);
+        }
+    }
+
+    /// Rewrites the peer cache if it changed, in the background and not too often.
+    pub(super) fn write_cache(&mut self) {
+        let now_ms = self.now_ms();
+        while self.cache.writing.try_join_next().is_some() {}
+        let Some(path) = self.cache.path.clone() else { return };
+        if self.cache.due_ms > now_ms || !self.cache.writing.is_empty() {
+            return;
+        }
+        self.cache.due_ms = now_ms + limits::PEER_CACHE_EVERY_MS;
+        self.book.forget_stale(now_ms);
+        let members = self.book.members();
+        let text = cache::format(&members);
+        if members.is_empty() || text == self.cache.written {
+            return;
+        }
+        self.cache.written.clone_from(&text);
+        self.cache.writing.spawn_blocking(move || {
+            if let Err(error) = cache::write(&path, &text) {
+                tracing::warn!(%error, path = %path.display(), "the peer cache cannot be written");
+            }
+        });
+    }
+}
+
+/// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the remains of the
+/// earlier connection.
+fn dial_options(target: &Target, addresses: Vec<Multiaddr>) -> DialOpts {
+    match target {
+        Target::Peer(peer) => DialOpts::peer_id(identity::to_libp2p(*peer))
+            .addresses(addresses)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .allocate_new_port()
+            .build(),
+        Target::Address(address) => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+    }
+}

@@ -1,0 +1,194 @@
+//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a renewal.
+//!
+//! It runs no handlers. Requests go out through the [`Inbox`], replies come back through futures that the loop polls.
+
+mod admit;
+mod dial;
+mod mailbox;
+mod marker;
+mod start;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, Swarm, identify, ping};
+use magpie_core::ids::PeerId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub use start::spawn;
+
+use self::admit::Peer;
+use self::dial::DialsUnderWay;
+use self::mailbox::Mailbox;
+use crate::admission::Admitter;
+use crate::behaviour::{Behaviour, BehaviourEvent};
+use crate::book::Book;
+use crate::discovery::{self, Suggestion};
+use crate::door::Doors;
+use crate::event::NetEvent;
+use crate::handle::{Command, Shared};
+use crate::identity;
+use crate::inbox::Inbox;
+use crate::limits;
+
+pub(crate) struct Node {
+    local: PeerId,
+    swarm: Swarm<Behaviour>,
+    doors: Doors,
+    admitter: Admitter,
+    /// Everyone connected, admitted or not.
+    peers: HashMap<PeerId, Peer>,
+    book: Book,
+    dials: DialsUnderWay,
+    mailbox: Mailbox,
+    markers: FuturesUnordered<marker::Settling>,
+    inbox: Inbox,
+    shared: Arc<Shared>,
+    cache: Cache,
+    started: Instant,
+}
+
+/// Where the peer cache is, and what was last written there.
+struct Cache {
+    path: Option<PathBuf>,
+    written: String,
+    due_ms: u64,
+    writing: JoinSet<()>,
+}
+
+impl Node {
+    /// Runs until it is told to stop, or until nobody can tell it anything any more.
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut suggestions: mpsc::Receiver<Suggestion>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(limits::TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let takes_commands = self.has_room_for_markers();
+            tokio::select! {
+                event = self.swarm.select_next_some(), if !self.inbox.is_clogged() => self.on_swarm_event(event),
+                command = commands.recv(), if takes_commands => match command {
+                    None | Some(Command::Stop) => break,
+                    Some(command) => self.on_command(command),
+                },
+                Some((channel, response)) = self.mailbox.next_answer() => self.respond(channel, response),
+                Some(suggestion) = suggestions.recv() => self.on_suggestion(suggestion),
+                Some(id) = self.markers.next() => self.on_marker_settled(id),
+                () = self.inbox.drain_one(), if self.inbox.is_waiting() => {}
+                _ = tick.tick() => self.on_tick(),
+            }
+        }
+        self.stop().await;
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Request(request) => self.send_request(request),
+            Command::Dial { address } => self.dial_on_request(address),
+            Command::Disconnect { peer } => self.send_away(peer, "its owner said so"),
+            Command::Marker { id } => self.place_marker(id),
+            Command::Stop => {}
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.on_disconnected(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_failed(connection_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.update_listening();
+                self.inbox.tell(NetEvent::Listening { address: self.with_local_peer(address) });
+            }
+            SwarmEvent::ExpiredListenAddr { .. } | SwarmEvent::ListenerClosed { .. } => self.update_listening(),
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reports an error"),
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(address = %send_back_addr, %error, "an inbound connection came to nothing");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Admission(event) => self.on_admission_event(event),
+            BehaviourEvent::Mailbox(event) => self.on_mailbox_event(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(&peer_id, info.listen_addrs);
+            }
+            BehaviourEvent::Identify(_) => {}
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Mdns(event) => {
+                discovery::mdns::suggestions(event).into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
+            }
+        }
+    }
+
+    fn on_ping(&mut self, ping::Event { peer, connection, result }: ping::Event) {
+        match result {
+            Ok(round_trip) => {
+                let link = identity::from_libp2p(&peer).and_then(|peer| self.shared.link(peer));
+                link.into_iter().for_each(|link| link.update(|info| info.round_trip = Some(round_trip)));
+            }
+            Err(error) => {
+                tracing::info!(%peer, %error, "a connection does not answer and is closed");
+                self.close(connection);
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.send_away_the_late();
+        self.dial_the_due();
+        self.write_cache();
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.swarm.close_connection(connection);
+    }
+
+    fn update_listening(&mut self) {
+        let addresses = self.swarm.listeners().cloned().map(|address| self.with_local_peer(address)).collect();
+        self.shared.set_listening(addresses);
+    }
+
+    fn with_local_peer(&self, address: Multiaddr) -> String {
+        address.with(libp2p::multiaddr::Protocol::P2p(identity::to_libp2p(self.local))).to_string()
+    }
+
+    /// Says goodbye, so that peers need not wait for a timeout to know.
+    async fn stop(mut self) {
+        let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            // It fails for a peer that has gone meanwhile.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(limits::SHUTDOWN_MS), closed).await.is_err() {
+            tracing::debug!("stopped with connections that did not close in time");
+        }
+        self.cache.due_ms = 0;
+        self.write_cache();
+        self.cache.writing.join_all().await;
+    }
+}

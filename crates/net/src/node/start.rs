@@ -1,0 +1,204 @@
+//! From a configuration to a running thread that listens, or to one sentence that says why not.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use libp2p::Multiaddr;
+use libp2p::core::transport::{ListenerId, TransportError};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::SwarmEvent;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{Cache, Node};
+use crate::admission::Admitter;
+use crate::behaviour;
+use crate::book::{Book, Source};
+use crate::cache;
+use crate::config::{NetConfig, parse_addresses};
+use crate::discovery::{self, Suggestion};
+use crate::door::Doors;
+use crate::event::NetEvent;
+use crate::handle::{Command, NetError, NetHandle, Shared};
+use crate::inbox::Inbox;
+use crate::key::NodeKey;
+use crate::limits;
+
+/// Starts the network of a node in a thread of its own, and returns when it listens on every address of `config`.
+///
+/// What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds it full gets
+/// [`RequestError::Busy`](crate::RequestError::Busy).
+///
+/// # Errors
+/// If an address of `config` cannot be parsed or listened on, in one sentence that names it.
+pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEvent>) -> Result<NetHandle, NetError> {
+    let (commands, commanded) = mpsc::channel(limits::COMMANDS_LEN_MAX);
+    let (started, starting) = oneshot::channel();
+    let shared = Arc::new(Shared::default());
+    let plan = Plan {
+        listen: parse_addresses(&config.listen)?,
+        bootstrap: parse_addresses(&config.bootstrap)?,
+        key: key.clone(),
+        shared: shared.clone(),
+        inbox: Inbox::new(inbox),
+        config,
+    };
+    let thread = std::thread::Builder::new().name("magpie-net".into()).spawn(move || plan.run(commanded, started));
+    let thread = thread.map_err(|error| setup(error.to_string()))?;
+    starting.await.unwrap_or_else(|_| Err(setup("its thread ended".into())))?;
+    Ok(NetHandle { local: key.peer_id(), commands, shared, thread: Arc::new(Mutex::new(Some(thread))) })
+}
+
+fn setup(reason: String) -> NetError {
+    NetError::Setup { reason }
+}
+
+/// Everything that the thread starts from.
+struct Plan {
+    listen: Vec<Multiaddr>,
+    bootstrap: Vec<Multiaddr>,
+    key: NodeKey,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    config: NetConfig,
+}
+
+impl Plan {
+    fn run(self, commands: mpsc::Receiver<Command>, started: oneshot::Sender<Result<(), NetError>>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(setup(error.to_string())))),
+        };
+        runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            match self.start(&mut tasks).await {
+                Ok((node, suggestions)) => {
+                    // Whoever waited for the start may have been cancelled: then the commands end, and so does the node.
+                    let _ = started.send(Ok(()));
+                    node.run(commands, suggestions).await;
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        });
+    }
+
+    async fn start(self, tasks: &mut JoinSet<()>) -> Result<(Node, mpsc::Receiver<Suggestion>), NetError> {
+        let local = self.key.peer_id();
+        let doors = Doors::default();
+        let keypair = libp2p::identity::Keypair::ed25519_from_bytes(self.key.signing_key().to_bytes());
+        let keypair = keypair.map_err(|error| setup(error.to_string()))?;
+        let mut boot = [0u8; 8];
+        getrandom::fill(&mut boot).map_err(|error| setup(error.to_string()))?;
+        let mut node = Node {
+            local,
+            swarm: behaviour::swarm(keypair, &doors, self.config.mdns).map_err(setup)?,
+            doors,
+            admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
+            peers: Default::default(),
+            book: Book::new(local),
+            dials: Default::default(),
+            mailbox: Default::default(),
+            markers: FuturesUnordered::new(),
+            inbox: self.inbox,
+            shared: self.shared,
+            cache: Cache { path: self.config.peer_cache, written: String::new(), due_ms: 0, writing: JoinSet::new() },
+            started: Instant::now(),
+        };
+        node.listen(self.listen).await?;
+        node.read_cache();
+        discovery::bootstrap::suggestions(self.bootstrap).for_each(|suggestion| node.on_suggestion(suggestion));
+        let (suggest, suggestions) = mpsc::channel(limits::SUGGESTIONS_LEN_MAX);
+        if let Some(path) = self.config.peer_file {
+            tasks.spawn(discovery::peer_file::watch(path, suggest));
+        }
+        Ok((node, suggestions))
+    }
+}
+
+impl Node {
+    /// Returns when every address is listened on.
+    async fn listen(&mut self, addresses: Vec<Multiaddr>) -> Result<(), NetError> {
+        for address in addresses {
+            refuse_taken_tcp_port(&address)?;
+            let listener = self.swarm.listen_on(address.clone()).map_err(|error| transport_error(&address, error))?;
+            self.first_result_of(listener, &address).await?;
+        }
+        Ok(())
+    }
+
+    async fn first_result_of(&mut self, wanted: ListenerId, address: &Multiaddr) -> Result<(), NetError> {
+        loop {
+            let event = self.swarm.select_next_some().await;
+            let result = match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } if *listener_id == wanted => Some(Ok(())),
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } if *listener_id == wanted => {
+                    let reason = reason.as_ref().err().map_or("it was closed".into(), ToString::to_string);
+                    Some(Err(NetError::Listen { address: address.to_string(), reason }))
+                }
+                _ => None,
+            };
+            self.on_swarm_event(event);
+            if let Some(result) = result {
+                return result;
+            }
+        }
+    }
+
+    fn read_cache(&mut self) {
+        let Some(path) = &self.cache.path else { return };
+        let text = cache::read_text(path).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "the peer cache cannot be read");
+            String::new()
+        });
+        for address in cache::parse_lines(&text) {
+            self.book.found(address, Source::Cache, 0);
+        }
+        self.cache.written = text;
+    }
+}
+
+/// libp2p listens on TCP with `SO_REUSEPORT`: without this look, two nodes of one user would share a port and each lose half of
+/// its connections to the other.
+fn refuse_taken_tcp_port(address: &Multiaddr) -> Result<(), NetError> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return Ok(()) };
+    TcpListener::bind(SocketAddr::new(ip, port)).map(drop).map_err(|error| listen_error(address, &error))
+}
+
+fn transport_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
+    match error {
+        TransportError::MultiaddrNotSupported(_) => NetError::UnsupportedAddress { address: address.to_string() },
+        TransportError::Other(error) => listen_error(address, &error),
+    }
+}
+
+fn listen_error(address: &Multiaddr, error: &io::Error) -> NetError {
+    let address = address.to_string();
+    match root_kind(error) {
+        io::ErrorKind::AddrInUse => NetError::PortTaken { address },
+        io::ErrorKind::PermissionDenied => NetError::NotPermitted { address },
+        _ => NetError::Listen { address, reason: error.to_string() },
+    }
+}
+
+/// The kind of the system's error inside: the transports wrap it in errors of kind `Other`.
+fn root_kind(error: &io::Error) -> io::ErrorKind {
+    let mut kind = error.kind();
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(error) = inner {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            kind = io.kind();
+        }
+        inner = error.source();
+    }
+    kind
+}

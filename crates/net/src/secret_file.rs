@@ -1,0 +1,93 @@
+//! Files that hold a secret: readable by their owner only, created whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The longest secret file that is read.
+const FILE_BYTES_MAX: u64 = 1_024;
+
+/// A secret file that could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    #[error("{path} may be read by others (mode {mode:03o}): chmod 600 {path}", path = .path.display())]
+    ReadableByOthers { path: PathBuf, mode: u32 },
+    #[error("{path} holds no {expected}", path = .path.display())]
+    Malformed { path: PathBuf, expected: &'static str },
+    #[error("{path}: {source}", path = .path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the system gives no random bytes: {reason}")]
+    NoEntropy { reason: String },
+}
+
+impl SecretFileError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// 32 bytes from the system.
+pub(crate) fn random_seed() -> Result<[u8; 32], SecretFileError> {
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|error| SecretFileError::NoEntropy { reason: error.to_string() })?;
+    Ok(seed)
+}
+
+/// The text of the file at `path`, or `None` if there is none.
+pub(crate) fn read(path: &Path, expected: &'static str) -> Result<Option<String>, SecretFileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SecretFileError::io(path, error)),
+    };
+    refuse_other_readers(path, &file)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| SecretFileError::io(path, error))?;
+    let text = String::from_utf8(bytes).map_err(|_| SecretFileError::Malformed { path: path.to_owned(), expected })?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+#[cfg(unix)]
+fn refuse_other_readers(path: &Path, file: &File) -> Result<(), SecretFileError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = file.metadata().map_err(|error| SecretFileError::io(path, error))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(SecretFileError::ReadableByOthers { path: path.to_owned(), mode })
+}
+
+#[cfg(not(unix))]
+fn refuse_other_readers(_: &Path, _: &File) -> Result<(), SecretFileError> {
+    Ok(())
+}
+
+/// Creates `path` with `text`, durable on return; `false` if another process was first.
+///
+/// A hard link, unlike a rename, never replaces what is there: two first starts agree on one secret.
+pub(crate) fn create(path: &Path, text: &str) -> Result<bool, SecretFileError> {
+    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    let outcome = write_whole(&fresh, text).and_then(|()| match fs::hard_link(&fresh, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        linked => linked.map(|()| true),
+    });
+    let removed = fs::remove_file(&fresh);
+    let created = outcome.map_err(|error| SecretFileError::io(path, error))?;
+    removed.and_then(|()| sync_folder(path)).map_err(|error| SecretFileError::io(path, error))?;
+    Ok(created)
+}
+
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,129 @@
+//! Random, oversize and truncated bytes leave a node answering honest peers.
+
+use std::collections::HashSet;
+
+use magpie_core::limits;
+use magpie_net::{Admission, NetConfig};
+use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::node::*;
+use crate::raw::{Raw, RawEvent};
+
+const RAW_SEED: u8 = 46;
+
+/// Prints the seed, which a failing run is repeated with.
+fn random() -> TestRng {
+    let seed = std::process::id().to_le_bytes().repeat(8);
+    println!("seed {seed:?}");
+    TestRng::from_seed(RngAlgorithm::ChaCha, &seed)
+}
+
+fn bytes(random: &mut TestRng, length_max: usize) -> Vec<u8> {
+    let mut bytes = vec![0; random.next_u32() as usize % (length_max + 1)];
+    random.fill_bytes(&mut bytes);
+    bytes
+}
+
+/// A node with an honest peer; the node also lists the raw one.
+async fn besieged() -> (Node, Node) {
+    let admission = Admission { allow: [Raw::peer_of(RAW_SEED)].into(), ..with_key() };
+    let mut node = start(1, NetConfig { admission, ..listening(TCP) }).await;
+    let mut honest = start(2, dialling(&[node.address()])).await;
+    node.admitted(honest.peer()).await;
+    honest.admitted(node.peer()).await;
+    (node, honest)
+}
+
+#[tokio::test]
+async fn random_bytes_on_the_port_do_no_harm() {
+    let (mut node, mut honest) = besieged().await;
+    let mut random = random();
+    let socket = node.bare_address().replace("/ip4/", "").replace("/tcp/", ":");
+    for round in 0..250 {
+        let mut stream = TcpStream::connect(&socket).await.unwrap();
+        for _ in 0..10 {
+            // The node may close at any of them.
+            let _ = stream.write_all(&bytes(&mut random, 300)).await;
+        }
+        if round % 10 == 0 {
+            let _ = timeout(PATIENCE, stream.shutdown()).await.unwrap();
+            let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("the node closes");
+        }
+    }
+    talk(&mut node, &mut honest).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_random_payloads_do_no_harm() {
+    let (node, honest) = besieged().await;
+    let address = node.address();
+    let (node_peer, honest_peer) = (node.peer(), honest.peer());
+    let ((node, _), (honest, _)) = (node.echo(), honest.echo());
+    let mut raw = Raw::admitted_by(&address, RAW_SEED).await;
+    let mut random = random();
+    let mut under_way = HashSet::new();
+    let (mut sent, mut answered) = (0, 0);
+    while answered < 10_000 {
+        while under_way.len() < 32 && sent < 10_000 {
+            under_way.insert(raw.send_mailbox(bytes(&mut random, 64)));
+            sent += 1;
+        }
+        if let RawEvent::Answered(id, _) = raw.next().await {
+            answered += usize::from(under_way.remove(&id));
+        }
+    }
+    for (asker, to) in [(&node, honest_peer), (&honest, node_peer)] {
+        assert_eq!(asker.request(to, vec![1], PATIENCE).await, Ok(vec![1]));
+    }
+}
+
+#[tokio::test]
+async fn random_greetings_of_strangers_do_no_harm() {
+    let (mut node, mut honest) = besieged().await;
+    let mut random = random();
+    for _ in 0..50 {
+        let mut raw = Raw::connected_to(&node.address(), 47).await;
+        assert!(raw.ask_admission(bytes(&mut random, 8_000)).await.is_err());
+    }
+    talk(&mut node, &mut honest).await;
+}
+
+#[tokio::test]
+async fn oversize_and_truncated_frames_of_a_member_are_refused() {
+    let (mut node, mut honest) = besieged().await;
+    let mut raw = Raw::admitted_by(&node.address(), RAW_SEED).await;
+    let lengths = [u32::MAX, limits::FRAME_BYTES_MAX as u32 + 1, limits::FRAME_BYTES_MAX as u32, 100];
+    for length in lengths {
+        let cut_short = [&length.to_be_bytes()[..], &[7; 50]].concat();
+        let refusal = raw.ask_mailbox(cut_short).await;
+        assert!(refusal.is_err(), "{length} announced, 50 sent: {refusal:?}");
+    }
+    assert!(raw.ask_mailbox(vec![0, 0]).await.is_err(), "a head cut short");
+    assert!(node.drain().iter().all(|event| !matches!(event, magpie_net::NetEvent::Request { .. })));
+    talk(&mut node, &mut honest).await;
+}
+
+#[tokio::test]
+async fn more_substreams_than_allowed_slow_nobody_else() {
+    let (mut node, mut honest) = besieged().await;
+    let mut raw = Raw::admitted_by(&node.address(), RAW_SEED).await;
+    // Each announces more than it sends, and so stays open.
+    for _ in 0..400 {
+        raw.send_mailbox([&1_000u32.to_be_bytes()[..], &[7; 10]].concat());
+    }
+    let draining = tokio::spawn(async move {
+        loop {
+            if let RawEvent::Closed = raw.next().await {
+                break;
+            }
+        }
+    });
+    for _ in 0..20 {
+        talk(&mut node, &mut honest).await;
+    }
+    draining.abort();
+}

@@ -1,0 +1,183 @@
+//! A node under test.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use magpie_core::ids::PeerId;
+use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent, NetHandle, NodeKey, Responder, spawn};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Far above what anything here takes, also on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+const KEY: [u8; 32] = [9; 32];
+
+pub fn with_key() -> Admission {
+    Admission { cluster_key: Some(ClusterKey::from_bytes(KEY)), ..Admission::default() }
+}
+
+pub fn with_other_key() -> Admission {
+    Admission { cluster_key: Some(ClusterKey::from_bytes([8; 32])), ..Admission::default() }
+}
+
+pub fn with_list(allow: &[PeerId]) -> Admission {
+    Admission { allow: allow.iter().copied().collect(), ..Admission::default() }
+}
+
+pub fn key(seed: u8) -> NodeKey {
+    NodeKey::from_seed([seed; 32])
+}
+
+pub fn peer(seed: u8) -> PeerId {
+    key(seed).peer_id()
+}
+
+/// Listens on `address` and admits holders of the key.
+pub fn listening(address: &str) -> NetConfig {
+    NetConfig { listen: vec![address.into()], admission: with_key(), ..NetConfig::default() }
+}
+
+/// Dials `bootstrap`, listens on TCP and admits holders of the key.
+pub fn dialling(bootstrap: &[String]) -> NetConfig {
+    NetConfig { bootstrap: bootstrap.to_vec(), ..listening(TCP) }
+}
+
+pub struct Node {
+    pub net: NetHandle,
+    events: mpsc::Receiver<NetEvent>,
+    put_back: VecDeque<NetEvent>,
+}
+
+pub async fn start(seed: u8, config: NetConfig) -> Node {
+    start_with_inbox(seed, config, 1_024).await
+}
+
+pub async fn start_with_inbox(seed: u8, config: NetConfig, inbox_len: usize) -> Node {
+    let (inbox, events) = mpsc::channel(inbox_len);
+    let net = spawn(&key(seed), config, inbox).await.expect("the node starts");
+    Node { net, events, put_back: VecDeque::new() }
+}
+
+impl Node {
+    pub fn peer(&self) -> PeerId {
+        self.net.local_peer()
+    }
+
+    pub fn address(&self) -> String {
+        self.net.listen_addresses().first().expect("the node listens").clone()
+    }
+
+    pub fn bare_address(&self) -> String {
+        self.address().split("/p2p/").next().unwrap().to_owned()
+    }
+
+    /// The next event that `wanted` takes; the others stay, in order.
+    pub async fn event<T>(&mut self, mut wanted: impl FnMut(NetEvent) -> Result<T, NetEvent>) -> T {
+        let mut passed = VecDeque::new();
+        loop {
+            let event = match self.put_back.pop_front() {
+                Some(event) => event,
+                None => timeout(PATIENCE, self.events.recv()).await.expect("the event comes").expect("the net runs"),
+            };
+            match wanted(event) {
+                Ok(found) => {
+                    passed.append(&mut self.put_back);
+                    self.put_back = passed;
+                    return found;
+                }
+                Err(other) => passed.push_back(other),
+            }
+        }
+    }
+
+    pub async fn admitted(&mut self, expected: PeerId) {
+        self.event(|event| match event {
+            NetEvent::PeerAdmitted { peer, .. } if peer == expected => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
+    pub async fn lost(&mut self, expected: PeerId) {
+        self.event(|event| match event {
+            NetEvent::PeerLost { peer } if peer == expected => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
+    pub async fn request(&mut self) -> (PeerId, Vec<u8>, Responder) {
+        self.event(|event| match event {
+            NetEvent::Request { peer, frame, reply } => Ok((peer, frame, reply)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// Everything that has come so far, without waiting.
+    pub fn drain(&mut self) -> Vec<NetEvent> {
+        let mut events: Vec<_> = self.put_back.drain(..).collect();
+        events.extend(std::iter::from_fn(|| self.events.try_recv().ok()));
+        events
+    }
+
+    /// How many events wait.
+    pub fn waiting(&self) -> usize {
+        self.put_back.len() + self.events.len()
+    }
+
+    /// Answers every request with its own bytes, from now on.
+    pub fn echo(self) -> (NetHandle, JoinHandle<()>) {
+        let Self { net, mut events, put_back } = self;
+        let echoing = tokio::spawn(async move {
+            put_back.into_iter().for_each(echo);
+            while let Some(event) = events.recv().await {
+                echo(event);
+            }
+        });
+        (net, echoing)
+    }
+}
+
+fn echo(event: NetEvent) {
+    if let NetEvent::Request { frame, reply, .. } = event {
+        reply.send(frame);
+    }
+}
+
+/// Asserts that both nodes answer each other.
+pub async fn talk(a: &mut Node, b: &mut Node) {
+    ask(a, b).await;
+    ask(b, a).await;
+}
+
+async fn ask(asker: &Node, answerer: &mut Node) {
+    let (net, to) = (asker.net.clone(), answerer.peer());
+    let asking = tokio::spawn(async move { net.request(to, b"question".to_vec(), PATIENCE).await });
+    let (from, frame, reply) = answerer.request().await;
+    assert_eq!((from, frame.as_slice()), (asker.peer(), b"question".as_slice()));
+    reply.send(b"answer".to_vec());
+    assert_eq!(asking.await.unwrap(), Ok(b"answer".to_vec()));
+}
+
+/// Two nodes that admitted each other; the second dialled the first.
+pub async fn pair(transport: &str) -> (Node, Node) {
+    let mut a = start(1, listening(transport)).await;
+    let mut b = start(2, dialling(&[a.address()])).await;
+    a.admitted(b.peer()).await;
+    b.admitted(a.peer()).await;
+    (a, b)
+}
+
+/// Waits for a condition that no event tells.
+pub async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("the condition comes true");
+}

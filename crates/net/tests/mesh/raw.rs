@@ -1,0 +1,253 @@
+//! A bare libp2p peer that speaks the node's protocols byte by byte, well or badly.
+
+use std::io;
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, identity, noise, tcp, yamux};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::node::PATIENCE;
+
+const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
+const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
+
+/// What goes over a substream, as it is.
+#[derive(Clone, Default)]
+pub struct Verbatim;
+
+async fn read_all<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io.take(64 * 1024).read_to_end(&mut bytes).await.map(|_| bytes)
+}
+
+impl request_response::Codec for Verbatim {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        read_all(io).await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        let bytes = read_all(io).await?;
+        if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        io.write_all(&bytes).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        io.write_all(&bytes).await
+    }
+}
+
+type Exchange = request_response::Behaviour<Verbatim>;
+type ExchangeEvent = request_response::Event<Vec<u8>, Vec<u8>>;
+
+#[derive(NetworkBehaviour)]
+pub struct Behaviour {
+    admission: Exchange,
+    mailbox: Exchange,
+    identify: identify::Behaviour,
+}
+
+/// What a raw peer sees.
+#[derive(Debug)]
+pub enum RawEvent {
+    Connected,
+    Closed,
+    /// The other side said something unasked.
+    Heard(&'static str, Vec<u8>),
+    Answered(OutboundRequestId, Result<Vec<u8>, String>),
+    Other,
+}
+
+pub struct Raw {
+    swarm: Swarm<Behaviour>,
+    remote: Option<PeerId>,
+}
+
+#[derive(Serialize)]
+struct Credentials<'a> {
+    version: u16,
+    boot: u64,
+    proof: &'a [u8],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Greeting<'a> {
+    Hello(Credentials<'a>),
+    Confirm,
+}
+
+fn framed(message: &Greeting<'_>) -> Vec<u8> {
+    let body = rmp_serde::to_vec_named(message).unwrap();
+    [&(body.len() as u32).to_be_bytes(), body.as_slice()].concat()
+}
+
+/// The bytes of a hello.
+pub fn hello(version: u16, proof: &[u8]) -> Vec<u8> {
+    framed(&Greeting::Hello(Credentials { version, boot: 1, proof }))
+}
+
+fn key(seed: u8) -> identity::Keypair {
+    identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap()
+}
+
+fn exchange(protocol: StreamProtocol) -> Exchange {
+    let config = request_response::Config::default().with_max_concurrent_streams(1_000);
+    Exchange::new([(protocol, ProtocolSupport::Full)], config.with_request_timeout(PATIENCE))
+}
+
+impl Raw {
+    pub fn new(seed: u8) -> Self {
+        let swarm = SwarmBuilder::with_existing_identity(key(seed))
+            .with_tokio()
+            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+            .unwrap()
+            .with_behaviour(|key| Behaviour {
+                admission: exchange(ADMISSION),
+                mailbox: exchange(MAILBOX),
+                identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),
+            })
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::MAX))
+            .build();
+        Self { swarm, remote: None }
+    }
+
+    /// The identity of the raw peer that `seed` makes: that of the node key with the same seed.
+    pub fn peer_of(seed: u8) -> magpie_core::ids::PeerId {
+        crate::node::peer(seed)
+    }
+
+    pub async fn connected_to(address: &str, seed: u8) -> Self {
+        let mut raw = Self::new(seed);
+        raw.connect(address).await;
+        raw
+    }
+
+    pub async fn connect(&mut self, address: &str) {
+        let address: Multiaddr = address.parse().unwrap();
+        self.swarm.dial(DialOpts::unknown_peer_id().address(address).build()).unwrap();
+        while !matches!(self.next().await, RawEvent::Connected) {}
+    }
+
+    /// Connected, and admitted because the node lists this peer.
+    pub async fn admitted_by(address: &str, seed: u8) -> Self {
+        let mut raw = Self::connected_to(address, seed).await;
+        raw.ask_admission(hello(1, &[])).await.expect("welcome");
+        raw.ask_admission(framed(&Greeting::Confirm)).await.expect("confirmed");
+        raw
+    }
+
+    pub async fn listen(&mut self) -> String {
+        self.swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = self.swarm.select_next_some().await {
+                return address.to_string();
+            }
+        }
+    }
+
+    pub async fn next(&mut self) -> RawEvent {
+        let event = timeout(PATIENCE, self.swarm.select_next_some()).await.expect("something happens");
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                self.remote = Some(peer_id);
+                RawEvent::Connected
+            }
+            SwarmEvent::ConnectionClosed { num_established: 0, .. } => RawEvent::Closed,
+            SwarmEvent::OutgoingConnectionError { error, .. } => panic!("the raw peer cannot connect: {error}"),
+            SwarmEvent::Behaviour(BehaviourEvent::Admission(event)) => exchange_event("admission", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mailbox(event)) => exchange_event("mailbox", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. })) => {
+                RawEvent::Heard("identify", Vec::new())
+            }
+            _ => RawEvent::Other,
+        }
+    }
+
+    /// The next thing that the other side says unasked.
+    pub async fn heard(&mut self) -> Vec<u8> {
+        loop {
+            if let RawEvent::Heard("admission" | "mailbox", bytes) = self.next().await {
+                return bytes;
+            }
+        }
+    }
+
+    pub async fn closed(&mut self) {
+        while !matches!(self.next().await, RawEvent::Closed) {}
+    }
+
+    pub fn send_admission(&mut self, bytes: Vec<u8>) -> OutboundRequestId {
+        let remote = self.remote.unwrap();
+        self.swarm.behaviour_mut().admission.send_request(&remote, bytes)
+    }
+
+    pub fn send_mailbox(&mut self, bytes: Vec<u8>) -> OutboundRequestId {
+        let remote = self.remote.unwrap();
+        self.swarm.behaviour_mut().mailbox.send_request(&remote, bytes)
+    }
+
+    pub async fn ask_admission(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+        let id = self.send_admission(bytes);
+        self.answer(id).await
+    }
+
+    pub async fn ask_mailbox(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+        let id = self.send_mailbox(bytes);
+        self.answer(id).await
+    }
+
+    async fn answer(&mut self, wanted: OutboundRequestId) -> Result<Vec<u8>, String> {
+        loop {
+            match self.next().await {
+                RawEvent::Answered(id, answer) if id == wanted => return answer,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn exchange_event(protocol: &'static str, event: ExchangeEvent) -> RawEvent {
+    match event {
+        request_response::Event::Message { message: Message::Request { request, .. }, .. } => {
+            RawEvent::Heard(protocol, request)
+        }
+        request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
+            RawEvent::Answered(request_id, Ok(response))
+        }
+        request_response::Event::OutboundFailure { request_id, error, .. } => {
+            RawEvent::Answered(request_id, Err(error.to_string()))
+        }
+        _ => RawEvent::Other,
+    }
+}
