@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use magpie_core::limits;
 use magpie_net::{Admission, NetConfig};
-use proptest::prelude::RngCore;
+use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -80,9 +80,8 @@ async fn nodes_that_dial_each_other_at_once_keep_working() {
 }
 
 async fn a_restarted_peer_is_met_again(transport: &str) {
-    let (mut a, b) = pair(transport).await;
+    let (a, mut b) = pair(transport).await;
     let (address, b_peer) = (a.bare_address(), b.peer());
-    let mut b = b;
     a.net.shutdown().await;
     b.lost(a.peer()).await;
     let mut a = start(1, listening(&address)).await;
