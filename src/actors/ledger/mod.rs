@@ -10,7 +10,7 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, WorkerNotice,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -21,6 +21,7 @@ use super::peers::Peers;
 use super::readings::now;
 use crate::messages::clock::ClockMsg;
 use crate::messages::ledger::LedgerMsg;
+use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::swarm::SwarmMsg;
 use crate::messages::worker::{WorkerMsg, WorkerRequest};
@@ -47,6 +48,8 @@ pub struct LedgerState {
     ports: HashMap<u64, RpcReplyPort<LedgerReply>>,
     next_port: u64,
     tag: LedgerTag,
+    /// What the registry was last told.
+    backlog: Vec<ShapeBacklog>,
     arguments: LedgerArguments,
 }
 
@@ -69,7 +72,7 @@ impl Actor for LedgerActor {
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
-        let mut state = LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, arguments };
+        let mut state = LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, backlog: Vec::new(), arguments };
         state.perform();
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
         Ok(state)
@@ -98,7 +101,10 @@ impl Actor for LedgerActor {
                 state.event(Event::Durable(watermark));
             }
             LedgerMsg::LogFailed(why) => state.log.failed(why),
-            LedgerMsg::Tick => state.event(Event::Tick),
+            LedgerMsg::Tick => {
+                state.event(Event::Tick);
+                state.tell_backlog();
+            }
         }
         state.log.flush()?;
         Ok(())
@@ -154,6 +160,15 @@ impl LedgerState {
     fn event(&mut self, event: Event) {
         self.core.handle(now(), event);
         self.perform();
+    }
+
+    /// Thieves hear of it with the next heartbeat.
+    fn tell_backlog(&mut self) {
+        let backlog = self.core.backlog();
+        if backlog != self.backlog {
+            self.backlog.clone_from(&backlog);
+            let _ = self.arguments.addresses.registry.cast(RegistryMsg::Backlog(backlog));
+        }
     }
 
     /// Persist, then send, then reply: entries go to the log first; the core keeps back what waits for them.
