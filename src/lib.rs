@@ -1,1 +1,8 @@
+//! Magpie: a task mesh without a broker. At-least-once execution, exactly-once commit.
 
+pub mod actors;
+pub mod cli;
+pub mod client;
+pub mod executor;
+pub mod messages;
+pub mod store;

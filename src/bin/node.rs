@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    magpie::executor::shim::main_if_shim();
+}

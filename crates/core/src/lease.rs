@@ -117,9 +117,14 @@ pub struct Completion {
 impl Completion {
     /// sha256 of the outcome's MessagePack bytes: two sendings of one outcome have one digest.
     pub fn digest(&self) -> OutcomeDigest {
-        let bytes = rmp_serde::to_vec_named(&self.outcome).expect("an outcome has only string keys and plain values");
-        OutcomeDigest(Sha256::digest(bytes).into())
+        outcome_digest(&self.outcome)
     }
+}
+
+/// sha256 of an outcome's MessagePack bytes.
+pub fn outcome_digest(outcome: &Outcome) -> OutcomeDigest {
+    let bytes = rmp_serde::to_vec_named(outcome).expect("an outcome has only string keys and plain values");
+    OutcomeDigest(Sha256::digest(bytes).into())
 }
 
 /// What a home says of a completion. Every variant is final: the worker forgets the outcome.

@@ -40,11 +40,35 @@ pub const WORKFLOW_STEPS_MAX: usize = 1_000;
 pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
 /// Tasks of one `for_each` that exist at a time: the others wait as items.
 pub const FOR_EACH_WINDOW_LEN_MAX: usize = 10_000;
+/// Bytes of the inputs and commands that one step expands to.
+pub const BINDING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Problems that one refused document lists.
+pub const SPEC_ERRORS_MAX: usize = 50;
+/// A workflow or task file, in bytes, and the values that it may hold, aliases expanded.
+pub const SPEC_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const SPEC_NODES_MAX: usize = 200_000;
+/// Files of one task, and their bytes together.
+pub const TASK_FILES_MAX: usize = 1_000;
+pub const TASK_FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The path of one of them, in bytes.
+pub const PATH_BYTES_MAX: usize = 1_024;
+/// The command of a process and its arguments.
+pub const RUN_ARGUMENTS_MAX: usize = 1_000;
+/// Labels of one task or workflow.
+pub const LABELS_MAX: usize = 64;
+/// Execution of one attempt.
+pub const TASK_TIMEOUT_MS_MAX: u64 = 7 * 86_400_000;
+/// Attempts of one task.
+pub const RETRY_ATTEMPTS_MAX: u32 = 1_000;
 /// Nested brackets in any expression or document.
 pub const DEPTH_MAX: usize = 64;
 /// Remembered answers of operations, and for how long.
 pub const OPERATIONS_MAX: usize = 100_000;
 pub const OPERATION_TTL_MS: u64 = 600_000;
+pub const RETRY_FACTOR_MAX: f64 = 100.0;
+pub const RETRY_DELAY_MS_MAX: u64 = 7 * 86_400_000;
+/// Error codes, and exit codes, that a retry policy may list.
+pub const RETRY_CODES_LEN_MAX: usize = 64;
 /// Errors of earlier attempts that a task keeps.
 pub const ERRORS_KEPT_MAX: usize = 3;
 /// Clients that wait for one home at a time, and the longest that one waits.
@@ -67,8 +91,14 @@ pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A frame from a peer that is not admitted yet.
 pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// MessagePack values in one frame, nested ones included: a decoded frame takes little more memory than this many strings.
+pub const FRAME_ITEMS_MAX: usize = 1 << 20;
 /// Names, keys and labels.
 pub const NAME_BYTES_MAX: usize = 256;
+/// A capability expression, as written and in its canonical form.
+pub const REQUIREMENT_BYTES_MAX: usize = 2 * 1024;
+/// Labels, kinds, models, commands, tags and GPUs that one node offers, together.
+pub const CAPABILITIES_LEN_MAX: usize = 1_024;
 
 /// Requests under way to one peer (past 100 streams request-response refuses, past 512 yamux closes the connection).
 pub const PEER_REQUESTS_MAX: usize = 64;
@@ -76,6 +106,8 @@ pub const PEER_REQUESTS_MAX: usize = 64;
 pub const PEER_REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// Members of a mesh that one node keeps.
 pub const PEERS_MAX: usize = 1_024;
+/// Prefixes that one descent into a peer's clock may open: ten times what 1,024 honest ledgers need.
+pub const DESCENT_PREFIXES_MAX: usize = 4 * PEERS_MAX;
 /// Connections on the control socket.
 pub const SESSIONS_MAX: usize = 256;
 /// Requests under way on one control connection.
@@ -103,8 +135,26 @@ pub const SPOOL_AFTER_MS: u64 = 50;
 pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const SPOOL_AGE_MAX_MS: u64 = 7 * 86_400_000;
 
+/// What one process may print before it is killed, unless the node's configuration says otherwise.
+pub const PROCESS_OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Address space of one process, unless the node's configuration says otherwise.
+pub const PROCESS_MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Files that stand in the directory a process starts in.
+pub const PROCESS_FILES_LEN_MAX: usize = 1_000;
+/// Time between SIGTERM and SIGKILL for a process that is cancelled or ran out of time.
+pub const PROCESS_STOP_GRACE_MS: u64 = 5_000;
+/// Texts of one embedding task, and the bytes of its input.
+pub const EMBED_TEXTS_LEN_MAX: usize = 4_096;
+pub const EMBED_INPUT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// A group commit waits for at most this many records.
 pub const COMMIT_BATCH_LEN_MAX: usize = 4_096;
+pub const COMMIT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One record of the log.
+pub const LOG_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Records that wait for the log's writer.
+pub const LOG_QUEUE_LEN_MAX: usize = 65_536;
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Class `async`: fsynced at the latest after this.
 pub const ASYNC_FSYNC_MS: u64 = 100;
 
@@ -112,5 +162,7 @@ const _: () =
     assert!(LEASE_RENEW_EVERY_MS * 2 < LEASE_TTL_MS - LEASE_WORKER_MARGIN_MS, "one lost renewal must not end a lease");
 const _: () =
     assert!(CREDIT_REFRESH_MS < CREDIT_AGE_MAX_MS, "a standing credit must not go stale between two sendings");
+const _: () = assert!(LOG_BODY_BYTES_MAX <= LOG_QUEUE_BYTES_MAX, "the largest record must fit an empty queue");
 const _: () = assert!(PEER_SUSPECT_MS < PEER_DEAD_MS && PEER_DEAD_MS < HEARTBEAT_TIMEOUT_MS);
 const _: () = assert!(BLOB_CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a chunk and its envelope must fit a frame");
+const _: () = assert!(PROCESS_STOP_GRACE_MS < LEASE_GRACE_MS, "a process out of time must be gone before its lease");

@@ -1,1 +1,32 @@
-//! (being written)
+//! The task queue of one home: what it accepts, whom it lets run what, and the one result that each task gets.
+//!
+//! [`Ledger`] is a state machine: [`Ledger::handle`] takes an [`Event`] and the time; [`NewEntry`]s to append and
+//! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
+//! replay alike.
+
+mod effects;
+mod grant;
+mod ledger;
+mod operations;
+mod ownership;
+mod protocol;
+mod ready;
+mod record;
+mod state;
+mod submit;
+mod task_entry;
+mod timers;
+mod views;
+mod waiters;
+mod workers;
+mod workflow_run;
+
+pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
+pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
+pub use protocol::{
+    LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, SubmitAnswer, TaskCounts,
+    TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
+};
+pub use record::{
+    AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
+};

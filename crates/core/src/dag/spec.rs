@@ -1,0 +1,175 @@
+//! A workflow as it was accepted: steps, what each needs, and the templates that join them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::reference::Reference;
+use super::template::{Template, TextTemplate};
+use crate::payload::JsonText;
+use crate::retry::RetryPolicy;
+use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
+use crate::time::DurationMs;
+
+/// A directed acyclic graph of steps. [`super::parse_workflow`] makes valid ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowSpec {
+    /// Lower-case letters, digits, `-` and `_`.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub durability: Durability,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: Priority,
+    /// The parameters with their defaults: `${input.NAME}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input: BTreeMap<String, JsonText>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    pub steps: Vec<StepSpec>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, Template>,
+}
+
+/// One node of the graph: a task, or with `for_each` one task per item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Lower-case letters, digits, `-` and `_`; unique in the workflow.
+    pub name: String,
+    /// Steps that succeed before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// One reference to a list, or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<Template>,
+    pub kind: TaskKind,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<TextTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Template::is_null")]
+    pub input: Template,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<String>,
+    /// Unless given, the workflow's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Unless given, the workflow's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// Unless given, that of any task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<DurationMs>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: RetryPolicy,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+pub(super) fn default_namespace() -> String {
+    TaskSpec::new(TaskKind::Noop).namespace
+}
+
+impl WorkflowSpec {
+    pub fn step(&self, name: &str) -> Option<&StepSpec> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// A task of `step` without what [`super::bind`] fills in: input, command and needs.
+    pub fn task(&self, step: &StepSpec) -> TaskSpec {
+        let mut task = TaskSpec::new(step.kind);
+        task.timeout = step.timeout.unwrap_or(task.timeout);
+        let labels = self.labels.iter().chain(&step.labels);
+        TaskSpec {
+            model: step.model.clone(),
+            files: step.files.clone(),
+            requires: step.requires.clone(),
+            priority: step.priority.unwrap_or(self.priority),
+            tag: step.tag.or(self.tag),
+            retry: step.retry.clone(),
+            namespace: self.namespace.clone(),
+            labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            durability: self.durability,
+            ..task
+        }
+    }
+
+    /// The steps whose outputs the workflow's outputs are made of.
+    pub fn output_steps(&self) -> BTreeSet<&str> {
+        self.outputs.values().flat_map(Template::references).filter_map(Reference::step).collect()
+    }
+}
+
+impl StepSpec {
+    /// The step with every default.
+    pub fn new(name: &str, kind: TaskKind) -> Self {
+        Self {
+            name: name.to_owned(),
+            needs: Vec::new(),
+            for_each: None,
+            kind,
+            run: Vec::new(),
+            model: None,
+            input: Template::default(),
+            files: Vec::new(),
+            requires: None,
+            priority: None,
+            tag: None,
+            timeout: None,
+            retry: RetryPolicy::default(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Every reference of the step's templates.
+    pub fn references(&self) -> Vec<&Reference> {
+        let list = self.for_each.iter().flat_map(Template::references);
+        list.chain(self.input.references()).chain(self.run.iter().flat_map(TextTemplate::references)).collect()
+    }
+
+    /// The steps whose outputs must be at hand to bind this one; the other outputs need not be loaded.
+    pub fn bound_steps(&self) -> BTreeSet<&str> {
+        let needs = self.needs.iter().filter(|_| self.takes_needs()).map(String::as_str);
+        needs.chain(self.references().into_iter().filter_map(Reference::step)).collect()
+    }
+
+    /// Whether its task is handed the outputs of the steps it needs.
+    ///
+    /// Only a process reads them; and not each task of a `for_each`, or every item would carry the whole list.
+    pub fn takes_needs(&self) -> bool {
+        self.kind == TaskKind::Process && self.for_each.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_a_step_takes_the_workflows_settings_where_the_step_has_none() {
+        let mut step = StepSpec::new("embed", TaskKind::Embed);
+        step.labels = BTreeMap::from([("a".into(), "step".into())]);
+        step.priority = Some(Priority::try_from(7).unwrap());
+        let workflow = WorkflowSpec {
+            name: "w".into(),
+            tag: Some(Tag::P2pOnly),
+            namespace: "books".into(),
+            durability: Durability::Memory,
+            priority: Priority::default(),
+            input: BTreeMap::new(),
+            labels: BTreeMap::from([("a".into(), "workflow".into()), ("b".into(), "workflow".into())]),
+            steps: vec![step],
+            outputs: BTreeMap::new(),
+        };
+        let task = workflow.task(&workflow.steps[0]);
+        assert_eq!((task.tag, task.namespace.as_str()), (Some(Tag::P2pOnly), "books"));
+        assert_eq!((task.priority.get(), task.durability), (7, Durability::Memory));
+        assert_eq!((task.labels["a"].as_str(), task.labels["b"].as_str()), ("step", "workflow"));
+        assert_eq!(task.timeout, TaskSpec::new(TaskKind::Embed).timeout);
+    }
+}

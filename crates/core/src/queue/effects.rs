@@ -1,0 +1,192 @@
+//! What goes into a home's ledger and what comes out, and when it may come out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::protocol::{LedgerReply, LedgerRequest, WorkerNotice};
+use super::record::ClockRoot;
+use crate::dag::WorkflowSpec;
+use crate::ids::{ContentId, LogIndex, PeerId, WorkflowId};
+use crate::matching::Capabilities;
+use crate::payload::{JsonText, Payload};
+use crate::task::{Durability, TaskError, TaskSpec};
+
+/// Names a caller that waits for an answer; the shell knows who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyTo(pub u64);
+
+/// Who asks: a peer's request acts in that peer's name only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub peer: PeerId,
+    /// The principal that owns what it submits.
+    pub owner: Arc<str>,
+}
+
+/// To a ledger.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Request {
+        caller: Caller,
+        request: LedgerRequest,
+        reply: ReplyTo,
+    },
+    /// What a member offers, and whether membership holds it alive.
+    WorkerSeen {
+        worker: PeerId,
+        capabilities: Arc<Capabilities>,
+        alive: bool,
+    },
+    /// A member is forgotten, with its credits.
+    WorkerForgotten {
+        worker: PeerId,
+    },
+    /// The clock's root, stamped into what is submitted from now on.
+    ClockRoot(ClockRoot),
+    /// The answer to [`Effect::Bind`].
+    Bound {
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        bound: Result<BoundWindow, TaskError>,
+    },
+    /// The answer to [`Effect::BindOutputs`].
+    OutputsBound {
+        workflow: WorkflowId,
+        outputs: Result<JsonText, TaskError>,
+    },
+    /// A marker came out of the path that renewals take.
+    MarkerOut {
+        marker: u64,
+    },
+    /// What the log says is on disk.
+    Durable(Watermark),
+    Tick,
+}
+
+/// A window of a step's tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoundWindow {
+    pub total: u32,
+    pub tasks: Vec<Arc<TaskSpec>>,
+}
+
+/// How far a log is written (handed to the kernel) and synced (on the disk).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Watermark {
+    pub written: LogIndex,
+    pub synced: LogIndex,
+}
+
+/// A record that must be appended to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEntry {
+    pub index: LogIndex,
+    pub durability: Durability,
+    /// A versioned [`super::Record`].
+    pub body: Vec<u8>,
+    /// The tip of the ledger's chain of events with this record.
+    pub event: ContentId,
+}
+
+/// What the shell does for the ledger, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Reply {
+        to: ReplyTo,
+        reply: LedgerReply,
+    },
+    /// To a worker; may get lost.
+    Notify {
+        worker: PeerId,
+        notice: WorkerNotice,
+    },
+    /// Resolve a step's references and answer [`Event::Bound`].
+    Bind {
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        spec: Arc<WorkflowSpec>,
+        outputs: BTreeMap<String, StepOutputs>,
+    },
+    /// Resolve a workflow's outputs and answer [`Event::OutputsBound`].
+    BindOutputs {
+        workflow: WorkflowId,
+        spec: Arc<WorkflowSpec>,
+        outputs: BTreeMap<String, StepOutputs>,
+    },
+    /// Put a marker at the end of the path that renewals take, and answer [`Event::MarkerOut`].
+    PlaceMarker {
+        marker: u64,
+    },
+    /// The chain of durable events grew: sign and publish its head.
+    PublishHead {
+        count: LogIndex,
+        event: ContentId,
+    },
+}
+
+/// What the tasks of one step gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepOutputs {
+    /// A `for_each` step's output is the list of its items' outputs.
+    pub each: bool,
+    pub payloads: Vec<Payload>,
+}
+
+/// What must be true of the log before an effect may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    Written(LogIndex),
+    Synced(LogIndex),
+}
+
+/// Effects that wait for the log: persist, then send, then reply.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    watermark: Watermark,
+    ready: Vec<Effect>,
+    until_written: VecDeque<(LogIndex, Effect)>,
+    until_synced: VecDeque<(LogIndex, Effect)>,
+}
+
+impl Outbox {
+    pub fn starting_at(index: LogIndex) -> Self {
+        Self { watermark: Watermark { written: index, synced: index }, ..Self::default() }
+    }
+
+    pub fn push(&mut self, gate: Gate, effect: Effect) {
+        match gate {
+            Gate::Written(index) if index > self.watermark.written => self.until_written.push_back((index, effect)),
+            Gate::Synced(index) if index > self.watermark.synced => self.until_synced.push_back((index, effect)),
+            Gate::Open | Gate::Written(_) | Gate::Synced(_) => self.ready.push(effect),
+        }
+    }
+
+    /// Lets out what rests on durable records now.
+    pub fn advance(&mut self, watermark: Watermark) {
+        self.watermark.written = self.watermark.written.max(watermark.written);
+        self.watermark.synced = self.watermark.synced.max(watermark.synced);
+        release(&mut self.until_written, self.watermark.written, &mut self.ready);
+        release(&mut self.until_synced, self.watermark.synced, &mut self.ready);
+    }
+
+    pub fn synced(&self) -> LogIndex {
+        self.watermark.synced
+    }
+
+    pub fn take(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.ready)
+    }
+}
+
+/// Gates are not always in order (a read of an old task between two new ones), so a later one never overtakes: it
+/// leaves with the first one that is due behind it.
+fn release(held: &mut VecDeque<(LogIndex, Effect)>, durable: LogIndex, ready: &mut Vec<Effect>) {
+    while held.front().is_some_and(|(index, _)| *index <= durable) {
+        if let Some((_, effect)) = held.pop_front() {
+            ready.push(effect);
+        }
+    }
+}

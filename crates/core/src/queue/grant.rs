@@ -1,0 +1,169 @@
+//! Who runs what: heap heads meet credits.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use sha2::{Digest, Sha256};
+
+use super::effects::Effect;
+use super::ledger::Ledger;
+use super::protocol::WorkerNotice;
+use super::record::{GrantRecord, Record};
+use crate::heap::aging::AgingKey;
+use crate::ids::{Epoch, LeaseToken, PeerId, TaskId};
+use crate::lease::{Fence, Grant};
+use crate::limits;
+use crate::placement;
+use crate::task::{Durability, SlotPool};
+
+/// Whom a heap's head goes to.
+enum Choice {
+    Grant(PeerId),
+    /// Its preferred peer may still offer a credit until this time.
+    WaitUntil(u64),
+    /// Nobody who fits has a credit.
+    Nobody,
+}
+
+/// What each worker may still get in this round: its credit, and half of what it could steal.
+type Allowance = BTreeMap<(PeerId, SlotPool), usize>;
+
+impl Ledger {
+    /// Grants what credits and ready tasks allow, in queue order.
+    pub(super) fn pump(&mut self) {
+        self.preference_due_ms = None;
+        let mut allowance = self.allowances();
+        if allowance.is_empty() {
+            return;
+        }
+        let mut heads: BinaryHeap<Reverse<(AgingKey, usize)>> = BinaryHeap::new();
+        for (place, queue) in self.ready.queues.iter().enumerate() {
+            if let Some((key, _)) = queue.heap.peek() {
+                heads.push(Reverse((*key, place)));
+            }
+        }
+        let mut granted: Vec<GrantRecord> = Vec::new();
+        while let Some(Reverse((_, place))) = heads.pop() {
+            let Some((_, task)) = self.ready.queues[place].heap.peek() else { continue };
+            let task = *task;
+            match self.choose(place, task, &allowance) {
+                Choice::Nobody => continue,
+                Choice::WaitUntil(due) => {
+                    self.preference_due_ms = Some(self.preference_due_ms.map_or(due, |earlier| earlier.min(due)));
+                    continue;
+                }
+                Choice::Grant(worker) => granted.push(self.take_head(place, task, worker, &mut allowance)),
+            }
+            if let Some((key, _)) = self.ready.queues[place].heap.peek() {
+                heads.push(Reverse((*key, place)));
+            }
+        }
+        self.send_grants(granted);
+    }
+
+    fn allowances(&self) -> Allowance {
+        let mut allowance = Allowance::new();
+        for (peer, entry) in &self.workers.entries {
+            for pool in [SlotPool::Cpu, SlotPool::Device] {
+                let credit = entry.available(self.now.mono_ms, pool) as usize;
+                if credit == 0 || !entry.alive {
+                    continue;
+                }
+                let eligible = self.ready.eligible_for(peer, pool);
+                let share = if *peer == self.identity.home {
+                    credit.min(eligible)
+                } else {
+                    placement::steal_share(eligible, credit)
+                };
+                if share > 0 {
+                    allowance.insert((*peer, pool), share);
+                }
+            }
+        }
+        allowance
+    }
+
+    fn choose(&self, place: usize, id: TaskId, allowance: &Allowance) -> Choice {
+        let now_ms = self.now.mono_ms;
+        let queue = &self.ready.queues[place];
+        let task = &self.state.tasks[&id];
+        let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
+        let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer));
+        let has_credit = |peer: &PeerId| allowance.get(&(*peer, queue.pool())).is_some_and(|left| *left > 0);
+        let target = placement::Target::of(&task.clock_root.0, &id.hash());
+        let Some(preferred) = target.nearest(fitting()) else { return Choice::Nobody };
+        if has_credit(&preferred) {
+            return Choice::Grant(preferred);
+        }
+        let waits_until = task.soft.ready_since_ms + limits::PREFERENCE_WAIT_MS;
+        let Some(other) = target.nearest(fitting().filter(|(peer, _)| has_credit(peer))) else { return Choice::Nobody };
+        if now_ms < waits_until { Choice::WaitUntil(waits_until) } else { Choice::Grant(other) }
+    }
+
+    fn take_head(&mut self, place: usize, id: TaskId, worker: PeerId, allowance: &mut Allowance) -> GrantRecord {
+        let pool = self.ready.queues[place].pool();
+        if let Some(left) = allowance.get_mut(&(worker, pool)) {
+            *left -= 1;
+        }
+        if let Some(entry) = self.workers.entries.get_mut(&worker) {
+            entry.use_one(pool);
+        }
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            self.ready.remove(task);
+        }
+        self.grants += 1;
+        let epoch = Epoch::new(self.state.generation, self.grants);
+        let token = LeaseToken(first_half(derive_bytes(self.identity.secret, Fence { task: id, epoch })));
+        GrantRecord { task: id, epoch, token, worker }
+    }
+
+    fn send_grants(&mut self, granted: Vec<GrantRecord>) {
+        if granted.is_empty() {
+            return;
+        }
+        let at = self.at();
+        let records = granted.clone();
+        self.commit_by_class(records, |grant: &GrantRecord| grant.task, |grants| Record::Granted { at, grants });
+        let mut messages: BTreeMap<(PeerId, Durability), Vec<Grant>> = BTreeMap::new();
+        for record in granted {
+            let task = &self.state.tasks[&record.task];
+            let Some(offer) = self.workers.entries.get(&record.worker).and_then(|entry| entry.offer) else { continue };
+            messages.entry((record.worker, task.durability())).or_default().push(Grant {
+                fence: task.fence(),
+                token: record.token,
+                credit: offer.name,
+                ttl_ms: limits::LEASE_TTL_MS,
+                attempt: task.attempts + 1,
+                spec: task.spec.clone(),
+            });
+        }
+        for ((worker, durability), grants) in messages {
+            for chunk in grants.chunks(limits::BATCH_LEN_MAX) {
+                let index = chunk
+                    .iter()
+                    .filter_map(|grant| self.state.tasks.get(&grant.fence.task))
+                    .map(|task| task.index)
+                    .max();
+                let gate = self.early_gate(durability, index.unwrap_or_default());
+                let notice = WorkerNotice::Grants(chunk.to_vec());
+                self.outbox.push(gate, Effect::Notify { worker, notice });
+            }
+        }
+    }
+}
+
+/// Bytes that nobody outside this process can guess, the same for the same fence.
+pub(super) fn derive_bytes(secret: [u8; 32], fence: Fence) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(secret);
+    hash.update(fence.task.ulid.to_be_bytes());
+    hash.update(fence.task.ledger.0);
+    hash.update(fence.epoch.0.to_be_bytes());
+    hash.finalize().into()
+}
+
+fn first_half(bytes: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&bytes[..16]);
+    half
+}

@@ -1,0 +1,421 @@
+//! A home: it accepts tasks, leases them, and commits each one's only result.
+//!
+//! [`Ledger::handle`] takes an event and the time; records to append and effects to perform come out. Every effect
+//! waits inside until the records it rests on are as durable as its task's class demands.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
+use super::operations::Operations;
+use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
+use super::ready::ReadySet;
+use super::record::{ClockRoot, Record};
+use super::state::{Change, State};
+use super::waiters::Waiters;
+use super::workers::Workers;
+use super::workflow_run::WorkflowRun;
+use crate::clock::chain::Chain;
+use crate::ids::{ContentId, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
+use crate::invariant::{InvariantId, check};
+use crate::limits;
+use crate::task::{Durability, TaskState};
+use crate::time::{Now, Wall};
+use crate::wire;
+
+/// Who a ledger is.
+#[derive(Debug, Clone)]
+pub struct LedgerIdentity {
+    pub ledger: LedgerId,
+    /// The node that serves it.
+    pub home: PeerId,
+    /// Random bytes of this process that lease tokens are made from.
+    pub secret: [u8; 32],
+}
+
+/// A log that cannot be replayed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    #[error("record {index} is not the next one: {expected} is missing")]
+    Gap { index: LogIndex, expected: LogIndex },
+    #[error("record {index} does not decode: {problem}")]
+    Undecodable { index: LogIndex, problem: String },
+    #[error("record {index} is not the one that the chain of events names")]
+    ChainBroken { index: LogIndex },
+}
+
+/// A ledger while its log is read, before it serves.
+pub struct Replay {
+    identity: LedgerIdentity,
+    state: State,
+    chain: Chain,
+    next: LogIndex,
+    operations: Operations,
+}
+
+impl Replay {
+    pub fn new(identity: LedgerIdentity) -> Self {
+        Self {
+            state: State::new(identity.ledger.tag()),
+            chain: Chain::genesis(identity.ledger),
+            identity,
+            next: LogIndex(1),
+            operations: Operations::default(),
+        }
+    }
+
+    /// Applies the next stored record.
+    ///
+    /// # Errors
+    /// If it is not the next, does not decode, or is not the record that the chain was made over.
+    pub fn apply(&mut self, index: LogIndex, body: &[u8], event: ContentId) -> Result<(), ReplayError> {
+        if index != self.next {
+            return Err(ReplayError::Gap { index, expected: self.next });
+        }
+        let record: Record = wire::decode_record(body)
+            .map_err(|error| ReplayError::Undecodable { index, problem: error.to_string() })?;
+        if self.chain.append(record.at(), record.kind(), body) != event {
+            return Err(ReplayError::ChainBroken { index });
+        }
+        self.operations.remember(&record);
+        self.state.apply(index, &record);
+        self.next = index.next();
+        Ok(())
+    }
+
+    /// Starts to serve: the generation grows, every recorded lease lives one full TTL from now.
+    pub fn open(self, now: Now) -> Ledger {
+        let synced = LogIndex(self.next.0 - 1);
+        let mut ledger = Ledger {
+            identity: self.identity,
+            now,
+            state: self.state,
+            ready: ReadySet::default(),
+            workers: Workers::default(),
+            outbox: Outbox::starting_at(synced),
+            chain: self.chain,
+            entries: Vec::new(),
+            next: self.next,
+            grants: 0,
+            leases: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            waiters: Waiters::default(),
+            operations: self.operations,
+            clock_root: ClockRoot::default(),
+            marker: None,
+            markers: 0,
+            last_tick_ms: now.mono_ms,
+            fenced_total: 0,
+            binding: BTreeSet::new(),
+            unpublished: VecDeque::new(),
+            preference_due_ms: None,
+            tallied: (0, 0),
+            tallied_ms: 0,
+        };
+        ledger.state.changes = super::state::Changes::default();
+        let generation = Generation(ledger.state.generation.0 + 1);
+        let at = ledger.at();
+        ledger.commit(Durability::Sync, Record::Opened { at, generation });
+        ledger.derive_all();
+        ledger
+    }
+}
+
+pub struct Ledger {
+    pub(super) identity: LedgerIdentity,
+    pub(super) now: Now,
+    pub(super) state: State,
+    pub(super) ready: ReadySet,
+    pub(super) workers: Workers,
+    pub(super) outbox: Outbox,
+    chain: Chain,
+    entries: Vec<NewEntry>,
+    pub(super) next: LogIndex,
+    /// Grants of this generation: the low half of epochs.
+    pub(super) grants: u32,
+    /// Live leases by the home's end of them.
+    pub(super) leases: BTreeSet<(u64, TaskId)>,
+    pub(super) delayed: BTreeSet<(u64, TaskId)>,
+    pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
+    pub(super) waiters: Waiters,
+    pub(super) operations: Operations,
+    pub(super) clock_root: ClockRoot,
+    pub(super) marker: Option<Marker>,
+    pub(super) markers: u64,
+    pub(super) last_tick_ms: u64,
+    pub(super) fenced_total: u64,
+    /// Bindings under way: (workflow, step, first item); outputs stand as step `u32::MAX`.
+    pub(super) binding: BTreeSet<(WorkflowId, u32, u32)>,
+    unpublished: VecDeque<(LogIndex, ContentId)>,
+    /// When a task that waits for its preferred peer goes to anyone.
+    pub(super) preference_due_ms: Option<u64>,
+    /// The last written tally of `memory` tasks.
+    pub(super) tallied: (u64, u64),
+    pub(super) tallied_ms: u64,
+}
+
+/// A marker on its way: leases that ended before `cutoff_ms` expire when it comes out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marker {
+    pub id: u64,
+    pub cutoff_ms: u64,
+    pub placed_ms: u64,
+}
+
+pub(super) const OUTPUTS_STEP: u32 = u32::MAX;
+
+impl Ledger {
+    pub fn id(&self) -> LedgerId {
+        self.identity.ledger
+    }
+
+    pub fn generation(&self) -> Generation {
+        self.state.generation
+    }
+
+    /// Takes one event. Records and effects wait in [`Self::take_entries`] and [`Self::take_effects`].
+    pub fn handle(&mut self, now: Now, event: Event) {
+        self.now = now;
+        match event {
+            Event::Request { caller, request, reply } => self.request(&caller, request, reply),
+            Event::WorkerSeen { worker, capabilities, alive } => self.worker_seen(worker, capabilities, alive),
+            Event::WorkerForgotten { worker } => {
+                self.workers.entries.remove(&worker);
+                self.ready.member_changed(worker, None);
+            }
+            Event::ClockRoot(root) => self.clock_root = root,
+            Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
+            Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
+            Event::MarkerOut { marker } => self.marker_out(marker),
+            Event::Durable(watermark) => self.durable(watermark),
+            Event::Tick => self.tick(),
+        }
+        self.pump();
+        check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
+    }
+
+    fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
+        match request {
+            LedgerRequest::Submit { operation, items } => self.submit(caller, operation, items, reply),
+            LedgerRequest::SubmitWorkflow { operation, spec } => self.submit_workflow(caller, operation, spec, reply),
+            LedgerRequest::GetTask { id } => self.get_task(id, reply),
+            LedgerRequest::WaitTask { id, timeout_ms } => self.wait_task(id, timeout_ms, reply),
+            LedgerRequest::ListTasks { filter, cursor, limit } => self.list_tasks(&filter, cursor, limit, reply),
+            LedgerRequest::GetWorkflow { id } => self.get_workflow(id, reply),
+            LedgerRequest::WaitWorkflow { id, timeout_ms } => self.wait_workflow(id, timeout_ms, reply),
+            LedgerRequest::ListWorkflows { state, cursor, limit } => self.list_workflows(state, cursor, limit, reply),
+            LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
+            LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
+            LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
+            LedgerRequest::Stats => self.stats(reply),
+            LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
+            LedgerRequest::Renew(renewals) => self.renew(caller.peer, &renewals, reply),
+            LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
+            LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
+        }
+    }
+
+    /// When the ledger wants a [`Event::Tick`] at the latest, on the monotonic clock.
+    pub fn next_deadline(&self) -> u64 {
+        let tick = self.last_tick_ms + limits::TICK_MS;
+        self.preference_due_ms.map_or(tick, |due| due.min(tick))
+    }
+
+    /// Records to append, in order.
+    pub fn take_entries(&mut self) -> Vec<NewEntry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Effects to perform now, in order; those that wait for the log come later.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.outbox.take()
+    }
+
+    /// The wall time of a record: never before the last one's, whatever the clock does.
+    pub(super) fn at(&self) -> Wall {
+        Wall(self.now.wall_ms.max(self.state.last_at.0 + 1))
+    }
+
+    /// Decides a record: written in its class, applied, and all that is derived follows. Returns its place.
+    pub(super) fn commit(&mut self, durability: Durability, record: Record) -> LogIndex {
+        let index = match durability {
+            Durability::Memory => LogIndex(0),
+            Durability::Async | Durability::Sync => self.append(durability, &record),
+        };
+        self.state.apply(index, &record);
+        self.react();
+        index
+    }
+
+    fn append(&mut self, durability: Durability, record: &Record) -> LogIndex {
+        let body = wire::encode_record(record).expect("a record has only string keys and plain values");
+        let event = self.chain.append(record.at(), record.kind(), &body);
+        let index = self.next;
+        self.next = index.next();
+        self.entries.push(NewEntry { index, durability, body, event });
+        self.unpublished.push_back((index, event));
+        index
+    }
+
+    /// What a submission or a grant of this class waits for.
+    pub(super) fn early_gate(&self, durability: Durability, index: LogIndex) -> Gate {
+        match durability {
+            Durability::Memory => Gate::Open,
+            Durability::Async => Gate::Written(index),
+            Durability::Sync => Gate::Synced(index),
+        }
+    }
+
+    /// What a commit or a read of this class waits for.
+    pub(super) fn late_gate(&self, durability: Durability, index: LogIndex) -> Gate {
+        match durability {
+            Durability::Memory => Gate::Open,
+            Durability::Async | Durability::Sync => Gate::Synced(index),
+        }
+    }
+
+    pub(super) fn reply(&mut self, gate: Gate, to: ReplyTo, reply: LedgerReply) {
+        self.outbox.push(gate, Effect::Reply { to, reply });
+    }
+
+    pub(super) fn refuse(&mut self, to: ReplyTo, refusal: Refusal) {
+        self.reply(Gate::Open, to, LedgerReply::Refused(refusal));
+    }
+
+    fn durable(&mut self, watermark: Watermark) {
+        self.outbox.advance(watermark);
+        let mut head = None;
+        while self.unpublished.front().is_some_and(|(index, _)| *index <= self.outbox.synced()) {
+            head = self.unpublished.pop_front();
+        }
+        if let Some((count, event)) = head {
+            self.outbox.push(Gate::Synced(count), Effect::PublishHead { count, event });
+        }
+    }
+
+    /// Rebuilds all that is derived, after a start.
+    fn derive_all(&mut self) {
+        let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
+        self.state.changes.tasks = tasks;
+        self.state.changes.workflows = self.state.workflows.keys().copied().collect();
+        self.react();
+    }
+
+    /// Brings heaps, timers, waiters and workers in line with what the last record moved.
+    fn react(&mut self) {
+        let changes = std::mem::take(&mut self.state.changes);
+        for change in &changes.tasks {
+            self.react_to_task(*change);
+        }
+        for workflow in &changes.workflows {
+            self.react_to_workflow(*workflow);
+        }
+    }
+
+    fn react_to_task(&mut self, change: Change) {
+        let Some(task) = self.state.tasks.get_mut(&change.task) else { return };
+        let (id, to, now_ms) = (task.id, task.state, self.now.mono_ms);
+        if to != TaskState::Ready {
+            self.ready.remove(task);
+        }
+        self.leases.remove(&(task.soft.expires_ms, id));
+        self.delayed.remove(&(task.soft.due_ms, id));
+        match to {
+            TaskState::Ready => self.ready.insert(task, now_ms, self.workers.alive()),
+            TaskState::Delayed => {
+                task.soft.due_ms = now_ms + task.due.0.saturating_sub(self.now.wall_ms);
+                self.delayed.insert((task.soft.due_ms, id));
+            }
+            TaskState::Leased | TaskState::Running => {
+                if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
+                    task.soft.granted_ms = now_ms;
+                    task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
+                    task.soft.recalled = false;
+                }
+                self.leases.insert((task.soft.expires_ms, id));
+            }
+            TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
+                self.task_ended(id, change.from);
+                return;
+            }
+            TaskState::Blocked => {}
+        }
+        if change.from.is_none()
+            && let Some(deadline) = task.spec.deadline
+        {
+            self.deadlines.insert((deadline, id));
+        }
+    }
+
+    fn task_ended(&mut self, id: TaskId, from: Option<TaskState>) {
+        let Some(task) = self.state.tasks.get(&id) else { return };
+        if let Some(deadline) = task.spec.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        let runs_elsewhere = matches!(from, Some(TaskState::Leased | TaskState::Running))
+            && task.epoch_status == super::task_entry::EpochStatus::Live;
+        let gate = self.late_gate(task.durability(), task.index);
+        if let (true, Some(worker)) = (runs_elsewhere, task.worker) {
+            let notice = WorkerNotice::Stop(vec![task.fence()]);
+            self.outbox.push(gate, Effect::Notify { worker, notice });
+        }
+        for to in self.waiters.take(id) {
+            self.answer_task(id, to);
+        }
+    }
+
+    fn react_to_workflow(&mut self, id: WorkflowId) {
+        let Some(run) = self.state.workflows.get(&id) else { return };
+        if run.state.is_terminal() {
+            for to in self.waiters.take(id) {
+                self.answer_workflow(id, to);
+            }
+            return;
+        }
+        let mut wanted: Vec<(u32, u32)> = run.to_bind().collect();
+        if run.all_ended() {
+            wanted.push((OUTPUTS_STEP, 0));
+        }
+        for (step, from) in wanted {
+            if self.binding.insert((id, step, from)) {
+                let effect = self.bind_effect(&self.state.workflows[&id], step, from);
+                self.outbox.push(Gate::Open, effect);
+            }
+        }
+    }
+
+    fn bind_effect(&self, run: &WorkflowRun, step: u32, from: u32) -> Effect {
+        let (workflow, spec) = (run.id, run.spec.clone());
+        if step == OUTPUTS_STEP {
+            let names = spec.output_steps().into_iter().map(str::to_owned).collect();
+            return Effect::BindOutputs { workflow, outputs: self.outputs_of(run, &names), spec };
+        }
+        let names = spec.steps[step as usize].bound_steps().into_iter().map(str::to_owned).collect();
+        Effect::Bind { workflow, step, from, outputs: self.outputs_of(run, &names), spec }
+    }
+
+    fn outputs_of(&self, run: &WorkflowRun, names: &BTreeSet<String>) -> BTreeMap<String, StepOutputs> {
+        let named = names.iter().filter_map(|name| run.step_index(name).map(|index| (name, index)));
+        let outputs = named.map(|(name, index)| {
+            let tasks = run.steps[index].tasks.iter();
+            let payloads = tasks.filter_map(|id| self.state.tasks.get(id)?.output.clone()).collect();
+            (name.clone(), StepOutputs { each: run.spec.steps[index].for_each.is_some(), payloads })
+        });
+        outputs.collect()
+    }
+
+    pub(super) fn workflow_is_running(&self, id: &WorkflowId) -> bool {
+        self.state.workflows.get(id).is_some_and(|run| run.state == WorkflowState::Running)
+    }
+
+    fn worker_seen(&mut self, worker: PeerId, capabilities: Arc<crate::matching::Capabilities>, alive: bool) {
+        let entry = self.workers.entries.entry(worker).or_default();
+        let unchanged = entry.alive == alive && entry.capabilities.as_deref() == Some(&*capabilities);
+        entry.alive = alive;
+        entry.capabilities = Some(capabilities.clone());
+        if !unchanged {
+            self.ready.member_changed(worker, alive.then_some(&*capabilities));
+        }
+    }
+}

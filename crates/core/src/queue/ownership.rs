@@ -1,0 +1,281 @@
+//! Credits in, outcomes in: whose word counts for which attempt.
+
+use super::effects::{Gate, ReplyTo};
+use super::ledger::Ledger;
+use super::operations::Done;
+use super::protocol::{LedgerReply, Refusal};
+use super::record::{AfterAttempt, CompletionRecord, Record, ReleaseRecord};
+use super::task_entry::{EpochStatus, Task};
+use crate::ids::{LeaseToken, LogIndex, OperationId, PeerId, TaskId};
+use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Release, RenewAnswer, Renewal, Slots};
+use crate::limits;
+use crate::task::{AttemptResult, Durability, Outcome, Priority, SlotPool, TaskState};
+use crate::time::Wall;
+
+/// How a presented (epoch, token) stands to the recorded one.
+enum Presented {
+    Unknown,
+    /// Not the recorded one, higher epochs included.
+    Fenced(RenewAnswer),
+    Current,
+}
+
+impl Ledger {
+    pub(super) fn credit(&mut self, worker: PeerId, offer: CreditOffer, reply: ReplyTo) {
+        let now_ms = self.now.mono_ms;
+        self.workers.entries.entry(worker).or_default().take_offer(now_ms, offer);
+        let waiting = |pool| self.ready.eligible_for(&worker, pool) as u32;
+        let backlog = Slots { cpu: waiting(SlotPool::Cpu), device: waiting(SlotPool::Device) };
+        self.reply(Gate::Open, reply, LedgerReply::Credited { backlog });
+    }
+
+    fn presented(&self, fence: Fence, token: LeaseToken) -> Presented {
+        match self.state.tasks.get(&fence.task) {
+            None => Presented::Unknown,
+            Some(task)
+                if task.epoch != fence.epoch || task.token != token || task.epoch_status == EpochStatus::Released =>
+            {
+                Presented::Fenced(RenewAnswer::Fenced { current: task.epoch })
+            }
+            Some(_) => Presented::Current,
+        }
+    }
+
+    pub(super) fn renew(&mut self, worker: PeerId, renewals: &[Renewal], reply: ReplyTo) {
+        let mut started = Vec::new();
+        let mut revived = Vec::new();
+        let mut gate = Gate::Open;
+        let answers = renewals.iter().map(|renewal| {
+            let answer = self.renew_one(renewal, &mut started, &mut revived);
+            if let (RenewAnswer::Fenced { .. } | RenewAnswer::Terminal { .. }, Some(task)) =
+                (&answer, self.state.tasks.get(&renewal.fence.task))
+            {
+                gate = latest(gate, self.late_gate(task.durability(), task.index));
+            }
+            answer
+        });
+        let answers: Vec<RenewAnswer> = answers.collect();
+        let at = self.at();
+        self.commit_by_class(revived, |fence: &Fence| fence.task, |fences| Record::Revived { at, fences });
+        self.commit_by_class(started, |fence: &Fence| fence.task, |fences| Record::Started { at, fences });
+        for renewal in renewals {
+            self.extend_lease(renewal.fence, worker);
+        }
+        self.reply(gate, reply, LedgerReply::Renewed(answers));
+    }
+
+    fn renew_one(&mut self, renewal: &Renewal, started: &mut Vec<Fence>, revived: &mut Vec<Fence>) -> RenewAnswer {
+        match self.presented(renewal.fence, renewal.token) {
+            Presented::Unknown => return RenewAnswer::Unknown,
+            Presented::Fenced(answer) => {
+                self.fenced_total += 1;
+                return answer;
+            }
+            Presented::Current => {}
+        }
+        let task = &self.state.tasks[&renewal.fence.task];
+        if task.state.is_terminal() {
+            return RenewAnswer::Terminal { state: task.state };
+        }
+        match task.epoch_status {
+            EpochStatus::Expired => revived.push(renewal.fence),
+            EpochStatus::Live => {}
+            EpochStatus::Reported { .. } | EpochStatus::Released | EpochStatus::None => {
+                return RenewAnswer::Terminal { state: task.state };
+            }
+        }
+        if renewal.started && !task.epoch_started {
+            started.push(renewal.fence);
+        }
+        RenewAnswer::Renewed { ttl_ms: limits::LEASE_TTL_MS }
+    }
+
+    fn extend_lease(&mut self, fence: Fence, worker: PeerId) {
+        let now_ms = self.now.mono_ms;
+        let Some(task) = self.state.tasks.get_mut(&fence.task) else { return };
+        if task.has_live_lease() && task.epoch == fence.epoch && task.worker == Some(worker) {
+            self.leases.remove(&(task.soft.expires_ms, task.id));
+            task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
+            self.leases.insert((task.soft.expires_ms, task.id));
+        }
+    }
+
+    pub(super) fn complete(&mut self, worker: PeerId, completions: Vec<Completion>, reply: ReplyTo) {
+        let at = self.at();
+        let mut results = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        let mut answers = Vec::with_capacity(completions.len());
+        let tasks: Vec<TaskId> = completions.iter().map(|completion| completion.fence.task).collect();
+        for completion in completions {
+            // Two outcomes of one fence in one message: the first is recorded below, the second is judged against it.
+            if !seen.insert(completion.fence) {
+                self.record_results(at, std::mem::take(&mut results));
+            }
+            let answer = self.judge(worker, completion, at, &mut results);
+            answers.push(answer);
+        }
+        self.record_results(at, results);
+        let gates = tasks.iter().filter_map(|id| self.state.tasks.get(id));
+        let gate = gates.fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
+        self.reply(gate, reply, LedgerReply::Completed(answers));
+    }
+
+    fn record_results(&mut self, at: Wall, results: Vec<CompletionRecord>) {
+        self.commit_by_class(results, |result| result.fence.task, |results| Record::Completed { at, results });
+    }
+
+    fn judge(
+        &mut self,
+        worker: PeerId,
+        completion: Completion,
+        at: Wall,
+        results: &mut Vec<CompletionRecord>,
+    ) -> CompleteAnswer {
+        match self.presented(completion.fence, completion.token) {
+            Presented::Unknown => return CompleteAnswer::Unknown,
+            Presented::Fenced(_) => {
+                self.fenced_total += 1;
+                return CompleteAnswer::Fenced { current: self.state.tasks[&completion.fence.task].epoch };
+            }
+            Presented::Current => {}
+        }
+        let task = &self.state.tasks[&completion.fence.task];
+        if let EpochStatus::Reported { digest, answer } = task.epoch_status {
+            return if digest == completion.digest() { answer } else { CompleteAnswer::Conflict };
+        }
+        if task.state.is_terminal() {
+            return CompleteAnswer::Terminal { state: task.state };
+        }
+        let next = after_attempt(task, &completion.outcome, at, self.identity.secret);
+        let answer = match next {
+            AfterAttempt::Retry { .. } => CompleteAnswer::Recorded { state: TaskState::Delayed },
+            AfterAttempt::Succeeded | AfterAttempt::Failed | AfterAttempt::Dead => CompleteAnswer::Committed,
+        };
+        results.push(CompletionRecord { fence: completion.fence, worker, outcome: completion.outcome, next });
+        answer
+    }
+
+    pub(super) fn release(&mut self, worker: PeerId, releases: Vec<Release>, reply: ReplyTo) {
+        let at = self.at();
+        let now_ms = self.now.mono_ms;
+        let mut accepted = Vec::new();
+        for Release { fence, token, reason } in releases {
+            let current = matches!(self.presented(fence, token), Presented::Current);
+            let Some(task) = self.state.tasks.get_mut(&fence.task).filter(|_| current) else { continue };
+            if task.has_live_lease() && !task.epoch_started {
+                if reason.is_false_start() {
+                    let step = task.soft.skip.get(&worker).map_or(limits::RELEASE_SKIP_FIRST_MS, |(_, next)| *next);
+                    let next = (step * 2).min(limits::RELEASE_SKIP_MAX_MS);
+                    task.soft.skip.insert(worker, (now_ms + step, next));
+                }
+                accepted.push(ReleaseRecord { fence, reason });
+            }
+        }
+        self.commit_by_class(accepted, |release| release.fence.task, |releases| Record::Released { at, releases });
+        self.reply(Gate::Open, reply, LedgerReply::Released);
+    }
+
+    /// One record for each durability class in `items`.
+    pub(super) fn commit_by_class<T>(
+        &mut self,
+        items: Vec<T>,
+        task: impl Fn(&T) -> TaskId,
+        record: impl Fn(Vec<T>) -> Record,
+    ) -> LogIndex {
+        let mut classes: [(Durability, Vec<T>); 3] =
+            [Durability::Memory, Durability::Async, Durability::Sync].map(|durability| (durability, Vec::new()));
+        for item in items {
+            let durability = self.state.tasks.get(&task(&item)).map_or(Durability::Sync, Task::durability);
+            classes[durability as usize].1.push(item);
+        }
+        let mut last = LogIndex(0);
+        for (durability, items) in classes {
+            if !items.is_empty() {
+                last = last.max(self.commit(durability, record(items)));
+            }
+        }
+        last
+    }
+
+    pub(super) fn cancel(&mut self, operation: OperationId, id: TaskId, reason: String, reply: ReplyTo) {
+        let (state, durability) = match (self.state.tasks.get(&id), self.state.workflows.get(&id)) {
+            (Some(task), _) => (task.state.is_terminal().then_some(task.state), task.durability()),
+            (None, Some(run)) => (run.state.is_terminal().then_some(run_state(run.state)), run.spec.durability),
+            (None, None) => return self.refuse(reply, Refusal::NotFound { id }),
+        };
+        if state.is_none() {
+            let at = self.at();
+            let record = Record::Cancelled { at, operation, target: id, reason };
+            self.operations.remember(&record);
+            self.commit(durability, record);
+        }
+        let index = self.state.tasks.get(&id).map_or_else(|| self.state.workflows[&id].index, |task| task.index);
+        let state = state.unwrap_or(TaskState::Cancelled);
+        self.reply(self.late_gate(durability, index), reply, LedgerReply::Cancelled { state });
+    }
+
+    pub(super) fn set_priority(&mut self, operation: OperationId, id: TaskId, priority: Priority, reply: ReplyTo) {
+        let Some(task) = self.state.tasks.get(&id) else {
+            return self.refuse(reply, Refusal::NotFound { id });
+        };
+        let durability = task.durability();
+        if task.state.is_terminal() {
+            return self.refuse(reply, Refusal::AlreadyTerminal { id, state: task.state });
+        }
+        let replayed = self.operations.find(&operation) == Some(Done::PrioritySet { task: id });
+        let mut index = task.index;
+        if !replayed {
+            let record = Record::PrioritySet { at: self.at(), operation, task: id, priority };
+            self.operations.remember(&record);
+            // The key is fixed at insert: out of the heap and in again is the general form of decrease-key.
+            if let Some(task) = self.state.tasks.get_mut(&id) {
+                self.ready.remove(task);
+            }
+            index = self.commit(durability, record);
+        }
+        self.reply(self.late_gate(durability, index), reply, LedgerReply::PrioritySet { priority });
+    }
+}
+
+fn run_state(state: super::protocol::WorkflowState) -> TaskState {
+    match state {
+        super::protocol::WorkflowState::Running => TaskState::Running,
+        super::protocol::WorkflowState::Succeeded => TaskState::Succeeded,
+        super::protocol::WorkflowState::Failed => TaskState::Failed,
+        super::protocol::WorkflowState::Cancelled => TaskState::Cancelled,
+    }
+}
+
+fn after_attempt(task: &Task, outcome: &Outcome, at: Wall, secret: [u8; 32]) -> AfterAttempt {
+    let AttemptResult::Failed { error, retryable } = &outcome.result else { return AfterAttempt::Succeeded };
+    if !task.spec.retry.retries(error, *retryable) {
+        return AfterAttempt::Failed;
+    }
+    let attempts = task.attempts + u32::from(!task.epoch_started);
+    if attempts >= task.spec.retry.max_attempts {
+        return AfterAttempt::Dead;
+    }
+    let entropy = super::grant::derive_bytes(secret, task.fence());
+    let entropy = u64::from_be_bytes([
+        entropy[16],
+        entropy[17],
+        entropy[18],
+        entropy[19],
+        entropy[20],
+        entropy[21],
+        entropy[22],
+        entropy[23],
+    ]);
+    let delay_ms = task.spec.retry.delay(attempts, entropy).0;
+    AfterAttempt::Retry { due: Wall(at.0 + delay_ms), delay_ms }
+}
+
+/// The stricter of two gates.
+pub(super) fn latest(a: Gate, b: Gate) -> Gate {
+    match (a, b) {
+        (Gate::Open, other) | (other, Gate::Open) => other,
+        (Gate::Synced(a), Gate::Synced(b)) => Gate::Synced(a.max(b)),
+        (Gate::Written(a), Gate::Written(b)) => Gate::Written(a.max(b)),
+        (Gate::Synced(a), Gate::Written(b)) | (Gate::Written(b), Gate::Synced(a)) => Gate::Synced(a.max(b)),
+    }
+}

@@ -1,0 +1,395 @@
+//! What a home is asked and what it answers: the same words from an actor's mailbox, a peer, a socket, the simulator.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::record::SubmitItem;
+use crate::dag::{SpecError, WorkflowSpec};
+use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
+use crate::payload::{JsonText, Payload};
+use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
+use crate::time::Wall;
+
+/// To a home's ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerRequest {
+    Submit {
+        operation: OperationId,
+        items: Vec<SubmitItem>,
+    },
+    SubmitWorkflow {
+        operation: OperationId,
+        spec: Arc<WorkflowSpec>,
+    },
+    GetTask {
+        id: TaskId,
+    },
+    /// Answers when the task is terminal, at the latest after `timeout_ms` with what it is then.
+    WaitTask {
+        id: TaskId,
+        timeout_ms: u64,
+    },
+    ListTasks {
+        filter: TaskFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    },
+    GetWorkflow {
+        id: WorkflowId,
+    },
+    WaitWorkflow {
+        id: WorkflowId,
+        timeout_ms: u64,
+    },
+    ListWorkflows {
+        state: Option<WorkflowState>,
+        cursor: Option<WorkflowId>,
+        limit: usize,
+    },
+    /// Cancels a task or a workflow.
+    Cancel {
+        operation: OperationId,
+        id: TaskId,
+        reason: String,
+    },
+    SetPriority {
+        operation: OperationId,
+        id: TaskId,
+        priority: Priority,
+    },
+    WhyPending {
+        id: TaskId,
+    },
+    Stats,
+    Credit(CreditOffer),
+    Renew(Vec<Renewal>),
+    Complete(Vec<Completion>),
+    Release(Vec<Release>),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskFilter {
+    pub state: Option<TaskState>,
+    pub kind: Option<TaskKind>,
+    pub workflow: Option<WorkflowId>,
+    pub namespace: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// From a home's ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerReply {
+    /// One answer per task, in order.
+    Submitted {
+        answers: Vec<SubmitAnswer>,
+    },
+    WorkflowSubmitted {
+        id: WorkflowId,
+    },
+    Task(Box<TaskView>),
+    Tasks {
+        items: Vec<TaskView>,
+        next_cursor: Option<TaskId>,
+    },
+    Workflow(Box<WorkflowView>),
+    Workflows {
+        items: Vec<WorkflowSummary>,
+        next_cursor: Option<WorkflowId>,
+    },
+    /// The state after the call: `cancelled`, or the terminal state that came first.
+    Cancelled {
+        state: TaskState,
+    },
+    PrioritySet {
+        priority: Priority,
+    },
+    Pending(PendingView),
+    Stats(Box<QueueStats>),
+    /// Ready tasks that the caller could run.
+    Credited {
+        backlog: Slots,
+    },
+    Renewed(Vec<RenewAnswer>),
+    Completed(Vec<CompleteAnswer>),
+    Released,
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubmitAnswer {
+    Accepted { id: TaskId },
+    Refused(Refusal),
+}
+
+/// Why a request changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    #[error("{id} is not known at its home")]
+    NotFound { id: TaskId },
+    #[error("this node is not the home of {id}")]
+    NotHome { id: TaskId, home: Option<PeerId> },
+    #[error("the home of {id} cannot be reached; the task is not lost: retry")]
+    HomeUnreachable { id: TaskId, last_seen: Option<Wall> },
+    #[error("overloaded: retry after {retry_after_ms} ms ({what})")]
+    Overloaded { retry_after_ms: u64, what: String },
+    #[error("{}", invalid_in_words(.errors))]
+    Invalid { errors: Vec<SpecError> },
+    #[error("{id} is {state} and stays so")]
+    AlreadyTerminal { id: TaskId, state: TaskState },
+    #[error("the idempotency key {key:?} belongs to {id}, which has another specification")]
+    IdempotencyConflict { key: String, id: TaskId },
+    #[error("this needs the role {needs}, the caller has {has}")]
+    Forbidden { needs: String, has: String },
+    #[error("this node cannot do that: {what}")]
+    Unsupported { what: String },
+    #[error("the node is not ready: {what}; retry")]
+    Unavailable { what: String },
+}
+
+impl Refusal {
+    pub fn invalid(path: &str, problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Invalid { errors: vec![SpecError { path: path.to_owned(), problem: problem.into(), fix: fix.into() }] }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::HomeUnreachable { .. } | Self::Overloaded { .. } | Self::Unavailable { .. })
+    }
+}
+
+fn invalid_in_words(errors: &[SpecError]) -> String {
+    let lines: Vec<String> =
+        errors.iter().map(|error| format!("{}: {} ({})", error.path, error.problem, error.fix)).collect();
+    lines.join("; ")
+}
+
+/// From a home to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerNotice {
+    Grants(Vec<Grant>),
+    /// Give these back if they are not started.
+    Recall(Vec<Fence>),
+    /// These ended otherwise: kill and drop what runs for them.
+    Stop(Vec<Fence>),
+}
+
+/// A task as its home shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    pub id: TaskId,
+    pub kind: TaskKind,
+    pub state: TaskState,
+    pub priority: Priority,
+    /// Attempts that started.
+    pub attempts: u32,
+    /// 0 before the first grant.
+    pub epoch: Epoch,
+    pub home: PeerId,
+    pub worker: Option<PeerId>,
+    pub namespace: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    pub durability: Durability,
+    pub owner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    pub created_at: Wall,
+    pub started_at: Option<Wall>,
+    pub finished_at: Option<Wall>,
+    /// When a delayed task becomes ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Wall>,
+    pub output: Option<Payload>,
+    pub error: Option<TaskError>,
+    /// Of earlier attempts, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_errors: Vec<TaskError>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log_tail: String,
+    /// For a ready task that no known node can run: what each of them lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<UnmetAt>,
+}
+
+/// What one node lacks to run a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmetAt {
+    pub peer: PeerId,
+    /// Hamming distance between the bits required and offered: the least is the nearest miss.
+    pub distance: u32,
+    pub unmet: Vec<String>,
+}
+
+/// Why a task does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingView {
+    pub id: TaskId,
+    pub state: TaskState,
+    /// In words.
+    pub reason: String,
+    /// Tasks of its shape that leave before it.
+    pub ahead: usize,
+    pub nodes: Vec<UnmetAt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkflowState {
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl WorkflowState {
+    pub fn is_terminal(self) -> bool {
+        self != Self::Running
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowSummary {
+    pub id: WorkflowId,
+    pub name: String,
+    pub state: WorkflowState,
+    pub created_at: Wall,
+    pub finished_at: Option<Wall>,
+    pub steps: usize,
+    /// Tasks of all its steps so far.
+    pub tasks: TaskCounts,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowView {
+    pub summary: WorkflowSummary,
+    pub home: PeerId,
+    pub steps: Vec<StepView>,
+    pub outputs: Option<JsonText>,
+    pub error: Option<TaskError>,
+    pub spec: Arc<WorkflowSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    pub name: String,
+    pub state: TaskState,
+    /// Of a step without `for_each`.
+    pub task_id: Option<TaskId>,
+    pub worker: Option<PeerId>,
+    /// Attempts of all its tasks.
+    pub attempts: u32,
+    /// Of a step without `for_each`.
+    pub output: Option<Payload>,
+    pub error: Option<TaskError>,
+    pub tasks: TaskCounts,
+    /// Succeeded tasks by the worker that ran them.
+    pub workers: BTreeMap<PeerId, u64>,
+    /// Sum of the execution times so far.
+    pub ran_ms: u64,
+}
+
+/// Tasks by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    pub blocked: u64,
+    pub delayed: u64,
+    pub ready: u64,
+    pub leased: u64,
+    pub running: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub dead: u64,
+    pub cancelled: u64,
+    pub skipped: u64,
+}
+
+impl TaskCounts {
+    pub fn total(&self) -> u64 {
+        TaskState::ALL.into_iter().map(|state| self.of(state)).sum()
+    }
+
+    pub fn terminal(&self) -> u64 {
+        TaskState::ALL.into_iter().filter(|state| state.is_terminal()).map(|state| self.of(state)).sum()
+    }
+
+    pub fn of(&self, state: TaskState) -> u64 {
+        let mut counts = *self;
+        *counts.slot(state)
+    }
+
+    pub fn add(&mut self, state: TaskState, n: u64) {
+        *self.slot(state) += n;
+    }
+
+    /// Moves one task between two states.
+    pub fn shift(&mut self, from: TaskState, to: TaskState) {
+        *self.slot(from) -= 1;
+        *self.slot(to) += 1;
+    }
+
+    fn slot(&mut self, state: TaskState) -> &mut u64 {
+        match state {
+            TaskState::Blocked => &mut self.blocked,
+            TaskState::Delayed => &mut self.delayed,
+            TaskState::Ready => &mut self.ready,
+            TaskState::Leased => &mut self.leased,
+            TaskState::Running => &mut self.running,
+            TaskState::Succeeded => &mut self.succeeded,
+            TaskState::Failed => &mut self.failed,
+            TaskState::Dead => &mut self.dead,
+            TaskState::Cancelled => &mut self.cancelled,
+            TaskState::Skipped => &mut self.skipped,
+        }
+    }
+}
+
+/// A home's counters since its ledger was created.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueueStats {
+    pub ledger: LedgerId,
+    pub generation: Generation,
+    pub log_index: LogIndex,
+    pub synced_index: LogIndex,
+    pub submitted: u64,
+    pub counts: TaskCounts,
+    /// `memory` tasks of earlier generations.
+    pub lost: u64,
+    /// Messages whose fence was not the recorded one.
+    pub fenced_total: u64,
+    pub expired_total: u64,
+    pub released_total: u64,
+    pub retried_total: u64,
+    pub workflows_running: u64,
+    /// Ready tasks by requirement shape, for thieves: who has what for whom.
+    pub ready_by_shape: Vec<ShapeBacklog>,
+    /// Succeeded tasks by the worker that ran them.
+    pub commits_by_worker: BTreeMap<PeerId, u64>,
+    pub invariant_violations: u64,
+}
+
+/// A backlog of one requirement shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeBacklog {
+    pub shape: crate::matching::Shape,
+    pub ready: u64,
+}

@@ -1,0 +1,236 @@
+//! What a home writes down. Each record carries the time, tokens and epochs that the home decided, so that applying
+//! it asks for nothing and a replay ends in the same state.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dag::WorkflowSpec;
+use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
+use crate::lease::{Fence, ReleaseReason};
+use crate::task::{Outcome, Priority, TaskError, TaskSpec};
+use crate::time::Wall;
+
+/// One entry of a ledger's log. New variants and optional fields may be added; none may change its meaning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The home started: `generation` is above every earlier one and durable before anything rests on it.
+    Opened {
+        at: Wall,
+        generation: Generation,
+    },
+    /// Task ids follow from `at`, `operation` and the place in the batch.
+    Submitted {
+        at: Wall,
+        operation: OperationId,
+        owner: Arc<str>,
+        clock_root: ClockRoot,
+        items: Vec<SubmitItem>,
+    },
+    WorkflowSubmitted {
+        at: Wall,
+        operation: OperationId,
+        owner: Arc<str>,
+        clock_root: ClockRoot,
+        spec: Arc<WorkflowSpec>,
+    },
+    /// A step's references were resolved: its tasks `from ..` of `total` exist and are ready.
+    StepBound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        from: u32,
+        total: u32,
+        tasks: Vec<Arc<TaskSpec>>,
+    },
+    /// A step's references do not resolve: it fails, in words.
+    StepUnbound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        error: TaskError,
+    },
+    Granted {
+        at: Wall,
+        grants: Vec<GrantRecord>,
+    },
+    /// Workers said that these attempts run.
+    Started {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
+    Completed {
+        at: Wall,
+        results: Vec<CompletionRecord>,
+    },
+    Released {
+        at: Wall,
+        releases: Vec<ReleaseRecord>,
+    },
+    Expired {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
+    /// An expired epoch came back before a later grant.
+    Revived {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
+    /// Expiries that spent the last attempt, waited for in vain.
+    Buried {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
+    DeadlinePassed {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
+    Cancelled {
+        at: Wall,
+        operation: OperationId,
+        target: TaskId,
+        reason: String,
+    },
+    PrioritySet {
+        at: Wall,
+        operation: OperationId,
+        task: TaskId,
+        priority: Priority,
+    },
+    WorkflowEnded {
+        at: Wall,
+        workflow: WorkflowId,
+        outputs: Result<crate::payload::JsonText, TaskError>,
+    },
+    /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
+    MemoryTally {
+        at: Wall,
+        submitted: u64,
+        terminal: u64,
+    },
+}
+
+/// The home's Merkle-clock root when the batch was submitted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRoot(#[serde(with = "root_bytes")] pub [u8; 32]);
+
+/// 32 bytes as every id of this length: text for people, bytes for machines.
+pub mod root_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(root: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(root)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        let content = crate::ids::ContentId::deserialize(deserializer)?;
+        Ok(content.0)
+    }
+}
+
+/// `count` tasks of one specification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubmitItem {
+    pub spec: Arc<TaskSpec>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u32,
+}
+
+impl SubmitItem {
+    pub fn one(spec: TaskSpec) -> Self {
+        Self { spec: Arc::new(spec), count: 1 }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRecord {
+    pub task: TaskId,
+    pub epoch: Epoch,
+    pub token: LeaseToken,
+    pub worker: PeerId,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompletionRecord {
+    pub fence: Fence,
+    pub worker: PeerId,
+    pub outcome: Outcome,
+    pub next: AfterAttempt,
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterAttempt {
+    Succeeded,
+    Failed,
+    /// Another attempt at `due`, `delay_ms` from the failure.
+    Retry {
+        due: Wall,
+        delay_ms: u64,
+    },
+    Dead,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    pub fence: Fence,
+    pub reason: ReleaseReason,
+}
+
+impl Record {
+    /// The name of the variant, for the chain of events.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::Submitted { .. } => "submitted",
+            Self::WorkflowSubmitted { .. } => "workflow_submitted",
+            Self::StepBound { .. } => "step_bound",
+            Self::StepUnbound { .. } => "step_unbound",
+            Self::Granted { .. } => "granted",
+            Self::Started { .. } => "started",
+            Self::Completed { .. } => "completed",
+            Self::Released { .. } => "released",
+            Self::Expired { .. } => "expired",
+            Self::Revived { .. } => "revived",
+            Self::Buried { .. } => "buried",
+            Self::DeadlinePassed { .. } => "deadline_passed",
+            Self::Cancelled { .. } => "cancelled",
+            Self::PrioritySet { .. } => "priority_set",
+            Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::MemoryTally { .. } => "memory_tally",
+        }
+    }
+
+    /// When the home decided it: never before an earlier record's.
+    pub fn at(&self) -> Wall {
+        match self {
+            Self::Opened { at, .. }
+            | Self::Submitted { at, .. }
+            | Self::WorkflowSubmitted { at, .. }
+            | Self::StepBound { at, .. }
+            | Self::StepUnbound { at, .. }
+            | Self::Granted { at, .. }
+            | Self::Started { at, .. }
+            | Self::Completed { at, .. }
+            | Self::Released { at, .. }
+            | Self::Expired { at, .. }
+            | Self::Revived { at, .. }
+            | Self::Buried { at, .. }
+            | Self::DeadlinePassed { at, .. }
+            | Self::Cancelled { at, .. }
+            | Self::PrioritySet { at, .. }
+            | Self::WorkflowEnded { at, .. }
+            | Self::MemoryTally { at, .. } => *at,
+        }
+    }
+}

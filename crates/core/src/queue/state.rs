@@ -1,0 +1,439 @@
+//! The part of a home that the log determines: tasks, workflows, counters. Changed by [`State::apply`] and by nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::protocol::{TaskCounts, WorkflowState};
+use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::task_entry::{EpochStatus, StepLink, Task};
+use super::workflow_run::{StepPhase, WorkflowRun};
+use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::invariant::{InvariantId, check};
+use crate::task::{Durability, TaskError, TaskSpec, TaskState};
+use crate::time::Wall;
+
+pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
+
+/// Tasks that a record moved, for whoever keeps something derived from their states.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub tasks: Vec<Change>,
+    pub workflows: Vec<WorkflowId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub task: TaskId,
+    /// `None`: it is new.
+    pub from: Option<TaskState>,
+}
+
+pub(super) struct State {
+    pub tag: LedgerTag,
+    pub generation: Generation,
+    pub tasks: Tasks,
+    /// Task ids in order of creation, for listings.
+    pub order: std::collections::BTreeSet<TaskId>,
+    pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
+    /// (owner, namespace, idempotency key) -> task.
+    pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
+    pub counts: TaskCounts,
+    pub submitted: u64,
+    pub lost: u64,
+    pub memory_submitted: u64,
+    pub memory_terminal: u64,
+    pub released_total: u64,
+    pub expired_total: u64,
+    pub retried_total: u64,
+    pub commits_by_worker: BTreeMap<PeerId, u64>,
+    pub workflows_running: u64,
+    /// The newest time in the log.
+    pub last_at: Wall,
+    pub changes: Changes,
+}
+
+impl State {
+    pub fn new(tag: LedgerTag) -> Self {
+        Self {
+            tag,
+            generation: Generation(0),
+            tasks: Tasks::default(),
+            order: std::collections::BTreeSet::new(),
+            workflows: BTreeMap::new(),
+            idempotency: BTreeMap::new(),
+            counts: TaskCounts::default(),
+            submitted: 0,
+            lost: 0,
+            memory_submitted: 0,
+            memory_terminal: 0,
+            released_total: 0,
+            expired_total: 0,
+            retried_total: 0,
+            commits_by_worker: BTreeMap::new(),
+            workflows_running: 0,
+            last_at: Wall(0),
+            changes: Changes::default(),
+        }
+    }
+
+    /// Applies one record. `index` is its place in the log, zero for what is not written (`memory`).
+    pub fn apply(&mut self, index: LogIndex, record: &Record) {
+        self.last_at = self.last_at.max(record.at());
+        match record {
+            Record::Opened { generation, .. } => self.open(*generation),
+            Record::Submitted { at, operation, owner, clock_root, items } => {
+                self.submit(index, *at, *operation, (owner, *clock_root), items);
+            }
+            Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
+                let id = TaskId::derive(self.tag, at.0, *operation, 0);
+                let run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
+                self.add_workflow(index, run);
+            }
+            Record::StepBound { at, workflow, step, from, total, tasks } => {
+                self.bind_step(index, *at, (*workflow, *step), (*from, *total), tasks);
+            }
+            Record::StepUnbound { at, workflow, step, error } => {
+                self.unbind_step(index, *at, (*workflow, *step), error)
+            }
+            Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
+            Record::Started { at, fences } => {
+                self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(*at))
+            }
+            Record::Completed { at, results } => results.iter().for_each(|result| self.complete(index, *at, result)),
+            Record::Released { at, releases } => {
+                for release in releases {
+                    self.released_total += 1;
+                    let (reason, false_start) = (format!("{:?}", release.reason), release.reason.is_false_start());
+                    let lose = |task: &mut Task| task.lose_lease(EpochStatus::Released, &reason, false_start);
+                    self.change(index, *at, release.fence.task, lose);
+                }
+            }
+            Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
+            Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
+            Record::Buried { at, tasks } => {
+                let error = || TaskError::new("lease_expired", "the last attempt's worker never answered again");
+                self.end_each(index, *at, tasks, TaskState::Dead, error);
+            }
+            Record::DeadlinePassed { at, tasks } => {
+                let error = || TaskError::new("deadline", "the deadline passed before the task ended");
+                self.end_each(index, *at, tasks, TaskState::Failed, error);
+            }
+            Record::Cancelled { at, target, reason, .. } => self.cancel(index, *at, *target, reason),
+            Record::PrioritySet { task, priority, .. } => {
+                self.each(index, [*task].into_iter(), |task| task.priority = *priority);
+            }
+            Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::MemoryTally { submitted, terminal, .. } => {
+                self.memory_submitted = *submitted;
+                self.memory_terminal = *terminal;
+            }
+        }
+    }
+
+    fn open(&mut self, generation: Generation) {
+        check(InvariantId::I2, generation > self.generation, "a generation did not grow");
+        self.generation = generation;
+        let lost = self.memory_submitted - self.memory_terminal;
+        self.lost += lost;
+        self.submitted += lost;
+        self.memory_submitted = 0;
+        self.memory_terminal = 0;
+    }
+
+    fn submit(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        operation: OperationId,
+        (owner, clock_root): (&Arc<str>, super::record::ClockRoot),
+        items: &[SubmitItem],
+    ) {
+        let mut n = 0;
+        for item in items {
+            for _ in 0..item.count {
+                let id = TaskId::derive(self.tag, at.0, operation, n);
+                n += 1;
+                if let Some(key) = &item.spec.idempotency_key {
+                    self.idempotency.insert((owner.clone(), item.spec.namespace.clone(), key.clone()), id);
+                }
+                self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
+            }
+        }
+    }
+
+    fn insert(&mut self, index: LogIndex, mut task: Task) {
+        task.index = index;
+        self.submitted += 1;
+        self.counts.add(task.state, 1);
+        self.memory_submitted += u64::from(task.durability() == Durability::Memory);
+        self.changes.tasks.push(Change { task: task.id, from: None });
+        self.order.insert(task.id);
+        self.tasks.insert(task.id, task);
+    }
+
+    fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
+        let GrantRecord { task, epoch, token, worker } = *grant;
+        self.change(index, self.last_at, task, |entry| {
+            check(InvariantId::I2, epoch > entry.epoch, "an epoch did not grow");
+            check(InvariantId::I5, !entry.has_live_lease(), "a leased task was granted");
+            entry.grant(epoch, token, worker);
+        });
+    }
+
+    fn complete(&mut self, index: LogIndex, at: Wall, result: &CompletionRecord) {
+        let digest = crate::lease::outcome_digest(&result.outcome);
+        self.change(index, at, result.fence.task, |task| {
+            check(InvariantId::I4, !task.state.is_terminal(), "a terminal task was committed again");
+            check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
+            task.start(at);
+            task.worker = Some(result.worker);
+            task.report(at, &result.outcome, digest, result.next);
+        });
+        match result.next {
+            AfterAttempt::Succeeded => *self.commits_by_worker.entry(result.worker).or_default() += 1,
+            AfterAttempt::Retry { .. } => self.retried_total += 1,
+            AfterAttempt::Failed | AfterAttempt::Dead => {}
+        }
+    }
+
+    fn expire(&mut self, index: LogIndex, at: Wall, task: TaskId) {
+        self.expired_total += 1;
+        self.change(index, at, task, |task| {
+            let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
+            task.lose_lease(EpochStatus::Expired, "the lease expired", !task.epoch_started);
+            if spent {
+                task.state = TaskState::Delayed;
+                task.bury_when_due = true;
+                task.due = Wall(at.0 + task.spec.timeout.0 + crate::limits::LEASE_GRACE_MS);
+            }
+        });
+    }
+
+    fn each(&mut self, index: LogIndex, tasks: impl Iterator<Item = TaskId>, mut act: impl FnMut(&mut Task)) {
+        for task in tasks {
+            self.change(index, self.last_at, task, &mut act);
+        }
+    }
+
+    fn end_each(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        tasks: &[TaskId],
+        state: TaskState,
+        error: impl Fn() -> TaskError,
+    ) {
+        for task in tasks {
+            self.change(index, at, *task, |task| task.fail_with(at, state, error()));
+        }
+    }
+
+    /// The one way in which a task changes: counters, changes and its workflow follow.
+    fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let from = task.state;
+        act(task);
+        if task.false_starts >= crate::limits::FALSE_STARTS_MAX && !task.state.is_terminal() && !task.has_live_lease() {
+            let message = format!("{} grants ended before a start: {}", task.false_starts, task.reasons.join("; "));
+            task.fail_with(at, TaskState::Dead, TaskError::new("false_starts", message));
+        }
+        task.index = task.index.max(index);
+        let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
+        check(InvariantId::I4, !from.is_terminal() || from == to, "a terminal state changed");
+        self.changes.tasks.push(Change { task: id, from: Some(from) });
+        if from == to {
+            return;
+        }
+        self.counts.shift(from, to);
+        self.memory_terminal += u64::from(memory && to.is_terminal());
+        if let Some(link) = step {
+            self.step_moved(index, at, link, from, to);
+        }
+    }
+
+    fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
+        if self.workflows.contains_key(&target) {
+            self.stop_workflow(index, at, target, WorkflowState::Cancelled, TaskError::new("cancelled", reason));
+        } else {
+            let error = TaskError::new("cancelled", reason);
+            self.change(index, at, target, |task| task.fail_with(at, TaskState::Cancelled, error));
+        }
+    }
+
+    fn add_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
+        run.index = index;
+        let steps = run.steps.len() as u64;
+        self.submitted += steps;
+        self.counts.add(TaskState::Blocked, steps);
+        self.memory_submitted += if run.spec.durability == Durability::Memory { steps } else { 0 };
+        self.workflows_running += 1;
+        self.changes.workflows.push(run.id);
+        self.workflows.insert(run.id, run);
+    }
+
+    /// A blocked step becomes `tasks`: until then it counted as one blocked task.
+    fn bind_step(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        (workflow, step): (WorkflowId, u32),
+        (from, total): (u32, u32),
+        specs: &[Arc<TaskSpec>],
+    ) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let operation = run.step_operation(step);
+        let (owner, clock_root) = (run.owner.clone(), run.clock_root);
+        let memory = run.spec.durability == Durability::Memory;
+        run.index = index;
+        let entry = &mut run.steps[step as usize];
+        let first_window = entry.phase == StepPhase::Binding;
+        check(InvariantId::I8, first_window || entry.phase == StepPhase::Active, "a step started before what it needs");
+        entry.phase = StepPhase::Active;
+        entry.total = total;
+        let ids: Vec<TaskId> =
+            (0..specs.len() as u32).map(|n| TaskId::derive(self.tag, at.0, operation, from + n)).collect();
+        entry.tasks.extend(&ids);
+        if first_window {
+            self.unblock_one(memory);
+        }
+        for (n, (id, spec)) in ids.into_iter().zip(specs).enumerate() {
+            let mut task = Task::new(id, spec.clone(), owner.clone(), clock_root, at);
+            task.step = Some(StepLink { workflow, step, item: from + n as u32 });
+            let state = task.state;
+            self.insert(index, task);
+            if let Some(run) = self.workflows.get_mut(&workflow) {
+                run.steps[step as usize].counts.add(state, 1);
+            }
+        }
+        if total == 0 {
+            self.count_placeholder(&workflow, TaskState::Succeeded);
+            self.settle_step(index, at, workflow, step);
+        }
+        self.changes.workflows.push(workflow);
+    }
+
+    /// Takes back the one blocked task that an unbound step stood for.
+    fn unblock_one(&mut self, memory: bool) {
+        self.counts.blocked -= 1;
+        self.submitted -= 1;
+        self.memory_submitted -= u64::from(memory);
+    }
+
+    /// A step that ends without a task of its own still stands for one.
+    fn count_placeholder(&mut self, workflow: &WorkflowId, state: TaskState) {
+        self.submitted += 1;
+        self.counts.add(state, 1);
+        let memory = self.workflows.get(workflow).is_some_and(|run| run.spec.durability == Durability::Memory);
+        self.memory_submitted += u64::from(memory);
+        self.memory_terminal += u64::from(memory);
+    }
+
+    fn unbind_step(&mut self, index: LogIndex, at: Wall, (workflow, step): (WorkflowId, u32), error: &TaskError) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let memory = run.spec.durability == Durability::Memory;
+        let entry = &mut run.steps[step as usize];
+        if entry.phase != StepPhase::Binding {
+            return;
+        }
+        entry.phase = StepPhase::Ended(TaskState::Failed);
+        entry.error = Some(error.clone());
+        self.unblock_one(memory);
+        self.count_placeholder(&workflow, TaskState::Failed);
+        self.stop_workflow(index, at, workflow, WorkflowState::Failed, error.clone());
+    }
+
+    fn step_moved(&mut self, index: LogIndex, at: Wall, link: StepLink, from: TaskState, to: TaskState) {
+        let Some(run) = self.workflows.get_mut(&link.workflow) else { return };
+        run.index = run.index.max(index);
+        run.steps[link.step as usize].counts.shift(from, to);
+        if to.is_terminal() {
+            self.settle_step(index, at, link.workflow, link.step);
+        }
+    }
+
+    /// Draws what follows from a step's newest terminal task: its end, the next steps, the workflow's end.
+    fn settle_step(&mut self, index: LogIndex, at: Wall, workflow: WorkflowId, step: u32) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let entry = &mut run.steps[step as usize];
+        let Some(state) = entry.end_state().filter(|_| entry.phase == StepPhase::Active) else { return };
+        entry.phase = StepPhase::Ended(state);
+        self.changes.workflows.push(workflow);
+        if state == TaskState::Succeeded {
+            run.unblock();
+            return;
+        }
+        let name = run.spec.steps[step as usize].name.clone();
+        let failed = run.steps[step as usize]
+            .tasks
+            .iter()
+            .filter_map(|id| self.tasks.get(id))
+            .find_map(|task| task.error.clone());
+        let reason = failed.map_or_else(|| state.to_string(), |error| error.to_string());
+        let error = TaskError::new("step_failed", format!("step {name} is {state}: {reason}"));
+        self.stop_workflow(index, at, workflow, WorkflowState::Failed, error);
+    }
+
+    /// Fail-fast: what did not start is skipped, what runs is cancelled.
+    fn stop_workflow(&mut self, index: LogIndex, at: Wall, id: WorkflowId, state: WorkflowState, error: TaskError) {
+        let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
+        run.state = state;
+        run.finished = Some(at);
+        run.error = Some(error);
+        run.index = index;
+        self.workflows_running -= 1;
+        self.changes.workflows.push(id);
+        let memory = run.spec.durability == Durability::Memory;
+        let mut skipped = 0;
+        let mut live = Vec::new();
+        for step in &mut run.steps {
+            match step.phase {
+                StepPhase::Blocked | StepPhase::Binding => {
+                    step.phase = StepPhase::Ended(TaskState::Skipped);
+                    skipped += 1;
+                }
+                StepPhase::Active | StepPhase::Ended(_) => live.extend_from_slice(&step.tasks),
+            }
+        }
+        for _ in 0..skipped {
+            self.unblock_one(memory);
+            self.count_placeholder(&id, TaskState::Skipped);
+        }
+        for task in live {
+            if self.tasks.get(&task).is_some_and(|task| !task.state.is_terminal()) {
+                let error = TaskError::new("workflow_ended", format!("its workflow is {}", state.name()));
+                self.change(index, at, task, |task| task.fail_with(at, TaskState::Cancelled, error));
+            }
+        }
+    }
+
+    fn end_workflow(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        id: WorkflowId,
+        outputs: &Result<crate::payload::JsonText, TaskError>,
+    ) {
+        let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
+        match outputs {
+            Ok(outputs) => {
+                run.state = WorkflowState::Succeeded;
+                run.outputs = Some(outputs.clone());
+            }
+            Err(error) => {
+                run.state = WorkflowState::Failed;
+                run.error = Some(error.clone());
+            }
+        }
+        run.finished = Some(at);
+        run.index = index;
+        self.workflows_running -= 1;
+        self.changes.workflows.push(id);
+    }
+
+    /// I9: every task ever accepted is in exactly one state, or lost with its process.
+    pub fn conservation_holds(&self) -> bool {
+        self.submitted == self.counts.total() + self.lost
+    }
+}

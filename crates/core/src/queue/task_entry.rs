@@ -1,0 +1,220 @@
+//! One task in its home's memory: what the log says of it, and the soft facts of its lease.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::record::{AfterAttempt, ClockRoot};
+use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
+use crate::lease::{CompleteAnswer, Fence};
+use crate::limits;
+use crate::payload::Payload;
+use crate::task::{Durability, Outcome, Priority, TaskError, TaskSpec, TaskState};
+use crate::time::Wall;
+
+/// Where a task belongs in a workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StepLink {
+    pub workflow: WorkflowId,
+    pub step: u32,
+    pub item: u32,
+}
+
+/// How the newest epoch of a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EpochStatus {
+    /// No grant yet.
+    None,
+    Live,
+    /// Ended by the home's clock; it acts as if live until a later grant.
+    Expired,
+    Released,
+    /// Its one outcome, and what was answered.
+    Reported {
+        digest: OutcomeDigest,
+        answer: CompleteAnswer,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub id: TaskId,
+    pub spec: Arc<TaskSpec>,
+    pub owner: Arc<str>,
+    pub clock_root: ClockRoot,
+    pub step: Option<StepLink>,
+    pub state: TaskState,
+    pub priority: Priority,
+    pub created: Wall,
+    pub started: Option<Wall>,
+    pub finished: Option<Wall>,
+    /// A delayed task's time.
+    pub due: Wall,
+    /// Set with `due` when the last attempt expired: then it is buried instead of made ready.
+    pub bury_when_due: bool,
+    /// Epochs that started.
+    pub attempts: u32,
+    pub false_starts: u32,
+    pub epoch: Epoch,
+    pub token: LeaseToken,
+    pub worker: Option<PeerId>,
+    pub epoch_status: EpochStatus,
+    pub epoch_started: bool,
+    pub output: Option<Payload>,
+    pub error: Option<TaskError>,
+    pub earlier_errors: Vec<TaskError>,
+    pub log_tail: String,
+    pub ran_ms: u64,
+    pub reasons: Vec<String>,
+    /// The last record that touched it: what a reader of it waits for.
+    pub index: LogIndex,
+    pub soft: Soft,
+}
+
+/// What dies with the process.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Soft {
+    /// Its place in the ready heap.
+    pub ready: Option<(usize, crate::heap::Handle)>,
+    pub ready_since_ms: u64,
+    pub granted_ms: u64,
+    /// The home's end of the lease, on its monotonic clock.
+    pub expires_ms: u64,
+    pub recalled: bool,
+    /// Workers that are skipped for it after a release: until when, and how long the next time.
+    pub skip: BTreeMap<PeerId, (u64, u64)>,
+    /// A delayed task's time on the monotonic clock.
+    pub due_ms: u64,
+}
+
+impl Task {
+    pub fn new(id: TaskId, spec: Arc<TaskSpec>, owner: Arc<str>, clock_root: ClockRoot, created: Wall) -> Self {
+        let due = spec.not_before.unwrap_or_default();
+        Self {
+            id,
+            priority: spec.priority,
+            state: if due > created { TaskState::Delayed } else { TaskState::Ready },
+            spec,
+            owner,
+            clock_root,
+            step: None,
+            created,
+            started: None,
+            finished: None,
+            due,
+            bury_when_due: false,
+            attempts: 0,
+            false_starts: 0,
+            epoch: Epoch::default(),
+            token: LeaseToken([0; 16]),
+            worker: None,
+            epoch_status: EpochStatus::None,
+            epoch_started: false,
+            output: None,
+            error: None,
+            earlier_errors: Vec::new(),
+            log_tail: String::new(),
+            ran_ms: 0,
+            reasons: Vec::new(),
+            index: LogIndex::default(),
+            soft: Soft::default(),
+        }
+    }
+
+    pub fn durability(&self) -> Durability {
+        self.spec.durability
+    }
+
+    pub fn fence(&self) -> Fence {
+        Fence { task: self.id, epoch: self.epoch }
+    }
+
+    pub fn has_live_lease(&self) -> bool {
+        matches!(self.state, TaskState::Leased | TaskState::Running)
+    }
+
+    pub fn grant(&mut self, epoch: Epoch, token: LeaseToken, worker: PeerId) {
+        self.state = TaskState::Leased;
+        self.epoch = epoch;
+        self.token = token;
+        self.worker = Some(worker);
+        self.epoch_status = EpochStatus::Live;
+        self.epoch_started = false;
+    }
+
+    pub fn start(&mut self, at: Wall) {
+        if !self.epoch_started {
+            self.epoch_started = true;
+            self.attempts += 1;
+            self.started.get_or_insert(at);
+        }
+        if self.state == TaskState::Leased {
+            self.state = TaskState::Running;
+        }
+    }
+
+    /// The end of an epoch without an outcome: a released lease, or an expired one.
+    pub fn lose_lease(&mut self, status: EpochStatus, reason: &str, counts_as_false_start: bool) {
+        self.epoch_status = status;
+        if counts_as_false_start {
+            self.false_starts += 1;
+            self.reasons.push(reason.to_owned());
+            let excess = self.reasons.len().saturating_sub(limits::ERRORS_KEPT_MAX);
+            self.reasons.drain(..excess);
+        }
+        self.state = TaskState::Ready;
+    }
+
+    /// An expired epoch came back before a later grant: its expiry is as if it had not been.
+    pub fn revive(&mut self) {
+        if self.epoch_status == EpochStatus::Expired && !self.epoch_started {
+            self.false_starts = self.false_starts.saturating_sub(1);
+        }
+        self.epoch_status = EpochStatus::Live;
+        self.bury_when_due = false;
+        self.state = if self.epoch_started { TaskState::Running } else { TaskState::Leased };
+    }
+
+    pub fn report(&mut self, at: Wall, outcome: &Outcome, digest: OutcomeDigest, next: AfterAttempt) {
+        self.log_tail = outcome.log_tail.clone();
+        self.ran_ms = outcome.ran_ms;
+        self.bury_when_due = false;
+        let answer = match (&outcome.result, next) {
+            (crate::task::AttemptResult::Succeeded { output }, _) => {
+                self.output = Some(output.clone());
+                self.error = None;
+                self.end(at, TaskState::Succeeded);
+                CompleteAnswer::Committed
+            }
+            (crate::task::AttemptResult::Failed { error, .. }, AfterAttempt::Retry { due, .. }) => {
+                self.remember_error(error);
+                self.state = TaskState::Delayed;
+                self.due = due;
+                CompleteAnswer::Recorded { state: TaskState::Delayed }
+            }
+            (crate::task::AttemptResult::Failed { error, .. }, next) => {
+                self.remember_error(error);
+                self.end(at, if next == AfterAttempt::Dead { TaskState::Dead } else { TaskState::Failed });
+                CompleteAnswer::Committed
+            }
+        };
+        self.epoch_status = EpochStatus::Reported { digest, answer };
+    }
+
+    fn remember_error(&mut self, error: &TaskError) {
+        if let Some(earlier) = self.error.replace(error.clone()) {
+            self.earlier_errors.push(earlier);
+            let excess = self.earlier_errors.len().saturating_sub(limits::ERRORS_KEPT_MAX - 1);
+            self.earlier_errors.drain(..excess);
+        }
+    }
+
+    pub fn fail_with(&mut self, at: Wall, state: TaskState, error: TaskError) {
+        self.remember_error(&error);
+        self.end(at, state);
+    }
+
+    pub fn end(&mut self, at: Wall, state: TaskState) {
+        self.state = state;
+        self.finished = Some(at);
+    }
+}

@@ -1,0 +1,268 @@
+//! What a home shows. An answer waits until what it shows is durable.
+
+use super::effects::{Gate, ReplyTo};
+use super::ledger::Ledger;
+use super::ownership::latest;
+use super::protocol::{
+    LedgerReply, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, TaskCounts, TaskFilter, TaskView, UnmetAt,
+    WorkflowState, WorkflowSummary, WorkflowView,
+};
+use super::submit::overloaded;
+use super::task_entry::Task;
+use super::workflow_run::{StepPhase, StepRun, WorkflowRun};
+use crate::ids::{TaskId, WorkflowId};
+use crate::limits;
+use crate::matching::Shape;
+use crate::task::TaskState;
+
+impl Ledger {
+    pub(super) fn get_task(&mut self, id: TaskId, reply: ReplyTo) {
+        self.answer_task(id, reply);
+    }
+
+    pub(super) fn answer_task(&mut self, id: TaskId, to: ReplyTo) {
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
+        let view = self.task_view(task, true);
+        let gate = self.late_gate(task.durability(), task.index);
+        self.reply(gate, to, LedgerReply::Task(Box::new(view)));
+    }
+
+    pub(super) fn wait_task(&mut self, id: TaskId, timeout_ms: u64, reply: ReplyTo) {
+        let waits = self.state.tasks.get(&id).is_some_and(|task| !task.state.is_terminal());
+        if !waits || timeout_ms == 0 {
+            return self.answer_task(id, reply);
+        }
+        self.wait_for(id, timeout_ms, reply);
+    }
+
+    fn wait_for(&mut self, target: TaskId, timeout_ms: u64, reply: ReplyTo) {
+        if self.waiters.is_full() {
+            return self.refuse(reply, overloaded("waiting callers"));
+        }
+        self.waiters.add(target, reply, self.now.mono_ms + timeout_ms.min(limits::WAIT_MAX_MS));
+    }
+
+    pub(super) fn list_tasks(&mut self, filter: &TaskFilter, cursor: Option<TaskId>, limit: usize, reply: ReplyTo) {
+        let limit = limit.clamp(1, limits::LIST_LEN_MAX);
+        let after = self
+            .state
+            .order
+            .range((cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded), std::ops::Bound::Unbounded));
+        let matching = after.filter_map(|id| self.state.tasks.get(id)).filter(|task| matches(task, filter));
+        let mut page: Vec<&Task> = matching.take(limit + 1).collect();
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let gate =
+            page.iter().fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
+        let next_cursor = page.last().filter(|_| more).map(|task| task.id);
+        let items = page.into_iter().map(|task| self.task_view(task, false)).collect();
+        self.reply(gate, reply, LedgerReply::Tasks { items, next_cursor });
+    }
+
+    fn task_view(&self, task: &Task, whole: bool) -> TaskView {
+        let step = task.step.and_then(|link| {
+            let run = self.state.workflows.get(&link.workflow)?;
+            run.spec.steps.get(link.step as usize).map(|step| step.name.clone())
+        });
+        let stuck = whole
+            && task.state == TaskState::Ready
+            && task.soft.ready.is_some_and(|(place, _)| self.ready.queues[place].fitting.is_empty());
+        TaskView {
+            id: task.id,
+            kind: task.spec.kind,
+            state: task.state,
+            priority: task.priority,
+            attempts: task.attempts,
+            epoch: task.epoch,
+            home: self.identity.home,
+            worker: task.worker,
+            namespace: task.spec.namespace.clone(),
+            labels: task.spec.labels.clone(),
+            durability: task.durability(),
+            owner: task.owner.to_string(),
+            workflow: task.step.map(|link| link.workflow),
+            step,
+            created_at: task.created,
+            started_at: task.started,
+            finished_at: task.finished,
+            due_at: (task.state == TaskState::Delayed).then_some(task.due),
+            output: task.output.clone().filter(|_| whole),
+            error: task.error.clone(),
+            earlier_errors: if whole { task.earlier_errors.clone() } else { Vec::new() },
+            log_tail: if whole { task.log_tail.clone() } else { String::new() },
+            unmet: if stuck { self.unmet_everywhere(task) } else { Vec::new() },
+        }
+    }
+
+    /// What each member lacks to run a task, the nearest miss first.
+    fn unmet_everywhere(&self, task: &Task) -> Vec<UnmetAt> {
+        let Ok(shape) = Shape::of(&task.spec) else { return Vec::new() };
+        let mut nodes: Vec<UnmetAt> = self
+            .workers
+            .alive()
+            .map(|(peer, capabilities)| UnmetAt {
+                peer: *peer,
+                distance: shape.distance(capabilities),
+                unmet: shape.unmet(capabilities),
+            })
+            .collect();
+        nodes.sort_by_key(|node| (node.distance, node.peer));
+        nodes
+    }
+
+    pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
+        let nodes = self.unmet_everywhere(task);
+        let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
+        let reason = match task.state {
+            TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
+            TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
+            TaskState::Ready => format!("{able} nodes could run it; none has a free slot"),
+            TaskState::Delayed => format!("it waits until {}", task.due),
+            TaskState::Blocked => "it waits for the steps it needs".to_owned(),
+            TaskState::Leased => "it is granted and about to start".to_owned(),
+            TaskState::Running => "it is running".to_owned(),
+            TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
+                format!("it is {} and stays so", task.state)
+            }
+        };
+        let ahead = task.soft.ready.map_or(0, |(place, _)| self.ready.queues[place].heap.len() - 1);
+        let view = PendingView { id, state: task.state, reason, ahead, nodes };
+        self.reply(Gate::Open, reply, LedgerReply::Pending(view));
+    }
+
+    pub(super) fn get_workflow(&mut self, id: WorkflowId, reply: ReplyTo) {
+        self.answer_workflow(id, reply);
+    }
+
+    pub(super) fn answer_workflow(&mut self, id: WorkflowId, to: ReplyTo) {
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
+        let view = WorkflowView {
+            summary: summary(run),
+            home: self.identity.home,
+            steps: run
+                .spec
+                .steps
+                .iter()
+                .zip(&run.steps)
+                .map(|(spec, step)| self.step_view(&spec.name, spec.for_each.is_some(), step))
+                .collect(),
+            outputs: run.outputs.clone(),
+            error: run.error.clone(),
+            spec: run.spec.clone(),
+        };
+        let tasks = run.steps.iter().flat_map(|step| &step.tasks).filter_map(|id| self.state.tasks.get(id));
+        let own = self.late_gate(run.spec.durability, run.index);
+        let gate = tasks.fold(own, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
+        self.reply(gate, to, LedgerReply::Workflow(Box::new(view)));
+    }
+
+    pub(super) fn wait_workflow(&mut self, id: WorkflowId, timeout_ms: u64, reply: ReplyTo) {
+        if self.workflow_is_running(&id) && timeout_ms > 0 {
+            self.wait_for(id, timeout_ms, reply);
+        } else {
+            self.answer_workflow(id, reply);
+        }
+    }
+
+    fn step_view(&self, name: &str, each: bool, step: &StepRun) -> StepView {
+        let tasks = || step.tasks.iter().filter_map(|id| self.state.tasks.get(id));
+        let single = (!each).then(|| tasks().next()).flatten();
+        let mut workers = std::collections::BTreeMap::new();
+        for task in tasks().filter(|task| task.state == TaskState::Succeeded) {
+            if let Some(worker) = task.worker {
+                *workers.entry(worker).or_insert(0) += 1;
+            }
+        }
+        StepView {
+            name: name.to_owned(),
+            state: step_state(step),
+            task_id: single.map(|task| task.id),
+            worker: single.and_then(|task| task.worker),
+            attempts: tasks().map(|task| task.attempts).sum(),
+            output: single.and_then(|task| task.output.clone()),
+            error: step.error.clone().or_else(|| tasks().find_map(|task| task.error.clone())),
+            tasks: step.counts,
+            workers,
+            ran_ms: tasks().map(|task| task.ran_ms).sum(),
+        }
+    }
+
+    pub(super) fn list_workflows(
+        &mut self,
+        state: Option<WorkflowState>,
+        cursor: Option<WorkflowId>,
+        limit: usize,
+        reply: ReplyTo,
+    ) {
+        let limit = limit.clamp(1, limits::LIST_LEN_MAX);
+        let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let runs = self.state.workflows.range((from, std::ops::Bound::Unbounded)).map(|(_, run)| run);
+        let mut page: Vec<&WorkflowRun> =
+            runs.filter(|run| state.is_none_or(|state| run.state == state)).take(limit + 1).collect();
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let gate =
+            page.iter().fold(Gate::Open, |gate, run| latest(gate, self.late_gate(run.spec.durability, run.index)));
+        let next_cursor = page.last().filter(|_| more).map(|run| run.id);
+        let items = page.into_iter().map(summary).collect();
+        self.reply(gate, reply, LedgerReply::Workflows { items, next_cursor });
+    }
+
+    pub(super) fn stats(&mut self, reply: ReplyTo) {
+        let ready = self.ready.queues.iter().filter(|queue| !queue.heap.is_empty());
+        let stats = QueueStats {
+            ledger: self.identity.ledger,
+            generation: self.state.generation,
+            log_index: crate::ids::LogIndex(self.next.0 - 1),
+            synced_index: self.outbox.synced(),
+            submitted: self.state.submitted,
+            counts: self.state.counts,
+            lost: self.state.lost,
+            fenced_total: self.fenced_total,
+            expired_total: self.state.expired_total,
+            released_total: self.state.released_total,
+            retried_total: self.state.retried_total,
+            workflows_running: self.state.workflows_running,
+            ready_by_shape: ready
+                .map(|queue| ShapeBacklog { shape: queue.shape.clone(), ready: queue.heap.len() as u64 })
+                .collect(),
+            commits_by_worker: self.state.commits_by_worker.clone(),
+            invariant_violations: crate::invariant::violations(),
+        };
+        let gate = Gate::Synced(crate::ids::LogIndex(self.next.0 - 1));
+        self.reply(gate, reply, LedgerReply::Stats(Box::new(stats)));
+    }
+}
+
+fn matches(task: &Task, filter: &TaskFilter) -> bool {
+    filter.state.is_none_or(|state| task.state == state)
+        && filter.kind.is_none_or(|kind| task.spec.kind == kind)
+        && filter.namespace.as_ref().is_none_or(|namespace| task.spec.namespace == *namespace)
+        && filter.workflow.is_none_or(|workflow| task.step.is_some_and(|link| link.workflow == workflow))
+        && filter.labels.iter().all(|(key, value)| task.spec.labels.get(key) == Some(value))
+}
+
+fn summary(run: &WorkflowRun) -> WorkflowSummary {
+    WorkflowSummary {
+        id: run.id,
+        name: run.spec.name.clone(),
+        state: run.state,
+        created_at: run.created,
+        finished_at: run.finished,
+        steps: run.steps.len(),
+        tasks: run.counts(),
+    }
+}
+
+fn step_state(step: &StepRun) -> TaskState {
+    match step.phase {
+        StepPhase::Blocked | StepPhase::Binding => TaskState::Blocked,
+        StepPhase::Ended(state) => state,
+        StepPhase::Active => {
+            let counts: &TaskCounts = &step.counts;
+            let live = [TaskState::Running, TaskState::Leased, TaskState::Ready, TaskState::Delayed];
+            live.into_iter().find(|state| counts.of(*state) > 0).unwrap_or(TaskState::Running)
+        }
+    }
+}

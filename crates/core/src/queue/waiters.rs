@@ -1,0 +1,53 @@
+//! Callers that wait for a task or a workflow to end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::effects::ReplyTo;
+use crate::ids::TaskId;
+use crate::limits;
+
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    by_target: BTreeMap<TaskId, BTreeSet<(ReplyTo, u64)>>,
+    by_deadline: BTreeSet<(u64, TaskId, ReplyTo)>,
+}
+
+impl Waiters {
+    pub fn is_full(&self) -> bool {
+        self.by_deadline.len() >= limits::WAITERS_MAX
+    }
+
+    pub fn add(&mut self, target: TaskId, to: ReplyTo, until_ms: u64) {
+        self.by_target.entry(target).or_default().insert((to, until_ms));
+        self.by_deadline.insert((until_ms, target, to));
+    }
+
+    /// Those who waited for `target`.
+    pub fn take(&mut self, target: TaskId) -> Vec<ReplyTo> {
+        let waiting = self.by_target.remove(&target).unwrap_or_default();
+        for (to, until_ms) in &waiting {
+            self.by_deadline.remove(&(*until_ms, target, *to));
+        }
+        waiting.into_iter().map(|(to, _)| to).collect()
+    }
+
+    /// Those whose patience ended, with what they waited for.
+    pub fn take_due(&mut self, now_ms: u64) -> Vec<(TaskId, ReplyTo)> {
+        let later = self.by_deadline.split_off(&(
+            now_ms + 1,
+            TaskId { ulid: 0, ledger: crate::ids::LedgerTag([0; 5]) },
+            ReplyTo(0),
+        ));
+        let due = std::mem::replace(&mut self.by_deadline, later);
+        let due: Vec<(u64, TaskId, ReplyTo)> = due.into_iter().collect();
+        for (until_ms, target, to) in &due {
+            if let Some(waiting) = self.by_target.get_mut(target) {
+                waiting.remove(&(*to, *until_ms));
+                if waiting.is_empty() {
+                    self.by_target.remove(target);
+                }
+            }
+        }
+        due.into_iter().map(|(_, target, to)| (target, to)).collect()
+    }
+}

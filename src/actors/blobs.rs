@@ -1,0 +1,194 @@
+//! Blobs here and at peers: what a task names is fetched, what an outcome names is there before the outcome.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use magpie_core::ids::{ContentId, LedgerTag, PeerId};
+use magpie_core::lease::Completion;
+use magpie_core::limits;
+use magpie_core::payload::{BlobRef, Payload};
+use magpie_core::queue::Refusal;
+use magpie_core::task::AttemptResult;
+
+use super::peers::Peers;
+use crate::executor::{BlobAccess, BlobError, BoxFuture};
+use crate::messages::blob::{BlobReply, BlobRequest};
+use crate::messages::{Answer, Body};
+use crate::store::blobs::{BlobWriter, Blobs};
+
+/// Blobs that arrive in pieces at a time, over all senders; the oldest gives way and its sender begins anew.
+const ARRIVALS_MAX: usize = 64;
+const PIECE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A blob on its way in: who sends it, and which it is.
+type Arrival = (Option<PeerId>, ContentId);
+
+#[derive(Clone)]
+pub struct PeerBlobs {
+    store: Blobs,
+    peers: Peers,
+    arrivals: Arc<Mutex<BTreeMap<Arrival, BlobWriter>>>,
+}
+
+impl PeerBlobs {
+    pub fn new(store: Blobs, peers: Peers) -> Self {
+        Self { store, peers, arrivals: Arc::default() }
+    }
+
+    /// Answers a request about this node's blobs.
+    ///
+    /// # Errors
+    /// If the disk refuses, or a piece does not continue what arrived.
+    pub async fn answer(&self, from: Option<PeerId>, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        let blobs = self.clone();
+        let answered = tokio::task::spawn_blocking(move || blobs.answer_blocking(from, request)).await;
+        answered.unwrap_or_else(|error| Err(refused(&error)))
+    }
+
+    fn answer_blocking(&self, from: Option<PeerId>, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        match request {
+            BlobRequest::Stat { cid } => {
+                let blob = self.store.stat(cid).map_err(|error| refused(&error))?;
+                Ok(BlobReply::Stat { blob })
+            }
+            BlobRequest::Get { cid, offset, bytes_max } => {
+                let len = (bytes_max as usize).min(limits::BLOB_CHUNK_BYTES_MAX);
+                let piece = self.store.read_range(cid, offset, len).map_err(|error| refused(&error))?;
+                Ok(piece.map_or(BlobReply::Missing { cid }, |piece| BlobReply::Piece { piece }))
+            }
+            BlobRequest::Put { blob, offset, piece } => self.take_piece((from, blob.cid), blob, offset, &piece),
+        }
+    }
+
+    fn take_piece(&self, arrival: Arrival, blob: BlobRef, offset: u64, piece: &[u8]) -> Result<BlobReply, Refusal> {
+        if piece.len() > limits::BLOB_CHUNK_BYTES_MAX || blob.bytes > limits::BLOB_BYTES_MAX {
+            let fix = format!("send pieces of at most {} bytes", limits::BLOB_CHUNK_BYTES_MAX);
+            return Err(Refusal::invalid("/piece", "a piece or a blob that is too large", fix));
+        }
+        if matches!(self.store.stat(blob.cid), Ok(Some(_))) {
+            return Ok(BlobReply::Put { next: blob.bytes });
+        }
+        let mut writer = match self.arrivals().remove(&arrival) {
+            Some(writer) if writer.bytes() == offset => writer,
+            Some(_) | None if offset == 0 => self.store.open_writer().map_err(|error| refused(&error))?,
+            Some(_) | None => return Ok(BlobReply::Put { next: 0 }),
+        };
+        writer.write(piece).map_err(|error| refused(&error))?;
+        let next = writer.bytes();
+        if next >= blob.bytes {
+            writer.finish(blob.cid).map_err(|error| refused(&error))?;
+        } else {
+            let mut arrivals = self.arrivals();
+            if arrivals.len() >= ARRIVALS_MAX {
+                arrivals.pop_first();
+            }
+            arrivals.insert(arrival, writer);
+        }
+        Ok(BlobReply::Put { next })
+    }
+
+    fn arrivals(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arrival, BlobWriter>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings every blob that `completions` name to their home, which has it fsynced before it commits.
+    ///
+    /// # Errors
+    /// If the home cannot be reached or refuses a piece: the outcomes are then offered again.
+    pub async fn upload_outputs(&self, home: LedgerTag, completions: &[Completion]) -> Result<(), Refusal> {
+        let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
+            AttemptResult::Succeeded { output } => Payload::blob(output),
+            AttemptResult::Failed { .. } => None,
+        });
+        for blob in named {
+            let peer = self.home_peer(home)?;
+            if peer != self.peers.me() {
+                self.upload(peer, blob).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn home_peer(&self, home: LedgerTag) -> Result<PeerId, Refusal> {
+        self.peers.home_of(home).ok_or_else(|| Refusal::Unavailable { what: format!("home {home} is not known") })
+    }
+
+    async fn upload(&self, peer: PeerId, blob: BlobRef) -> Result<(), Refusal> {
+        if let BlobReply::Stat { blob: Some(_) } = self.ask(peer, BlobRequest::Stat { cid: blob.cid }).await? {
+            return Ok(());
+        }
+        let mut offset = 0;
+        while offset < blob.bytes {
+            let store = self.store.clone();
+            let read = move || store.read_range(blob.cid, offset, limits::BLOB_CHUNK_BYTES_MAX);
+            let piece = tokio::task::spawn_blocking(read).await.map_err(|error| refused(&error))?;
+            let piece = piece.map_err(|error| refused(&error))?;
+            let piece = piece.ok_or_else(|| Refusal::Unavailable { what: format!("blob {} is gone", blob.cid) })?;
+            match self.ask(peer, BlobRequest::Put { blob, offset, piece }).await? {
+                BlobReply::Put { next } if next > offset => offset = next,
+                _ => return Err(Refusal::Unavailable { what: format!("{peer} did not take blob {}", blob.cid) }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, peer: PeerId, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        match self.peers.ask(peer, Body::Blob(request), PIECE_PATIENCE).await? {
+            Answer::Blob(reply) => Ok(reply),
+            Answer::Refused(refusal) => Err(refusal),
+            _ => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
+        }
+    }
+
+    async fn download(&self, peer: PeerId, blob: BlobRef) -> Result<PathBuf, Refusal> {
+        let store = self.store.clone();
+        let open = move || store.open_writer();
+        let opened = tokio::task::spawn_blocking(open).await.map_err(|error| refused(&error))?;
+        let mut writer = opened.map_err(|error| refused(&error))?;
+        while writer.bytes() < blob.bytes {
+            let bytes_max = limits::BLOB_CHUNK_BYTES_MAX as u32;
+            let request = BlobRequest::Get { cid: blob.cid, offset: writer.bytes(), bytes_max };
+            let piece = match self.ask(peer, request).await? {
+                BlobReply::Piece { piece } if !piece.is_empty() => piece,
+                _ => return Err(Refusal::Unavailable { what: format!("{peer} has no blob {}", blob.cid) }),
+            };
+            let write = move || writer.write(&piece).map(|()| writer);
+            let written = tokio::task::spawn_blocking(write).await.map_err(|error| refused(&error))?;
+            writer = written.map_err(|error| refused(&error))?;
+        }
+        let finished = tokio::task::spawn_blocking(move || writer.finish(blob.cid)).await;
+        finished.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
+        Ok(self.store.path(blob.cid))
+    }
+}
+
+impl BlobAccess for PeerBlobs {
+    fn fetch(&self, blob: BlobRef, from: LedgerTag) -> BoxFuture<'_, Result<PathBuf, BlobError>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            let here = tokio::task::spawn_blocking(move || store.verify(blob.cid)).await;
+            if matches!(here, Ok(Ok(Some(_)))) {
+                return Ok(self.store.path(blob.cid));
+            }
+            let unavailable = |why: String| BlobError::Unavailable { cid: blob.cid, from, why };
+            let peer = self.peers.home_of(from).filter(|peer| *peer != self.peers.me());
+            let peer = peer.ok_or_else(|| unavailable("its home is not known, or is this node".to_owned()))?;
+            self.download(peer, blob).await.map_err(|refusal| unavailable(refusal.to_string()))
+        })
+    }
+
+    fn store(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<BlobRef, BlobError>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            let put = tokio::task::spawn_blocking(move || store.put(&bytes)).await;
+            let put = put.map_err(std::io::Error::other)?;
+            put.map_err(|error| BlobError::Io(std::io::Error::other(error)))
+        })
+    }
+}
+
+fn refused(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::Unavailable { what: error.to_string() }
+}

@@ -1,0 +1,132 @@
+//! The clock: signed heads of all ledgers under one Merkle root. It orders and proves; it does not elect.
+
+use magpie_core::clock::{Head, MerkleClock, SignedHead};
+use magpie_core::ids::{ContentId, Generation, LogIndex, PeerId};
+use magpie_core::limits;
+use magpie_core::queue::ClockRoot;
+use magpie_net::NodeKey;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::Addresses;
+use super::peers::Peers;
+use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest, ClockView};
+use crate::messages::ledger::LedgerMsg;
+use crate::messages::registry::RegistryMsg;
+use crate::messages::{Answer, Body};
+
+/// Of a ledger that was never exported or claimed.
+const FIRST_TENURE: u64 = 1;
+
+pub struct ClockActor;
+
+#[derive(Clone)]
+pub struct ClockArguments {
+    pub key: NodeKey,
+    pub peers: Peers,
+    pub addresses: Addresses,
+}
+
+pub struct ClockState {
+    core: MerkleClock,
+    refused: u64,
+    equivocations: u64,
+    me: ActorRef<ClockMsg>,
+    arguments: ClockArguments,
+}
+
+impl Actor for ClockActor {
+    type Msg = ClockMsg;
+    type State = ClockState;
+    type Arguments = ClockArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(ClockState { core: MerkleClock::default(), refused: 0, equivocations: 0, me: myself, arguments })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ClockMsg::Request { request: ClockRequest::Exchange { heads }, reply } => {
+                let answer = state.heads();
+                state.merge(&heads);
+                let _ = reply.send(ClockReply::Heads(answer));
+            }
+            ClockMsg::Request { request: ClockRequest::Show, reply } => {
+                let _ = reply.send(ClockReply::Clock(state.view()));
+            }
+            ClockMsg::PublishHead { generation, count, event } => state.publish(generation, count, event),
+            ClockMsg::PeerRoot { peer, root } => state.compare(peer, root),
+            ClockMsg::Merge { heads } => state.merge(&heads),
+        }
+        Ok(())
+    }
+}
+
+impl ClockState {
+    fn heads(&self) -> Vec<SignedHead> {
+        self.core.entries().take(limits::PEERS_MAX).cloned().collect()
+    }
+
+    fn publish(&mut self, generation: Generation, count: LogIndex, event: ContentId) {
+        let Some((ledger, _)) = self.arguments.peers.own_ledger() else { return };
+        let peer = self.arguments.peers.me();
+        let head = Head { ledger, peer, tenure: FIRST_TENURE, generation, count: count.0, event };
+        if let Err(error) = self.core.tick(head.sign(&self.arguments.key.signing_key())) {
+            tracing::error!(%error, "this home's own head does not advance the clock");
+        }
+        self.tell_root();
+    }
+
+    fn merge(&mut self, heads: &[SignedHead]) {
+        let report = self.core.merge(&heads[..heads.len().min(limits::PEERS_MAX)]);
+        self.refused += report.refused.len() as u64;
+        self.equivocations += report.equivocations.len() as u64;
+        for (ledger, why) in &report.refused {
+            tracing::warn!(%ledger, %why, "a head is refused");
+        }
+        for (one, other) in &report.equivocations {
+            tracing::error!(one = ?one.head, other = ?other.head, "two heads of one count prove equivocation");
+        }
+        if !report.advanced.is_empty() {
+            self.tell_root();
+        }
+    }
+
+    fn tell_root(&self) {
+        let root = self.core.root();
+        let _ = self.arguments.addresses.ledger.cast(LedgerMsg::ClockRoot(ClockRoot(root)));
+        let _ = self.arguments.addresses.registry.cast(RegistryMsg::ClockRoot(root));
+    }
+
+    /// A peer with another root and this node exchange what the other may lack.
+    fn compare(&self, peer: PeerId, root: [u8; 32]) {
+        if root == self.core.root() {
+            return;
+        }
+        let me = self.me.clone();
+        let body = Body::Clock(ClockRequest::Exchange { heads: self.heads() });
+        self.arguments.peers.tell(peer, body, move |answer| {
+            if let Ok(Answer::Clock(ClockReply::Heads(heads))) = answer {
+                let _ = me.cast(ClockMsg::Merge { heads });
+            }
+        });
+    }
+
+    fn view(&self) -> ClockView {
+        ClockView {
+            node: self.arguments.peers.me(),
+            merkle_root: data_encoding::HEXLOWER.encode(&self.core.root()),
+            heads: self.heads(),
+            refused: self.refused,
+            equivocations: self.equivocations,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The control socket: who connects gets a session.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use magpie_core::limits;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::doorway::Doorway;
+use super::session::{SessionActor, SessionArguments};
+use crate::messages::actor::SupervisorMsg;
+use crate::messages::session::ControlMsg;
+
+pub struct ControlActor;
+
+#[derive(Clone)]
+pub struct ControlArguments {
+    pub socket: PathBuf,
+    pub doorway: Arc<Doorway>,
+}
+
+pub struct ControlState {
+    sessions: BTreeMap<ActorId, String>,
+    accepting: JoinHandle<()>,
+    arguments: ControlArguments,
+}
+
+/// Sessions of this process, for names that are never used twice.
+static SESSIONS: AtomicU64 = AtomicU64::new(1);
+
+impl Actor for ControlActor {
+    type Msg = ControlMsg;
+    type State = ControlState;
+    type Arguments = ControlArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let listener = listen(&arguments.socket)
+            .map_err(|error| format!("the control socket {} cannot be made: {error}", arguments.socket.display()))?;
+        let accepting = tokio::spawn(accept(listener, myself));
+        Ok(ControlState { sessions: BTreeMap::new(), accepting, arguments })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ControlMsg::Connected(_) if state.sessions.len() >= limits::SESSIONS_MAX => {
+                tracing::warn!(limit = limits::SESSIONS_MAX, "too many control connections: one is closed");
+            }
+            ControlMsg::Connected(stream) => {
+                let name = format!("session-{}", SESSIONS.fetch_add(1, Ordering::Relaxed));
+                let arguments = SessionArguments { stream, doorway: state.arguments.doorway.clone() };
+                let (session, _) = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await?;
+                state.sessions.insert(session.get_id(), name);
+                state.tell_supervisor();
+            }
+            ControlMsg::Ended(why) => return Err(why.into()),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // A session ends with its client; nobody restarts it.
+        if let SupervisionEvent::ActorTerminated(cell, _, _) | SupervisionEvent::ActorFailed(cell, _) = event {
+            state.sessions.remove(&cell.get_id());
+            state.tell_supervisor();
+        }
+        Ok(())
+    }
+}
+
+impl ControlState {
+    fn tell_supervisor(&self) {
+        let names = self.sessions.values().cloned().collect();
+        let _ = self.arguments.doorway.routes.addresses.supervisor.cast(SupervisorMsg::Sessions(names));
+    }
+}
+
+impl Drop for ControlState {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        let _ = std::fs::remove_file(&self.arguments.socket);
+    }
+}
+
+/// The data directory's lock is held, so a socket file that is there was left by an earlier life.
+fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn accept(listener: UnixListener, control: ActorRef<ControlMsg>) {
+    loop {
+        let message = match listener.accept().await {
+            Ok((stream, _)) => ControlMsg::Connected(stream),
+            Err(error) => ControlMsg::Ended(format!("the control socket takes no connection: {error}")),
+        };
+        let ended = matches!(message, ControlMsg::Ended(_));
+        if control.cast(message).is_err() || ended {
+            return;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What lies behind every door: a request that was let in goes to its actor, and the actor's answer comes back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magpie_core::ids::PeerId;
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+
+use super::address::{Address, Unavailable};
+use super::blobs::PeerBlobs;
+use super::routes::Routes;
+use crate::messages::actor::{ActorRequest, SupervisorMsg};
+use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
+use crate::messages::device::{DeviceActorReply, DeviceMsg, DeviceView};
+use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
+use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
+use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
+use crate::messages::{Answer, Body};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct Doorway {
+    pub routes: Routes,
+    pub blobs: PeerBlobs,
+    pub devices: Vec<Address<DeviceMsg>>,
+    pub started: Instant,
+    /// What does not work on this node, in words.
+    pub notices: Vec<String>,
+}
+
+impl Doorway {
+    /// Answers a request in the name of `owner`; `from` is the peer that sent it, if one did.
+    pub async fn answer(&self, from: Option<PeerId>, owner: Arc<str>, body: Body) -> Answer {
+        let answered = match body {
+            Body::Ledger(request) => self.routes.ledger(owner, request).await.map(Answer::Ledger),
+            Body::Worker(request) => self.worker(request).await.map(Answer::Worker),
+            Body::Registry(request) => self.registry(from, request).await.map(Answer::Registry),
+            Body::Clock(request) => self.clock(request).await.map(Answer::Clock),
+            Body::Device(_) => Ok(Answer::Device(DeviceActorReply::Devices(self.device_views().await))),
+            Body::Blob(request) => self.blobs.answer(from, request).await.map(Answer::Blob),
+            Body::Actor(request) => self.supervisor(request).await,
+            Body::Node(NodeRequest::Status) => {
+                self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))
+            }
+        };
+        answered.unwrap_or_else(Answer::Refused)
+    }
+
+    async fn worker(&self, request: WorkerRequest) -> Result<WorkerReply, Refusal> {
+        let message = |reply| WorkerMsg::Request { request, reply };
+        Ok(self.routes.addresses.worker.ask(PATIENCE, message).await?)
+    }
+
+    async fn registry(&self, from: Option<PeerId>, request: RegistryRequest) -> Result<RegistryReply, Refusal> {
+        let message = |reply| RegistryMsg::Request { from, request, reply };
+        Ok(self.routes.addresses.registry.ask(PATIENCE, message).await?)
+    }
+
+    async fn clock(&self, request: ClockRequest) -> Result<ClockReply, Refusal> {
+        let message = |reply| ClockMsg::Request { request, reply };
+        Ok(self.routes.addresses.clock.ask(PATIENCE, message).await?)
+    }
+
+    async fn supervisor(&self, request: ActorRequest) -> Result<Answer, Refusal> {
+        let message = |reply| SupervisorMsg::Request { request, reply };
+        Ok(Answer::Actor(self.routes.addresses.supervisor.ask(PATIENCE, message).await?))
+    }
+
+    async fn device_views(&self) -> Vec<DeviceView> {
+        let mut views = Vec::with_capacity(self.devices.len());
+        for device in &self.devices {
+            let viewed: Result<DeviceView, Unavailable> = device.ask(PATIENCE, |reply| DeviceMsg::View { reply }).await;
+            views.push(viewed.unwrap_or_else(|unavailable| DeviceView::unavailable(device.name(), unavailable.to_string())));
+        }
+        views
+    }
+
+    async fn status(&self, owner: Arc<str>) -> Result<NodeStatus, Refusal> {
+        let peers = &self.routes.peers;
+        let queue = match self.routes.own_ledger(peers.me(), owner, LedgerRequest::Stats).await? {
+            LedgerReply::Stats(stats) => *stats,
+            _ => return Err(Refusal::Unavailable { what: "the ledger answered something else".to_owned() }),
+        };
+        let worker = match self.worker(WorkerRequest::Stats).await? {
+            WorkerReply::Stats(stats) => stats,
+            WorkerReply::Noted => return Err(Refusal::Unavailable { what: "the worker answered something else".to_owned() }),
+        };
+        let members: Vec<PeerView> = match self.registry(None, RegistryRequest::List).await? {
+            RegistryReply::Peers(members) => members,
+            RegistryReply::Heartbeat(_) => Vec::new(),
+        };
+        Ok(NodeStatus {
+            peer_id: peers.me(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ledger: queue.ledger,
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            listen: peers.net().map(|net| net.listen_addresses()).unwrap_or_default(),
+            peers: members,
+            queue,
+            worker,
+            devices: self.device_views().await,
+            notices: self.notices.clone(),
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! The ledger: this node's home. It translates between mailboxes, the core and the log, and decides nothing.
+
+mod log_feed;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
+use magpie_core::limits;
+use magpie_core::payload::Payload;
+use magpie_core::queue::{
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, WorkerNotice,
+};
+use magpie_core::task::AttemptResult;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use self::log_feed::LogFeed;
+use super::Addresses;
+use super::peers::Peers;
+use super::readings::now;
+use crate::messages::clock::ClockMsg;
+use crate::messages::ledger::LedgerMsg;
+use crate::messages::scheduler::SchedulerMsg;
+use crate::messages::swarm::SwarmMsg;
+use crate::messages::worker::{WorkerMsg, WorkerRequest};
+use crate::messages::{Answer, Body};
+use crate::store::blobs::Blobs;
+use crate::store::data_dir::DataDir;
+
+pub struct LedgerActor;
+
+#[derive(Clone)]
+pub struct LedgerArguments {
+    pub dir: Arc<DataDir>,
+    pub me: PeerId,
+    /// The id of a ledger that is made here, where there is none.
+    pub fresh: LedgerId,
+    pub blobs: Blobs,
+    pub addresses: Addresses,
+    pub peers: Peers,
+}
+
+pub struct LedgerState {
+    core: Ledger,
+    log: LogFeed,
+    ports: HashMap<u64, RpcReplyPort<LedgerReply>>,
+    next_port: u64,
+    tag: LedgerTag,
+    arguments: LedgerArguments,
+}
+
+impl Actor for LedgerActor {
+    type Msg = LedgerMsg;
+    type State = LedgerState;
+    type Arguments = LedgerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let feed = myself.clone();
+        let dir = arguments.dir.clone();
+        let (me, fresh) = (arguments.me, arguments.fresh);
+        let opened = tokio::task::spawn_blocking(move || open(&dir, me, fresh, feed)).await??;
+        let (core, log) = opened;
+        let tag = core.id().tag();
+        arguments.peers.serve_ledger(core.id(), core.generation());
+        myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
+        tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
+        let mut state = LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, arguments };
+        state.perform();
+        let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            LedgerMsg::Request { caller, request, permit: _permit, reply } => state.request(caller, request, reply),
+            LedgerMsg::WorkerSeen { worker, capabilities, alive } => {
+                state.event(Event::WorkerSeen { worker, capabilities, alive });
+            }
+            LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
+            LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
+            LedgerMsg::Bound { workflow, step, from, bound } => state.event(Event::Bound { workflow, step, from, bound }),
+            LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
+            LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
+            LedgerMsg::Durable(watermark) => {
+                state.log.recovered();
+                state.event(Event::Durable(watermark));
+            }
+            LedgerMsg::LogFailed(why) => state.log.failed(why),
+            LedgerMsg::Tick => state.event(Event::Tick),
+        }
+        state.log.flush()?;
+        Ok(())
+    }
+}
+
+/// Reads the whole log, then serves.
+fn open(
+    dir: &DataDir,
+    me: PeerId,
+    fresh: LedgerId,
+    feed: ActorRef<LedgerMsg>,
+) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
+    let recovery = crate::store::log::LedgerLog::open(dir, fresh)?;
+    let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
+    let mut replay = Replay::new(identity);
+    let log = recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
+    Ok((replay.open(now()), LogFeed::new(log)))
+}
+
+impl LedgerState {
+    fn request(&mut self, caller: Caller, request: LedgerRequest, reply: RpcReplyPort<LedgerReply>) {
+        if let Err(refusal) = self.admit(&request) {
+            let _ = reply.send(LedgerReply::Refused(refusal));
+            return;
+        }
+        self.next_port += 1;
+        self.ports.insert(self.next_port, reply);
+        self.event(Event::Request { caller, request, reply: ReplyTo(self.next_port) });
+    }
+
+    /// What the disk must be able to take before the core decides: room in the log, blobs that outcomes name.
+    fn admit(&self, request: &LedgerRequest) -> Result<(), Refusal> {
+        match request {
+            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } => self.log.admit(),
+            LedgerRequest::Complete(completions) => {
+                let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
+                    AttemptResult::Succeeded { output } => Payload::blob(output),
+                    AttemptResult::Failed { .. } => None,
+                });
+                for blob in named {
+                    if !matches!(self.arguments.blobs.stat(blob.cid), Ok(Some(_))) {
+                        return Err(Refusal::Unavailable { what: format!("blob {} is not here yet", blob.cid) });
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.core.handle(now(), event);
+        self.perform();
+    }
+
+    /// Persist, then send, then reply: entries go to the log first; the core keeps back what waits for them.
+    fn perform(&mut self) {
+        self.log.append(self.core.take_entries());
+        for effect in self.core.take_effects() {
+            self.effect(effect);
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        let addresses = &self.arguments.addresses;
+        let sent = match effect {
+            Effect::Reply { to, reply } => {
+                if let Some(port) = self.ports.remove(&to.0) {
+                    let _ = port.send(reply);
+                }
+                Ok(())
+            }
+            Effect::Notify { worker, notice } => {
+                self.notify(worker, notice);
+                Ok(())
+            }
+            Effect::Bind { workflow, step, from, spec, outputs } => {
+                addresses.scheduler.cast(SchedulerMsg::Bind { workflow, step, from, spec, outputs })
+            }
+            Effect::BindOutputs { workflow, spec, outputs } => {
+                addresses.scheduler.cast(SchedulerMsg::BindOutputs { workflow, spec, outputs })
+            }
+            Effect::PlaceMarker { marker } => addresses.swarm.cast(SwarmMsg::PlaceMarker { marker }),
+            Effect::PublishHead { count, event } => {
+                let generation = self.core.generation();
+                addresses.clock.cast(ClockMsg::PublishHead { generation, count, event })
+            }
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "an effect of the ledger reached nobody");
+        }
+    }
+
+    fn notify(&self, worker: PeerId, notice: WorkerNotice) {
+        let request = WorkerRequest::Notice { home: self.tag, notice };
+        if worker == self.arguments.me {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            let _ = self.arguments.addresses.worker.cast(WorkerMsg::Request { request, reply: reply.into() });
+        } else {
+            self.arguments.peers.tell(worker, Body::Worker(request), |answer: Result<Answer, Refusal>| {
+                if let Err(refusal) = answer {
+                    tracing::debug!(%refusal, "a notice may have been lost");
+                }
+            });
+        }
+    }
+}

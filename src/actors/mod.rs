@@ -1,0 +1,71 @@
+//! One folder per concern: each a supervised actor that translates between mailboxes and a core, and decides nothing.
+//!
+//! ```text
+//! node (supervisor)
+//! |- ledger      the home: accepts, grants, commits              core::queue over store::log
+//! |- scheduler   resolves steps, tells the ledger who is there   core::dag
+//! |- clock       signed heads under one Merkle root              core::clock
+//! |- swarm       owns the network thread, the peers' door        crates/net
+//! |- registry    members, heartbeats, capabilities               core::membership
+//! |- device-cpu  one per device: batches for its process         inference
+//! |- worker      credits, leases, attempts, outcomes             core::worker over executor
+//! `- control     the socket; below it one session per client
+//! ```
+
+pub mod address;
+pub mod blobs;
+pub mod clock;
+pub mod control;
+pub mod device;
+pub mod doorway;
+pub mod ledger;
+pub mod peers;
+mod readings;
+pub mod registry;
+pub mod routes;
+pub mod scheduler;
+pub mod session;
+pub mod supervisor;
+pub mod swarm;
+pub mod worker;
+
+use address::Address;
+
+use crate::messages::actor::SupervisorMsg;
+use crate::messages::clock::ClockMsg;
+use crate::messages::ledger::LedgerMsg;
+use crate::messages::registry::RegistryMsg;
+use crate::messages::scheduler::SchedulerMsg;
+use crate::messages::session::ControlMsg;
+use crate::messages::swarm::SwarmMsg;
+use crate::messages::worker::WorkerMsg;
+
+/// Where each actor of one node is reached. Names carry the node, since ractor's registry is the process's.
+#[derive(Clone)]
+pub struct Addresses {
+    pub supervisor: Address<SupervisorMsg>,
+    pub ledger: Address<LedgerMsg>,
+    pub scheduler: Address<SchedulerMsg>,
+    pub clock: Address<ClockMsg>,
+    pub swarm: Address<SwarmMsg>,
+    pub registry: Address<RegistryMsg>,
+    pub worker: Address<WorkerMsg>,
+    pub control: Address<ControlMsg>,
+}
+
+impl Addresses {
+    /// `node` tells the nodes of one process apart.
+    pub fn new(node: &str) -> Self {
+        let name = |actor: &str| format!("{node}/{actor}");
+        Self {
+            supervisor: Address::new(&name("node")),
+            ledger: Address::new(&name("ledger")),
+            scheduler: Address::new(&name("scheduler")),
+            clock: Address::new(&name("clock")),
+            swarm: Address::new(&name("swarm")),
+            registry: Address::new(&name("registry")),
+            worker: Address::new(&name("worker")),
+            control: Address::new(&name("control")),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Speaking to other nodes: which peer serves which ledger, and requests as the shared vocabulary.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use magpie_core::ids::{Generation, LedgerId, LedgerTag, PeerId, TaskId};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::time::Wall;
+use magpie_core::{limits, wire};
+use magpie_net::NetHandle;
+use tokio::task::JoinSet;
+
+use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
+
+/// Errands that may be under way at a time.
+const ERRANDS_MAX: usize = 10_000;
+
+/// Shared by all actors of a node that speak to peers.
+#[derive(Clone)]
+pub struct Peers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    me: PeerId,
+    net: RwLock<Option<NetHandle>>,
+    own: RwLock<Option<(LedgerId, Generation)>>,
+    /// Who serves a ledger, and when it was last heard.
+    homes: DashMap<LedgerTag, (PeerId, Wall)>,
+    next_id: AtomicU64,
+    errands: Mutex<JoinSet<()>>,
+}
+
+impl Peers {
+    pub fn new(me: PeerId) -> Self {
+        let shared = Shared {
+            me,
+            net: RwLock::default(),
+            own: RwLock::default(),
+            homes: DashMap::new(),
+            next_id: AtomicU64::new(1),
+            errands: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub fn me(&self) -> PeerId {
+        self.shared.me
+    }
+
+    pub fn connect(&self, net: Option<NetHandle>) {
+        *self.shared.net.write().unwrap_or_else(PoisonError::into_inner) = net;
+    }
+
+    pub fn net(&self) -> Option<NetHandle> {
+        self.shared.net.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn serve_ledger(&self, ledger: LedgerId, generation: Generation) {
+        *self.shared.own.write().unwrap_or_else(PoisonError::into_inner) = Some((ledger, generation));
+    }
+
+    /// This node's own ledger, once it is open.
+    pub fn own_ledger(&self) -> Option<(LedgerId, Generation)> {
+        *self.shared.own.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn announce(&self, ledger: LedgerTag, peer: PeerId, heard: Wall) {
+        self.shared.homes.insert(ledger, (peer, heard));
+    }
+
+    /// The peer that serves `ledger`, as last announced.
+    pub fn home_of(&self, ledger: LedgerTag) -> Option<PeerId> {
+        let own = self.own_ledger().filter(|(own, _)| own.tag() == ledger);
+        own.map(|_| self.shared.me).or_else(|| self.shared.homes.get(&ledger).map(|entry| entry.0))
+    }
+
+    fn last_heard(&self, ledger: LedgerTag) -> Option<Wall> {
+        self.shared.homes.get(&ledger).map(|entry| entry.1)
+    }
+
+    /// Sends a request to a peer and waits for its answer, at most `patience`.
+    ///
+    /// # Errors
+    /// Why no answer came; all are worth a retry with the same operation id.
+    pub async fn ask(&self, peer: PeerId, body: Body, patience: Duration) -> Result<Answer, Refusal> {
+        let unavailable = |what: String| Refusal::Unavailable { what };
+        let net = self.net().ok_or_else(|| unavailable("the network is restarting".to_owned()))?;
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let envelope = Envelope { id, ttl_ms: patience.as_millis() as u64, trace: None, body };
+        let bytes = wire::encode(&envelope, limits::FRAME_BYTES_MAX)
+            .map_err(|error| Refusal::Unsupported { what: error.to_string() })?;
+        let reply = net.request(peer, bytes, patience).await.map_err(|error| unavailable(error.to_string()))?;
+        let reply: ReplyEnvelope =
+            wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
+        Ok(reply.answer)
+    }
+
+    /// Sends a request as an errand: `then` gets the answer. Too many at a time, it is as if the message was lost.
+    pub fn tell(&self, peer: PeerId, body: Body, then: impl FnOnce(Result<Answer, Refusal>) + Send + 'static) {
+        let peers = self.clone();
+        self.errand(async move {
+            let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+            then(peers.ask(peer, body, patience).await);
+        });
+    }
+
+    /// Runs `work` to its end, owned by this node.
+    pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut errands = self.shared.errands.lock().unwrap_or_else(PoisonError::into_inner);
+        while errands.try_join_next().is_some() {}
+        if errands.len() < ERRANDS_MAX {
+            errands.spawn(work);
+        } else {
+            tracing::warn!(under_way = errands.len(), "too many errands: one is dropped");
+        }
+    }
+
+    /// Asks the home of `ledger`, which is another node.
+    ///
+    /// # Errors
+    /// [`Refusal::HomeUnreachable`] if it is not known or does not answer.
+    pub async fn ask_home(&self, id: TaskId, request: LedgerRequest, patience: Duration) -> Result<LedgerReply, Refusal> {
+        let last_seen = self.last_heard(id.ledger);
+        let unreachable = || Refusal::HomeUnreachable { id, last_seen };
+        let home = self.home_of(id.ledger).ok_or_else(unreachable)?;
+        match self.ask(home, Body::Ledger(request), patience).await {
+            Ok(Answer::Ledger(reply)) => Ok(reply),
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(_) => Err(Refusal::Unavailable { what: format!("{home} answered something else") }),
+            Err(_) => Err(unreachable()),
+        }
+    }
+}

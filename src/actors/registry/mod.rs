@@ -1,0 +1,244 @@
+//! The registry: who is a member, alive, and able to do what. Heartbeats are its own; verdicts steer, they never end a lease.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
+use magpie_core::lease::Slots;
+use magpie_core::limits;
+use magpie_core::matching::Capabilities;
+use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, PeerState};
+use magpie_core::queue::ShapeBacklog;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::peers::Peers;
+use super::readings::now;
+use super::Addresses;
+use crate::messages::clock::ClockMsg;
+use crate::messages::registry::{Heartbeat, PeerView, RegistryMsg, RegistryReply, RegistryRequest};
+use crate::messages::scheduler::SchedulerMsg;
+use crate::messages::worker::WorkerMsg;
+use crate::messages::{Answer, Body};
+
+/// Peers that are sent a heartbeat in one round: the load of a node does not grow with the mesh.
+const HEARTBEATS_PER_ROUND: usize = 8;
+const REPORTS_PER_HEARTBEAT: usize = 32;
+/// Shapes that a heartbeat names: the largest backlogs.
+const SHAPES_PER_HEARTBEAT: usize = 64;
+
+pub struct RegistryActor;
+
+#[derive(Clone)]
+pub struct RegistryArguments {
+    pub peers: Peers,
+    pub addresses: Addresses,
+    pub capabilities: Arc<Capabilities>,
+}
+
+/// What the last heartbeat of a peer said.
+struct Known {
+    heartbeat: Box<Heartbeat>,
+    rtt_ms: Option<f64>,
+}
+
+pub struct RegistryState {
+    core: Membership,
+    known: BTreeMap<PeerId, Known>,
+    capabilities: Arc<Capabilities>,
+    slots_free: Slots,
+    backlog: Vec<ShapeBacklog>,
+    clock_root: [u8; 32],
+    me: ActorRef<RegistryMsg>,
+    arguments: RegistryArguments,
+}
+
+impl Actor for RegistryActor {
+    type Msg = RegistryMsg;
+    type State = RegistryState;
+    type Arguments = RegistryArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        myself.send_interval(Duration::from_millis(limits::HEARTBEAT_MS / 2), || RegistryMsg::Tick);
+        let incarnation = Incarnation(now().wall_ms);
+        let state = RegistryState {
+            core: Membership::new(arguments.peers.me(), incarnation),
+            known: BTreeMap::new(),
+            capabilities: arguments.capabilities.clone(),
+            slots_free: Slots::default(),
+            backlog: Vec::new(),
+            clock_root: [0; 32],
+            me: myself,
+            arguments,
+        };
+        state.tell_own_capabilities();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), reply } => {
+                if let Some(peer) = from {
+                    state.heard(peer, heartbeat, None);
+                }
+                let _ = reply.send(RegistryReply::Heartbeat(Box::new(state.own_heartbeat())));
+            }
+            RegistryMsg::Request { request: RegistryRequest::List, reply, .. } => {
+                let _ = reply.send(RegistryReply::Peers(state.views()));
+            }
+            RegistryMsg::PeerAdmitted { peer } => state.greet(peer),
+            RegistryMsg::PeerLost { peer } => state.connection_lost(peer),
+            RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
+            RegistryMsg::Capabilities(capabilities) => {
+                state.capabilities = capabilities;
+                state.tell_own_capabilities();
+            }
+            RegistryMsg::SlotsFree(slots) => state.slots_free = slots,
+            RegistryMsg::Backlog(backlog) => state.backlog = backlog,
+            RegistryMsg::ClockRoot(root) => state.clock_root = root,
+            RegistryMsg::Tick => state.tick(),
+        }
+        Ok(())
+    }
+}
+
+impl RegistryState {
+    fn tell_own_capabilities(&self) {
+        let (peer, capabilities) = (self.arguments.peers.me(), self.capabilities.clone());
+        let message = SchedulerMsg::Member { peer, capabilities, alive: true };
+        let _ = self.arguments.addresses.scheduler.cast(message);
+    }
+
+    fn own_heartbeat(&mut self) -> Heartbeat {
+        let (ledger, generation) =
+            self.arguments.peers.own_ledger().unwrap_or((LedgerId([0; 16]), Generation::default()));
+        Heartbeat {
+            incarnation: self.core.incarnation(),
+            ledger,
+            generation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: self.capabilities.clone(),
+            slots_free: self.slots_free,
+            backlog: self.backlog.iter().take(SHAPES_PER_HEARTBEAT).cloned().collect(),
+            clock_root: self.clock_root,
+            reports: self.core.reports(REPORTS_PER_HEARTBEAT),
+        }
+    }
+
+    fn tick(&mut self) {
+        let changes = self.core.tick(now());
+        self.apply(&changes);
+        for peer in self.core.probe_targets(now(), HEARTBEATS_PER_ROUND) {
+            self.greet(peer);
+        }
+    }
+
+    /// Sends a heartbeat; the answer is one too.
+    fn greet(&mut self, peer: PeerId) {
+        let body = Body::Registry(RegistryRequest::Heartbeat(Box::new(self.own_heartbeat())));
+        let (me, sent) = (self.me.clone(), Instant::now());
+        self.arguments.peers.tell(peer, body, move |answer| {
+            if let Ok(Answer::Registry(RegistryReply::Heartbeat(heartbeat))) = answer {
+                let rtt_ms = sent.elapsed().as_secs_f64() * 1_000.0;
+                let _ = me.cast(RegistryMsg::Heard { peer, heartbeat, rtt_ms });
+            }
+        });
+    }
+
+    fn heard(&mut self, peer: PeerId, heartbeat: Box<Heartbeat>, rtt_ms: Option<f64>) {
+        if heartbeat.capabilities.validate().is_err() {
+            tracing::warn!(%peer, "a heartbeat with capabilities beyond the bounds is ignored");
+            return;
+        }
+        let now = now();
+        self.arguments.peers.announce(heartbeat.ledger.tag(), peer, magpie_core::time::Wall(now.wall_ms));
+        let mut changes = self.core.handle(now, MembershipEvent::Heard { peer, incarnation: heartbeat.incarnation });
+        for report in heartbeat.reports.iter().take(REPORTS_PER_HEARTBEAT) {
+            changes.extend(self.core.handle(now, MembershipEvent::Reported(*report)));
+        }
+        self.tell_worker(&heartbeat);
+        let _ = self.arguments.addresses.clock.cast(ClockMsg::PeerRoot { peer, root: heartbeat.clock_root });
+        let before = self.known.remove(&peer);
+        let news = before.as_ref().is_none_or(|known| known.heartbeat.capabilities != heartbeat.capabilities);
+        let rtt_ms = rtt_ms.or(before.and_then(|known| known.rtt_ms));
+        self.known.insert(peer, Known { heartbeat, rtt_ms });
+        if news {
+            self.tell_scheduler(peer, true);
+        }
+        self.apply(&changes);
+    }
+
+    /// How much of a peer's backlog this node could run.
+    fn tell_worker(&self, heartbeat: &Heartbeat) {
+        let mut backlog = Slots::default();
+        for waiting in &heartbeat.backlog {
+            if waiting.shape.fits(&self.capabilities) {
+                let pool = &mut backlog[waiting.shape.kind.pool()];
+                *pool = pool.saturating_add(u32::try_from(waiting.ready).unwrap_or(u32::MAX));
+            }
+        }
+        let message = WorkerMsg::HomeSeen { home: heartbeat.ledger.tag(), backlog };
+        let _ = self.arguments.addresses.worker.cast(message);
+    }
+
+    fn tell_scheduler(&self, peer: PeerId, alive: bool) {
+        let Some(known) = self.known.get(&peer) else { return };
+        let capabilities = known.heartbeat.capabilities.clone();
+        let _ = self.arguments.addresses.scheduler.cast(SchedulerMsg::Member { peer, capabilities, alive });
+    }
+
+    fn connection_lost(&mut self, peer: PeerId) {
+        if let Some(known) = self.known.get(&peer) {
+            let home = known.heartbeat.ledger.tag();
+            let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
+        }
+    }
+
+    fn apply(&mut self, changes: &[MembershipChange]) {
+        for change in changes {
+            match change {
+                MembershipChange::Became(report) => {
+                    tracing::info!(peer = %report.peer, state = ?report.state, "membership");
+                    self.tell_scheduler(report.peer, report.state != PeerState::Dead);
+                }
+                MembershipChange::Forgotten { peer } => {
+                    let _ = self.arguments.addresses.scheduler.cast(SchedulerMsg::MemberForgotten { peer: *peer });
+                    self.known.remove(peer);
+                }
+                MembershipChange::Refuted { incarnation } => tracing::info!(%incarnation, "a suspicion is refuted"),
+                MembershipChange::Refused { peer } => tracing::warn!(%peer, "too many peers: this one is not kept"),
+            }
+        }
+    }
+
+    fn views(&self) -> Vec<PeerView> {
+        let net = self.arguments.peers.net();
+        let connected = net.map(|net| net.peers()).unwrap_or_default();
+        let views = self.core.peers().map(|(peer, entry)| {
+            let known = self.known.get(peer);
+            let link = connected.iter().find(|info| info.peer == *peer);
+            PeerView {
+                peer_id: *peer,
+                state: format!("{:?}", entry.state).to_lowercase(),
+                connected: link.is_some(),
+                rtt_ms: known.and_then(|known| known.rtt_ms),
+                ledger: known.map(|known| known.heartbeat.ledger),
+                version: known.map(|known| known.heartbeat.version.clone()),
+                slots_free: known.map(|known| known.heartbeat.slots_free).unwrap_or_default(),
+                capabilities: known.map(|known| known.heartbeat.capabilities.clone()),
+                addresses: link.map(|info| info.addresses.clone()).unwrap_or_default(),
+                last_heard_ms_ago: Some(now().mono_ms.saturating_sub(entry.last_heard_ms)),
+            }
+        });
+        views.collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Which actor, on which node, a request goes to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_core::ids::{LedgerTag, PeerId, TaskId};
+use magpie_core::limits;
+use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, Refusal};
+
+use super::Addresses;
+use super::peers::Peers;
+use crate::messages::ledger::LedgerMsg;
+use crate::messages::{Answer, Body};
+
+/// What a ledger may take to answer what it is not asked to wait for.
+pub const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
+/// A forwarded wait ends well within a request between peers; the client asks again.
+const FORWARDED_WAIT_MS: u64 = limits::PEER_REQUEST_TIMEOUT_MS / 2;
+
+#[derive(Clone)]
+pub struct Routes {
+    pub addresses: Addresses,
+    pub peers: Peers,
+}
+
+impl Routes {
+    /// The home that a request is for: of the id it names, else this node's.
+    fn home_of(request: &LedgerRequest) -> Option<TaskId> {
+        match request {
+            LedgerRequest::GetTask { id }
+            | LedgerRequest::WaitTask { id, .. }
+            | LedgerRequest::GetWorkflow { id }
+            | LedgerRequest::WaitWorkflow { id, .. }
+            | LedgerRequest::Cancel { id, .. }
+            | LedgerRequest::SetPriority { id, .. }
+            | LedgerRequest::WhyPending { id } => Some(*id),
+            LedgerRequest::Submit { .. }
+            | LedgerRequest::SubmitWorkflow { .. }
+            | LedgerRequest::ListTasks { .. }
+            | LedgerRequest::ListWorkflows { .. }
+            | LedgerRequest::Stats
+            | LedgerRequest::Credit(_)
+            | LedgerRequest::Renew(_)
+            | LedgerRequest::Complete(_)
+            | LedgerRequest::Release(_) => None,
+        }
+    }
+
+    /// Takes a request to the home it is for, wherever that is.
+    ///
+    /// # Errors
+    /// Why it has no answer.
+    pub async fn ledger(&self, owner: Arc<str>, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
+        let own = self.peers.own_ledger().map(|(ledger, _)| ledger.tag());
+        match Self::home_of(&request).filter(|id| Some(id.ledger) != own) {
+            None => self.own_ledger(self.peers.me(), owner, request).await,
+            Some(id) => {
+                let request = shorten_wait(request);
+                self.peers.ask_home(id, request, Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS)).await
+            }
+        }
+    }
+
+    /// Asks this node's ledger in a peer's name.
+    ///
+    /// # Errors
+    /// If its mailbox is full, or it is restarting.
+    pub async fn own_ledger(
+        &self,
+        peer: PeerId,
+        owner: Arc<str>,
+        request: LedgerRequest,
+    ) -> Result<LedgerReply, Refusal> {
+        let permit = self.addresses.ledger.admit()?;
+        let caller = Caller { peer, owner };
+        let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
+        Ok(self.addresses.ledger.ask(LEDGER_PATIENCE + Duration::from_millis(limits::WAIT_MAX_MS), message).await?)
+    }
+
+    /// Asks a home as its worker: this node's ledger through its mailbox, another's through the network.
+    ///
+    /// # Errors
+    /// Why it has no answer; all are worth a retry.
+    pub async fn home(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
+        let me = self.peers.me();
+        let peer = self.peers.home_of(home).ok_or_else(|| Refusal::Unavailable { what: format!("home {home} is not known") })?;
+        if peer == me {
+            return self.own_ledger(me, owner_of(me), request).await;
+        }
+        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        match self.peers.ask(peer, Body::Ledger(request), patience).await? {
+            Answer::Ledger(reply) => Ok(reply),
+            Answer::Refused(refusal) => Err(refusal),
+            _ => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
+        }
+    }
+}
+
+/// The principal that a peer submits as.
+pub fn owner_of(peer: PeerId) -> Arc<str> {
+    format!("peer:{peer}").into()
+}
+
+fn shorten_wait(request: LedgerRequest) -> LedgerRequest {
+    match request {
+        LedgerRequest::WaitTask { id, timeout_ms } => {
+            LedgerRequest::WaitTask { id, timeout_ms: timeout_ms.min(FORWARDED_WAIT_MS) }
+        }
+        LedgerRequest::WaitWorkflow { id, timeout_ms } => {
+            LedgerRequest::WaitWorkflow { id, timeout_ms: timeout_ms.min(FORWARDED_WAIT_MS) }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,151 @@
+//! A session: one client on the control socket, from its hello to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_core::queue::Refusal;
+use magpie_core::wire::{self, FrameBuffer};
+use magpie_core::limits;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::doorway::Doorway;
+use crate::messages::session::{ClientHello, SessionMsg};
+use crate::messages::{Answer, Envelope, ReplyEnvelope, Role};
+
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct SessionActor;
+
+pub struct SessionArguments {
+    pub stream: UnixStream,
+    pub doorway: Arc<Doorway>,
+}
+
+/// The task that serves the connection ends with the actor.
+pub struct SessionState(JoinHandle<()>);
+
+impl Drop for SessionState {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Actor for SessionActor {
+    type Msg = SessionMsg;
+    type State = SessionState;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let serving = async move {
+            let why = serve(arguments).await.err();
+            let _ = myself.cast(SessionMsg::Closed(why));
+        };
+        Ok(SessionState(tokio::spawn(serving)))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let SessionMsg::Closed(why) = message;
+        if let Some(why) = why {
+            tracing::info!(why, "a control connection was closed");
+        }
+        myself.stop(None);
+        Ok(())
+    }
+}
+
+/// Serves one connection until the client closes it or breaks the protocol (then in words).
+async fn serve(arguments: SessionArguments) -> Result<(), String> {
+    let (read, write) = arguments.stream.into_split();
+    let mut reader = FrameReader { read, frames: FrameBuffer::new(limits::FRAME_BYTES_MAX), chunk: vec![0; 64 * 1024] };
+    let hello = tokio::time::timeout(HELLO_PATIENCE, reader.next::<ClientHello>()).await;
+    let Some(hello) = hello.map_err(|_| "no hello in time".to_owned())?? else { return Ok(()) };
+    let session = Arc::new(Session {
+        owner: format!("local:{}", hello.client.chars().take(64).collect::<String>()).into(),
+        role: hello.role.max(Role::Agent),
+        doorway: arguments.doorway,
+        writer: Mutex::new(write),
+    });
+    let places = Arc::new(Semaphore::new(limits::SESSION_REQUESTS_MAX));
+    let mut answering = JoinSet::new();
+    while let Some(envelope) = reader.next::<Envelope>().await? {
+        let place = places.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+        let session = session.clone();
+        while answering.try_join_next().is_some() {}
+        answering.spawn(async move {
+            session.answer(envelope).await;
+            drop(place);
+        });
+    }
+    Ok(())
+}
+
+struct Session {
+    owner: Arc<str>,
+    role: Role,
+    doorway: Arc<Doorway>,
+    writer: Mutex<OwnedWriteHalf>,
+}
+
+impl Session {
+    async fn answer(&self, envelope: Envelope) {
+        let answer = match self.role.may_say(&envelope.body) {
+            Ok(()) => self.doorway.answer(None, self.owner.clone(), envelope.body).await,
+            Err(needs) => Answer::Refused(Refusal::Forbidden {
+                needs: needs.name().to_owned(),
+                has: self.role.name().to_owned(),
+            }),
+        };
+        let frame = encode(envelope.id, answer);
+        // A client that has gone needs no answer.
+        let _ = self.writer.lock().await.write_all(&frame).await;
+    }
+}
+
+fn encode(id: u64, answer: Answer) -> Vec<u8> {
+    let refused = |error: wire::EncodeError| {
+        let what = format!("the answer does not fit a frame ({error}); ask for less at a time");
+        ReplyEnvelope { id, answer: Answer::Refused(Refusal::Unsupported { what }) }
+    };
+    let encoded = wire::encode(&ReplyEnvelope { id, answer }, limits::FRAME_BYTES_MAX);
+    encoded.unwrap_or_else(|error| {
+        wire::encode(&refused(error), limits::FRAME_BYTES_MAX).expect("a refusal of one sentence fits a frame")
+    })
+}
+
+struct FrameReader {
+    read: OwnedReadHalf,
+    frames: FrameBuffer,
+    chunk: Vec<u8>,
+}
+
+impl FrameReader {
+    /// The next message; `None` at the end of the stream.
+    async fn next<T: for<'de> serde::Deserialize<'de>>(&mut self) -> Result<Option<T>, String> {
+        loop {
+            match self.frames.next_frame() {
+                Ok(Some(frame)) => return wire::decode(frame).map(Some).map_err(|error| error.to_string()),
+                Ok(None) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            let len = self.read.read(&mut self.chunk).await.map_err(|error| error.to_string())?;
+            if len == 0 {
+                return Ok(None);
+            }
+            self.frames.push(&self.chunk[..len]);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The worker: runs what homes grant to this node. It translates between mailboxes, the core and the executors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use magpie_core::ids::{Incarnation, LedgerTag};
+use magpie_core::lease::{Completion, Fence, Grant, Slots};
+use magpie_core::time::Wall;
+use magpie_core::{limits, wire};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
+use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::blobs::PeerBlobs;
+use super::readings::now;
+use super::routes::Routes;
+use crate::executor::{Attempt, Executors, StopReason, Stopper, stop_channel};
+use crate::messages::registry::RegistryMsg;
+use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
+use crate::store::spool::Spool;
+
+pub struct WorkerActor;
+
+#[derive(Clone)]
+pub struct WorkerArguments {
+    pub routes: Routes,
+    pub executors: Arc<Executors>,
+    pub blobs: PeerBlobs,
+    pub spool: Arc<Spool>,
+    pub slots: Slots,
+}
+
+pub struct WorkerState {
+    core: Worker,
+    me: ActorRef<WorkerMsg>,
+    stoppers: HashMap<Fence, Stopper>,
+    arguments: WorkerArguments,
+    free: Slots,
+}
+
+/// How often a worker started in this process: the low bits of its incarnations, whose high bits are the generation.
+static STARTS: AtomicU64 = AtomicU64::new(0);
+const START_BITS: u32 = 20;
+
+impl Actor for WorkerActor {
+    type Msg = WorkerMsg;
+    type State = WorkerState;
+    type Arguments = WorkerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let (own, generation) = arguments.routes.peers.own_ledger().ok_or("the ledger is not open yet")?;
+        let start = STARTS.fetch_add(1, Ordering::Relaxed);
+        let incarnation = Incarnation(u64::from(generation.0) << START_BITS | start);
+        let mut core = Worker::new(own.tag(), incarnation, arguments.slots, now());
+        let spool = arguments.spool.clone();
+        let at = Wall(now().wall_ms);
+        let spooled = tokio::task::spawn_blocking(move || spool.load(at)).await??;
+        let completions = spooled.outcomes.iter().filter_map(|(_, bytes)| magpie_core::wire::decode_record(bytes).ok());
+        core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
+        core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
+        myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
+        let mut state =
+            WorkerState { core, me: myself, stoppers: HashMap::new(), arguments, free: Slots::default() };
+        state.perform();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            WorkerMsg::Request { request, reply } => {
+                let answer = state.request(request);
+                let _ = reply.send(answer);
+            }
+            WorkerMsg::HomeSeen { home, backlog } => state.event(WorkerEvent::HomeSeen { home, backlog }),
+            WorkerMsg::HomeLost { home } => state.event(WorkerEvent::HomeLost { home }),
+            WorkerMsg::Finished { fence, outcome } => state.event(WorkerEvent::Finished { fence, outcome }),
+            WorkerMsg::RenewAnswered { home, sent_ms, answers } => {
+                state.event(WorkerEvent::RenewAnswered { home, sent_ms, answers });
+            }
+            WorkerMsg::CompleteAnswered { home, answers } => {
+                state.event(WorkerEvent::CompleteAnswered { home, answers });
+            }
+            WorkerMsg::CompleteFailed { home } => state.event(WorkerEvent::CompleteFailed { home }),
+            WorkerMsg::SlotsChanged { slots } => state.event(WorkerEvent::SlotsChanged { slots }),
+            WorkerMsg::Tick => state.event(WorkerEvent::Tick),
+        }
+        Ok(())
+    }
+}
+
+impl WorkerState {
+    fn request(&mut self, request: WorkerRequest) -> WorkerReply {
+        match request {
+            WorkerRequest::Notice { home, notice: WorkerNotice::Grants(grants) } => {
+                self.event(WorkerEvent::Granted { home, grants });
+            }
+            WorkerRequest::Notice { notice: WorkerNotice::Recall(fences), .. } => {
+                self.event(WorkerEvent::Recalled { fences });
+            }
+            WorkerRequest::Notice { notice: WorkerNotice::Stop(fences), .. } => {
+                self.event(WorkerEvent::Stopped { fences });
+            }
+            WorkerRequest::Stats => return WorkerReply::Stats(self.core.stats()),
+            WorkerRequest::Drain => self.event(WorkerEvent::Drain),
+            WorkerRequest::Resume => self.event(WorkerEvent::Resume),
+        }
+        WorkerReply::Noted
+    }
+
+    fn event(&mut self, event: WorkerEvent) {
+        self.core.handle(now(), event);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        // An attempt that ends at once is an event again, so this goes on until nothing is left to do.
+        loop {
+            let effects = self.core.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.effect(effect);
+            }
+        }
+        self.tell_free_slots();
+    }
+
+    fn effect(&mut self, effect: WorkerEffect) {
+        match effect {
+            WorkerEffect::Start { grant } => self.start(grant),
+            WorkerEffect::Stop { fence, fenced } => {
+                if let Some(stopper) = self.stoppers.get(&fence) {
+                    stopper.stop(if fenced { StopReason::Fenced } else { StopReason::Cancelled });
+                }
+            }
+            WorkerEffect::Offer { home, offer } => {
+                self.ask(home, LedgerRequest::Credit(offer), move |me, reply| {
+                    if let Ok(LedgerReply::Credited { backlog }) = reply {
+                        let _ = me.cast(WorkerMsg::HomeSeen { home, backlog });
+                    }
+                });
+            }
+            WorkerEffect::Renew { home, renewals } => {
+                let sent_ms = now().mono_ms;
+                let fences: Vec<Fence> = renewals.iter().map(|renewal| renewal.fence).collect();
+                self.ask(home, LedgerRequest::Renew(renewals), move |me, reply| {
+                    if let Ok(LedgerReply::Renewed(answers)) = reply {
+                        let answers = fences.into_iter().zip(answers).collect();
+                        let _ = me.cast(WorkerMsg::RenewAnswered { home, sent_ms, answers });
+                    }
+                });
+            }
+            WorkerEffect::Complete { home, completions } => self.complete(home, completions),
+            WorkerEffect::Release { home, releases } => self.ask(home, LedgerRequest::Release(releases), |_, _| {}),
+            WorkerEffect::Spool { completions } => self.spool(completions),
+            WorkerEffect::Unspool { fences } => {
+                let spool = self.arguments.spool.clone();
+                self.on_disk(move || spool.remove(&fences).map_err(|error| error.to_string()));
+            }
+        }
+    }
+
+    fn start(&mut self, grant: Grant) {
+        let (fence, me) = (grant.fence, self.me.clone());
+        let attempt = Attempt { fence, number: grant.attempt, spec: grant.spec };
+        if let Some(outcome) = self.arguments.executors.run_at_once(&attempt) {
+            self.core.handle(now(), WorkerEvent::Finished { fence, outcome });
+            return;
+        }
+        let (stopper, signal) = stop_channel();
+        self.stoppers.retain(|_, stopper| !stopper.is_closed());
+        self.stoppers.insert(fence, stopper);
+        let executors = self.arguments.executors.clone();
+        self.arguments.routes.peers.errand(async move {
+            let outcome = executors.run(attempt, signal).await;
+            let _ = me.cast(WorkerMsg::Finished { fence, outcome });
+        });
+    }
+
+    /// Blobs go up before the outcomes that name them.
+    fn complete(&self, home: LedgerTag, completions: Vec<Completion>) {
+        let (routes, blobs, me) = (self.arguments.routes.clone(), self.arguments.blobs.clone(), self.me.clone());
+        self.arguments.routes.peers.errand(async move {
+            let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
+            let reply = match blobs.upload_outputs(home, &completions).await {
+                Ok(()) => routes.home(home, LedgerRequest::Complete(completions)).await,
+                Err(refusal) => Err(refusal),
+            };
+            let message = match reply {
+                Ok(LedgerReply::Completed(answers)) => {
+                    WorkerMsg::CompleteAnswered { home, answers: fences.into_iter().zip(answers).collect() }
+                }
+                Ok(_) | Err(_) => WorkerMsg::CompleteFailed { home },
+            };
+            let _ = me.cast(message);
+        });
+    }
+
+    fn ask(
+        &self,
+        home: LedgerTag,
+        request: LedgerRequest,
+        then: impl FnOnce(&ActorRef<WorkerMsg>, Result<LedgerReply, Refusal>) + Send + 'static,
+    ) {
+        let (routes, me) = (self.arguments.routes.clone(), self.me.clone());
+        self.arguments.routes.peers.errand(async move {
+            let reply = routes.home(home, request).await;
+            then(&me, reply);
+        });
+    }
+
+    fn spool(&self, completions: Vec<Completion>) {
+        let (spool, at) = (self.arguments.spool.clone(), Wall(now().wall_ms));
+        self.on_disk(move || {
+            let mut outcomes = Vec::with_capacity(completions.len());
+            for completion in &completions {
+                let bytes = wire::encode_record(completion).map_err(|error| error.to_string())?;
+                outcomes.push((completion.fence, bytes));
+            }
+            let outcomes: Vec<(Fence, &[u8])> = outcomes.iter().map(|(fence, bytes)| (*fence, bytes.as_slice())).collect();
+            spool.put_many(&outcomes, at, true).map_err(|error| error.to_string())
+        });
+    }
+
+    fn on_disk(&self, work: impl FnOnce() -> Result<(), String> + Send + 'static) {
+        self.arguments.routes.peers.errand(async move {
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(error, "the spool refuses"),
+                Err(error) => tracing::error!(%error, "the spool's thread ended"),
+            }
+        });
+    }
+
+    fn tell_free_slots(&mut self) {
+        let free = self.core.stats().free;
+        if free != self.free {
+            self.free = free;
+            let _ = self.arguments.routes.addresses.registry.cast(RegistryMsg::SlotsFree(free));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The other end of the control socket: what `nodectl`, `node-mcp` and tests speak through.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use magpie_core::queue::Refusal;
+use magpie_core::wire::{self, FrameBuffer};
+use magpie_core::limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::messages::session::ClientHello;
+use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
+
+/// What a client adds to its patience, so that the node's own timeout answers first.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Why a node did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("no node listens on {}: {source}; start one with `node`, or name its socket with --control", socket.display())]
+    Unreachable { socket: PathBuf, source: io::Error },
+    #[error("the node closed the connection")]
+    Closed,
+    #[error("the node did not answer within {} ms", patience.as_millis())]
+    TimedOut { patience: Duration },
+    #[error("the request does not fit a frame: {0}")]
+    TooLarge(#[from] wire::EncodeError),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("the node answered something else")]
+    Unexpected,
+}
+
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
+
+/// One connection; many requests may be under way on it.
+pub struct Client {
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    waiting: Waiting,
+    next_id: AtomicU64,
+    reader: JoinHandle<()>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Client {
+    /// Connects to the control socket at `socket` as `client`.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if nobody listens there.
+    pub async fn connect(socket: &Path, client: &str, role: Role) -> Result<Self, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { socket: socket.to_owned(), source };
+        let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+        let (read, mut write) = stream.into_split();
+        let hello = wire::encode(&ClientHello { client: client.to_owned(), role }, limits::HELLO_BYTES_MAX)?;
+        write.write_all(&hello).await.map_err(unreachable)?;
+        let waiting = Waiting::default();
+        let reader = tokio::spawn(read_answers(read, waiting.clone()));
+        Ok(Self { writer: tokio::sync::Mutex::new(write), waiting, next_id: AtomicU64::new(1), reader })
+    }
+
+    /// Sends a request and waits for its answer; a refusal is an error.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let envelope = Envelope { id, ttl_ms: patience.as_millis() as u64, trace: None, body };
+        let frame = wire::encode(&envelope, limits::FRAME_BYTES_MAX)?;
+        let (sender, receiver) = oneshot::channel();
+        self.waiting().insert(id, sender);
+        let asked = async {
+            self.writer.lock().await.write_all(&frame).await.map_err(|_| ClientError::Closed)?;
+            receiver.await.map_err(|_| ClientError::Closed)
+        };
+        let answer = if self.reader.is_finished() {
+            Err(ClientError::Closed)
+        } else {
+            tokio::time::timeout(patience + SLACK, asked).await.unwrap_or(Err(ClientError::TimedOut { patience }))
+        };
+        self.waiting().remove(&id);
+        match answer? {
+            Answer::Refused(refusal) => Err(ClientError::Refused(refusal)),
+            Answer::Ledger(magpie_core::queue::LedgerReply::Refused(refusal)) => Err(ClientError::Refused(refusal)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Whether the node is gone: make a new client.
+    pub fn is_closed(&self) -> bool {
+        self.reader.is_finished()
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read_answers(mut read: OwnedReadHalf, waiting: Waiting) {
+    let mut frames = FrameBuffer::new(limits::FRAME_BYTES_MAX);
+    let mut chunk = vec![0; 64 * 1024];
+    while let Ok(len) = read.read(&mut chunk).await {
+        if len == 0 {
+            break;
+        }
+        frames.push(&chunk[..len]);
+        loop {
+            let reply: ReplyEnvelope = match frames.next_frame() {
+                Ok(Some(frame)) => match wire::decode(frame) {
+                    Ok(reply) => reply,
+                    Err(_) => return close(&waiting),
+                },
+                Ok(None) => break,
+                Err(_) => return close(&waiting),
+            };
+            if let Some(sender) = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&reply.id) {
+                let _ = sender.send(reply.answer);
+            }
+        }
+    }
+    close(&waiting);
+}
+
+/// Nobody will answer any more: those who wait hear it now.
+fn close(waiting: &Waiting) {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}

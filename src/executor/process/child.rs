@@ -1,0 +1,137 @@
+//! A command under its shim, from the worker's side.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::path::Path;
+use std::pin::pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{ChildStderr, ChildStdout, Command};
+
+use crate::executor::shim::{self, Arguments, Order, Report};
+
+/// How long the pipes of a command may outlive its shim, if that was killed from outside.
+const PIPES_AFTER_SHIM: Duration = Duration::from_secs(1);
+
+/// What to start, and where.
+pub struct Launch<'a> {
+    pub shim: &'a Path,
+    pub directory: &'a Path,
+    pub environment: &'a BTreeMap<OsString, OsString>,
+    pub arguments: Arguments,
+}
+
+/// How a command ended. Except after [`Ending::ShimLost`], nothing that it started runs any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Exited {
+        status: i32,
+    },
+    Signalled {
+        signal: i32,
+    },
+    NotStarted {
+        errno: i32,
+    },
+    /// The shim was killed from outside: only the command's process group could be killed.
+    ShimLost,
+}
+
+/// A running shim. Dropped, it takes the command with it.
+pub struct Child {
+    pub stdout: ChildStdout,
+    pub stderr: ChildStderr,
+    pub orders: Orders,
+    pub end: End,
+}
+
+/// Tells the shim what to do.
+pub struct Orders(OwnedWriteHalf);
+
+/// Waits for the command's end.
+pub struct End {
+    shim: tokio::process::Child,
+    reports: BufReader<OwnedReadHalf>,
+}
+
+/// Starts the shim, which starts the command.
+///
+/// # Errors
+/// The operating system's, if the shim itself cannot be started.
+pub fn start(launch: Launch<'_>) -> io::Result<Child> {
+    let (worker_end, shim_end) = BlockingUnixStream::pair()?;
+    worker_end.set_nonblocking(true)?;
+    let (reports, orders) = UnixStream::from_std(worker_end)?.into_split();
+    let mut command = Command::new(launch.shim);
+    command.arg0(shim::NAME).args(launch.arguments.to_argv()).current_dir(launch.directory);
+    command.env_clear().envs(launch.environment);
+    command.stdin(Stdio::from(OwnedFd::from(shim_end))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut shim = command.spawn()?;
+    let (Some(stdout), Some(stderr)) = (shim.stdout.take(), shim.stderr.take()) else {
+        return Err(io::Error::other("a process was started without its pipes"));
+    };
+    let end = End { shim, reports: BufReader::new(reports) };
+    Ok(Child { stdout, stderr, orders: Orders(orders), end })
+}
+
+impl Orders {
+    /// Never waits: at most a few bytes are on their way. A shim that is gone needs no order.
+    pub fn give(&self, order: Order) {
+        let _ = self.0.try_write(&[order.byte()]);
+    }
+}
+
+impl End {
+    /// Waits until the command and all that it started are gone and `reading` of its pipes is over. That is not waited
+    /// for without end once the shim was lost: what escaped may hold the pipes open.
+    pub async fn reached_after(&mut self, reading: impl Future<Output = ()>) -> Ending {
+        let mut reading = pin!(reading);
+        let mut read = false;
+        let mut reached = pin!(self.reached());
+        let ending = loop {
+            tokio::select! {
+                () = &mut reading, if !read => read = true,
+                ending = &mut reached => break ending,
+            }
+        };
+        match (&ending, read) {
+            (_, true) => {}
+            (Ending::ShimLost, false) => drop(tokio::time::timeout(PIPES_AFTER_SHIM, reading).await),
+            (_, false) => reading.await,
+        }
+        ending
+    }
+
+    async fn reached(&mut self) -> Ending {
+        let mut started = None;
+        let mut ending = None;
+        while let Some(report) = self.next_report().await {
+            match report {
+                Report::Started { pid } => started = Pid::from_raw(pid),
+                Report::NotStarted { errno } => ending = Some(Ending::NotStarted { errno }),
+                Report::Exited { status } => ending = Some(Ending::Exited { status }),
+                Report::Signalled { signal } => ending = Some(Ending::Signalled { signal }),
+            }
+        }
+        // Only this process waits for the shim, so it cannot have been waited for already.
+        let _ = self.shim.wait().await;
+        ending.unwrap_or_else(|| {
+            started.map(|group| kill_process_group(group, Signal::KILL));
+            Ending::ShimLost
+        })
+    }
+
+    async fn next_report(&mut self) -> Option<Report> {
+        let mut line = String::new();
+        let read = self.reports.read_line(&mut line).await.ok()?;
+        if read == 0 { None } else { serde_json::from_str(&line).ok() }
+    }
+}

@@ -1,0 +1,158 @@
+//! `process`: a command in a directory of its own, under the shim.
+
+mod capture;
+mod child;
+mod command;
+mod verdict;
+mod work_dir;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::pin::pin;
+
+use magpie_core::limits;
+use magpie_core::payload::Payload;
+use magpie_core::task::TaskSpec;
+use serde::{Deserialize, Serialize};
+
+use self::capture::{Log, Output};
+use self::child::{Child, Ending, Launch};
+use self::verdict::{judge, not_started, too_large};
+use self::work_dir::WorkDir;
+use super::shim::{Arguments, Order};
+use super::stop::Bounds;
+use super::{Attempt, AttemptError, BlobAccess, ExecutorConfig, blobs};
+
+pub(super) use self::work_dir::prepare_work_dir;
+
+/// Which commands a node runs for others, and within what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessConfig {
+    /// Commands by name (`python3`) or absolute path; `*` allows all, also the files that a task brings. Empty: the
+    /// node offers no `process`.
+    pub allow: Vec<String>,
+    /// Address space of each process, in bytes; 0 is no limit.
+    pub memory_bytes_max: u64,
+    /// Standard output of a command, in bytes; one that prints more is killed.
+    pub output_bytes_max: u64,
+    /// CPU time of each process, in milliseconds, rounded up to seconds; 0 is no limit.
+    pub cpu_ms_max: u64,
+    /// Variables of the node's environment that a command sees.
+    pub environment: Vec<String>,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            memory_bytes_max: limits::PROCESS_MEMORY_BYTES_MAX,
+            output_bytes_max: limits::PROCESS_OUTPUT_BYTES_MAX,
+            cpu_ms_max: 0,
+            environment: vec!["PATH".to_owned(), "LANG".to_owned()],
+        }
+    }
+}
+
+/// Runs the command to its end; `log_tail` gets the end of its standard error.
+pub(super) async fn run(
+    config: &ExecutorConfig,
+    blobs: &dyn BlobAccess,
+    attempt: &Attempt,
+    mut bounds: Bounds,
+    log_tail: &mut String,
+) -> Result<Payload, AttemptError> {
+    let directory = WorkDir::create(&config.work_dir, attempt.fence)
+        .await
+        .map_err(|error| AttemptError::retryable("work_dir", format!("cannot make the work directory: {error}")))?;
+    let ended = run_in(&directory, config, blobs, attempt, &mut bounds, log_tail).await;
+    if let Err(error) = directory.remove().await {
+        tracing::warn!(task = %attempt.fence.task, %error, "a work directory is left behind until the next start");
+    }
+    let output = ended?;
+    let bytes_max = config.process.output_bytes_max;
+    let text = tokio::task::spawn_blocking(move || output.into_json(bytes_max)).await;
+    let text = text.map_err(|panic| AttemptError::retryable("panic", panic.to_string()))?;
+    blobs::output(text.ok_or_else(|| too_large(bytes_max))?, blobs).await
+}
+
+async fn run_in(
+    directory: &WorkDir,
+    config: &ExecutorConfig,
+    blobs: &dyn BlobAccess,
+    attempt: &Attempt,
+    bounds: &mut Bounds,
+    log_tail: &mut String,
+) -> Result<Output, AttemptError> {
+    let (spec, process) = (&attempt.spec, &config.process);
+    let environment = environment(process, attempt, directory);
+    let path = environment.get(&OsString::from("PATH")).map(OsString::as_os_str);
+    let program = command::resolve(&spec.run, &process.allow, path, &directory.files())?;
+    super::within(bounds, spec, directory.fill(attempt, blobs)).await?;
+    let arguments = Arguments {
+        stdin: directory.stdin().into(),
+        memory_bytes_max: process.memory_bytes_max,
+        cpu_s_max: process.cpu_ms_max.div_ceil(1_000),
+        program: program.into(),
+        arguments: spec.run.iter().skip(1).map(OsString::from).collect(),
+    };
+    let launch = Launch { shim: &config.shim, directory: &directory.files(), environment: &environment, arguments };
+    let child = child::start(launch).map_err(|error| not_started(&error, &spec.run, process))?;
+    let (mut output, mut log) = (Output::default(), Log::default());
+    let ended = follow(child, spec, process, bounds, &mut output, &mut log).await;
+    *log_tail = log.text();
+    let ending = ended?;
+    match output.exceeds(process.output_bytes_max) {
+        true => Err(too_large(process.output_bytes_max)),
+        false => judge(&ending, spec, process, log_tail).map(|()| output),
+    }
+}
+
+fn environment(process: &ProcessConfig, attempt: &Attempt, directory: &WorkDir) -> BTreeMap<OsString, OsString> {
+    let own = [
+        ("HOME", directory.files().into_os_string()),
+        ("MAGPIE_TASK_ID", attempt.fence.task.to_string().into()),
+        ("MAGPIE_EPOCH", attempt.fence.epoch.to_string().into()),
+        ("MAGPIE_ATTEMPT", attempt.number.to_string().into()),
+    ];
+    command::passed_through(&process.environment).chain(own.map(|(name, value)| (name.into(), value))).collect()
+}
+
+/// Reads what the command prints until it and all that it started are gone, or has them killed when the attempt is to
+/// end or the output is too large.
+async fn follow(
+    child: Child,
+    spec: &TaskSpec,
+    process: &ProcessConfig,
+    bounds: &mut Bounds,
+    output: &mut Output,
+    log: &mut Log,
+) -> Result<Ending, AttemptError> {
+    let Child { stdout, stderr, orders, mut end } = child;
+    let read_output = async {
+        // A pipe that fails has ended: the rest is said by how the command ended.
+        let _ = output.read(stdout, process.output_bytes_max).await;
+        if output.exceeds(process.output_bytes_max) {
+            orders.give(Order::Kill);
+        }
+    };
+    let read_log = async { drop(log.read(stderr).await) };
+    let reading = async {
+        tokio::join!(read_output, read_log);
+    };
+    let mut work = pin!(end.reached_after(reading));
+    let halt = tokio::select! {
+        biased;
+        ending = &mut work => return Ok(ending),
+        halt = bounds.reached() => halt,
+    };
+    orders.give(Order::Terminate);
+    tokio::select! {
+        _ = &mut work => {}
+        () = bounds.grace_over(halt) => {
+            orders.give(Order::Kill);
+            work.await;
+        }
+    }
+    Err(AttemptError::halted(halt, spec))
+}

@@ -1,0 +1,40 @@
+//! To the clock actor: the Merkle clock of signed heads.
+
+use magpie_core::clock::SignedHead;
+use magpie_core::ids::{ContentId, Generation, LogIndex, PeerId};
+use ractor::RpcReplyPort;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockRequest {
+    /// A peer whose root differs sends the heads that ours may lack; the answer has those that its may lack.
+    Exchange { heads: Vec<SignedHead> },
+    Show,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockReply {
+    Heads(Vec<SignedHead>),
+    Clock(ClockView),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClockView {
+    pub node: PeerId,
+    /// Hexadecimal.
+    pub merkle_root: String,
+    pub heads: Vec<SignedHead>,
+    pub refused: u64,
+    pub equivocations: u64,
+}
+
+pub enum ClockMsg {
+    Request { request: ClockRequest, reply: RpcReplyPort<ClockReply> },
+    /// The durable chain of this home grew.
+    PublishHead { generation: Generation, count: LogIndex, event: ContentId },
+    /// A peer's heartbeat carried this root.
+    PeerRoot { peer: PeerId, root: [u8; 32] },
+    Merge { heads: Vec<SignedHead> },
+}

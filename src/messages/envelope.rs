@@ -1,0 +1,107 @@
+//! What wraps a message at every door but a mailbox.
+
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use serde::{Deserialize, Serialize};
+
+use super::actor::{ActorReply, ActorRequest};
+use super::blob::{BlobReply, BlobRequest};
+use super::clock::{ClockReply, ClockRequest};
+use super::device::{DeviceActorReply, DeviceActorRequest};
+use super::node::{NodeReply, NodeRequest};
+use super::registry::{RegistryReply, RegistryRequest};
+use super::worker::{WorkerReply, WorkerRequest};
+
+/// A request and what travels with it. Its bytes are one frame of [`magpie_core::wire`], which carries the version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Unique per sender and connection; the answer repeats it.
+    pub id: u64,
+    /// The sender stops waiting after this; a message that is older is dropped.
+    pub ttl_ms: u64,
+    /// W3C `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyEnvelope {
+    pub id: u64,
+    pub answer: Answer,
+}
+
+/// To one of a node's actors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// Goes to the home that the id in the request names, from whichever node it reaches.
+    Ledger(LedgerRequest),
+    Worker(WorkerRequest),
+    Registry(RegistryRequest),
+    Clock(ClockRequest),
+    Device(DeviceActorRequest),
+    Blob(BlobRequest),
+    Actor(ActorRequest),
+    Node(NodeRequest),
+}
+
+/// The answer to a [`Body`] of the same name, or a refusal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Ledger(LedgerReply),
+    Worker(WorkerReply),
+    Registry(RegistryReply),
+    Clock(ClockReply),
+    Device(DeviceActorReply),
+    Blob(BlobReply),
+    Actor(ActorReply),
+    Node(NodeReply),
+    Refused(Refusal),
+}
+
+/// Who speaks at a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// An admitted node.
+    Peer,
+    /// An AI agent: submits and reads.
+    Agent,
+    /// A person at the control socket.
+    Operator,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Agent => "agent",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// Whether a speaker of this role may say `body`; else the role it takes.
+    pub fn may_say(self, body: &Body) -> Result<(), Self> {
+        let needed = match body {
+            Body::Ledger(
+                LedgerRequest::Credit(_)
+                | LedgerRequest::Renew(_)
+                | LedgerRequest::Complete(_)
+                | LedgerRequest::Release(_),
+            )
+            | Body::Registry(RegistryRequest::Heartbeat(_))
+            | Body::Clock(ClockRequest::Exchange { .. })
+            | Body::Worker(WorkerRequest::Notice { .. }) => &[Self::Peer][..],
+            Body::Ledger(_) | Body::Blob(_) | Body::Node(NodeRequest::Status) => {
+                &[Self::Peer, Self::Agent, Self::Operator][..]
+            }
+            Body::Registry(RegistryRequest::List)
+            | Body::Clock(ClockRequest::Show)
+            | Body::Worker(WorkerRequest::Stats)
+            | Body::Device(_) => &[Self::Agent, Self::Operator][..],
+            Body::Actor(_) | Body::Worker(WorkerRequest::Drain | WorkerRequest::Resume) => &[Self::Operator][..],
+        };
+        if needed.contains(&self) { Ok(()) } else { Err(needed[needed.len() - 1]) }
+    }
+}

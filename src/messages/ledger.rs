@@ -1,0 +1,31 @@
+//! To the ledger actor. Its words are those of [`magpie_core::queue`].
+
+pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::queue::{BoundWindow, Caller, ClockRoot, Watermark};
+use magpie_core::ids::{PeerId, WorkflowId};
+use magpie_core::matching::Capabilities;
+use magpie_core::payload::JsonText;
+use magpie_core::task::TaskError;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+use ractor::RpcReplyPort;
+
+pub enum LedgerMsg {
+    Request {
+        caller: Caller,
+        request: LedgerRequest,
+        /// Mailboxes have no bound: the door took this before it spoke.
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<LedgerReply>,
+    },
+    WorkerSeen { worker: PeerId, capabilities: Arc<Capabilities>, alive: bool },
+    WorkerForgotten { worker: PeerId },
+    ClockRoot(ClockRoot),
+    Bound { workflow: WorkflowId, step: u32, from: u32, bound: Result<BoundWindow, TaskError> },
+    OutputsBound { workflow: WorkflowId, outputs: Result<JsonText, TaskError> },
+    MarkerOut { marker: u64 },
+    Durable(Watermark),
+    LogFailed(String),
+    Tick,
+}

@@ -1,0 +1,19 @@
+//! The shared vocabulary of a node: what actors, peers and clients say to each other. Data only.
+//!
+//! One vocabulary, three doors: ractor mailboxes inside, frames between peers, frames on the control socket. Inside
+//! the first each actor has its own message enum (`<Actor>Msg`); [`Body`] and [`Answer`] are what passes the others.
+
+pub mod actor;
+pub mod blob;
+pub mod clock;
+pub mod device;
+pub mod envelope;
+pub mod ledger;
+pub mod node;
+pub mod registry;
+pub mod scheduler;
+pub mod session;
+pub mod swarm;
+pub mod worker;
+
+pub use envelope::{Answer, Body, Envelope, ReplyEnvelope, Role};

@@ -1,0 +1,72 @@
+//! To the registry actor: who is a member, alive, and able to do what.
+
+use std::sync::Arc;
+
+use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
+use magpie_core::lease::Slots;
+use magpie_core::matching::Capabilities;
+use magpie_core::membership::PeerReport;
+use magpie_core::queue::ShapeBacklog;
+use ractor::RpcReplyPort;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistryRequest {
+    Heartbeat(Box<Heartbeat>),
+    List,
+}
+
+/// What a node says of itself, once a second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub incarnation: Incarnation,
+    pub ledger: LedgerId,
+    pub generation: Generation,
+    pub version: String,
+    pub capabilities: Arc<Capabilities>,
+    pub slots_free: Slots,
+    /// What waits at its home, for thieves.
+    pub backlog: Vec<ShapeBacklog>,
+    #[serde(with = "magpie_core::queue::root_bytes")]
+    pub clock_root: [u8; 32],
+    pub reports: Vec<PeerReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistryReply {
+    Heartbeat(Box<Heartbeat>),
+    Peers(Vec<PeerView>),
+}
+
+/// A peer as this node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerView {
+    pub peer_id: PeerId,
+    /// `alive`, `suspect` or `dead`.
+    pub state: String,
+    pub connected: bool,
+    pub rtt_ms: Option<f64>,
+    pub ledger: Option<LedgerId>,
+    pub version: Option<String>,
+    pub slots_free: Slots,
+    pub capabilities: Option<Arc<Capabilities>>,
+    pub addresses: Vec<String>,
+    pub last_heard_ms_ago: Option<u64>,
+}
+
+pub enum RegistryMsg {
+    Request { from: Option<PeerId>, request: RegistryRequest, reply: RpcReplyPort<RegistryReply> },
+    PeerAdmitted { peer: PeerId },
+    PeerLost { peer: PeerId },
+    /// The answer to a heartbeat of ours.
+    Heard { peer: PeerId, heartbeat: Box<Heartbeat>, rtt_ms: f64 },
+    /// What this node can do changed.
+    Capabilities(Arc<Capabilities>),
+    SlotsFree(Slots),
+    /// What is ready at this node's home.
+    Backlog(Vec<ShapeBacklog>),
+    ClockRoot([u8; 32]),
+    Tick,
+}

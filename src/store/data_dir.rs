@@ -1,0 +1,229 @@
+//! The directory that one node owns while it runs.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A data directory did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDataDirError {
+    #[error("{} belongs to the running node with process id {pid}", dir.display())]
+    InUse { dir: PathBuf, pid: u32 },
+    /// The holder took the lock this very moment and has not written its process id yet.
+    #[error("{} belongs to another running node", dir.display())]
+    InUseByUnknown { dir: PathBuf },
+    #[error("{} is not a directory", dir.display())]
+    NotADirectory { dir: PathBuf },
+    #[error("no permission to write in {}", dir.display())]
+    PermissionDenied { dir: PathBuf },
+    #[error("{} is on a read-only file system", dir.display())]
+    ReadOnly { dir: PathBuf },
+    #[error("the disk that holds {} is full", dir.display())]
+    DiskFull { dir: PathBuf },
+    #[error("cannot use {}: {source}", dir.display())]
+    Io { dir: PathBuf, source: io::Error },
+}
+
+impl OpenDataDirError {
+    fn of(dir: &Path, source: io::Error) -> Self {
+        let dir = dir.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => Self::NotADirectory { dir },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { dir },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { dir },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { dir },
+            _ => Self::Io { dir, source },
+        }
+    }
+}
+
+/// A node's directory, locked against every other process while any clone of this value lives.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    ledger_claimed: AtomicBool,
+    /// The kernel drops the lock with the descriptor, however the process ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens `path`, creating it with mode 0700 where it is missing, and locks it.
+    ///
+    /// # Errors
+    /// One sentence that names the directory: held by another node (with its process id), not a directory, no
+    /// permission, read-only, disk full.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenDataDirError> {
+        let path = path.as_ref();
+        let failed = |source| OpenDataDirError::of(path, source);
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let lock = lock(&path)?;
+        Ok(Self { inner: Arc::new(Inner { path, ledger_claimed: AtomicBool::new(false), _lock: lock }) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The log of the home's ledger.
+    pub fn ledger_db(&self) -> PathBuf {
+        self.path().join("ledger.db")
+    }
+
+    /// Content-addressed files.
+    pub fn blobs(&self) -> PathBuf {
+        self.path().join("blobs")
+    }
+
+    /// Outcomes that wait for a home.
+    pub fn spool(&self) -> PathBuf {
+        self.path().join("spool")
+    }
+
+    /// The node's private key, mode 0600.
+    pub fn identity_key(&self) -> PathBuf {
+        self.path().join("identity.key")
+    }
+
+    /// The key that admits a peer to the mesh, mode 0600.
+    pub fn cluster_key(&self) -> PathBuf {
+        self.path().join("cluster.key")
+    }
+
+    /// The socket of `nodectl` and `node-mcp`.
+    pub fn control_sock(&self) -> PathBuf {
+        self.path().join("control.sock")
+    }
+
+    /// Peers to dial after a restart.
+    pub fn peers_json(&self) -> PathBuf {
+        self.path().join("peers.json")
+    }
+
+    /// Working directories of `process` tasks.
+    pub fn work(&self) -> PathBuf {
+        self.path().join("work")
+    }
+
+    /// The right to be the one ledger of this directory: a restarted ledger waits here for the writer of the last.
+    pub(super) fn claim_ledger(&self) -> Option<LedgerClaim> {
+        let claimed = self.inner.ledger_claimed.swap(true, Ordering::AcqRel);
+        (!claimed).then(|| LedgerClaim { dir: self.clone() })
+    }
+}
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct LedgerClaim {
+    dir: DataDir,
+}
+
+impl Drop for LedgerClaim {
+    fn drop(&mut self) {
+        self.dir.inner.ledger_claimed.store(false, Ordering::Release);
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenDataDirError> {
+    let failed = |source| OpenDataDirError::of(dir, source);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(dir.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(held_by(dir, &mut file)),
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+fn held_by(dir: &Path, file: &mut File) -> OpenDataDirError {
+    let dir = dir.to_path_buf();
+    let mut text = String::new();
+    let pid = file.take(16).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    match pid {
+        Some(pid) => OpenDataDirError::InUse { dir, pid },
+        None => OpenDataDirError::InUseByUnknown { dir },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_new_directory_is_for_its_owner_only() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path().join("a/b")).unwrap();
+        assert_eq!(dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(dir.path().join("lock").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_second_node_is_refused_with_the_directory_and_the_holder() {
+        let root = tempfile::tempdir().unwrap();
+        let first = DataDir::open(root.path()).unwrap();
+        let refused = DataDir::open(root.path()).unwrap_err().to_string();
+        let expected =
+            format!("{} belongs to the running node with process id {}", first.path().display(), std::process::id());
+        assert_eq!(refused, expected);
+        let clone = first.clone();
+        drop(first);
+        assert!(DataDir::open(root.path()).is_err(), "a clone keeps the lock");
+        drop(clone);
+        DataDir::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_names_nobody_still_refuses() {
+        let root = tempfile::tempdir().unwrap();
+        let _first = DataDir::open(root.path()).unwrap();
+        std::fs::write(root.path().join("lock"), "").unwrap();
+        assert!(matches!(DataDir::open(root.path()), Err(OpenDataDirError::InUseByUnknown { .. })));
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("data");
+        std::fs::write(&file, "x").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let refused = DataDir::open(&path).unwrap_err().to_string();
+            assert_eq!(refused, format!("{} is not a directory", path.display()));
+        }
+    }
+
+    #[test]
+    fn each_fault_of_the_file_system_is_one_sentence() {
+        for (kind, sentence) in [
+            (io::ErrorKind::PermissionDenied, "no permission to write in /data"),
+            (io::ErrorKind::ReadOnlyFilesystem, "/data is on a read-only file system"),
+            (io::ErrorKind::StorageFull, "the disk that holds /data is full"),
+            (io::ErrorKind::Interrupted, "cannot use /data: operation interrupted"),
+        ] {
+            assert_eq!(OpenDataDirError::of(Path::new("/data"), kind.into()).to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn the_ledger_is_claimed_once_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path()).unwrap();
+        let claim = dir.claim_ledger().unwrap();
+        assert!(dir.claim_ledger().is_none());
+        drop(claim);
+        assert!(dir.claim_ledger().is_some());
+    }
+}

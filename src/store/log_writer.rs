@@ -1,0 +1,187 @@
+//! The one thread that writes the ledger: all that is queued goes into one transaction, and one fsync serves it all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use magpie_core::ids::LogIndex;
+use magpie_core::limits;
+use magpie_core::task::Durability;
+
+use super::DiskFailure;
+use super::data_dir::LedgerClaim;
+use super::log::{CloseLogError, LogCallbacks, LogEntry, Watermark};
+use super::log_file::{self, Mark};
+use super::log_queue::{LogQueue, Work};
+use super::sqlite::{CommitTo, Database};
+
+/// Half of the promise, so that the fsync itself fits into the other half.
+const SYNC_AFTER: Duration = Duration::from_millis(limits::ASYNC_FSYNC_MS / 2);
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// What the writer and the log's owner both see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) queue: LogQueue,
+    synced: AtomicU64,
+    pages_max: AtomicU32,
+}
+
+impl Shared {
+    pub(super) fn new(tip: LogIndex) -> Self {
+        Self { queue: LogQueue::new(tip.next()), synced: AtomicU64::new(tip.0), pages_max: AtomicU32::new(u32::MAX) }
+    }
+
+    pub(super) fn synced(&self) -> LogIndex {
+        LogIndex(self.synced.load(Ordering::Acquire))
+    }
+
+    pub(super) fn limit_pages(&self, pages_max: u32) {
+        self.pages_max.store(pages_max, Ordering::Relaxed);
+    }
+}
+
+pub(super) struct LogWriter {
+    database: Database,
+    shared: Arc<Shared>,
+    callbacks: LogCallbacks,
+    watermark: Watermark,
+    /// When the oldest entry that is written and not synced must be.
+    sync_due: Option<Instant>,
+    /// The failure that the owner was told last, until something succeeds.
+    failing: Option<DiskFailure>,
+    pages_max: u32,
+    /// Held to the very end: the next opener of this ledger must not meet this writer.
+    _claim: LedgerClaim,
+}
+
+impl LogWriter {
+    pub(super) fn new(
+        database: Database,
+        shared: Arc<Shared>,
+        callbacks: LogCallbacks,
+        tip: LogIndex,
+        claim: LedgerClaim,
+    ) -> Self {
+        let watermark = Watermark { written: tip, synced: tip };
+        Self {
+            database,
+            shared,
+            callbacks,
+            watermark,
+            sync_due: None,
+            failing: None,
+            pages_max: u32::MAX,
+            _claim: claim,
+        }
+    }
+
+    /// Writes until the log is closed.
+    pub(super) fn run(mut self) -> Result<(), CloseLogError> {
+        // However this thread ends, by a panic of a callback too, nobody goes on to append in vain.
+        let _stop = StopOnDrop(Arc::clone(&self.shared));
+        loop {
+            let done = match self.shared.queue.take(self.sync_due) {
+                Work::Commit(batch) => self.commit(&batch),
+                Work::Sync => self.commit(&[]),
+                Work::Close => return self.close(),
+            };
+            if let Err(GivenUp { failure }) = done {
+                let first = self.watermark.synced.next();
+                return Err(CloseLogError { first, failure });
+            }
+        }
+    }
+
+    /// Tries until the batch is committed. An empty batch syncs what was written before.
+    fn commit(&mut self, batch: &[LogEntry]) -> Result<(), GivenUp> {
+        let due = self.sync_due.is_some_and(|due| due <= Instant::now());
+        let sync = batch.iter().any(|entry| entry.durability == Durability::Sync);
+        let commit_to = if sync || due || batch.is_empty() { CommitTo::Disk } else { CommitTo::Kernel };
+        let mut pause = RETRY_FIRST;
+        while let Err(failure) = self.try_commit(batch, commit_to) {
+            self.report(&failure);
+            if self.shared.queue.pause(pause) {
+                return self.try_commit(batch, commit_to).map_err(|failure| GivenUp { failure });
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        Ok(())
+    }
+
+    fn try_commit(&mut self, batch: &[LogEntry], commit_to: CommitTo) -> Result<(), DiskFailure> {
+        self.apply_page_limit()?;
+        if matches!(self.failing, Some(DiskFailure::Io(_))) {
+            // After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync
+            // would lie. A checkpoint writes the same content anew, into the database, and syncs that.
+            self.database.checkpoint()?;
+        }
+        let written = batch.last().map_or(self.watermark.written, |entry| entry.index);
+        let mark = Mark(Watermark { written, synced: self.watermark.synced });
+        self.database.transaction(commit_to, |tx| {
+            for entry in batch {
+                log_file::write_entry(tx, entry.index, &entry.body, entry.event)?;
+            }
+            log_file::write_mark(tx, mark)
+        })?;
+        self.advance(written, commit_to);
+        Ok(())
+    }
+
+    fn advance(&mut self, written: LogIndex, commit_to: CommitTo) {
+        self.failing = None;
+        self.watermark.written = written;
+        match commit_to {
+            CommitTo::Disk => {
+                self.watermark.synced = written;
+                self.sync_due = None;
+                self.shared.synced.store(written.0, Ordering::Release);
+            }
+            CommitTo::Kernel => {
+                self.sync_due.get_or_insert_with(|| Instant::now() + SYNC_AFTER);
+            }
+        }
+        (self.callbacks.on_watermark)(self.watermark);
+    }
+
+    /// Tells each failure once, however often it is met again.
+    fn report(&mut self, failure: &DiskFailure) {
+        if self.failing.as_ref() != Some(failure) {
+            self.failing = Some(failure.clone());
+            (self.callbacks.on_failure)(failure.clone());
+        }
+    }
+
+    fn apply_page_limit(&mut self) -> Result<(), DiskFailure> {
+        let pages_max = self.shared.pages_max.load(Ordering::Relaxed);
+        if pages_max != self.pages_max {
+            self.database.limit_pages(pages_max)?;
+            self.pages_max = pages_max;
+        }
+        Ok(())
+    }
+
+    fn close(mut self) -> Result<(), CloseLogError> {
+        if self.watermark.synced < self.watermark.written {
+            let first = self.watermark.synced.next();
+            self.try_commit(&[], CommitTo::Disk).map_err(|failure| CloseLogError { first, failure })?;
+        }
+        // Everything is synced: a checkpoint that fails costs the next start some time and nothing else.
+        let _ = self.database.checkpoint();
+        Ok(())
+    }
+}
+
+/// The log was closed while the disk refused.
+struct GivenUp {
+    failure: DiskFailure,
+}
+
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.queue.stop();
+    }
+}

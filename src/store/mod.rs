@@ -1,0 +1,20 @@
+//! What a node keeps on disk: its data directory, the ledger's log, blobs, and outcomes that wait for a home.
+//!
+//! Architecture invariant: everything here blocks and nothing here is async. An actor calls the log's `append`, which
+//! only queues, from anywhere; all else belongs on a blocking thread (`spawn_blocking`).
+//! Architecture invariant: SQLite is named in this room only.
+
+pub mod blobs;
+pub mod data_dir;
+mod disk;
+pub mod log;
+mod log_file;
+#[cfg(test)]
+mod log_probe;
+mod log_queue;
+mod log_writer;
+pub mod recovery;
+pub mod spool;
+mod sqlite;
+
+pub use disk::DiskFailure;

@@ -1,0 +1,191 @@
+//! SQLite as this store uses it: write-ahead log, one writer, and a choice per transaction between kernel and disk.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
+
+use super::DiskFailure;
+
+/// A page of a database, and of a frame in its write-ahead log.
+pub(super) const PAGE_BYTES: usize = 4_096;
+/// Pages in the write-ahead log after which a commit copies them into the database: 16 MiB.
+const CHECKPOINT_PAGES: i64 = 4_096;
+/// The write-ahead log keeps its length between checkpoints, since overwriting syncs faster than growing. Past this it shrinks.
+const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// Only a person with a shell on the same file makes this wait.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How far a transaction goes before its commit returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CommitTo {
+    /// Survives the process, not the machine.
+    Kernel,
+    /// Survives a power loss, together with every transaction before it: they share one write-ahead log.
+    Disk,
+}
+
+/// The writing connection of one database.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    commit_to: CommitTo,
+}
+
+impl Database {
+    /// Opens an existing database.
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    /// Opens a database, or makes an empty one.
+    pub(super) fn open_or_create(path: &Path) -> rusqlite::Result<Self> {
+        Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    fn open_with(path: &Path, flags: OpenFlags) -> rusqlite::Result<Self> {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+        Ok(Self { connection, commit_to: CommitTo::Disk })
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs `body` in one transaction. Nothing of it remains if it or the commit fails.
+    pub(super) fn transaction<T>(
+        &mut self,
+        commit_to: CommitTo,
+        body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.set_commit_to(commit_to)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = body(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// SQLite acts on this pragma when it compiles it, so it is compiled anew each time, and only when it changes.
+    fn set_commit_to(&mut self, commit_to: CommitTo) -> rusqlite::Result<()> {
+        if self.commit_to != commit_to {
+            let synchronous = match commit_to {
+                CommitTo::Kernel => "NORMAL",
+                CommitTo::Disk => "FULL",
+            };
+            self.connection.pragma_update(None, "synchronous", synchronous)?;
+            self.commit_to = commit_to;
+        }
+        Ok(())
+    }
+
+    /// Copies the write-ahead log into the database, syncs that, and empties the log.
+    pub(super) fn checkpoint(&self) -> Result<(), DiskFailure> {
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
+        if busy == 0 { Ok(()) } else { Err(DiskFailure::Io("another connection holds the write-ahead log".into())) }
+    }
+
+    /// Refuses growth beyond this, as a full disk would. What is there already stays.
+    pub(super) fn limit_pages(&self, pages_max: u32) -> rusqlite::Result<()> {
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |_| Ok(()))
+    }
+}
+
+/// Opens a second connection that cannot write.
+pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(connection)
+}
+
+impl From<rusqlite::Error> for DiskFailure {
+    fn from(error: rusqlite::Error) -> Self {
+        // A disk without room for the shared index of the write-ahead log says so in its own code.
+        if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) {
+            return Self::DiskFull;
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            // The tables' types are ours: a value of another type, or a missing table, was not written by us.
+            None | Some(ErrorCode::Unknown | ErrorCode::TypeMismatch) => Self::Damaged(error.to_string()),
+            Some(_) => Self::Io(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(dir: &Path) -> Database {
+        let mut database = Database::open_or_create(&dir.join("x.db")).unwrap();
+        database.transaction(CommitTo::Disk, |tx| tx.execute_batch("CREATE TABLE t(a BLOB)")).unwrap();
+        database
+    }
+
+    fn insert(database: &mut Database, commit_to: CommitTo, bytes: usize) -> Result<(), DiskFailure> {
+        let done =
+            database.transaction(commit_to, |tx| tx.execute("INSERT INTO t VALUES (zeroblob(?1))", [bytes as i64]))?;
+        assert_eq!(done, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn the_write_ahead_log_is_on_and_syncs_each_commit_to_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = database(dir.path());
+        let pragma = |database: &Database, name: &str| {
+            database.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).unwrap()
+        };
+        assert_eq!(pragma(&database, "journal_mode"), "wal".to_string().into());
+        assert_eq!(pragma(&database, "page_size"), (PAGE_BYTES as i64).into());
+        assert_eq!(pragma(&database, "synchronous"), 2.into());
+        insert(&mut database, CommitTo::Kernel, 1).unwrap();
+        assert_eq!(pragma(&database, "synchronous"), 1.into());
+        insert(&mut database, CommitTo::Disk, 1).unwrap();
+        assert_eq!(pragma(&database, "synchronous"), 2.into());
+    }
+
+    #[test]
+    fn a_transaction_beyond_the_page_limit_is_a_full_disk_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = database(dir.path());
+        database.limit_pages(8).unwrap();
+        assert_eq!(insert(&mut database, CommitTo::Disk, 100_000), Err(DiskFailure::DiskFull));
+        let rows = |database: &Database| {
+            database.connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(rows(&database), 0);
+        database.limit_pages(1_000).unwrap();
+        insert(&mut database, CommitTo::Disk, 100_000).unwrap();
+        assert_eq!(rows(&database), 1);
+    }
+
+    #[test]
+    fn a_reading_connection_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let _database = database(dir.path());
+        let reader = open_for_reading(&dir.path().join("x.db")).unwrap();
+        let refused = reader.execute("INSERT INTO t VALUES (x'00')", []).unwrap_err();
+        assert_eq!(DiskFailure::from(refused), DiskFailure::ReadOnly);
+    }
+
+    #[test]
+    fn a_missing_table_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = database(dir.path());
+        let failed = database.connection.query_row("SELECT a FROM u", [], |_| Ok(())).unwrap_err();
+        assert!(matches!(DiskFailure::from(failed), DiskFailure::Damaged(_)));
+    }
+}
