@@ -11,4 +11,4 @@ echo "== chaos"
 eval "$(scripts/fetch.sh)"
 scripts/chaos.py --rounds "${ROUNDS:-500}"
 echo "== bench"
-scripts/bench.sh
+REFERENCE=1 scripts/bench.sh
