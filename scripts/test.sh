@@ -15,6 +15,10 @@ phase() {
     durations+=("$(printf '%6d s  %s' $((SECONDS - began)) "$name")")
 }
 
+shell_scripts() {
+    "$(dirname "$(scripts/python.sh)")/shellcheck" scripts/*.sh .ci/run
+}
+
 python_tests() {
     local folder python
     python=$(scripts/python.sh)
@@ -35,6 +39,7 @@ if [ -z "$features" ]; then
 fi
 
 FEATURES=$features phase lint scripts/lint.sh
+phase scripts shell_scripts
 if cargo nextest --version >/dev/null 2>&1; then
     # shellcheck disable=SC2086
     phase build cargo nextest run --workspace $features --no-run
