@@ -1,6 +1,6 @@
 //! What the repository's other files promise: invariants, locked versions, texts fit for everyone's machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::Source;
 
@@ -38,33 +38,72 @@ const MACHINE_TEXTS: [&str; 14] = [
 ];
 const UNFINISHED: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
-/// Invariants that INVARIANTS.md does not state or that no test names.
+/// Invariants that INVARIANTS.md does not state or no test covers, and tests that it cites but nobody wrote.
+///
+/// A test covers an invariant by naming its id, by a name that begins with it (`i11_merge_is_...`), or by standing in
+/// the invariant's row.
 pub fn invariants(ids: &[String], statements: &str, sources: &[Source]) -> Vec<String> {
+    let tests = TestWords::of(sources);
     let mut found = Vec::new();
     for id in ids {
-        if !statements.lines().any(|line| line.starts_with(&format!("| {id} |"))) {
+        let Some(row) = statements.lines().find(|line| line.starts_with(&format!("| {id} |"))) else {
             found.push(format!("INVARIANTS.md: {id} is not stated"));
-        }
-        let tested = |source: &Source| {
-            // The simulator is a test bed as a whole.
-            let in_simulator = source.path.starts_with("crates/sim/") && has_word(&source.code, id);
-            in_simulator || has_word(&source.tests, id)
+            continue;
         };
-        let own = |source: &Source| source.path.starts_with("tests/tidy");
-        if !sources.iter().any(|source| !own(source) && tested(source)) {
+        let cited: Vec<&str> = row.split('`').skip(1).step_by(2).filter(|word| is_test_name(word)).collect();
+        let unknown = cited.iter().filter(|name| !tests.functions.contains(*name));
+        found.extend(unknown.map(|name| format!("INVARIANTS.md: {id} cites the test {name}, which is not there")));
+        if cited.is_empty() && !tests.cover(id) {
             found.push(format!("{id} is named in no test"));
         }
     }
     let stated = statements.lines().filter_map(|line| line.strip_prefix("| I")?.split(' ').next());
-    let unknown = stated.filter(|number| !ids.contains(&format!("I{number}")));
+    let unknown = stated.filter(|number| number.parse::<u8>().is_ok() && !ids.contains(&format!("I{number}")));
     found.extend(unknown.map(|number| format!("INVARIANTS.md: I{number} is not in the code")));
     found
 }
 
+/// What the tests say.
+struct TestWords<'a> {
+    all: BTreeSet<&'a str>,
+    functions: BTreeSet<&'a str>,
+}
+
+impl<'a> TestWords<'a> {
+    fn of(sources: &'a [Source]) -> Self {
+        let mut words = Self { all: BTreeSet::new(), functions: BTreeSet::new() };
+        for source in sources.iter().filter(|source| !source.path.starts_with("tests/tidy")) {
+            // The simulator is a test bed as a whole.
+            let simulator = source.path.starts_with("crates/sim/");
+            let text = if simulator { &source.text } else { &source.tests };
+            let mut previous = "";
+            for word in text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()) {
+                words.all.insert(word);
+                if previous == "fn" {
+                    words.functions.insert(word);
+                }
+                previous = word;
+            }
+        }
+        words
+    }
+
+    fn cover(&self, id: &str) -> bool {
+        let prefix = format!("{}_", id.to_lowercase());
+        self.all.contains(id) || self.functions.iter().any(|name| name.starts_with(&prefix))
+    }
+}
+
+/// Tests are sentences; what else stands in backticks has spaces, dots or fewer words.
+fn is_test_name(text: &str) -> bool {
+    text.matches('_').count() >= 2 && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
 /// The variants of `InvariantId`, from the source that declares it.
 pub fn invariant_ids(source: &Source) -> Vec<String> {
-    let body = source.code.split("enum InvariantId").nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
-    body.split([',', '{']).map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+    let body = source.tokens.iter().skip_while(|token| token.text != "InvariantId").skip(2);
+    let variants = body.take_while(|token| token.text != "}").filter(|token| token.is_word());
+    variants.map(|token| token.text.to_owned()).collect()
 }
 
 /// Packages below their floor, refused ones, and ones from elsewhere than the public registry.
@@ -98,11 +137,13 @@ pub fn absent(lock: &str, wanted: &[&str]) -> Vec<String> {
 /// Texts that hold on one machine only, and marks of unfinished work.
 pub fn texts(path: &str, text: &str) -> Vec<String> {
     let code = !path.ends_with(".md") && !path.starts_with("LICENSE");
+    let machine_texts: Vec<_> = MACHINE_TEXTS.iter().filter(|needle| text.contains(**needle)).collect();
+    let unfinished_words: Vec<_> = UNFINISHED.iter().filter(|word| code && text.contains(**word)).collect();
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let machine = MACHINE_TEXTS.iter().filter(|needle| begins_in(line, needle));
+        let machine = machine_texts.iter().filter(|needle| begins_in(line, needle));
         found.extend(machine.map(|needle| format!("{path}:{}: {needle:?} is one machine's affair", index + 1)));
-        let unfinished = UNFINISHED.iter().filter(|word| code && has_word(line, word));
+        let unfinished = unfinished_words.iter().filter(|word| has_word(line, word));
         found.extend(unfinished.map(|word| format!("{path}:{}: {word}: an issue, or nothing", index + 1)));
     }
     found
@@ -130,12 +171,18 @@ fn unstated_and_untested_invariants_are_found() {
         Source::new("crates/core/src/invariant.rs", "pub enum InvariantId {\n    /// One.\n    I1,\n    I10,\n}");
     let ids = invariant_ids(&code);
     assert_eq!(ids, ["I1", "I10"]);
-    let sources =
-        [Source::new("src/a.rs", "#[cfg(test)]\nmod tests { /* I1 */ }"), Source::new("crates/sim/src/a.rs", "I10")];
-    assert!(invariants(&ids, "| I1 | x |\n| I10 | y |", &sources).is_empty());
+    let tested = |text: &str| Source::new("src/a.rs", &format!("#[cfg(test)]\nmod tests {{ {text} }}"));
+    let both = "| I1 | x |\n| I10 | y |";
+    let sources = [tested("/* I1 */"), Source::new("crates/sim/src/a.rs", "check(I10)")];
+    assert!(invariants(&ids, both, &sources).is_empty());
     assert_eq!(invariants(&ids, "| I1 | x |", &sources), ["INVARIANTS.md: I10 is not stated"]);
-    assert_eq!(invariants(&ids, "| I1 | x |\n| I10 | y |", &sources[1..]), ["I1 is named in no test"]);
+    assert_eq!(invariants(&ids, both, &sources[1..]), ["I1 is named in no test"]);
+    assert_eq!(invariants(&ids, both, &[tested("fn i1_holds() {} fn i10_holds() {}")]), [""; 0]);
     assert_eq!(invariants(&ids, "| I1 | |\n| I10 | |\n| I2 | |", &sources), ["INVARIANTS.md: I2 is not in the code"]);
+    let cites = "| I1 | `retry.max_attempts` | `a_task_ends_once` |\n| I10 | y |";
+    assert!(invariants(&ids, cites, &[tested("fn a_task_ends_once() {}"), sources[1].clone()]).is_empty());
+    let missing = "INVARIANTS.md: I1 cites the test a_task_ends_once, which is not there";
+    assert_eq!(invariants(&ids, cites, &sources), [missing]);
 }
 
 #[test]

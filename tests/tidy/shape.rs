@@ -1,8 +1,8 @@
 //! How long files and functions may be, and which words they may use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{Source, Token, declared_files, item_end, tokens};
+use super::source::{Source, Token, declared_files, item_end};
 
 const FILE_LINES_MAX: usize = 600;
 const FILE_LINES_MEDIAN_MAX: usize = 200;
@@ -27,7 +27,7 @@ pub fn sizes(sources: &[Source]) -> Vec<String> {
         if source.lines > lines_max {
             found.push(format!("{}: {} lines, at most {lines_max}", source.path, source.lines));
         }
-        for function in functions(&source.code) {
+        for function in functions(&source.tokens) {
             if function.lines > FUNCTION_LINES_MAX {
                 let Function { name, line, lines } = function;
                 found.push(format!("{}:{line}: {name} has {lines} lines, at most {FUNCTION_LINES_MAX}", source.path));
@@ -40,7 +40,7 @@ pub fn sizes(sources: &[Source]) -> Vec<String> {
 /// Medians over all code beyond theirs: small pieces are the rule, not the exception.
 pub fn medians(sources: &[Source]) -> Vec<String> {
     let files = median(sources.iter().map(|source| source.lines).filter(|lines| *lines > 0).collect());
-    let all_functions = sources.iter().flat_map(|source| functions(&source.code));
+    let all_functions = sources.iter().flat_map(|source| functions(&source.tokens));
     let functions = median(all_functions.map(|function| function.lines).collect());
     let mut found = Vec::new();
     if files > FILE_LINES_MEDIAN_MAX {
@@ -56,9 +56,8 @@ pub fn medians(sources: &[Source]) -> Vec<String> {
 pub fn banned_code(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
-        let tokens = tokens(&source.code);
         for banned in BANNED_CODE {
-            for window in tokens.windows(banned.len()) {
+            for window in source.tokens.windows(banned.len()) {
                 if window.iter().map(|token| token.text).eq(banned.iter().copied()) {
                     found.push(format!("{}:{}: {}", source.path, window[0].line, banned.concat()));
                 }
@@ -82,11 +81,10 @@ pub fn banned_names(sources: &[Source]) -> Vec<String> {
         for name in source.path.split(['/', '.']) {
             report(name, source.path.clone());
         }
-        let named: BTreeSet<(&str, usize)> = tokens(&source.code)
-            .into_iter()
-            .filter(|token| token.is_word() && !NAMES_ALLOWED.contains(&token.text))
-            .map(|token| (token.text, token.line))
-            .collect();
+        let mut named = BTreeMap::new();
+        for token in source.tokens.iter().filter(|token| token.is_word() && !NAMES_ALLOWED.contains(&token.text)) {
+            named.entry(token.text).or_insert(token.line);
+        }
         for (name, line) in named {
             report(name, format!("{}:{line}", source.path));
         }
@@ -118,12 +116,11 @@ struct Function {
     lines: usize,
 }
 
-fn functions(code: &str) -> Vec<Function> {
-    let tokens = tokens(code);
+fn functions(tokens: &[Token<'_>]) -> Vec<Function> {
     let starts_function = |window: &[Token<'_>]| window[0].text == "fn" && window[1].is_word();
     let starts = tokens.windows(2).enumerate().filter(|(_, window)| starts_function(window));
     let measure = |(start, window): (usize, &[Token<'_>])| {
-        let end = item_end(&tokens, start).filter(|end| tokens[*end].text == "}")?;
+        let end = item_end(tokens, start).filter(|end| tokens[*end].text == "}")?;
         let line = window[0].line;
         Some(Function { name: window[1].text.to_owned(), line, lines: tokens[end].line - line + 1 })
     };

@@ -10,8 +10,8 @@ pub struct Source {
     /// Relative to the repository, with `/`.
     pub path: String,
     pub text: String,
-    /// Non-test code; comments, literals and tests are blank, and lines keep their numbers.
-    pub code: String,
+    /// Tokens of the code outside tests; comments and literals are none, and lines keep their numbers.
+    pub tokens: Vec<Token<'static>>,
     /// Text of the tests, comments included.
     pub tests: String,
     /// Lines outside tests.
@@ -31,11 +31,13 @@ impl Source {
             lines -= text[start..end].lines().count();
             code.replace_range(start..end, &blank(&text[start..end]));
         }
-        Self { path: path.to_owned(), text: text.to_owned(), code, tests, lines }
+        // Every source lives as long as the test.
+        let tokens = tokens(code.leak());
+        Self { path: path.to_owned(), text: text.to_owned(), tokens, tests, lines }
     }
 
     fn all_tests(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned(), code: String::new(), tests: text.to_owned(), lines: 0 }
+        Self { path: path.to_owned(), text: text.to_owned(), tokens: Vec::new(), tests: text.to_owned(), lines: 0 }
     }
 
     /// Every Rust file of the repository; a file that only a test module declares counts as a test.
@@ -280,7 +282,7 @@ fn comments_and_literals_are_blank_and_code_stays() {
 fn tests_are_told_from_code() {
     let text = "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() { \"}\"; }\n}\nfn c() {}\n#[cfg(test)]\nuse d::{e};\n";
     let source = Source::new("src/x.rs", text);
-    let words: Vec<&str> = tokens(&source.code).into_iter().filter(Token::is_word).map(|token| token.text).collect();
+    let words: Vec<&str> = source.tokens.iter().filter(|token| token.is_word()).map(|token| token.text).collect();
     assert_eq!(words, ["fn", "a", "fn", "c"]);
     assert!(source.tests.contains("fn b()") && !source.tests.contains("fn c()"));
     assert_eq!(source.lines, 2);

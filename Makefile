@@ -1,0 +1,28 @@
+# Thin: each target is one command, which also works by itself. CARGO_TARGET_DIR and MAGPIE_CACHE are respected.
+TEXTS ?= /usr/share/common-licenses
+
+.PHONY: build demo test bench chaos nightly lint fmt
+
+build:
+	scripts/build.sh
+
+demo: build
+	eval "$$(scripts/fetch.sh)" && exec scripts/demo.py --texts "$(TEXTS)"
+
+test:
+	scripts/test.sh
+
+lint:
+	scripts/lint.sh
+
+fmt:
+	cargo fmt --all
+
+bench: build
+	scripts/bench.sh
+
+chaos: build
+	scripts/chaos.py --rounds 50
+
+nightly: build
+	scripts/nightly.sh

@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""Measures release builds on this machine and prints one table with the limits that the project has set itself.
+
+    scripts/bench.py [--only NAME,...]
+
+Exit code 1 if a limit is broken. What is measured in CPU time or as a ratio means the same on a busy machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mesh import Mesh, MeshError, binaries, wait_until
+
+SCRIPTS = Path(__file__).resolve().parent
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+STARTS = 10
+IDLE_S = 10
+MESH_STARTS = 3
+NOOPS = 50_000
+SETTLE_S_MAX = 600
+
+
+def main():
+    arguments = parse_arguments()
+    print(machine(), flush=True)
+    broken = 0
+    for name in arguments.only or MEASURES:
+        what, limit, unit, at_least, measure = MEASURES[name]
+        value, remark = measure()
+        holds = value >= limit if at_least else value <= limit
+        broken += not holds
+        sign = ">=" if at_least else "<="
+        print(
+            f"{name:<10} {what:<52} {value:>9.3g} {sign} {limit:<6g} {unit:<6} {'ok' if holds else 'BROKEN'}  {remark}".rstrip(),
+            flush=True,
+        )
+    return 1 if broken else 0
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,...", help=", ".join(MEASURES))
+    arguments = parser.parse_args()
+    if unknown := set(arguments.only or []) - set(MEASURES):
+        parser.error(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    return arguments
+
+
+def machine():
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, {date}, load {os.getloadavg()[0]:.1f} at start"
+
+
+class LoneNode:
+    """One node with empty data and no peers."""
+
+    def __init__(self):
+        self.bin = binaries()
+        self.folder = tempfile.TemporaryDirectory(prefix="magpie-")
+        self.control = Path(self.folder.name) / "control.sock"
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [self.bin / "node", "--data-dir", self.folder.name, "--control", self.control,
+             "--listen", "/ip4/127.0.0.1/tcp/0"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        wait_until("the node does not answer", 30, self.answers, every_s=0.002)
+        self.answered_s = time.monotonic() - self.began
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.folder.cleanup()
+
+    def answers(self):
+        if not self.control.exists():
+            return False
+        command = [self.bin / "nodectl", "--control", self.control, "status"]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def start_ms():
+    def one():
+        with LoneNode() as node:
+            return node.answered_s * 1000
+    values = [one() for _ in range(STARTS)]
+    return statistics.median(values), f"median of {STARTS}, nodectl's own start included, worst {max(values):.0f}"
+
+
+def idle_mb():
+    with LoneNode() as node:
+        time.sleep(IDLE_S)
+        status = Path(f"/proc/{node.process.pid}/status").read_text()
+        kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        return kb / 1024, f"VmRSS after {IDLE_S} s"
+
+
+def ready_s():
+    def one():
+        began = time.monotonic()
+        with Mesh(3):
+            return time.monotonic() - began
+    values = [one() for _ in range(MESH_STARTS)]
+    return statistics.median(values), f"median of {MESH_STARTS}, worst {max(values):.1f}"
+
+
+def demo_s():
+    began = time.monotonic()
+    done = subprocess.run([SCRIPTS / "demo.py"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise MeshError(f"the demo failed: {done.stderr.strip()}")
+    return time.monotonic() - began, "all of it"
+
+
+def noop_cpu_ms():
+    """CPU time of the three nodes and the submitting nodectl, per task."""
+    with Mesh(3) as mesh:
+        pids = [int((mesh.node_folder(number) / "pid").read_text()) for number in (1, 2, 3)]
+        before, began = sum(map(cpu_s, pids)), time.monotonic()
+        children_before = os.times().children_user + os.times().children_system
+        done = subprocess.run(
+            mesh.command(1, "task", "submit", "--kind", "noop", "--count", str(NOOPS), "-o", "json"),
+            capture_output=True, text=True, timeout=SETTLE_S_MAX,
+        )
+        submitter_s = os.times().children_user + os.times().children_system - children_before
+        acknowledged = sum("id" in json.loads(line) for line in done.stdout.splitlines())
+        if done.returncode != 0 or acknowledged != NOOPS:
+            raise MeshError(f"{acknowledged} of {NOOPS} acknowledged, exit code {done.returncode}: {done.stderr.strip()}")
+        wait_until(
+            "not all are committed", SETTLE_S_MAX,
+            lambda: mesh.ask(1, "status")["queue"]["succeeded"] == NOOPS, every_s=0.2,
+        )
+        took_s = time.monotonic() - began
+        used_s = sum(map(cpu_s, pids)) - before + submitter_s
+        return used_s / NOOPS * 1000, f"{NOOPS / took_s:,.0f} tasks/s"
+
+
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def chaos_wrong():
+    done = subprocess.run([SCRIPTS / "chaos.py", "--rounds", "50"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise MeshError(f"the chaos run failed: {done.stdout.splitlines()[:1]} {done.stderr.strip()}")
+    summary = done.stdout.splitlines()[-2:]
+    return int(summary[1].split()[0]), summary[0]
+
+
+# name: (what, limit, unit, whether the limit is a least value, how)
+MEASURES = {
+    "start": ("node from exec to answering on its socket", 300, "ms", False, start_ms),
+    "idle": ("resident memory of an idle node without a model", 40, "MiB", False, idle_mb),
+    "ready": ("`nodectl dev 3` to ready", 5, "s", False, ready_s),
+    "noop": (f"{NOOPS:,} no-ops, sync, three nodes: CPU per task", 0.2, "ms", False, noop_cpu_ms),
+    "demo": ("the demo", 120, "s", False, demo_s),
+    "chaos": ("lost or committed twice in 50 rounds of kill -9", 0, "tasks", False, chaos_wrong),
+}
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except MeshError as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

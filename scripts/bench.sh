@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Every measured promise, on release builds: what the nodes cost, and the model beside its reference.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+eval "$(scripts/fetch.sh)"
+scripts/bench.py "$@"
+
+reference=scripts/requirements-bench.txt
+if python=$(scripts/python.sh --cached "$reference") || { [ -n "${REFERENCE:-}" ] && python=$(scripts/python.sh "$reference"); }; then
+    "$python" scripts/bench-minilm.py "${CARGO_TARGET_DIR:-target}/release/node-device"
+else
+    echo "minilm     left out: REFERENCE=1 fetches sentence-transformers and its torch (several GB) to compare with" >&2
+fi

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The long forms, for a night: fresh seeds for the simulator, hundreds of kills, every benchmark.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+first=$(($(date +%Y%m%d) * 100000))
+seeds=${SEEDS:-100000}
+echo "== simulator, seeds $first to $((first + seeds))"
+cargo run --release --quiet -p magpie-sim -- --seeds "$first..$((first + seeds))"
+echo "== chaos"
+eval "$(scripts/fetch.sh)"
+scripts/chaos.py --rounds "${ROUNDS:-500}"
+echo "== bench"
+REFERENCE=1 scripts/bench.sh

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Everything that CI runs, phase by phase, with the time that each took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+durations=()
+phase() {
+    local name=$1 began=$SECONDS
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    if ! "$@"; then
+        printf '\ntest: %s failed\n' "$name" >&2
+        exit 1
+    fi
+    durations+=("$(printf '%6d s  %s' $((SECONDS - began)) "$name")")
+}
+
+shell_scripts() {
+    "$(dirname "$(scripts/python.sh)")/shellcheck" scripts/*.sh .ci/run
+}
+
+python_tests() {
+    local folder python
+    python=$(scripts/python.sh)
+    for folder in tests/*/; do
+        if compgen -G "${folder}test_*.py" >/dev/null; then
+            echo "-- $folder"
+            "$python" -B -m unittest discover --start-directory "$folder"
+        fi
+    done
+}
+
+# Without libtorch a developer still tests the rest; CI does not.
+features=""
+fetched=$(scripts/fetch.sh) && eval "$fetched" && features="--features magpie-device/torch"
+if [ -z "$features" ]; then
+    echo "test: INFERENCE IS NOT TESTED: no libtorch or no weights, see above" >&2
+    [ -z "${CI:-}" ] || exit 1
+fi
+
+FEATURES=$features phase lint scripts/lint.sh
+phase scripts shell_scripts
+if cargo nextest --version >/dev/null 2>&1; then
+    # shellcheck disable=SC2086
+    phase build cargo nextest run --workspace $features --no-run
+    # shellcheck disable=SC2086
+    phase test cargo nextest run --workspace $features --no-fail-fast
+else
+    # shellcheck disable=SC2086
+    phase build cargo test --workspace $features --no-run
+    # shellcheck disable=SC2086
+    phase test cargo test --workspace $features --no-fail-fast
+fi
+phase simulator cargo run --quiet -p magpie-sim -- --seeds 0..200
+phase python python_tests
+MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
+
+printf '\n== passed in %d s\n' "$SECONDS"
+printf '%s\n' "${durations[@]}"
