@@ -218,7 +218,7 @@ pub(super) fn open_reader(file: &std::path::Path) -> Result<Connection, DiskFail
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::log_probe::{LEDGER, Probe, body, entries, entry, open, reopened};
+    use crate::store::log_probe::{LEDGER, Probe, body, entries, open, reopened};
     use proptest::prelude::*;
 
     fn indices(entries: &[StoredEntry]) -> Vec<u64> {
@@ -279,12 +279,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let probe = Probe::default();
         let log = open(root.path(), &probe);
+        log.append(entries(1..=20, Durability::Sync)).unwrap();
+        probe.wait_synced(20);
         log.limit_bytes(64 * 1024);
-        let mut next = 1;
+        let mut next = 21;
         while probe.failures().is_empty() {
-            let batch: Vec<_> = (next..next + 20).map(|index| entry(index, Durability::Sync)).collect();
+            log.append(entries(next..=next + 19, Durability::Sync)).unwrap();
             next += 20;
-            log.append(batch).unwrap();
         }
         assert_eq!(probe.failures(), [DiskFailure::DiskFull]);
         let acknowledged = probe.watermarks().last().copied().unwrap_or_default().synced;
@@ -304,19 +305,23 @@ mod tests {
         log.limit_bytes(1);
         let mut next = 1;
         let refused = loop {
-            let body = vec![7; 1024 * 1024];
-            let event = ContentId::of(&body);
-            let entry = LogEntry { index: LogIndex(next), durability: Durability::Sync, event, body };
-            match log.append(vec![entry]) {
-                Ok(()) => next += 1,
+            let entry = |index| LogEntry {
+                index: LogIndex(index),
+                durability: Durability::Sync,
+                body: vec![7; 20],
+                event: ContentId([9; 32]),
+            };
+            match log.append((next..next + 5_000).map(entry).collect()) {
+                Ok(()) => next += 5_000,
                 Err(AppendError::Full { entries, .. }) => break entries,
                 Err(other) => panic!("{other}"),
             }
         };
+        assert!(next as usize <= 1 + limits::LOG_QUEUE_LEN_MAX + limits::COMMIT_BATCH_LEN_MAX);
         log.limit_bytes(u64::MAX);
         probe.wait_synced(next - 1);
         log.append(refused).unwrap();
-        probe.wait_synced(next);
+        probe.wait_synced(next + 4_999);
     }
 
     #[test]

@@ -159,8 +159,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(index: u64, bytes: usize) -> LogEntry {
-        let body = vec![index as u8; bytes];
-        LogEntry { index: LogIndex(index), durability: Durability::Sync, event: ContentId::of(&body), body }
+        let event = ContentId([index as u8; 32]);
+        LogEntry { index: LogIndex(index), durability: Durability::Sync, body: vec![0; bytes], event }
     }
 
     fn taken(queue: &LogQueue) -> Vec<u64> {

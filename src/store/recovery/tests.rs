@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::params;
 
 use super::*;
-use crate::store::log_probe::{LEDGER, Probe, body, entries, open, reopened, try_reopened};
+use crate::store::log_probe::{LEDGER, Probe, body, entries, fast_dir, open, reopened, try_reopened};
 use crate::store::sqlite::CommitTo;
 
 /// A ledger of `len` entries in `root`, closed cleanly.
@@ -20,7 +20,7 @@ fn closed_ledger(root: &Path, len: u64) {
 
 /// What a killed process leaves of a running ledger: its two files, the second cut to `wal_len`.
 fn crashed(running: &Path, wal_len: usize) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
+    let root = fast_dir();
     let wal = fs::read(running.join("ledger.db-wal")).unwrap();
     fs::copy(running.join("ledger.db"), root.path().join("ledger.db")).unwrap();
     fs::write(root.path().join("ledger.db-wal"), &wal[..wal_len.min(wal.len())]).unwrap();
@@ -104,7 +104,7 @@ fn a_crash_anywhere_in_the_write_ahead_log_keeps_every_synced_entry_and_order() 
 
 #[test]
 fn a_flipped_bit_in_the_write_ahead_log_never_loses_an_older_sync_silently() {
-    let root = tempfile::tempdir().unwrap();
+    let root = fast_dir();
     let probe = Probe::default();
     let log = open(root.path(), &probe);
     for index in 1..=20 {
@@ -140,7 +140,7 @@ fn a_flipped_bit_in_the_write_ahead_log_never_loses_an_older_sync_silently() {
 
 #[test]
 fn a_flipped_bit_in_the_database_is_harmless_or_refused_by_name() {
-    let root = tempfile::tempdir().unwrap();
+    let root = fast_dir();
     closed_ledger(root.path(), 200);
     let file = root.path().join("ledger.db");
     let pristine = fs::read(&file).unwrap();
