@@ -251,6 +251,23 @@ mod tests {
     }
 
     #[test]
+    fn the_sync_of_async_entries_writes_to_the_log_since_sqlite_syncs_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let probe = Probe::default();
+        let log = open(root.path(), &probe);
+        let wal = log_file::write_ahead_log(&log.file);
+        for index in 1..=3 {
+            log.append(entries(index..=index, Durability::Async)).unwrap();
+            while probe.watermarks().last().is_none_or(|mark| mark.written < LogIndex(index)) {
+                std::thread::yield_now();
+            }
+            let written_len = std::fs::metadata(&wal).unwrap().len();
+            probe.wait_synced(index);
+            assert!(std::fs::metadata(&wal).unwrap().len() > written_len, "entry {index}");
+        }
+    }
+
+    #[test]
     fn a_sync_entry_takes_the_async_ones_before_it_to_the_disk() {
         let root = tempfile::tempdir().unwrap();
         let probe = Probe::default();

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use super::DiskFailure;
-use super::log::{StoredEntry, Watermark};
+use super::log::StoredEntry;
 use super::sqlite::{CommitTo, Database, PAGE_BYTES};
 
 /// The format that this program writes, and the newest that it reads.
@@ -45,30 +45,37 @@ fn meta_digest(key: &str, value: &[u8]) -> RowDigest {
     digest([b"meta", key.as_bytes(), value])
 }
 
-/// What each transaction says of the log: its last entry, and how far the log was synced when the transaction began.
-///
-/// The first half shows a tail that went missing from the database. The second shows a synced transaction that went
-/// missing from the write-ahead log, which SQLite itself takes for one that never finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark(pub(super) Watermark);
+/// What each transaction says of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Counts transactions. SQLite leaves out what would change no byte of the file, and its fsync with it, so no
+    /// transaction may look like the one before.
+    pub(super) turn: u64,
+    /// The last entry: shows that a tail went missing from the database.
+    pub(super) written: LogIndex,
+    /// How far the log was synced when the transaction began: shows that a synced transaction went missing from the
+    /// write-ahead log, which SQLite itself takes for one that never finished.
+    pub(super) synced: LogIndex,
+}
 
 const MARK_MAGIC: &[u8; 8] = b"\xf5mpmark\x01";
-const MARK_BYTES: usize = MARK_MAGIC.len() + 16 + DIGEST_BYTES;
+const MARK_BYTES: usize = MARK_MAGIC.len() + 24 + DIGEST_BYTES;
 
 impl Mark {
     fn encode(self) -> [u8; MARK_BYTES] {
         let mut bytes = [0; MARK_BYTES];
         bytes[..8].copy_from_slice(MARK_MAGIC);
-        bytes[8..16].copy_from_slice(&self.0.written.0.to_be_bytes());
-        bytes[16..24].copy_from_slice(&self.0.synced.0.to_be_bytes());
-        let digest = digest([MARK_MAGIC, &bytes[8..24], b""]);
-        bytes[24..].copy_from_slice(&digest);
+        for (at, number) in [(8, self.turn), (16, self.written.0), (24, self.synced.0)] {
+            bytes[at..at + 8].copy_from_slice(&number.to_be_bytes());
+        }
+        let digest = digest([MARK_MAGIC, &bytes[8..32], b""]);
+        bytes[32..].copy_from_slice(&digest);
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let mark = Self(Watermark { written: LogIndex(number(8)?), synced: LogIndex(number(16)?) });
+        let mark = Self { turn: number(8)?, written: LogIndex(number(16)?), synced: LogIndex(number(24)?) };
         (mark.encode() == *bytes).then_some(mark)
     }
 }
@@ -80,7 +87,7 @@ pub(super) fn create(path: &Path, ledger: LedgerId) -> rusqlite::Result<()> {
         tx.execute_batch(SCHEMA)?;
         write_format(tx, FORMAT_VERSION)?;
         write_meta(tx, LEDGER_KEY, &ledger.0)?;
-        write_mark(tx, Mark(Watermark::default()))
+        write_mark(tx, Mark::default())
     })
 }
 
@@ -196,7 +203,7 @@ pub(super) fn synced_by_write_ahead_log(path: &Path) -> io::Result<LogIndex> {
             return Ok(synced);
         }
         let marks = frame.windows(MARK_BYTES).filter(|bytes| bytes.starts_with(MARK_MAGIC)).filter_map(Mark::decode);
-        synced = marks.map(|mark| mark.0.synced).fold(synced, LogIndex::max);
+        synced = marks.map(|mark| mark.synced).fold(synced, LogIndex::max);
     }
 }
 
@@ -205,15 +212,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn mark(written: u64, synced: u64) -> Mark {
-        Mark(Watermark { written: LogIndex(written), synced: LogIndex(synced) })
+    fn mark(turn: u64, written: u64, synced: u64) -> Mark {
+        Mark { turn, written: LogIndex(written), synced: LogIndex(synced) }
     }
 
     proptest! {
         #[test]
-        fn a_mark_survives_its_bytes_and_no_flipped_bit(written: u64, synced: u64, bit in 0..MARK_BYTES * 8) {
-            let mut bytes = mark(written, synced).encode();
-            prop_assert_eq!(Mark::decode(&bytes), Some(mark(written, synced)));
+        fn a_mark_survives_its_bytes_and_no_flipped_bit(turn: u64, written: u64, synced: u64, bit in 0..MARK_BYTES * 8) {
+            let mut bytes = mark(turn, written, synced).encode();
+            prop_assert_eq!(Mark::decode(&bytes), Some(mark(turn, written, synced)));
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Mark::decode(&bytes), None);
         }
@@ -238,7 +245,7 @@ mod tests {
         create(&path, LedgerId([7; 16])).unwrap();
         let database = Database::open(&path).unwrap();
         let header = read_header(database.connection()).unwrap().unwrap();
-        assert_eq!(header, Header { ledger: LedgerId([7; 16]), mark: mark(0, 0) });
+        assert_eq!(header, Header { ledger: LedgerId([7; 16]), mark: Mark::default() });
     }
 
     #[test]
@@ -248,8 +255,8 @@ mod tests {
         assert_eq!(synced_by_write_ahead_log(&write_ahead_log(&path)).unwrap(), LogIndex(0));
         create(&path, LedgerId([7; 16])).unwrap();
         let mut database = Database::open(&path).unwrap();
-        for (written, synced) in [(3, 0), (9, 3), (12, 9)] {
-            database.transaction(CommitTo::Disk, |tx| write_mark(tx, mark(written, synced))).unwrap();
+        for (turn, written, synced) in [(1, 3, 0), (2, 9, 3), (3, 12, 9)] {
+            database.transaction(CommitTo::Disk, |tx| write_mark(tx, mark(turn, written, synced))).unwrap();
         }
         assert_eq!(synced_by_write_ahead_log(&write_ahead_log(&path)).unwrap(), LogIndex(9));
     }

@@ -47,6 +47,8 @@ pub(super) struct LogWriter {
     shared: Arc<Shared>,
     callbacks: LogCallbacks,
     watermark: Watermark,
+    /// Transactions that were committed or tried.
+    turn: u64,
     /// When the oldest entry that is written and not synced must be.
     sync_due: Option<Instant>,
     /// The failure that the owner was told last, until something succeeds.
@@ -61,11 +63,12 @@ impl LogWriter {
         database: Database,
         shared: Arc<Shared>,
         callbacks: LogCallbacks,
-        tip: LogIndex,
+        last: Mark,
         claim: LedgerClaim,
     ) -> Self {
-        let watermark = Watermark { written: tip, synced: tip };
+        let watermark = Watermark { written: last.written, synced: last.written };
         Self {
+            turn: last.turn,
             database,
             shared,
             callbacks,
@@ -118,7 +121,8 @@ impl LogWriter {
             self.database.checkpoint()?;
         }
         let written = batch.last().map_or(self.watermark.written, |entry| entry.index);
-        let mark = Mark(Watermark { written, synced: self.watermark.synced });
+        self.turn += 1;
+        let mark = Mark { turn: self.turn, written, synced: self.watermark.synced };
         self.database.transaction(commit_to, |tx| {
             for entry in batch {
                 log_file::write_entry(tx, entry.index, &entry.body, entry.event)?;

@@ -95,7 +95,7 @@ impl Recovery {
 
     /// The last entry of the log; 0 in an empty one.
     pub fn tip(&self) -> LogIndex {
-        self.header.mark.0.written
+        self.header.mark.written
     }
 
     /// Gives every entry to `visit`, first to last, one in memory at a time, then starts the writer. Blocks.
@@ -111,11 +111,11 @@ impl Recovery {
     ) -> Result<LedgerLog, ReplayError<E>> {
         self.visit_entries(visit)?;
         let tip = self.tip();
-        let Self { file, database, claim, .. } = self;
+        let Self { file, database, header, claim, .. } = self;
         let failed = |failure: DiskFailure| OpenLogError::of(&file, failure);
         let reader = open_reader(&file).map_err(failed)?;
         let shared = Arc::new(Shared::new(tip));
-        let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, tip, claim);
+        let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, claim);
         let thread = thread::Builder::new().name("ledger-log".into()).spawn(move || writer.run());
         let thread = thread.map_err(|error| failed(error.into()))?;
         Ok(LedgerLog::started(file, shared, reader, thread))

@@ -141,6 +141,10 @@ impl Spool {
         let rows = outcomes.iter().map(|(fence, bytes)| (key(*fence), at, *bytes));
         let kept = insert(&mut state.database, commit_to, rows).map_err(PutSpoolError::Disk)?;
         state.bytes += kept;
+        if durable && kept == 0 {
+            // All were there, perhaps only with the kernel, and a transaction without a change syncs nothing.
+            state.database.checkpoint().map_err(PutSpoolError::Disk)?;
+        }
         Ok(())
     }
 

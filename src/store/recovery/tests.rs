@@ -141,7 +141,7 @@ fn a_flipped_bit_in_the_write_ahead_log_never_loses_an_older_sync_silently() {
 #[test]
 fn a_flipped_bit_in_the_database_is_harmless_or_refused_by_name() {
     let root = fast_dir();
-    closed_ledger(root.path(), 200);
+    closed_ledger(root.path(), 60);
     let file = root.path().join("ledger.db");
     let pristine = fs::read(&file).unwrap();
     let before = reopened(root.path());
