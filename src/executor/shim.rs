@@ -55,14 +55,10 @@ impl Order {
     }
 }
 
-/// What the shim tells the worker: one JSON line each.
+/// What the shim tells the worker before it exits: one JSON line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
-    /// `pid` is also the process group.
-    Started {
-        pid: i32,
-    },
     /// The operating system refused to run it.
     NotStarted {
         errno: i32,
@@ -136,7 +132,6 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         Ok(child) => child,
         Err(error) => return tell(&mut worker, &Report::NotStarted { errno: error.raw_os_error().unwrap_or(0) }),
     };
-    tell(&mut worker, &Report::Started { pid: child.as_raw_nonzero().get() })?;
     let watched = watch(&mut worker, child);
     let killed = kill_all(child);
     match watched?.or(killed).and_then(report_of) {

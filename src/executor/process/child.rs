@@ -5,17 +5,17 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
+use super::strays::kill_strays;
 use crate::executor::shim::{self, Arguments, Order, Report};
 
 /// How long the pipes of a command may outlive its shim, if that was killed from outside.
@@ -29,7 +29,7 @@ pub struct Launch<'a> {
     pub arguments: Arguments,
 }
 
-/// How a command ended. Except after [`Ending::ShimLost`], nothing that it started runs any more.
+/// How a command ended; nothing that it started runs any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     Exited {
@@ -41,7 +41,7 @@ pub enum Ending {
     NotStarted {
         errno: i32,
     },
-    /// The shim was killed from outside: only the command's process group could be killed.
+    /// The shim was killed from outside, and the command after it.
     ShimLost,
 }
 
@@ -60,6 +60,7 @@ pub struct Orders(OwnedWriteHalf);
 pub struct End {
     shim: tokio::process::Child,
     reports: BufReader<OwnedReadHalf>,
+    directory: PathBuf,
 }
 
 /// Starts the shim, which starts the command.
@@ -78,7 +79,7 @@ pub fn start(launch: Launch<'_>) -> io::Result<Child> {
     let (Some(stdout), Some(stderr)) = (shim.stdout.take(), shim.stderr.take()) else {
         return Err(io::Error::other("a process was started without its pipes"));
     };
-    let end = End { shim, reports: BufReader::new(reports) };
+    let end = End { shim, reports: BufReader::new(reports), directory: launch.directory.to_owned() };
     Ok(Child { stdout, stderr, orders: Orders(orders), end })
 }
 
@@ -111,27 +112,27 @@ impl End {
     }
 
     async fn reached(&mut self) -> Ending {
-        let mut started = None;
-        let mut ending = None;
-        while let Some(report) = self.next_report().await {
-            match report {
-                Report::Started { pid } => started = Pid::from_raw(pid),
-                Report::NotStarted { errno } => ending = Some(Ending::NotStarted { errno }),
-                Report::Exited { status } => ending = Some(Ending::Exited { status }),
-                Report::Signalled { signal } => ending = Some(Ending::Signalled { signal }),
-            }
-        }
+        let mut line = String::new();
+        // A socket that fails says as little as one that ends.
+        let _ = self.reports.read_line(&mut line).await;
         // Only this process waits for the shim, so it cannot have been waited for already.
         let _ = self.shim.wait().await;
-        ending.unwrap_or_else(|| {
-            started.map(|group| kill_process_group(group, Signal::KILL));
-            Ending::ShimLost
-        })
+        match serde_json::from_str(&line) {
+            Ok(Report::NotStarted { errno }) => Ending::NotStarted { errno },
+            Ok(Report::Exited { status }) => Ending::Exited { status },
+            Ok(Report::Signalled { signal }) => Ending::Signalled { signal },
+            Err(_) => {
+                self.kill_strays().await;
+                Ending::ShimLost
+            }
+        }
     }
 
-    async fn next_report(&mut self) -> Option<Report> {
-        let mut line = String::new();
-        let read = self.reports.read_line(&mut line).await.ok()?;
-        if read == 0 { None } else { serde_json::from_str(&line).ok() }
+    async fn kill_strays(&self) {
+        let directory = self.directory.clone();
+        let killed = tokio::task::spawn_blocking(move || kill_strays(&directory)).await;
+        if let Err(error) = killed.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            tracing::error!(%error, "processes without a shim may still run");
+        }
     }
 }

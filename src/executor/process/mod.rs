@@ -3,6 +3,7 @@
 mod capture;
 mod child;
 mod command;
+mod strays;
 mod verdict;
 mod work_dir;
 

@@ -11,6 +11,7 @@ use magpie_core::limits;
 use magpie_core::payload::{BlobRef, Payload};
 use magpie_core::task::FileRef;
 
+use super::strays::kill_strays;
 use crate::executor::{Attempt, AttemptError, BlobAccess};
 
 /// Where an input too large to stand in the standard input is put.
@@ -18,17 +19,22 @@ const INPUT_FILE: &str = "input.json";
 /// Where outputs of needed steps are put, if they are.
 const NEEDS_DIR: &str = "needs";
 
-/// Makes the directory that holds one directory per running process, and removes what is left in it.
+/// Makes the directory that holds one directory per running process, ends what still runs in it and removes what is
+/// left: an earlier life of the node may have been killed together with its shims.
 ///
 /// # Errors
 /// The operating system's, with the path.
 pub fn prepare_work_dir(work_dir: &Path) -> io::Result<PathBuf> {
     let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", work_dir.display()));
     DirBuilder::new().recursive(true).mode(0o700).create(work_dir).map_err(with_path)?;
+    let work_dir = &fs::canonicalize(work_dir).map_err(with_path)?;
+    if let Err(error) = kill_strays(work_dir) {
+        tracing::error!(%error, "processes of an earlier life of this node may still run");
+    }
     for entry in fs::read_dir(work_dir).map_err(with_path)? {
         remove_tree(&entry?.path()).map_err(with_path)?;
     }
-    fs::canonicalize(work_dir).map_err(with_path)
+    Ok(work_dir.clone())
 }
 
 /// The directory of one attempt; removed with all it holds at the latest when dropped.
