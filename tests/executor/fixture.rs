@@ -14,6 +14,7 @@ use magpie_core::ids::{ContentId, Epoch, Generation, LedgerTag, OperationId, Tas
 use magpie_core::lease::Fence;
 use magpie_core::payload::{BlobRef, JsonText, Payload};
 use magpie_core::task::{AttemptResult, FileRef, Outcome, TaskKind, TaskSpec};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -207,8 +208,16 @@ pub fn parent_of(pid: u32) -> u32 {
 }
 
 pub fn kill_9(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    signal(pid, Signal::KILL);
+}
+
+/// Holds a process still, so that it cannot react to what is done next.
+pub fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
 }
 
 /// What a stand-in worker is to do, and where it says what came of it.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::fixture::{
     Fixture, PATIENCE, error_of, eventually, is_alive, kill_9, parent_of, pid_in, process, shell, stand_in_report,
-    start_stand_in,
+    start_stand_in, stop,
 };
 
 /// A command that leaves a process behind in a session of its own, without a parent, and says which: `$1` gets the
@@ -71,16 +71,33 @@ fn nothing_outlives_a_worker_killed_with_9() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_does_not_outlive_its_shim() {
+async fn nothing_outlives_a_shim_killed_with_9() {
     let fixture = Fixture::new();
-    let command_file = fixture.path("command");
-    let (_stopper, running) = fixture.start(shell(r#"echo $$ >"$1"; exec sleep 1000"#, &[&command_file]));
-    let command = pid_in(&command_file);
+    let (_stopper, running) = fixture.start(with_daemon(fixture.directory.path(), "exec sleep 1000"));
+    let (command, daemon) = (pid_in(&fixture.path("command")), pid_in(&fixture.path("daemon")));
     kill_9(parent_of(command));
     let outcome = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
     let (code, _, retryable) = error_of(outcome);
     assert_eq!((code.as_str(), retryable), ("shim_lost", true));
-    gone(command);
+    assert!(!is_alive(command) && !is_alive(daemon), "the attempt has ended, so they are gone already");
+}
+
+#[test]
+fn what_was_killed_together_with_its_shim_is_ended_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = start_stand_in(directory.path(), vec![with_daemon(directory.path(), "exec sleep 1000")], None);
+    let (command, daemon) = (pid_in(&directory.path().join("command")), pid_in(&directory.path().join("daemon")));
+    let shim = parent_of(command);
+    for pid in [shim, worker.id()] {
+        stop(pid);
+    }
+    for pid in [shim, worker.id()] {
+        kill_9(pid);
+    }
+    worker.wait().unwrap();
+    assert!(is_alive(command) && is_alive(daemon));
+    let again = start_stand_in(directory.path(), Vec::new(), None).wait().unwrap();
+    assert!(again.success() && !is_alive(command) && !is_alive(daemon));
 }
 
 #[tokio::test]
@@ -136,7 +153,7 @@ async fn the_shim_stands_apart_and_holds_its_command_down() {
     assert!(read(command, "limits").lines().any(|line| line.starts_with("Max core file size        0  ")));
     assert!(read(command, "status").contains("NoNewPrivs:\t1"));
     // SIGHUP, SIGINT, SIGQUIT and SIGTERM wait before the shim, and reach the command.
-    assert!(read(shim, "status").contains("SigBlk:\t0000000000004007\n"));
+    eventually("a mask", || read(shim, "status").contains("SigBlk:\t0000000000004007\n").then_some(()));
     assert!(read(command, "status").contains("SigBlk:\t0000000000000000\n"));
     stopper.stop(StopReason::Fenced);
     running.await.unwrap();
