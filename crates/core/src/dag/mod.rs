@@ -3,6 +3,7 @@
 //! [`parse_workflow`] refuses with every problem at its place; [`bind`] fills in the `${...}` of one step;
 //! [`Graph`] knows the order of the steps and draws it.
 
+mod bind;
 mod body;
 mod check;
 mod error;
@@ -11,14 +12,17 @@ mod graph;
 mod parse;
 mod reference;
 mod render;
+mod resolve;
 mod spec;
 mod template;
 
+pub use bind::{BindError, Binding, BoundTask, ItemWindow, Place, Scope, bind, bind_window, outputs};
 pub use body::is_relative;
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
 pub use parse::{parse_task, parse_workflow};
 pub use reference::{Reference, Root, Segment, TemplateError};
 pub use render::GraphView;
+pub use resolve::ResolveError;
 pub use spec::{StepSpec, WorkflowSpec};
 pub use template::{Template, TextTemplate};
