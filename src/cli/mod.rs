@@ -1,0 +1,3 @@
+//! What `nodectl` does.
+
+pub mod spec_file;
