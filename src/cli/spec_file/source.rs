@@ -454,11 +454,11 @@ mod tests {
     }
 
     #[test]
-    fn a_million_brackets_are_refused_before_the_stack_ends() {
+    fn endless_brackets_are_refused_before_the_stack_ends() {
         for text in ["[".repeat(1_000_000), "- ".repeat(1_000_000), "a: {".repeat(100_000), "? ".repeat(100_000)] {
             assert!(read_yaml(&text).is_err());
         }
-        let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(read_json(&deep).unwrap_err().problem.contains("more than 64 deep"));
     }
 

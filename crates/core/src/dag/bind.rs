@@ -109,7 +109,7 @@ pub fn outputs(spec: &WorkflowSpec, scope: &Scope<'_>) -> Result<BTreeMap<String
     let references = spec.outputs.values().flat_map(Template::references);
     let values = resolve(references, scope).map_err(|error| BindError::Resolve { place: Place::Outputs, error })?;
     let filler = Filler { values: &values, item: None };
-    let mut bytes = Budget::new(Place::Outputs);
+    let mut bytes = Budget::new(Place::Outputs, limits::BINDING_BYTES_MAX);
     spec.outputs.iter().map(|(name, template)| Ok((name.clone(), filler.value(template, &mut bytes)?))).collect()
 }
 
@@ -142,8 +142,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(place: Place) -> Self {
-        Self { place, left: limits::BINDING_BYTES_MAX }
+    fn new(place: Place, bytes: usize) -> Self {
+        Self { place, left: bytes }
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), BindError> {
@@ -160,17 +160,18 @@ impl Budget {
 struct Binder<'t, 's> {
     step: &'t StepSpec,
     values: Values<'t, 's>,
+    bytes_max: usize,
 }
 
 impl<'t, 's> Binder<'t, 's> {
     fn of_step(step: &'t StepSpec, scope: &Scope<'s>) -> Result<Self, BindError> {
         let values = resolve(step.references().into_iter(), scope);
         let values = values.map_err(|error| BindError::Resolve { place: Place::Step(step.name.clone()), error })?;
-        Ok(Self { step, values })
+        Ok(Self { step, values, bytes_max: limits::BINDING_BYTES_MAX })
     }
 
     fn budget(&self) -> Budget {
-        Budget::new(Place::Step(self.step.name.clone()))
+        Budget::new(Place::Step(self.step.name.clone()), self.bytes_max)
     }
 
     fn one(&self, scope: &Scope<'_>) -> Result<BoundTask, BindError> {
@@ -426,11 +427,17 @@ mod tests {
 
     #[test]
     fn a_large_output_copied_to_every_item_is_refused_before_it_is_made() {
-        let big = format!("\"{}\"", "x".repeat(1 << 20));
-        let list = format!("[{}0]", "0,".repeat(1_000));
+        let big = format!("\"{}\"", "x".repeat(1 << 10));
         let step = for_each(json!("${steps.list.output}"), json!("${steps.big.output}"));
-        let error = each(&step, &[("big", &big), ("list", &list)]).unwrap_err();
+        let outputs = texts(&[("big", &big), ("list", &format!("[{}0]", "0,".repeat(999)))]);
+        let input = BTreeMap::new();
+        let scope = Scope { input: &input, outputs: &outputs };
+        let mut binder = Binder::of_step(&step, &scope).unwrap();
+        assert!(binder.each(step.for_each.as_ref().unwrap(), 0..1_000).is_ok());
+        binder.bytes_max = 1_000 << 10;
+        let error = binder.each(step.for_each.as_ref().unwrap(), 0..1_000).unwrap_err();
         assert_eq!(error, BindError::TooLarge { place: Place::Step("embed".into()) });
+        assert!(binder.each(step.for_each.as_ref().unwrap(), 0..900).is_ok());
     }
 
     #[test]

@@ -146,9 +146,11 @@ impl<'a> Names<'a> {
     fn find(&self, name: &str, at: &Pointer, problems: &mut Problems) -> Option<usize> {
         let index = self.indices.get(name).copied();
         if index.is_none() && !self.incomplete {
-            let mut known: Vec<&str> = self.indices.keys().copied().collect();
-            known.sort_unstable();
-            problems.report(at, format!("there is no step {}", shown(name)), instead(name, known));
+            problems.report_with(at, || {
+                let mut known: Vec<&str> = self.indices.keys().copied().collect();
+                known.sort_unstable();
+                (format!("there is no step {}", shown(name)), instead(name, known))
+            });
         }
         index
     }
@@ -246,11 +248,13 @@ impl Place<'_> {
         if input.contains_key(name) || problems.touch(&Pointer::default().key("input")) {
             return;
         }
-        let fix = match input.is_empty() {
-            true => format!("add input: {{{name}: DEFAULT}} to the workflow"),
-            false => instead(name, input.keys().map(String::as_str)),
-        };
-        problems.report(at, format!("the workflow has no input {}", shown(name)), fix);
+        problems.report_with(at, || {
+            let fix = match input.is_empty() {
+                true => format!("add input: {{{name}: DEFAULT}} to the workflow"),
+                false => instead(name, input.keys().map(String::as_str)),
+            };
+            (format!("the workflow has no input {}", shown(name)), fix)
+        });
     }
 
     fn check_output(&self, name: &str, at: &Pointer, problems: &mut Problems) {

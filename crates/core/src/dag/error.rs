@@ -1,6 +1,7 @@
 //! What is wrong with a document, where, and what to write instead.
 
 use std::fmt;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,23 +18,40 @@ pub struct SpecError {
     pub fix: String,
 }
 
-/// A JSON pointer under construction.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Pointer(String);
+/// A JSON pointer under construction: a step further costs the same however far it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pointer(Option<Rc<(Pointer, Part)>>);
+
+#[derive(Debug)]
+enum Part {
+    Key(String),
+    Index(usize),
+}
 
 impl Pointer {
+    /// Of a long key only the start is kept: the pointer then names what is around the value.
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}/{}", self.0, key.replace('~', "~0").replace('/', "~1")))
+        self.part(Part::Key(key.chars().take(limits::NAME_BYTES_MAX).collect()))
     }
 
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}/{index}", self.0))
+        self.part(Part::Index(index))
+    }
+
+    fn part(&self, part: Part) -> Self {
+        Self(Some(Rc::new((self.clone(), part))))
     }
 }
 
 impl fmt::Display for Pointer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        match self.0.as_deref() {
+            None => Ok(()),
+            Some((parent, Part::Key(key))) => {
+                write!(formatter, "{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
+            }
+            Some((parent, Part::Index(index))) => write!(formatter, "{parent}/{index}"),
+        }
     }
 }
 
@@ -46,16 +64,23 @@ pub(super) struct Problems {
 
 impl Problems {
     pub fn report(&mut self, at: &Pointer, problem: impl Into<String>, fix: impl Into<String>) {
+        self.report_with(at, || (problem.into(), fix.into()));
+    }
+
+    /// As [`Problems::report`], with words that are costly to find: those of an omitted problem are not looked for.
+    pub fn report_with(&mut self, at: &Pointer, words: impl FnOnce() -> (String, String)) {
         if self.found.len() == limits::SPEC_ERRORS_MAX {
             self.omitted += 1;
         } else {
-            self.found.push(SpecError { path: at.0.clone(), problem: problem.into(), fix: fix.into() });
+            let (problem, fix) = words();
+            self.found.push(SpecError { path: at.to_string(), problem, fix });
         }
     }
 
     /// Whether the value at `at`, one inside it or one around it is already known to be wrong.
     pub fn touch(&self, at: &Pointer) -> bool {
-        self.found.iter().any(|error| is_within(&error.path, &at.0) || is_within(&at.0, &error.path))
+        let at = at.to_string();
+        self.found.iter().any(|error| is_within(&error.path, &at) || is_within(&at, &error.path))
     }
 
     pub fn into_result<T>(mut self, value: Option<T>) -> Result<T, Vec<SpecError>> {
@@ -103,11 +128,12 @@ pub(super) fn instead<'a>(written: &str, known: impl IntoIterator<Item = &'a str
     }
 }
 
-/// The name within a third of `written`'s length in edits, if there is one.
+/// The name within a third of `written`'s length in edits, if there is one among the first ones.
 fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known = known.into_iter().take(limits::WORKFLOW_STEPS_MAX).filter(|name| name.len() <= limits::NAME_BYTES_MAX);
     let written: Vec<char> = written.chars().take(limits::NAME_BYTES_MAX).flat_map(char::to_lowercase).collect();
     let far = written.len().div_ceil(3);
-    let by_distance = known.into_iter().map(|name| (edits(&written, name), name));
+    let by_distance = known.map(|name| (edits(&written, name), name));
     by_distance.filter(|(distance, _)| *distance <= far).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 

@@ -31,8 +31,7 @@ impl<'a> Fields<'a> {
                 let problem = format!("{} has no key {}", shape.name, shown(key));
                 (problem, instead(key, shape.keys.iter().copied()))
             };
-            let (problem, fix) = (shape.elsewhere)(key).unwrap_or_else(unknown);
-            problems.report(&at.key(key), problem, fix);
+            problems.report_with(&at.key(key), || (shape.elsewhere)(key).unwrap_or_else(unknown));
         }
         Some(Self { entries, at })
     }

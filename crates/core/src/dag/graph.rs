@@ -97,6 +97,7 @@ pub(super) fn cycles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
                     visits[need] = Visit::Open;
                     path.push((need, 0));
                 }
+                Visit::Open if taken[need] => {}
                 Visit::Open => {
                     let cycle: Vec<usize> =
                         path.iter().map(|(step, _)| *step).skip_while(|step| *step != need).collect();

@@ -409,6 +409,25 @@ pub(super) mod tests {
         assert!(refusal(&deep).starts_with("/: lists and mappings stand more than 64 deep"));
     }
 
+    #[test]
+    fn a_document_with_problems_everywhere_is_refused_with_the_first_and_a_count() {
+        let unknown: serde_json::Map<String, Value> =
+            (0..200_000).map(|key| (format!("key-{key}"), json!(1))).collect();
+        let needs: Vec<String> = (0..200_000).map(|step| format!("step-{step}")).collect();
+        assert!(refusal(&Value::Object(unknown)).ends_with("more problems (correct those above first)"));
+        assert!(
+            refusal(&json!({"name": "w", "steps": [{"name": "a", "kind": "noop", "needs": needs}]}))
+                .contains("199950 more")
+        );
+    }
+
+    #[test]
+    fn a_large_document_costs_no_more_than_its_size() {
+        let wide = json!({"k".repeat(1 << 20): vec!["${input.k}"; 100_000], "text": "${input.k}".repeat(100_000)});
+        let document = json!({"name": "w", "input": {"k": 1}, "steps": [{"name": "a", "kind": "noop", "input": wide}]});
+        assert_eq!(parse_workflow(&document).unwrap().steps[0].references().len(), 200_000);
+    }
+
     /// Documents near a workflow: the known keys with values of any type.
     fn any_document() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![

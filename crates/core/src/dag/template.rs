@@ -70,23 +70,26 @@ impl FromStr for TextTemplate {
 
     fn from_str(source: &str) -> Result<Self, TemplateError> {
         let mut template = Self::default();
-        let mut rest = source;
+        let (mut rest, mut column) = (source, 1);
         while let Some(start) = rest.find("${") {
-            if let Some(before) = rest[..start].strip_suffix('$') {
+            let (before, reference) = rest.split_at(start);
+            column += before.chars().count();
+            if let Some(before) = before.strip_suffix('$') {
                 template.push(before);
                 template.push("${");
-                rest = &rest[start + 2..];
+                rest = &reference[2..];
+                column += 2;
                 continue;
             }
-            template.push(&rest[..start]);
-            let column = source[..source.len() - rest.len() + start].chars().count() + 1;
-            let (inside, after) = rest[start + 2..].split_once('}').ok_or_else(|| TemplateError {
+            template.push(before);
+            let (inside, after) = reference[2..].split_once('}').ok_or_else(|| TemplateError {
                 column,
                 problem: "${ is never closed".to_owned(),
                 fix: "close it with }, or write $${ for the two characters ${".to_owned(),
             })?;
             template.pieces.push(Piece::Reference(Reference::parse(inside, column + 2)?));
             rest = after;
+            column += inside.chars().count() + 3;
         }
         template.push(rest);
         Ok(template)
@@ -300,6 +303,8 @@ pub(super) mod tests {
     fn columns_count_characters_of_the_text() {
         let error = "äö ${item} and ${env.X}".parse::<TextTemplate>().unwrap_err();
         assert_eq!(error.column, 18);
+        let error = "ä $${x} ${item} ${x}".parse::<TextTemplate>().unwrap_err();
+        assert_eq!(error.column, 19);
         let error = "ä ${item".parse::<TextTemplate>().unwrap_err();
         assert_eq!((error.column, error.problem.as_str()), (3, "${ is never closed"));
     }
