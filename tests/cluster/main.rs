@@ -3,3 +3,4 @@
 mod mesh;
 mod single;
 mod stealing;
+mod supervision;
