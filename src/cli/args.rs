@@ -11,7 +11,7 @@ use magpie_core::time::DurationMs;
 use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
 use super::output::Format;
-use super::{dev, run, status, task};
+use super::{actor, blob, clock, completions, dev, device, peer, queue, run, status, task, worker, workflow};
 
 /// Speaks to a Magpie node, and starts several on this machine.
 ///
@@ -44,6 +44,32 @@ enum Command {
     /// Submit, watch and cancel tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Submit, watch and draw workflows
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
+    /// Count the tasks of this home
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// List workers; drain this node's
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
+    /// List the members of the mesh
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
+    /// List the devices of this node
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// List, call and kill the actors of this node
+    #[command(subcommand)]
+    Actor(actor::ActorCommand),
+    /// Show the Merkle clock
+    #[command(subcommand)]
+    Clock(clock::ClockCommand),
+    /// Keep content in the node's blob store
+    #[command(subcommand)]
+    Blob(blob::BlobCommand),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
 }
 
 /// What every command gets.
@@ -109,9 +135,12 @@ impl NodectlArgs {
                 "--node: this version speaks to a node through its socket only; use --control PATH on its machine",
             ));
         }
-        // It ends its nodes itself.
-        if let Command::Dev(dev) = self.command {
-            return dev.run().await;
+        match self.command {
+            // It ends its nodes itself.
+            Command::Dev(dev) => return dev.run().await,
+            // It needs no node.
+            Command::Completions(completions) => return completions.run(),
+            _ => {}
         }
         let socket = self.control.map_or_else(default_socket, Ok)?;
         let context = Context { link: Arc::new(NodeLink::new(socket)), format: self.output, goes_on: Mutex::default() };
@@ -130,6 +159,15 @@ impl Command {
             Self::Run(run) => run.run(context).await,
             Self::Status => status::run(context).await,
             Self::Task(task) => task.run(context).await,
+            Self::Workflow(workflow) => workflow.run(context).await,
+            Self::Queue(queue) => queue.run(context).await,
+            Self::Worker(worker) => worker.run(context).await,
+            Self::Peer(peer) => peer.run(context).await,
+            Self::Device(device) => device.run(context).await,
+            Self::Actor(actor) => actor.run(context).await,
+            Self::Clock(clock) => clock.run(context).await,
+            Self::Blob(blob) => blob.run(context).await,
+            Self::Completions(completions) => completions.run(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The way to the node: requests that survive its restart.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +29,6 @@ pub struct NodeLink {
 impl NodeLink {
     pub fn new(socket: PathBuf) -> Self {
         Self { socket, client: Mutex::new(None) }
-    }
-
-    pub fn socket(&self) -> &Path {
-        &self.socket
     }
 
     /// Connects now, so that a node which is not there is found before anything is done.

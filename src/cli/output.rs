@@ -25,10 +25,6 @@ impl Format {
         self == Self::Wide
     }
 
-    fn is_for_people(self) -> bool {
-        matches!(self, Self::Table | Self::Wide)
-    }
-
     /// Prints one document, or the text that says the same to a person.
     ///
     /// # Errors
@@ -51,14 +47,6 @@ impl Format {
             Self::Json => format!("{}\n", json_line(object)),
             Self::Yaml => format!("---\n{}", yaml(object)),
         })
-    }
-
-    /// Tells a person, who did not ask for a document, what was done.
-    ///
-    /// # Errors
-    /// If standard output cannot be written to.
-    pub fn remark(self, text: &str) -> Result<(), CommandError> {
-        if self.is_for_people() { print(&format!("{text}\n")) } else { Ok(()) }
     }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::ids::{Epoch, LedgerId, PeerId, TaskId, WorkflowId};
+use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
-use magpie_core::queue::{QueueStats, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView};
+use magpie_core::queue::{
+    QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView,
+};
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use magpie_core::time::Wall;
 use magpie_core::worker::WorkerStats;
@@ -170,6 +172,43 @@ impl QueueDocument {
             submitted: stats.submitted,
             lost: stats.lost,
             workflows_running: stats.workflows_running,
+        }
+    }
+}
+
+/// Of `queue stats`: all that a home counts.
+#[derive(Debug, Serialize)]
+pub struct QueueStatsDocument<'a> {
+    #[serde(flatten)]
+    queue: QueueDocument,
+    fenced_total: u64,
+    expired_total: u64,
+    released_total: u64,
+    retried_total: u64,
+    ledger: LedgerId,
+    generation: Generation,
+    log_index: LogIndex,
+    synced_index: LogIndex,
+    ready_by_shape: &'a [ShapeBacklog],
+    commits_by_worker: &'a BTreeMap<PeerId, u64>,
+    invariant_violations: u64,
+}
+
+impl<'a> QueueStatsDocument<'a> {
+    pub fn of(stats: &'a QueueStats) -> Self {
+        Self {
+            queue: QueueDocument::of(stats),
+            fenced_total: stats.fenced_total,
+            expired_total: stats.expired_total,
+            released_total: stats.released_total,
+            retried_total: stats.retried_total,
+            ledger: stats.ledger,
+            generation: stats.generation,
+            log_index: stats.log_index,
+            synced_index: stats.synced_index,
+            ready_by_shape: &stats.ready_by_shape,
+            commits_by_worker: &stats.commits_by_worker,
+            invariant_violations: stats.invariant_violations,
         }
     }
 }

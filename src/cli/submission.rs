@@ -96,7 +96,7 @@ pub async fn submit(
         }
         Spec::Task(mut spec) => {
             spec.durability = durability.unwrap_or(spec.durability);
-            match one_task(link, *spec, deadline).await? {
+            match one(link, *spec, deadline).await? {
                 SubmitAnswer::Accepted { id } => Ok(Submitted::Task(id)),
                 SubmitAnswer::Refused(Refusal::Invalid { errors }) => Err(at_line(errors)),
                 SubmitAnswer::Refused(refusal) => Err(refusal.into()),
@@ -105,7 +105,18 @@ pub async fn submit(
     }
 }
 
-async fn one_task(link: &NodeLink, spec: TaskSpec, deadline: Deadline) -> Result<SubmitAnswer, CommandError> {
+/// Submits one task that no file describes.
+///
+/// # Errors
+/// Why it was not accepted.
+pub async fn task(link: &NodeLink, spec: TaskSpec, deadline: Deadline) -> Result<TaskId, CommandError> {
+    match one(link, spec, deadline).await? {
+        SubmitAnswer::Accepted { id } => Ok(id),
+        SubmitAnswer::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+async fn one(link: &NodeLink, spec: TaskSpec, deadline: Deadline) -> Result<SubmitAnswer, CommandError> {
     tasks(link, vec![SubmitItem::one(spec)], deadline).await?.pop().ok_or_else(unexpected)
 }
 

@@ -14,8 +14,6 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView};
 use magpie_core::task::{Priority, TaskState};
 use serde_json::json;
 
-pub use show::text as task_text;
-
 use super::args::{Context, duration};
 use super::connection::{ANSWER_PATIENCE, unexpected};
 use super::exit::{CommandError, Exit};

@@ -1,6 +1,5 @@
 //! `nodectl task result`: the output itself, wherever it is kept.
 
-use magpie_core::limits;
 use magpie_core::payload::{BlobRef, JsonText, Payload};
 use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView};
 use magpie_core::task::TaskState;
@@ -8,12 +7,12 @@ use serde_json::Value;
 
 use super::EndArgs;
 use crate::cli::args::Context;
+use crate::cli::blob;
 use crate::cli::connection::{NodeLink, unexpected};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::id_prefix::{Noun, resolve};
 use crate::cli::output;
 use crate::cli::wait::{STEP_MAX, until_terminal};
-use crate::messages::blob::{BlobReply, BlobRequest};
 
 pub async fn task(context: &Context, args: &EndArgs) -> Result<Exit, CommandError> {
     let id = resolve(&context.link, Noun::Task, &args.id).await?;
@@ -58,23 +57,14 @@ fn readable(text: &JsonText) -> String {
     }
 }
 
-async fn blob_text(link: &NodeLink, blob: BlobRef) -> Result<JsonText, CommandError> {
+async fn blob_text(link: &NodeLink, content: BlobRef) -> Result<JsonText, CommandError> {
     let mut bytes = Vec::new();
-    while (bytes.len() as u64) < blob.bytes {
-        let offset = bytes.len() as u64;
-        let bytes_max = limits::BLOB_CHUNK_BYTES_MAX as u32;
-        match link.blob(BlobRequest::Get { cid: blob.cid, offset, bytes_max }).await? {
-            BlobReply::Piece { piece } if !piece.is_empty() => bytes.extend(piece),
-            BlobReply::Missing { .. } => {
-                let what = format!("blob {} is not on this node; ask the task's home", blob.cid);
-                return Err(CommandError::new(Exit::NotFound, what));
-            }
-            _ => return Err(unexpected()),
-        }
+    while (bytes.len() as u64) < content.bytes {
+        bytes.extend(blob::piece(link, content, bytes.len() as u64).await?);
     }
     let text = String::from_utf8(bytes).ok().and_then(|text| JsonText::parse(&text).ok());
     text.ok_or_else(|| {
-        let what = format!("blob {} is not JSON; fetch it with `nodectl blob get`", blob.cid);
+        let what = format!("blob {} is not JSON; fetch it with `nodectl blob get`", content.cid);
         CommandError::new(Exit::Failed, what)
     })
 }

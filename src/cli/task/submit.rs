@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use magpie_core::dag::{self, SpecError};
+use magpie_core::ids::TaskId;
 use magpie_core::queue::TaskView;
 use magpie_core::task::{Durability, Priority, TaskKind};
 use serde_json::{Map, Value, json};
@@ -87,8 +88,12 @@ impl SubmitArgs {
             (None, Some(kind)) => {
                 let mut spec = dag::parse_task(&self.document(kind)?).map_err(|errors| wrong(&errors))?;
                 spec.durability = durability.unwrap_or(spec.durability);
-                let lines = batch::Lines::repeated(spec, self.count);
-                batch::submit(context, lines, &self.wait).await
+                if self.count > 1 {
+                    return batch::submit(context, batch::Lines::repeated(spec, self.count), &self.wait).await;
+                }
+                let by = context.link.submission_deadline(self.wait.timeout).await?;
+                let id = submission::task(&context.link, spec, by).await?;
+                end(context, id, &self.wait).await
             }
             (None, None) => Err(CommandError::usage("name a task file, or --kind")),
         }
@@ -145,6 +150,11 @@ async fn one(
     }
     let by = context.link.submission_deadline(wait.timeout).await?;
     let id = submission::submit(&context.link, path, &file, durability, by).await?.id();
+    end(context, id, wait).await
+}
+
+/// Prints the id of a task, or waits for its end and prints the task.
+async fn end(context: &Context, id: TaskId, wait: &WaitArgs) -> Result<Exit, CommandError> {
     if !wait.wait {
         context.format.line(&IdDocument { id }, || id.to_string())?;
         return Ok(Exit::Ok);
