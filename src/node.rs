@@ -59,6 +59,7 @@ pub struct Node {
     pub peer_id: PeerId,
     pub control: PathBuf,
     pub addresses: Addresses,
+    peers: Peers,
     supervisor: ActorRef<SupervisorMsg>,
     ended: JoinHandle<()>,
     given_up: oneshot::Receiver<String>,
@@ -89,13 +90,18 @@ impl Node {
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let parts = tokio::task::spawn_blocking(move || Parts::gather(&config)).await;
         let parts = parts.map_err(|error| StartError::Actor(error.to_string()))??;
-        let (peer_id, control, addresses) = (parts.peers.me(), parts.control.clone(), parts.addresses.clone());
+        let (peers, control, addresses) = (parts.peers.clone(), parts.control.clone(), parts.addresses.clone());
         let (sender, given_up) = oneshot::channel();
         let arguments = SupervisorArguments { children: parts.children(), given_up: sender };
         let (supervisor, ended) =
             Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Actor(innermost(&error)))?;
         addresses.supervisor.set(supervisor.clone());
-        Ok(Self { peer_id, control, addresses, supervisor, ended, given_up })
+        Ok(Self { peer_id: peers.me(), control, addresses, peers, supervisor, ended, given_up })
+    }
+
+    /// Where this node can be dialled.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        self.peers.net().map(|net| net.listen_addresses()).unwrap_or_default()
     }
 
     /// Waits until the node cannot go on; says why.
