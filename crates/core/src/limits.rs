@@ -125,6 +125,16 @@ pub const HEARTBEAT_TIMEOUT_MS: u64 = 15_000;
 /// Places in a device's queue that its worker may fill: two batches.
 pub const DEVICE_BATCH_LEN_MAX: usize = 32;
 pub const DEVICE_SLOTS: u32 = 2 * DEVICE_BATCH_LEN_MAX as u32;
+/// Tokens of one text that a model sees; what is beyond is cut.
+pub const DEVICE_TOKENS_MAX: u32 = 256;
+/// Models that one device process holds.
+pub const DEVICE_MODELS_MAX: usize = 8;
+/// Files of a model: its weights, its tokenizer, its other JSON.
+pub const DEVICE_WEIGHT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+pub const DEVICE_TOKENIZER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub const DEVICE_MODEL_JSON_BYTES_MAX: u64 = 1024 * 1024;
+/// Any one size that a model's configuration names.
+pub const DEVICE_MODEL_DIMENSION_MAX: u32 = 1 << 20;
 /// Leases that a worker takes beyond its free slots, when its tasks are short.
 pub const PREFETCH_MAX: u32 = 512;
 /// Prefetch covers this much work.
