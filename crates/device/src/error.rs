@@ -63,7 +63,8 @@ impl DeviceError {
     /// The answer to request `id`, its message cut to [`ERROR_BYTES_MAX`].
     pub fn into_reply(self, id: u64) -> DeviceReply {
         let mut message = self.to_string();
-        message.truncate(message.floor_char_boundary(ERROR_BYTES_MAX));
+        let cut = (0..=ERROR_BYTES_MAX.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(cut.unwrap_or(0));
         DeviceReply::Failed { id, code: self.code().to_owned(), message, retryable: self.is_retryable() }
     }
 }

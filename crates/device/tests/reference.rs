@@ -1,14 +1,15 @@
 //! Embeddings against those of sentence-transformers on the same weights, made by `scripts/reference-embeddings.py`.
 #![cfg(feature = "torch")]
 
-use std::env;
+mod support;
+
 use std::fs;
-use std::path::PathBuf;
 
 use magpie_device::serve::Device;
 use magpie_device::torch::TorchDevice;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use support::minilm;
 
 const DIFFERENCE_MAX: f32 = 1e-4;
 
@@ -32,24 +33,6 @@ struct Embedding {
 
 fn reference() -> Reference {
     serde_json::from_str(include_str!("reference-minilm.json")).unwrap()
-}
-
-/// The directory that `scripts/fetch.sh` fills. A test without its model fails: it has shown nothing.
-fn minilm() -> PathBuf {
-    let models = env::var_os("MAGPIE_MODELS").map(PathBuf::from).or_else(|| {
-        let cache = env::var_os("MAGPIE_CACHE").map(PathBuf::from).or_else(|| {
-            let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            Some(base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?.join("magpie"))
-        });
-        Some(cache?.join("models"))
-    });
-    let directory = models.unwrap_or_default().join("minilm");
-    assert!(
-        directory.join("fetched.json").exists(),
-        "no MiniLM in {}; run: scripts/fetch.sh minilm",
-        directory.display()
-    );
-    directory
 }
 
 fn loaded() -> TorchDevice {

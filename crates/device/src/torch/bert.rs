@@ -137,6 +137,7 @@ impl Bert {
         let layers = (0..config.num_hidden_layers)
             .map(|place| Layer::take(weights, &format!("encoder.layer.{place}"), config))
             .collect::<Result<_, _>>()?;
+        weights.none_left("encoder.layer.")?;
         Ok(Self { words, positions, norm, layers, heads: i64::from(config.num_attention_heads), hidden })
     }
 

@@ -55,6 +55,18 @@ impl Weights {
         Ok(tensor.f_to_device(self.device)?.f_to_kind(Kind::Float)?)
     }
 
+    /// Checks that no tensor under `prefix` is left: half a model would give wrong vectors without a word.
+    ///
+    /// # Errors
+    /// A tensor that nobody took.
+    pub fn none_left(&self, prefix: &str) -> Result<(), DeviceError> {
+        let of_prefix = |name: &&String| name.strip_prefix("bert.").unwrap_or(name).starts_with(prefix);
+        match self.tensors.keys().find(of_prefix) {
+            Some(name) => Err(self.mismatch(format!("it holds {name}, of which config.json does not speak"))),
+            None => Ok(()),
+        }
+    }
+
     fn mismatch(&self, reason: String) -> DeviceError {
         DeviceError::Unsupported { path: self.path.clone(), reason }
     }
