@@ -8,7 +8,7 @@ use magpie_core::device::{DeviceReply, DeviceRequest};
 use magpie_core::limits::DEVICE_BATCH_LEN_MAX;
 
 use crate::error::DeviceError;
-use crate::frames::{FrameError, read_frame, write_frame};
+use crate::frames::{FrameReader, StreamError, write_frame};
 
 /// What runs models. [`crate::torch::TorchDevice`] is the one built; tests bring their own.
 pub trait Device {
@@ -56,11 +56,12 @@ pub struct Embeddings {
 ///
 /// # Errors
 /// A stream that breaks or carries no frames: the node and this process no longer understand each other.
-pub fn serve(device: &mut impl Device, mut input: impl Read, mut output: impl Write) -> Result<(), FrameError> {
+pub fn serve(device: &mut impl Device, input: impl Read, mut output: impl Write) -> Result<(), StreamError> {
     let Description { torch_version, device: name, threads } = device.describe();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     write_frame(&mut output, &DeviceReply::Ready { version, torch_version, device: name, threads })?;
-    while let Some(request) = read_frame(&mut input)? {
+    let mut requests = FrameReader::new(input);
+    while let Some(request) = requests.next()? {
         write_frame(&mut output, &answer(device, request))?;
     }
     Ok(())
@@ -133,8 +134,8 @@ mod tests {
         }
         let mut output = Vec::new();
         serve(&mut Lengths::default(), input.as_slice(), &mut output).unwrap();
-        let mut output = output.as_slice();
-        std::iter::from_fn(|| read_frame(&mut output).unwrap()).collect()
+        let mut replies = FrameReader::new(output.as_slice());
+        std::iter::from_fn(|| replies.next().unwrap()).collect()
     }
 
     fn load(id: u64, directory: &str) -> DeviceRequest {
@@ -176,6 +177,6 @@ mod tests {
     #[test]
     fn garbage_ends_the_conversation() {
         let error = serve(&mut Lengths::default(), [0, 0, 0, 2, 1, 0xc1].as_slice(), Vec::new()).unwrap_err();
-        assert!(matches!(error, FrameError::Body(_)), "{error}");
+        assert!(matches!(error, StreamError::Decode(_)), "{error}");
     }
 }

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use magpie_core::device::{DeviceReply, DeviceRequest};
-use magpie_device::frames::{read_frame, write_frame};
+use magpie_device::frames::{FrameReader, write_frame};
 use support::{TINY_DIMENSIONS, minilm, write_tiny_model};
 
 struct Process {
     child: Child,
     stream: UnixStream,
+    replies: FrameReader<UnixStream>,
 }
 
 impl Process {
@@ -27,7 +28,8 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node-device"));
         command.env("OMP_WAIT_POLICY", "PASSIVE").env("OMP_NUM_THREADS", "2").stderr(Stdio::piped());
         command.stdin(OwnedFd::from(theirs.try_clone().unwrap())).stdout(OwnedFd::from(theirs));
-        let mut process = Self { child: command.spawn().unwrap(), stream };
+        let mut process =
+            Self { child: command.spawn().unwrap(), replies: FrameReader::new(stream.try_clone().unwrap()), stream };
         // The command holds the other end, without which the stream never ends.
         drop(command);
         let ready = process.receive();
@@ -36,7 +38,7 @@ impl Process {
     }
 
     fn receive(&mut self) -> DeviceReply {
-        read_frame(&mut self.stream).unwrap().expect("the process still speaks")
+        self.replies.next().unwrap().expect("the process still speaks")
     }
 
     fn request(&mut self, request: &DeviceRequest) -> DeviceReply {
@@ -186,5 +188,5 @@ fn garbage_ends_the_process_with_a_word() {
     process.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let (status, log) = process.end();
     assert_eq!(status.code(), Some(1));
-    assert!(log.starts_with("node-device stops: a frame of "), "{log}");
+    assert!(log.starts_with("node-device stops: the stream carries no frames: "), "{log}");
 }
