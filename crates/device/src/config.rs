@@ -145,13 +145,17 @@ mod tests {
         "num_hidden_layers": 6, "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2,
         "layer_norm_eps": 1e-12, "hidden_act": "gelu", "use_cache": true}"#;
 
-    fn read(files: &[(&str, &str)]) -> Result<ModelConfig, DeviceError> {
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("1_Pooling")).unwrap();
         for (name, text) in files {
             fs::write(directory.path().join(name), text).unwrap();
         }
-        ModelConfig::read(directory.path())
+        directory
+    }
+
+    fn read(files: &[(&str, &str)]) -> Result<ModelConfig, DeviceError> {
+        ModelConfig::read(directory(files).path())
     }
 
     #[test]

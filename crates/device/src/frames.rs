@@ -41,7 +41,7 @@ impl<R: Read> FrameReader<R> {
     ///
     /// # Errors
     /// A stream that fails or ends within a frame, and bytes that are no frame or no `T`.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(frame) = self.buffer.next_frame()? {
                 return Ok(Some(decode(frame)?));
@@ -103,9 +103,9 @@ mod tests {
             write_frame(&mut bytes, &request).unwrap();
             write_frame(&mut bytes, &request).unwrap();
             let mut reader = FrameReader::new(Pieces { bytes: &bytes, piece });
-            prop_assert_eq!(reader.next().unwrap(), Some(request.clone()));
-            prop_assert_eq!(reader.next().unwrap(), Some(request));
-            prop_assert_eq!(reader.next::<DeviceRequest>().unwrap(), None);
+            prop_assert_eq!(reader.next_message().unwrap(), Some(request.clone()));
+            prop_assert_eq!(reader.next_message().unwrap(), Some(request));
+            prop_assert_eq!(reader.next_message::<DeviceRequest>().unwrap(), None);
         }
 
         #[test]
@@ -113,7 +113,7 @@ mod tests {
             let mut bytes = Vec::new();
             write_frame(&mut bytes, &DeviceRequest::Embed { id, model: "minilm".to_owned(), texts }).unwrap();
             let part = part.index(bytes.len());
-            match FrameReader::new(&bytes[..part]).next::<DeviceRequest>() {
+            match FrameReader::new(&bytes[..part]).next_message::<DeviceRequest>() {
                 Ok(None) => prop_assert_eq!(part, 0),
                 Err(StreamError::CutShort) => prop_assert!(part > 0),
                 other => prop_assert!(false, "{part} bytes gave {other:?}"),
@@ -122,7 +122,7 @@ mod tests {
 
         #[test]
         fn random_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 1..200)) {
-            prop_assert!(FrameReader::new(bytes.as_slice()).next::<DeviceRequest>().is_err());
+            prop_assert!(FrameReader::new(bytes.as_slice()).next_message::<DeviceRequest>().is_err());
         }
     }
 }

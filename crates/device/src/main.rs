@@ -27,8 +27,8 @@ fn main() -> ExitCode {
 #[cfg(not(feature = "torch"))]
 fn main() -> ExitCode {
     eprintln!(
-        "node-device was built without the feature `torch`, so it can run no model; build it with\n    \
-         eval \"$(scripts/fetch.sh)\" && cargo build --release -p magpie-device --features torch"
+        "node-device was built without the feature `torch` and can run no model; build it with \
+         `eval \"$(scripts/fetch.sh)\" && cargo build --release -p magpie-device --features torch`"
     );
     ExitCode::from(2)
 }

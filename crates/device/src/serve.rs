@@ -61,7 +61,7 @@ pub fn serve(device: &mut impl Device, input: impl Read, mut output: impl Write)
     let version = env!("CARGO_PKG_VERSION").to_owned();
     write_frame(&mut output, &DeviceReply::Ready { version, torch_version, device: name, threads })?;
     let mut requests = FrameReader::new(input);
-    while let Some(request) = requests.next()? {
+    while let Some(request) = requests.next_message()? {
         write_frame(&mut output, &answer(device, request))?;
     }
     Ok(())
@@ -135,7 +135,7 @@ mod tests {
         let mut output = Vec::new();
         serve(&mut Lengths::default(), input.as_slice(), &mut output).unwrap();
         let mut replies = FrameReader::new(output.as_slice());
-        std::iter::from_fn(|| replies.next().unwrap()).collect()
+        std::iter::from_fn(|| replies.next_message().unwrap()).collect()
     }
 
     fn load(id: u64, directory: &str) -> DeviceRequest {

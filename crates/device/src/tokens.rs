@@ -92,10 +92,14 @@ mod tests {
         }
     }
 
-    fn read(json: &[u8], config: &ModelConfig) -> Result<TextEncoder, DeviceError> {
+    fn directory(json: &[u8]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("tokenizer.json"), json).unwrap();
-        TextEncoder::read(directory.path(), config)
+        directory
+    }
+
+    fn read(json: &[u8], config: &ModelConfig) -> Result<TextEncoder, DeviceError> {
+        TextEncoder::read(directory(json).path(), config)
     }
 
     #[test]

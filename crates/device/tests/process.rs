@@ -38,7 +38,7 @@ impl Process {
     }
 
     fn receive(&mut self) -> DeviceReply {
-        self.replies.next().unwrap().expect("the process still speaks")
+        self.replies.next_message().unwrap().expect("the process still speaks")
     }
 
     fn request(&mut self, request: &DeviceRequest) -> DeviceReply {
