@@ -47,9 +47,9 @@ fn processes() -> io::Result<impl Iterator<Item = Pid>> {
     Ok(fs::read_dir("/proc")?.filter_map(move |entry| pid_of(entry.ok()?)))
 }
 
-/// A process of another user, and one that ended, shows neither its environment nor its directory. One that just executes
-/// another program shows no environment for a moment: then its directory tells, which alone would also be that of
-/// someone who looks around here.
+/// A process of another user, and one that ended, shows neither its environment nor its directory. One that just
+/// executes another program shows no environment for a moment: then its directory tells, which alone would also be
+/// that of someone who looks around here.
 fn is_stray(pid: Pid, directory: &Path) -> bool {
     let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
     let environment = fs::read(process.join("environ")).unwrap_or_default();
