@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
-use magpie_core::limits;
 use magpie_core::matching::Capabilities;
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
@@ -143,7 +142,7 @@ impl Parts {
             tracing::error!(%damage, "the spool was damaged");
         }
         let mut notices = Vec::new();
-        let devices = crate::actors::device::plan(config, &addresses, &mut notices);
+        let devices = crate::actors::device::plan(config, &addresses, &peers, &mut notices);
         let peer_blobs = PeerBlobs::new(blobs.clone(), peers.clone());
         let embedder =
             devices.first().map(|(device, _)| Arc::new(DeviceEmbedder::new(device.clone())) as Arc<dyn Embedder>);
@@ -277,6 +276,3 @@ fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram as u64 * u64::from(info.mem_unit)
 }
-
-/// Slots of one device.
-pub const DEVICE_SLOTS: Slots = Slots { cpu: 0, device: limits::DEVICE_SLOTS };
