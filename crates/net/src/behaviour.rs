@@ -51,12 +51,12 @@ impl Behaviour {
         Self {
             quota: Quota::new(doors),
             admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
-            mailbox: Gated::new(
+            mailbox: Gated::answering(
                 request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways)], mailbox),
                 doors,
             ),
-            identify: Gated::new(identify::Behaviour::new(identify), doors),
-            ping: Gated::new(ping::Behaviour::new(ping), doors),
+            identify: Gated::speaking(identify::Behaviour::new(identify), doors),
+            ping: Gated::speaking(ping::Behaviour::new(ping), doors),
             mdns: discovery::mdns::behaviour(mdns, key.public().to_peer_id()),
         }
     }
@@ -68,7 +68,7 @@ pub(crate) fn swarm(key: identity::Keypair, doors: &Doors, mdns: bool) -> Result
     let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
     let behaviour = Behaviour::new(&key, doors, mdns, budget);
     // Connections are closed by admission, quota and ping, never for being quiet.
-    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::MAX);
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
     Ok(Swarm::new(transport(&key)?, behaviour, local, config))
 }
 

@@ -1,6 +1,11 @@
 //! The bounds of this crate beside those of [`magpie_core::limits`], with the unit in the name.
 
+use std::time::Duration;
+
 pub(crate) use magpie_core::limits::*;
+
+/// A hundred years. (Greater durations make libp2p search for one that a clock can hold, at every turn.)
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A connected peer that is not admitted within this is disconnected.
 pub(crate) const ADMISSION_MS: u64 = 5_000;

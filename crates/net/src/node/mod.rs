@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::FuturesOrdered;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, identify, ping};
 use magpie_core::ids::PeerId;
@@ -48,7 +48,7 @@ pub(crate) struct Node {
     book: Book,
     dials: DialsUnderWay,
     mailbox: Mailbox,
-    markers: FuturesUnordered<marker::Settling>,
+    markers: FuturesOrdered<marker::Settling>,
     inbox: Inbox,
     shared: Arc<Shared>,
     cache: Cache,
@@ -146,6 +146,7 @@ impl Node {
                 let link = identity::from_libp2p(&peer).and_then(|peer| self.shared.link(peer));
                 link.into_iter().for_each(|link| link.update(|info| info.round_trip = Some(round_trip)));
             }
+            Err(ping::Failure::Unsupported) => tracing::debug!(%peer, "the peer answers no pings"),
             Err(error) => {
                 tracing::info!(%peer, %error, "a connection does not answer and is closed");
                 self.close(connection);

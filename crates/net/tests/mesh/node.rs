@@ -56,6 +56,11 @@ pub async fn start(seed: u8, config: NetConfig) -> Node {
 }
 
 pub async fn start_with_inbox(seed: u8, config: NetConfig, inbox_len: usize) -> Node {
+    // With RUST_LOG set, a failing test tells what the nodes thought.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     let (inbox, events) = mpsc::channel(inbox_len);
     let net = spawn(&key(seed), config, inbox).await.expect("the node starts");
     Node { net, events, put_back: VecDeque::new() }

@@ -1,7 +1,6 @@
 //! A bare libp2p peer that speaks the node's protocols byte by byte, well or badly.
 
 use std::io;
-use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
@@ -137,7 +136,7 @@ impl Raw {
                 identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),
             })
             .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::MAX))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
             .build();
         Self { swarm, remote: None }
     }
@@ -201,10 +200,6 @@ impl Raw {
                 return bytes;
             }
         }
-    }
-
-    pub async fn closed(&mut self) {
-        while !matches!(self.next().await, RawEvent::Closed) {}
     }
 
     pub fn send_admission(&mut self, bytes: Vec<u8>) -> OutboundRequestId {
