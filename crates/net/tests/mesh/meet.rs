@@ -114,6 +114,7 @@ async fn a_restarted_node_finds_its_peers_in_the_cache() {
 
     let mut b = start(2, NetConfig { peer_cache: Some(path), ..listening(TCP) }).await;
     b.admitted(a.peer()).await;
+    a.admitted(b.peer()).await;
     talk(&mut a, &mut b).await;
 }
 
