@@ -200,13 +200,21 @@ impl Node {
         self.shared.count(|counters| counters.peers_admitted += 1);
         self.shared.add_link(peer, Link::new(peer, addresses.clone()));
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
+        self.open_lane_later(peer, 0);
+        self.open_the_due_lanes();
     }
 
     fn lose(&mut self, peer: PeerId) {
         tracing::info!(%peer, "peer lost");
         self.shared.count(|counters| counters.peers_lost += 1);
         self.shared.remove_link(peer);
+        self.lanes.forget(peer);
         self.inbox.tell(NetEvent::PeerLost { peer });
+    }
+
+    /// The connection that a lane is opened on.
+    pub(super) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
+        self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {

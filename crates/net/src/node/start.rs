@@ -10,10 +10,11 @@ use libp2p::Multiaddr;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::lanes::Lanes;
 use super::{Cache, Node};
 use crate::admission::Admitter;
 use crate::behaviour;
@@ -93,9 +94,11 @@ impl Plan {
         let keypair = keypair.map_err(|error| setup(error.to_string()))?;
         let mut boot = [0u8; 8];
         getrandom::fill(&mut boot).map_err(|error| setup(error.to_string()))?;
+        let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
         let mut node = Node {
             local,
-            swarm: behaviour::swarm(keypair, &doors, self.config.mdns).map_err(setup)?,
+            lanes: Lanes::new(!self.config.without_lanes, budget.clone()),
+            swarm: behaviour::swarm(keypair, &doors, self.config.mdns, budget).map_err(setup)?,
             doors,
             admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
             peers: Default::default(),
