@@ -80,7 +80,7 @@ impl Plan {
                 Ok((node, suggestions)) => {
                     // Whoever waited for the start may have been cancelled: then the commands end, and so does the node.
                     let _ = started.send(Ok(()));
-                    node.run(commands, suggestions).await;
+                    Box::pin(node.run(commands, suggestions)).await;
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
