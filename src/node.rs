@@ -252,6 +252,7 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         peer_cache: Some(dir.peers_json()),
         mdns: config.mdns,
         admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
+        ..NetConfig::default()
     })
 }
 
