@@ -37,6 +37,7 @@ pub enum WorkerMsg {
     RenewAnswered { home: LedgerTag, sent_ms: u64, answers: Vec<(Fence, RenewAnswer)> },
     CompleteAnswered { home: LedgerTag, answers: Vec<(Fence, CompleteAnswer)> },
     CompleteFailed { home: LedgerTag },
-    SlotsChanged { slots: Slots },
+    /// Places in the batches of this node's devices.
+    DeviceSlots(u32),
     Tick,
 }

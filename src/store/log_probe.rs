@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
@@ -51,11 +51,18 @@ impl Probe {
 
     pub(super) fn wait_synced(&self, index: u64) -> Watermark {
         let last = |heard: &Heard| heard.watermarks.last().copied().unwrap_or_default();
-        let heard = self.heard.0.lock().unwrap();
-        let short = |heard: &mut Heard| last(heard).synced < LogIndex(index);
-        let (heard, waited) = self.heard.1.wait_timeout_while(heard, PATIENCE, short).unwrap();
-        assert!(!waited.timed_out(), "entry {index} was not synced: {heard:?}");
-        last(&heard)
+        last(&self.wait(|heard| last(heard).synced >= LogIndex(index)))
+    }
+
+    pub(super) fn wait_failure(&self) {
+        drop(self.wait(|heard| !heard.failures.is_empty()));
+    }
+
+    fn wait(&self, heard: impl Fn(&Heard) -> bool) -> MutexGuard<'_, Heard> {
+        let waiting = self.heard.1.wait_timeout_while(self.heard.0.lock().unwrap(), PATIENCE, |all| !heard(all));
+        let (all, waited) = waiting.unwrap();
+        assert!(!waited.timed_out(), "the writer said only this: {all:?}");
+        all
     }
 }
 

@@ -21,6 +21,7 @@ mod handle;
 mod identity;
 mod inbox;
 mod key;
+mod lane;
 mod limits;
 mod node;
 mod quota;

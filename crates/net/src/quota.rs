@@ -166,7 +166,7 @@ mod tests {
         let mut quota = Quota::new(&doors);
         let strangers = (0..1_000).take_while(|n| connect(&mut quota, *n, *n).is_ok()).count();
         assert_eq!(strangers, limits::STRANGERS_MAX);
-        doors.open(peer(5_000));
+        doors.open(peer(5_000), crate::door::Opening::Inward);
         assert_eq!(connect(&mut quota, 5_000, 5_000), Ok(()));
     }
 

@@ -91,7 +91,10 @@ impl Actor for WorkerActor {
                 state.event(WorkerEvent::CompleteAnswered { home, answers });
             }
             WorkerMsg::CompleteFailed { home } => state.event(WorkerEvent::CompleteFailed { home }),
-            WorkerMsg::SlotsChanged { slots } => state.event(WorkerEvent::SlotsChanged { slots }),
+            WorkerMsg::DeviceSlots(device) => {
+                let slots = Slots { device, ..state.arguments.slots };
+                state.event(WorkerEvent::SlotsChanged { slots });
+            }
             WorkerMsg::Tick => state.event(WorkerEvent::Tick),
         }
         Ok(())

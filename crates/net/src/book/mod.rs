@@ -187,7 +187,7 @@ impl Book {
 
     /// `peer` was admitted: it is dialled for ever, at `address` too if that is one that can be dialled.
     pub fn admitted(&mut self, peer: PeerId, address: Option<Multiaddr>, now_ms: u64) {
-        if let Some(address) = address.and_then(|address| split_peer(address)).map(|(address, _)| address) {
+        if let Some(address) = address.and_then(split_peer).map(|(address, _)| address) {
             self.found(address.with(Protocol::P2p(identity::to_libp2p(peer))), Source::Identify, now_ms);
         }
         self.each_of(peer, |_, entry| {

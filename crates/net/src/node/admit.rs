@@ -1,5 +1,7 @@
 //! Connections and admission: from a connected stranger to a member, and back.
 
+use std::collections::BTreeSet;
+
 use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 use libp2p::swarm::ConnectionId;
@@ -9,6 +11,8 @@ use tokio::time::{Duration, Instant};
 
 use super::Node;
 use crate::admission::{Answer, Credentials, Greeting};
+use crate::book::split_peer;
+use crate::door::Opening;
 use crate::event::NetEvent;
 use crate::handle::Link;
 use crate::identity;
@@ -160,7 +164,7 @@ impl Node {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.boot = Some(boot);
         entry.standing = entry.standing.max(Standing::Verified);
-        self.doors.open(identity::to_libp2p(peer));
+        self.doors.open(identity::to_libp2p(peer), Opening::Inward);
     }
 
     /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to be. QUIC
@@ -184,25 +188,33 @@ impl Node {
             return;
         }
         entry.standing = Standing::Admitted;
+        self.doors.open(identity::to_libp2p(peer), Opening::BothWays);
         let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
-        let mut addresses: Vec<String> =
-            entry.connections.iter().map(|connection| connection.remote.to_string()).collect();
+        let remote: Vec<_> = entry.connections.iter().map(|connection| connection.remote.clone()).collect();
         let now_ms = self.now_ms();
         self.book.admitted(peer, dialled, now_ms);
-        addresses.extend(self.book.addresses_of(peer).iter().map(ToString::to_string));
-        addresses.sort_unstable();
-        addresses.dedup();
+        let known = self.book.addresses_of(peer).into_iter().chain(remote);
+        let bare = known.filter_map(split_peer).map(|(address, _)| address.to_string());
+        let addresses: Vec<String> = bare.collect::<BTreeSet<_>>().into_iter().collect();
         tracing::info!(%peer, ?addresses, "peer admitted");
         self.shared.count(|counters| counters.peers_admitted += 1);
         self.shared.add_link(peer, Link::new(peer, addresses.clone()));
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
+        self.open_lane_later(peer, 0);
+        self.open_the_due_lanes();
     }
 
     fn lose(&mut self, peer: PeerId) {
         tracing::info!(%peer, "peer lost");
         self.shared.count(|counters| counters.peers_lost += 1);
         self.shared.remove_link(peer);
+        self.lanes.forget(peer);
         self.inbox.tell(NetEvent::PeerLost { peer });
+    }
+
+    /// The connection that a lane is opened on.
+    pub(super) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
+        self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {

@@ -30,7 +30,7 @@ async fn settle(id: u64) -> u64 {
 
 impl Node {
     pub(super) fn place_marker(&mut self, id: u64) {
-        self.markers.push(settle(id).boxed());
+        self.markers.push_back(settle(id).boxed());
     }
 
     /// Commands wait while there are too many: a marker may come late, never early.

@@ -107,12 +107,14 @@ async fn a_restarted_node_finds_its_peers_in_the_cache() {
     let mut a = start(1, listening(TCP)).await;
     let mut b = start(2, NetConfig { peer_cache: Some(path.clone()), ..dialling(&[a.address()]) }).await;
     b.admitted(a.peer()).await;
+    a.admitted(b.peer()).await;
     b.net.shutdown().await;
     a.lost(b.peer()).await;
     assert!(std::fs::read_to_string(&path).unwrap().contains(&a.address()));
 
     let mut b = start(2, NetConfig { peer_cache: Some(path), ..listening(TCP) }).await;
     b.admitted(a.peer()).await;
+    a.admitted(b.peer()).await;
     talk(&mut a, &mut b).await;
 }
 
