@@ -180,6 +180,8 @@ pub struct World {
     pub counters: Counters,
     pub trace: Trace,
     violation: Option<Violation>,
+    /// What the core had counted in this process when the run began.
+    pub violations_before: u64,
 }
 
 /// How much of what a run had.
@@ -229,6 +231,7 @@ impl World {
             counters: Counters::default(),
             trace: Trace::new(options.keep_lines),
             violation: None,
+            violations_before: magpie_core::invariant::violations(),
         };
         world.set_out();
         world
