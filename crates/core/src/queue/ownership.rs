@@ -106,17 +106,26 @@ impl Ledger {
         let mut answers = Vec::with_capacity(completions.len());
         let tasks: Vec<TaskId> = completions.iter().map(|completion| completion.fence.task).collect();
         for completion in completions {
-            // Two outcomes of one fence in one message: the first is recorded below, the second is judged against it.
+            // Two outcomes of one fence in one message: the first is recorded here, the second is judged against it.
             if !seen.insert(completion.fence) {
                 self.record_results(at, std::mem::take(&mut results));
             }
             let answer = self.judge(worker, completion, at, &mut results);
             answers.push(answer);
+            // A step that failed ends its workflow, and with it tasks whose outcomes may follow in this message.
+            if results.last().is_some_and(|result| self.fails_a_step(result)) {
+                self.record_results(at, std::mem::take(&mut results));
+            }
         }
         self.record_results(at, results);
         let gates = tasks.iter().filter_map(|id| self.state.tasks.get(id));
         let gate = gates.fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
         self.reply(gate, reply, LedgerReply::Completed(answers));
+    }
+
+    fn fails_a_step(&self, result: &CompletionRecord) -> bool {
+        let in_step = self.state.tasks.get(&result.fence.task).is_some_and(|task| task.step.is_some());
+        in_step && matches!(result.next, AfterAttempt::Failed | AfterAttempt::Dead)
     }
 
     fn record_results(&mut self, at: Wall, results: Vec<CompletionRecord>) {
