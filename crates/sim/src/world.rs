@@ -404,7 +404,7 @@ fn new_node(rng: &mut Rng, node_count: usize) -> Node {
         spool: Spool::default(),
         home: None,
         worker: None,
-        slots: Slots { cpu: rng.between(1, 4) as u32, device: rng.between(0, 4) as u32 },
+        slots: Slots { cpu: rng.between(1, 4) as u32, device: rng.between(1, 4) as u32 },
         worker_starts: 0,
         lives: 0,
         paused_until_ms: 0,
