@@ -30,6 +30,10 @@ impl Ledger {
     }
 
     fn presented(&self, fence: Fence, token: LeaseToken) -> Presented {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::NoEpochCheck) && self.state.tasks.contains_key(&fence.task) {
+            return Presented::Current;
+        }
         match self.state.tasks.get(&fence.task) {
             None => Presented::Unknown,
             Some(task)
@@ -90,6 +94,10 @@ impl Ledger {
     }
 
     fn extend_lease(&mut self, fence: Fence) {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::DoubleGrant) {
+            return;
+        }
         let now_ms = self.now.mono_ms;
         let Some(task) = self.state.tasks.get_mut(&fence.task) else { return };
         if task.has_live_lease() && task.epoch == fence.epoch {
