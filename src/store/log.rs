@@ -19,7 +19,7 @@ use super::data_dir::DataDir;
 use super::log_file;
 use super::log_writer::Shared;
 use super::recovery::{OpenLogError, Recovery};
-use super::sqlite::{self, PAGE_BYTES};
+use super::sqlite::PAGE_BYTES;
 
 /// A record on its way into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,15 +210,10 @@ fn read_range(reader: &Connection, first: LogIndex, last: LogIndex) -> Result<Ve
     Ok(entries)
 }
 
-/// Opens the connection that [`LedgerLog::read`] uses.
-pub(super) fn open_reader(file: &std::path::Path) -> Result<Connection, DiskFailure> {
-    Ok(sqlite::open_for_reading(file)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::log_probe::{LEDGER, Probe, body, entries, open, reopened};
+    use crate::store::log_probe::{LEDGER, Probe, body, entries, frames, open, reopened};
     use proptest::prelude::*;
 
     fn indices(entries: &[StoredEntry]) -> Vec<u64> {
@@ -255,15 +250,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let probe = Probe::default();
         let log = open(root.path(), &probe);
-        let wal = log_file::write_ahead_log(&log.file);
         for index in 1..=3 {
             log.append(entries(index..=index, Durability::Async)).unwrap();
             while probe.watermarks().last().is_none_or(|mark| mark.written < LogIndex(index)) {
                 std::thread::yield_now();
             }
-            let written_len = std::fs::metadata(&wal).unwrap().len();
+            let written_len = frames(root.path()).len();
             probe.wait_synced(index);
-            assert!(std::fs::metadata(&wal).unwrap().len() > written_len, "entry {index}");
+            assert!(frames(root.path()).len() > written_len, "entry {index}");
         }
     }
 
@@ -366,11 +360,10 @@ mod tests {
         log.append(entries(51..=51, Durability::Sync)).unwrap();
         probe.wait_failure();
         assert_eq!(probe.failures(), [DiskFailure::Io("database is locked".into())]);
-        let wal = log_file::write_ahead_log(&log.file);
-        let before = std::fs::metadata(&wal).unwrap().len();
+        let before = frames(root.path()).len();
         intruder.execute_batch("ROLLBACK").unwrap();
         probe.wait_synced(51);
-        assert!(std::fs::metadata(&wal).unwrap().len() < before);
+        assert!(frames(root.path()).len() < before);
         log.close().unwrap();
         assert_eq!(reopened(root.path()).len(), 51);
     }

@@ -81,6 +81,14 @@ pub(super) fn entries(indices: RangeInclusive<u64>, durability: Durability) -> V
     indices.map(|index| entry(index, durability)).collect()
 }
 
+/// What is in use of the write-ahead log in `root`: its frames up to the last, without the zeros behind.
+pub(super) fn frames(root: &Path) -> Vec<u8> {
+    let mut wal = std::fs::read(root.join("ledger.db-wal")).unwrap();
+    let used = wal[32..].chunks(4_120).rposition(|frame| *frame != [0; 4_120]);
+    wal.truncate(32 + used.map_or(0, |last| last + 1) * 4_120);
+    wal
+}
+
 /// A directory in memory where there is one: for tests that open a ledger thousands of times and prove nothing of a disk.
 pub(super) fn fast_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()

@@ -1,5 +1,6 @@
 //! The one thread that writes the ledger: all that is queued goes into one transaction, and one fsync serves it all.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -54,6 +55,9 @@ pub(super) struct LogWriter {
     /// The failure that the owner was told last, until something succeeds.
     failing: Option<DiskFailure>,
     pages_max: u32,
+    write_ahead_log: PathBuf,
+    /// Whether the write-ahead log has its full length.
+    filled: bool,
     /// Held to the very end: the next opener of this ledger must not meet this writer.
     _claim: LedgerClaim,
 }
@@ -64,6 +68,7 @@ impl LogWriter {
         shared: Arc<Shared>,
         callbacks: LogCallbacks,
         last: Mark,
+        write_ahead_log: PathBuf,
         claim: LedgerClaim,
     ) -> Self {
         let watermark = Watermark { written: last.written, synced: last.written };
@@ -76,6 +81,8 @@ impl LogWriter {
             sync_due: None,
             failing: None,
             pages_max: u32::MAX,
+            write_ahead_log,
+            filled: false,
             _claim: claim,
         }
     }
@@ -119,6 +126,12 @@ impl LogWriter {
             // After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync
             // would lie. A checkpoint writes the same content anew, into the database, and syncs that.
             self.database.checkpoint()?;
+            self.filled = false;
+        }
+        if !self.filled {
+            // A log that could not be filled is slower, and not wrong.
+            let _ = log_file::fill_write_ahead_log(&self.write_ahead_log);
+            self.filled = true;
         }
         let written = batch.last().map_or(self.watermark.written, |entry| entry.index);
         self.turn += 1;

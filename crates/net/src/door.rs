@@ -47,6 +47,10 @@ impl Door {
         if self.is_open(opening) { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    fn shut_half(&self) {
+        self.opening.fetch_min(Opening::Inward as u8, Ordering::Release);
+    }
+
     fn open(&self, opening: Opening) {
         self.opening.fetch_max(opening as u8, Ordering::Release);
         std::mem::take(&mut *lock(&self.waiting)).into_iter().for_each(Waker::wake);
@@ -68,6 +72,12 @@ impl Doors {
 
     pub fn open(&self, peer: PeerId, opening: Opening) {
         self.of(peer).open(opening);
+    }
+
+    /// Nobody speaks to the peer of their own accord until its door is opened both ways again: a new connection may lead to a new
+    /// process, whose door is closed.
+    pub fn shut_half(&self, peer: PeerId) {
+        self.of(peer).shut_half();
     }
 
     /// Forgets a peer whose last connection closed: its next connection finds the door closed.
@@ -95,7 +105,9 @@ mod tests {
         assert!(doors.is_open(&peer) && door.is_open(Opening::Inward) && !door.is_open(Opening::BothWays));
         doors.open(peer, Opening::BothWays);
         doors.open(peer, Opening::Inward);
-        assert!(door.is_open(Opening::BothWays), "a door opens, it is never pushed to");
+        assert!(door.is_open(Opening::BothWays), "what is open stays open");
+        doors.shut_half(peer);
+        assert!(door.is_open(Opening::Inward) && !door.is_open(Opening::BothWays));
         doors.forget(&peer);
         assert!(!doors.is_open(&peer) && !doors.of(peer).is_open(Opening::Inward));
     }

@@ -151,6 +151,10 @@ impl Shared {
         self.links.write().unwrap_or_else(PoisonError::into_inner).insert(peer, Arc::new(link));
     }
 
+    pub fn remove_all_links(&self) {
+        self.links.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub fn remove_link(&self, peer: PeerId) {
         self.links.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
@@ -201,6 +205,9 @@ impl NetHandle {
     pub async fn request(&self, peer: PeerId, frame: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, RequestError> {
         if frame.len() > limits::FRAME_BYTES_MAX {
             return Err(RequestError::TooLong { bytes: frame.len() });
+        }
+        if self.commands.is_closed() {
+            return Err(RequestError::Stopped);
         }
         let timeout = timeout.min(Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS));
         let link = self.shared.link(peer).ok_or(RequestError::NotConnected { peer })?;

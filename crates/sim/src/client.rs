@@ -36,6 +36,7 @@ struct Known {
 
 #[derive(Debug, Clone)]
 struct Pending {
+    asked_ms: u64,
     home: usize,
     request: LedgerRequest,
 }
@@ -94,7 +95,7 @@ impl Client {
             (13, _) => {
                 Some((home, LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor: None, limit: 20 }))
             }
-            (14, Some(known)) => Some((known.home, LedgerRequest::WhyPending { id: known.id })),
+            (14, Some(known)) if !known.is_workflow => Some((known.home, LedgerRequest::WhyPending { id: known.id })),
             (15, Some(known)) if known.is_workflow => {
                 Some((known.home, LedgerRequest::WaitWorkflow { id: known.id, timeout_ms: 1_500 }))
             }
@@ -150,7 +151,7 @@ impl World {
         let state = &mut self.clients[client];
         state.next_call += 1;
         let call = state.next_call;
-        state.calls.insert(call, Pending { home, request: request.clone() });
+        state.calls.insert(call, Pending { asked_ms: self.now_ms, home, request: request.clone() });
         self.after(CALL_TIMEOUT_MS, Happening::ClientCallFails { client, call });
         self.send(from, home, Message::Request { call, request });
     }
@@ -186,7 +187,8 @@ impl World {
                 self.client_knows(client, Known { id, home, is_workflow: true, over: false });
             }
             LedgerReply::Task(view) => {
-                let verdict = self.commits.invariant_two_reads_never_show_two_ends(&view);
+                let verdict =
+                    self.commits.invariant_two_reads_never_show_two_ends(self.now_ms, pending.asked_ms, &view);
                 self.judge(verdict);
                 if view.state.is_terminal() {
                     self.client_has_seen_the_end(client, view.id);
@@ -194,11 +196,11 @@ impl World {
             }
             LedgerReply::Tasks { items, .. } => {
                 for view in &items {
-                    let verdict = self.commits.invariant_an_end_stays(view.id, view.state);
+                    let verdict = self.commits.invariant_an_end_stays(pending.asked_ms, view.id, view.state);
                     self.judge(verdict);
                 }
             }
-            LedgerReply::Workflow(view) => self.client_reads_workflow(client, &view),
+            LedgerReply::Workflow(view) => self.client_reads_workflow(client, pending.asked_ms, &view),
             LedgerReply::Refused(Refusal::NotFound { id }) => {
                 let verdict = self.acknowledged.invariant_nothing_acknowledged_is_lost(self.now_ms, &id);
                 self.judge(verdict);
@@ -208,8 +210,8 @@ impl World {
         }
     }
 
-    fn client_reads_workflow(&mut self, client: usize, view: &WorkflowView) {
-        let verdict = self.commits.invariant_two_reads_never_show_two_ends_of_a_workflow(view);
+    fn client_reads_workflow(&mut self, client: usize, asked_ms: u64, view: &WorkflowView) {
+        let verdict = self.commits.invariant_two_reads_never_show_two_ends_of_a_workflow(self.now_ms, asked_ms, view);
         self.judge(verdict);
         if view.summary.state.is_terminal() {
             self.client_has_seen_the_end(client, view.summary.id);

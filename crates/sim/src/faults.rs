@@ -36,8 +36,8 @@ impl Faults {
         let (loss, duplicate, straggle) = (often(300), often(300), often(100));
         let (sync_stall, late_tick, forge) = (often(50), often(30), often(50));
         let mut every = |least: u64, most: u64| if rng.chance(600) { rng.between(least, most) } else { 0 };
-        let (crash_every_ms, pause_every_ms) = (every(1_500, 20_000), every(3_000, 20_000));
-        let (partition_every_ms, wall_step_every_ms) = (every(4_000, 20_000), every(5_000, 30_000));
+        let (crash_every_ms, pause_every_ms) = (every(400, 8_000), every(1_500, 12_000));
+        let (partition_every_ms, wall_step_every_ms) = (every(2_000, 12_000), every(2_000, 12_000));
         Self {
             loss,
             duplicate,

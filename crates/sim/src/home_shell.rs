@@ -15,7 +15,7 @@ use crate::checkers::persistence::Evidence;
 use crate::checkers::{Violation, conservation, fencing, log};
 use crate::faults::STALLED_SYNC_MS_MAX;
 use crate::network::{Endpoint, Message};
-use crate::node::Home;
+use crate::node::{Home, Waiting};
 use crate::world::{Happening, World};
 
 /// Who asks when the simulator does: its answers go nowhere.
@@ -108,8 +108,8 @@ impl World {
         let presented = fencing::presented(&request);
         let Some(home) = self.home(node, life) else { return };
         home.next_reply += 1;
-        let fences = presented.iter().map(|(fence, _)| *fence).collect();
-        home.replies.insert(home.next_reply, (from, call, fences));
+        let fences = presented.iter().map(|(fence, _)| (*fence, LogIndex(0))).collect();
+        home.replies.insert(home.next_reply, Waiting { from, call, fences });
         home.presented = presented;
         let reply = ReplyTo(home.next_reply);
         self.home_event(node, life, Event::Request { caller, request, reply });
@@ -142,9 +142,22 @@ impl World {
             self.plan_write(node);
             self.perform_planted(node);
         }
+        self.note_what_answers_rest_on(node);
         let Some(home) = self.nodes[node].home.as_mut() else { return };
         for effect in home.ledger.take_effects() {
             self.let_out(node, effect);
+        }
+    }
+
+    /// The answer to the request under way rests on what the log says now; it may leave later.
+    fn note_what_answers_rest_on(&mut self, node: usize) {
+        let book = &self.books[node];
+        let Some(home) = self.nodes[node].home.as_mut().filter(|home| !home.presented.is_empty()) else { return };
+        if let Some(waiting) = home.replies.get_mut(&home.next_reply) {
+            for (fence, held) in &mut waiting.fences {
+                let epoch = book.tasks.get(&fence.task).and_then(|facts| facts.of_epoch(fence.epoch));
+                *held = epoch.map_or(LogIndex(0), |epoch| epoch.held);
+            }
         }
     }
 
@@ -240,14 +253,12 @@ impl World {
     }
 
     fn reply(&mut self, node: usize, to: ReplyTo, reply: LedgerReply) {
-        let Some((from, call, fences)) = self.nodes[node].home.as_mut().and_then(|home| home.replies.remove(&to.0))
-        else {
-            return;
-        };
+        let waiting = self.nodes[node].home.as_mut().and_then(|home| home.replies.remove(&to.0));
+        let Some(Waiting { from, call, fences }) = waiting else { return };
         let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
         match &reply {
             LedgerReply::Completed(answers) => {
-                for (fence, answer) in fences.iter().zip(answers) {
+                for ((fence, _), answer) in fences.iter().zip(answers) {
                     let verdict = evidence
                         .invariant_an_outcome_is_durable_before_its_answer(*fence, *answer)
                         .and_then(|()| self.commits.invariant_at_most_one_outcome_is_committed(*fence, *answer));
@@ -258,8 +269,8 @@ impl World {
             }
             LedgerReply::Renewed(answers) => {
                 let mut pairs = fences.iter().zip(answers);
-                let verdict = pairs.try_for_each(|(fence, answer)| {
-                    evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *answer)
+                let verdict = pairs.try_for_each(|((fence, held), answer)| {
+                    evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *held, *answer)
                 });
                 self.judge(verdict);
             }

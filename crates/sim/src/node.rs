@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use magpie_core::ids::{LeaseToken, LedgerTag, PeerId, Sending};
+use magpie_core::ids::{LeaseToken, LedgerTag, LogIndex, PeerId, Sending};
 use magpie_core::lease::{Completion, Fence, Slots};
 use magpie_core::queue::{Ledger, LedgerIdentity};
 use magpie_core::worker::Worker;
@@ -52,12 +52,21 @@ pub struct Home {
     pub ledger: Ledger,
     pub life: u64,
     /// Who waits for which answer.
-    pub replies: BTreeMap<u64, (Endpoint, u64, Vec<Fence>)>,
+    pub replies: BTreeMap<u64, Waiting>,
     pub next_reply: u64,
     /// What is ready, as its last counters said.
     pub backlog: Slots,
     /// What the request under way presents.
     pub presented: Vec<(Fence, LeaseToken)>,
+}
+
+/// Who waits for an answer, and what the log said when the request was handled.
+#[derive(Debug)]
+pub struct Waiting {
+    pub from: Endpoint,
+    pub call: u64,
+    /// What the request presented, with the last record that says that its worker holds it.
+    pub fences: Vec<(Fence, LogIndex)>,
 }
 
 /// A worker that runs, in the shell of its node.

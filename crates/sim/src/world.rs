@@ -180,6 +180,8 @@ pub struct World {
     pub counters: Counters,
     pub trace: Trace,
     violation: Option<Violation>,
+    /// What the core had counted in this process when the run began.
+    pub violations_before: u64,
 }
 
 /// How much of what a run had.
@@ -229,6 +231,7 @@ impl World {
             counters: Counters::default(),
             trace: Trace::new(options.keep_lines),
             violation: None,
+            violations_before: magpie_core::invariant::violations(),
         };
         world.set_out();
         world
@@ -401,7 +404,7 @@ fn new_node(rng: &mut Rng, node_count: usize) -> Node {
         spool: Spool::default(),
         home: None,
         worker: None,
-        slots: Slots { cpu: rng.between(1, 4) as u32, device: rng.between(0, 4) as u32 },
+        slots: Slots { cpu: rng.between(1, 4) as u32, device: rng.between(1, 4) as u32 },
         worker_starts: 0,
         lives: 0,
         paused_until_ms: 0,

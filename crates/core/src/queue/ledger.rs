@@ -210,7 +210,7 @@ impl Ledger {
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
-            LedgerRequest::Renew(renewals) => self.renew(caller.peer, &renewals, reply),
+            LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
         }

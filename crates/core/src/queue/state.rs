@@ -184,8 +184,9 @@ impl State {
 
     fn complete(&mut self, index: LogIndex, at: Wall, result: &CompletionRecord) {
         let digest = crate::lease::outcome_digest(&result.outcome);
+        let ended = self.tasks.get(&result.fence.task).is_some_and(|task| task.state.is_terminal());
+        check(InvariantId::I4, !ended, "a terminal task was committed again");
         self.change(index, at, result.fence.task, |task| {
-            check(InvariantId::I4, !task.state.is_terminal(), "a terminal task was committed again");
             check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
             task.start(at);
             task.worker = Some(result.worker);
@@ -231,8 +232,10 @@ impl State {
     }
 
     /// The one way in which a task changes: counters, changes and its workflow follow.
+    ///
+    /// What ended stays so: an earlier part of the same record may have ended the workflow, and this task with it.
     fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.state.is_terminal()) else { return };
         let from = task.state;
         act(task);
         if task.false_starts >= crate::limits::FALSE_STARTS_MAX && !task.state.is_terminal() && !task.has_live_lease() {
@@ -241,7 +244,6 @@ impl State {
         }
         task.index = task.index.max(index);
         let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
-        check(InvariantId::I4, !from.is_terminal() || from == to, "a terminal state changed");
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;

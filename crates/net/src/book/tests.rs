@@ -119,9 +119,33 @@ fn this_node_is_never_dialled() {
     assert!(!book.found(of(LOCAL, bare(1)), Source::Mdns, 0));
     book.found(bare(1), Source::Bootstrap, 0);
     let [target] = targets(book.due(0)).try_into().unwrap();
-    book.is_own(&target);
+    book.misled(&target, bare(1), true);
+    book.failed(&target, 0);
     book.found(bare(1), Source::Bootstrap, 0);
     assert_eq!(book.due(u64::MAX), []);
+}
+
+#[test]
+fn an_address_where_another_answers_does_not_spoil_the_others() {
+    let mut book = book();
+    book.found(of(ALICE, bare(1)), Source::Identify, 0);
+    book.found(of(ALICE, bare(2)), Source::Identify, 0);
+    assert_eq!(book.due(0)[0].addresses, [bare(1), bare(2)]);
+    book.misled(&Target::Peer(ALICE), of(ALICE, bare(1)), true);
+    book.failed(&Target::Peer(ALICE), 0);
+    assert_eq!(book.due(u64::MAX / 2)[0].addresses, [bare(2)]);
+    book.misled(&Target::Peer(ALICE), bare(2), false);
+    book.failed(&Target::Peer(ALICE), 0);
+    assert_eq!(book.due(u64::MAX / 2)[0].addresses, [bare(1), bare(2)], "where all mislead, all are tried");
+}
+
+#[test]
+fn a_member_is_remembered_when_its_source_takes_it_back() {
+    let mut book = book();
+    book.found(of(ALICE, bare(1)), Source::Mdns, 0);
+    book.admitted(ALICE, None, 0);
+    book.lost(of(ALICE, bare(1)), Source::Mdns);
+    assert_eq!(book.members(), [(ALICE, vec![bare(1)])]);
 }
 
 #[test]

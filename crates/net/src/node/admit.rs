@@ -46,6 +46,10 @@ pub(super) struct Peer {
     deadline: Instant,
 }
 
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+    address.ip_addr().is_some_and(|ip| ip.is_loopback())
+}
+
 impl Node {
     pub(super) fn on_connected(&mut self, peer: Libp2pPeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let via = self.dials.ended(id);
@@ -65,6 +69,9 @@ impl Node {
             deadline: Instant::now() + Duration::from_millis(limits::ADMISSION_MS),
         });
         entry.connections.push(connection);
+        if entry.standing == Standing::Admitted {
+            self.doors.shut_half(identity::to_libp2p(peer));
+        }
         if is_dialler {
             let hello = Greeting::Hello(self.admitter.credentials_for(peer));
             self.greet(peer, hello);
@@ -72,15 +79,21 @@ impl Node {
     }
 
     pub(super) fn on_disconnected(&mut self, libp2p_peer: Libp2pPeerId, id: ConnectionId, remaining: u32) {
+        if remaining == 0 {
+            self.doors.forget(&libp2p_peer);
+        }
         let Some(peer) = identity::from_libp2p(&libp2p_peer) else { return };
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.connections.retain(|connection| connection.id != id);
+        let standing = entry.standing;
         if remaining > 0 {
+            if standing == Standing::Admitted {
+                // Whatever was to be learned over the one that closed: the others were open both ways.
+                self.doors.open(libp2p_peer, Opening::BothWays);
+            }
             return;
         }
-        let standing = entry.standing;
         self.peers.remove(&peer);
-        self.doors.forget(&libp2p_peer);
         let now_ms = self.now_ms();
         self.book.disconnected(peer, now_ms);
         if standing == Standing::Admitted {
@@ -184,11 +197,11 @@ impl Node {
     /// Both sides verified each other.
     pub(super) fn admit(&mut self, peer: PeerId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        self.doors.open(identity::to_libp2p(peer), Opening::BothWays);
         if entry.standing == Standing::Admitted {
             return;
         }
         entry.standing = Standing::Admitted;
-        self.doors.open(identity::to_libp2p(peer), Opening::BothWays);
         let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
         let remote: Vec<_> = entry.connections.iter().map(|connection| connection.remote.clone()).collect();
         let now_ms = self.now_ms();
@@ -215,6 +228,12 @@ impl Node {
     /// The connection that a lane is opened on.
     pub(super) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
         self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
+    }
+
+    /// Whether `peer` is on this machine, so that its loopback addresses are ours.
+    pub(super) fn is_local(&self, peer: PeerId) -> bool {
+        let mut connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        connections.any(|connection| is_loopback(&connection.remote))
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {

@@ -182,6 +182,8 @@ impl Node {
 
     /// Says goodbye, so that peers need not wait for a timeout to know.
     async fn stop(mut self) {
+        self.shared.remove_all_links();
+        self.shared.set_listening(Vec::new());
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             // It fails for a peer that has gone meanwhile.

@@ -14,6 +14,8 @@ use crate::network::Endpoint;
 pub struct LiveLease {
     pub worker: Endpoint,
     pub ends_ms: u64,
+    /// Its home lost the record of it in a way that the task's class allows, so it may have granted the task again.
+    pub forgotten: bool,
 }
 
 /// All leases in the hands of workers.
@@ -27,7 +29,7 @@ impl Leases {
     /// A worker has a lease, or has it longer.
     pub fn hold(&mut self, now_ms: u64, fence: Fence, worker: Endpoint, ends_ms: u64) -> Verdict {
         let of_task = self.live.entry(fence.task).or_default();
-        let lease = of_task.entry(fence.epoch).or_insert(LiveLease { worker, ends_ms });
+        let lease = of_task.entry(fence.epoch).or_insert(LiveLease { worker, ends_ms, forgotten: false });
         lease.ends_ms = lease.ends_ms.max(ends_ms);
         self.invariant_a_task_has_one_live_lease(now_ms, fence)
     }
@@ -53,12 +55,15 @@ impl Leases {
     /// Leases that their home does not know of any more: a power loss may re-run what is not of class `sync`.
     pub fn forget(&mut self, lost: impl Fn(Fence) -> bool) {
         for (task, of_task) in &mut self.live {
-            of_task.retain(|epoch, _| !lost(Fence { task: *task, epoch: *epoch }));
+            for (epoch, lease) in of_task {
+                lease.forgotten |= lost(Fence { task: *task, epoch: *epoch });
+            }
         }
     }
 
     pub fn invariant_a_task_has_one_live_lease(&self, now_ms: u64, fence: Fence) -> Verdict {
-        let live: Vec<_> = self.live[&fence.task].iter().filter(|(_, lease)| lease.ends_ms > now_ms).collect();
+        let live: Vec<_> =
+            self.live[&fence.task].iter().filter(|(_, lease)| lease.ends_ms > now_ms && !lease.forgotten).collect();
         require(InvariantId::I5, "a_task_has_one_live_lease", live.len() <= 1, || {
             format!("{} is leased {} times at {now_ms} ms: {live:?}", fence.task, live.len())
         })

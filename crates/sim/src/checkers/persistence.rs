@@ -1,6 +1,6 @@
 //! I10: persist, then send, then reply. Each effect is compared with the disk at the moment it leaves.
 
-use magpie_core::ids::{LogIndex, TaskId};
+use magpie_core::ids::{Epoch, LogIndex, TaskId};
 use magpie_core::invariant::InvariantId;
 use magpie_core::lease::{CompleteAnswer, Fence, RenewAnswer};
 use magpie_core::queue::{Effect, LedgerReply, SubmitAnswer, TaskView, Watermark, WorkerNotice, WorkflowView};
@@ -113,32 +113,35 @@ impl Evidence<'_> {
                 }
             }
             CompleteAnswer::Terminal { .. } => self.end_of(fence.task, None),
-            CompleteAnswer::Fenced { .. } => self.fenced(fence.task),
+            CompleteAnswer::Fenced { current } => self.fenced(fence.task, current),
             CompleteAnswer::Unknown => Ok(()),
         }
     }
 
-    /// The answer to a renewal: what a worker is told it holds, its home still knows after a crash.
-    pub fn invariant_a_lease_is_durable_before_it_is_renewed(&self, fence: Fence, answer: RenewAnswer) -> Verdict {
+    /// The answer to a renewal: what a worker is told it holds, its home still knows after a crash. `held` is the last
+    /// record that said so when the answer was made.
+    pub fn invariant_a_lease_is_durable_before_it_is_renewed(
+        &self,
+        fence: Fence,
+        held: LogIndex,
+        answer: RenewAnswer,
+    ) -> Verdict {
         let Some(facts) = self.book.tasks.get(&fence.task) else { return Ok(()) };
         let epoch = facts.of_epoch(fence.epoch);
         match answer {
-            RenewAnswer::Renewed { .. } => {
-                let held = epoch.map_or(facts.submitted, |epoch| epoch.held);
-                self.durable(held, facts.spec.durability, "a renewal")
-            }
+            RenewAnswer::Renewed { .. } => self.durable(held, facts.spec.durability, "a renewal"),
             RenewAnswer::Terminal { .. } => match epoch.and_then(|epoch| epoch.outcome.as_ref()) {
                 Some((index, _)) => self.synced(*index, "that an attempt is over"),
                 None => self.end_of(fence.task, None),
             },
-            RenewAnswer::Fenced { .. } => self.fenced(fence.task),
+            RenewAnswer::Fenced { current } => self.fenced(fence.task, current),
             RenewAnswer::Unknown => Ok(()),
         }
     }
 
-    fn fenced(&self, task: TaskId) -> Verdict {
-        let newest = self.book.tasks.get(&task).and_then(|facts| facts.newest());
-        newest.map_or(Ok(()), |newest| self.synced(newest.granted, "an answer that fences"))
+    fn fenced(&self, task: TaskId, current: Epoch) -> Verdict {
+        let epoch = self.book.tasks.get(&task).and_then(|facts| facts.of_epoch(current));
+        epoch.map_or(Ok(()), |epoch| self.synced(epoch.granted, "an answer that fences"))
     }
 
     fn durable(&self, index: LogIndex, class: Durability, what: &str) -> Verdict {
