@@ -124,4 +124,5 @@ fn a_node_that_does_not_come_back_is_exit_code_4() {
     node.kill();
     let ended = ended(wait).with(4);
     assert!(ended.stderr.contains("no node listens on"), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with(&format!("; task {id} goes on\n")), "{}", ended.stderr);
 }
