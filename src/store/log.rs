@@ -106,7 +106,7 @@ pub struct CloseLogError {
 
 /// The log of one ledger, open for appending. Made by [`Recovery::replay`] only, so never over entries nobody checked.
 ///
-/// Dropping it closes it.
+/// Dropping it closes it, which blocks until what is queued is on the disk or the disk refuses.
 #[derive(Debug)]
 pub struct LedgerLog {
     file: PathBuf,
@@ -218,6 +218,14 @@ mod tests {
 
     fn indices(entries: &[StoredEntry]) -> Vec<u64> {
         entries.iter().map(|entry| entry.index.0).collect()
+    }
+
+    #[test]
+    fn threads_share_a_log_and_hand_a_recovery_over() {
+        fn shared<T: Send + Sync>() {}
+        fn handed_over<T: Send>() {}
+        shared::<LedgerLog>();
+        handed_over::<Recovery>();
     }
 
     #[test]
