@@ -324,7 +324,10 @@ impl Ledger {
         match to {
             TaskState::Ready => self.ready.insert(task, now_ms, self.workers.alive()),
             TaskState::Delayed => {
-                task.soft.due_ms = now_ms + task.due.0.saturating_sub(self.now.wall_ms);
+                if change.from != Some(TaskState::Delayed) {
+                    let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
+                    task.soft.due_ms = now_ms + wait_ms.min(task.wait_ms_max.unwrap_or(u64::MAX));
+                }
                 self.delayed.insert((task.soft.due_ms, id));
             }
             TaskState::Leased | TaskState::Running => {

@@ -188,7 +188,6 @@ impl State {
         check(InvariantId::I4, !ended, "a terminal task was committed again");
         self.change(index, at, result.fence.task, |task| {
             check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
-            task.start(at);
             task.worker = Some(result.worker);
             task.report(at, &result.outcome, digest, result.next);
         });
@@ -205,9 +204,7 @@ impl State {
             let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
             task.lose_lease(EpochStatus::Expired, "the lease expired", !task.epoch_started);
             if spent {
-                task.state = TaskState::Delayed;
-                task.bury_when_due = true;
-                task.due = Wall(at.0 + task.spec.timeout.0 + crate::limits::LEASE_GRACE_MS);
+                task.bury_later();
             }
         });
     }
