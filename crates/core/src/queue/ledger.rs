@@ -332,9 +332,8 @@ impl Ledger {
             }
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
-                    task.soft.granted_ms = now_ms;
                     task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
-                    task.soft.recalled = false;
+                    task.soft.recalled_ms = now_ms;
                 }
                 self.leases.insert((task.soft.expires_ms, id));
             }

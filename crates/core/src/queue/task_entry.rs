@@ -80,10 +80,10 @@ pub(super) struct Soft {
     /// Its place in the ready heap.
     pub ready: Option<(usize, crate::heap::Handle)>,
     pub ready_since_ms: u64,
-    pub granted_ms: u64,
     /// The home's end of the lease, on its monotonic clock.
     pub expires_ms: u64,
-    pub recalled: bool,
+    /// When the lease was given, or last asked back.
+    pub recalled_ms: u64,
     /// Workers that are skipped for it after a release: until when, and how long the next time.
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.

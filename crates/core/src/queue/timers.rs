@@ -112,7 +112,7 @@ impl Ledger {
         }
     }
 
-    /// An idle worker beside a lease that nobody started: the home asks for it back.
+    /// An idle worker beside a lease that nobody started: the home asks for it back, again while nobody answers.
     fn recall_unstarted(&mut self) {
         let now_ms = self.now.mono_ms;
         let mut recalls: std::collections::BTreeMap<crate::ids::PeerId, Vec<Fence>> = std::collections::BTreeMap::new();
@@ -122,10 +122,8 @@ impl Ledger {
         }
         for (_, id) in self.leases.iter().take(RECALLS_PER_TICK) {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
-            let old = now_ms >= task.soft.granted_ms + limits::RECALL_AFTER_MS;
-            let (Some(holder), true) = (task.worker, old && !task.epoch_started && !task.soft.recalled) else {
-                continue;
-            };
+            let old = now_ms >= task.soft.recalled_ms + limits::RECALL_AFTER_MS;
+            let (Some(holder), true) = (task.worker, old && !task.epoch_started) else { continue };
             let Ok(shape) = crate::matching::Shape::of(&task.spec) else { continue };
             let pool = shape.kind.pool();
             let idle = spare.iter_mut().find(|((peer, offered, capabilities), left)| {
@@ -133,7 +131,7 @@ impl Ledger {
             });
             if let Some((_, left)) = idle {
                 *left -= 1;
-                task.soft.recalled = true;
+                task.soft.recalled_ms = now_ms;
                 recalls.entry(holder).or_default().push(task.fence());
             }
         }
