@@ -4,13 +4,15 @@ use super::effects::{Effect, Gate};
 use super::ledger::{Ledger, Marker};
 use super::protocol::WorkerNotice;
 use super::record::Record;
-use crate::ids::TaskId;
+use crate::ids::{TaskId, WorkflowId};
 use crate::lease::Fence;
 use crate::limits;
 use crate::task::{Durability, TaskState};
 
 /// A marker that has not come out after this was lost with the swarm: another is placed.
 const MARKER_LOST_MS: u64 = 5_000;
+/// A binding without an answer after this was lost with whoever resolves references: it is asked for again.
+const BINDING_LOST_MS: u64 = 30_000;
 /// Unstarted leases looked at in one tick for a recall.
 const RECALLS_PER_TICK: usize = 1_000;
 
@@ -23,6 +25,7 @@ impl Ledger {
         self.pass_deadlines();
         self.answer_impatient();
         self.recall_unstarted();
+        self.bind_again();
         self.tally_memory();
     }
 
@@ -137,6 +140,15 @@ impl Ledger {
         }
         for (worker, fences) in recalls {
             self.outbox.push(Gate::Open, Effect::Notify { worker, notice: WorkerNotice::Recall(fences) });
+        }
+    }
+
+    fn bind_again(&mut self) {
+        let now_ms = self.now.mono_ms;
+        let lost = self.binding.extract_if(.., |_, asked_ms| *asked_ms + BINDING_LOST_MS <= now_ms);
+        let lost: Vec<((WorkflowId, u32, u32), u64)> = lost.collect();
+        for ((workflow, _, _), _) in lost {
+            self.react_to_workflow(workflow);
         }
     }
 
