@@ -11,6 +11,7 @@ use rmcp::model::{
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use serde_json::{Map, Value};
 
 use super::catalog::{Catalog, Hints, Tool};
 use super::dispatch::Dispatcher;
@@ -105,10 +106,16 @@ pub fn listed(surface: &Surface) -> Vec<ListedTool> {
 }
 
 fn definition(tool: &Tool) -> ListedTool {
-    ListedTool::new(tool.entry.name, tool.entry.description, tool.input_schema.clone())
+    ListedTool::new(tool.entry.name, tool.entry.description, tool.listed_input.clone())
         .with_title(tool.entry.title)
-        .with_raw_output_schema(tool.output_outline.clone())
+        .with_raw_output_schema(output_outline())
         .with_annotations(annotations(tool.entry.hints))
+}
+
+/// Every result is an object, an error too; what is in it, `tools_get_schema` shows. Models are not given the schemas of
+/// outputs, so that a list would be half as long again for nobody.
+fn output_outline() -> Arc<Map<String, Value>> {
+    Arc::new(Map::from_iter([("type".to_owned(), "object".into())]))
 }
 
 fn annotations(hints: Hints) -> ToolAnnotations {

@@ -22,6 +22,8 @@ pub struct ToolEntry {
     pub keywords: &'static [&'static str],
     /// Other names of arguments, and what they are here; an empty name is read and says nothing.
     pub also: &'static [(&'static str, &'static str)],
+    /// Arguments that a list leaves out, for want of room: `tools_get_schema` shows them.
+    pub rare: &'static [&'static str],
     /// JSON of the arguments of a call.
     pub example: &'static str,
     /// How to get what did not fit an answer.

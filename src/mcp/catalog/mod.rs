@@ -15,10 +15,10 @@ pub use entry::{Action, Category, Hints, Scope, ToolEntry};
 /// A tool of the table with its schemas, which are made once.
 pub struct Tool {
     pub entry: &'static ToolEntry,
-    pub input_schema: Arc<Map<String, Value>>,
-    pub output_schema: Arc<Map<String, Value>>,
-    /// What a list shows of the output: its fields and their types.
-    pub output_outline: Arc<Map<String, Value>>,
+    pub input_schema: Map<String, Value>,
+    pub output_schema: Map<String, Value>,
+    /// What a list shows of the input.
+    pub listed_input: Arc<Map<String, Value>>,
 }
 
 /// The table, indexed.
@@ -57,13 +57,9 @@ impl Catalog {
 
 impl Tool {
     fn of(entry: &'static ToolEntry) -> Self {
-        let output = entry.action.output_schema();
-        Self {
-            entry,
-            input_schema: Arc::new(entry.action.input_schema()),
-            output_outline: Arc::new(schema::outline(&output)),
-            output_schema: Arc::new(output),
-        }
+        let input_schema = entry.action.input_schema();
+        let listed_input = Arc::new(schema::without(&input_schema, entry.rare));
+        Self { entry, output_schema: entry.action.output_schema(), input_schema, listed_input }
     }
 
     /// The schema of one argument.

@@ -31,7 +31,7 @@ fn of<T: JsonSchema>(mut settings: SchemaSettings) -> Map<String, Value> {
     schema
 }
 
-/// Takes out titles, unknown formats, and `null` as a type: an absent value says the same.
+/// Takes out titles, unknown formats, `null` as a type (an absent value says the same), and 0 as the least of a count.
 fn simplify(schema: &mut Value) {
     if schema == &Value::Bool(true) {
         *schema = json!({});
@@ -45,7 +45,10 @@ fn simplify(schema: &mut Value) {
     if fields.get("default").is_some_and(Value::is_null) {
         fields.remove("default");
     }
-    drop_null_type(fields);
+    if fields.get("minimum").is_some_and(|least| least == 0) {
+        fields.remove("minimum");
+    }
+    drop_null(fields);
     lift_option(fields);
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
         properties.values_mut().for_each(simplify);
@@ -62,7 +65,10 @@ fn simplify(schema: &mut Value) {
     }
 }
 
-fn drop_null_type(fields: &mut Map<String, Value>) {
+fn drop_null(fields: &mut Map<String, Value>) {
+    if let Some(Value::Array(words)) = fields.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
     let Some(Value::Array(types)) = fields.get_mut("type") else { return };
     types.retain(|name| name != "null");
     if let [only] = types.as_slice() {
@@ -84,17 +90,11 @@ fn lift_option(fields: &mut Map<String, Value>) {
     }
 }
 
-/// The fields of an output and their types, and nothing below. No field is required, so that an error fits too.
-pub fn outline(schema: &Map<String, Value>) -> Map<String, Value> {
-    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let outlined = fields.map(|(name, field)| {
-        let kind = field.get("type").map_or_else(|| json!({}), |kind| json!({ "type": kind }));
-        (name.clone(), kind)
-    });
-    let properties: Map<String, Value> = outlined.collect();
-    let mut outline = Map::from_iter([("type".to_owned(), json!("object"))]);
-    if !properties.is_empty() {
-        outline.insert("properties".to_owned(), properties.into());
+/// An input's schema as a list shows it: without the arguments that are `rare`, which are taken all the same.
+pub fn without(schema: &Map<String, Value>, rare: &[&str]) -> Map<String, Value> {
+    let mut outline = schema.clone();
+    if let Some(Value::Object(properties)) = outline.get_mut("properties") {
+        properties.retain(|name, _| !rare.contains(&name.as_str()));
     }
     outline
 }
@@ -116,7 +116,7 @@ pub fn expectation(schema: &Value) -> String {
     };
     match (schema.get("minimum"), schema.get("maximum")) {
         (Some(least), Some(most)) => format!("{kind} from {least} to {most}"),
-        (Some(least), None) if least != 0 => format!("{kind} of at least {least}"),
+        (Some(least), None) => format!("{kind} of at least {least}"),
         _ => kind,
     }
 }
@@ -153,10 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn an_outline_names_fields_and_requires_none() {
-        let outline = Value::from(outline(&output_of::<Outer>()));
-        assert_eq!(outline["properties"]["inner"], json!({"type": "object"}));
-        assert!(outline.get("required").is_none());
+    fn a_list_leaves_out_rare_arguments_only() {
+        let listed = without(&input_of::<Outer>(), &["inner", "any"]);
+        let names: Vec<&String> = listed["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["name", "urgency"]);
     }
 
     #[test]
