@@ -13,6 +13,8 @@ use super::exit::{CommandError, Exit};
 use super::output::Format;
 use super::{actor, blob, clock, completions, dev, device, peer, queue, run, status, task, worker, workflow};
 
+const GLOBAL: &str = "Global options";
+
 /// Speaks to a Magpie node, and starts several on this machine.
 ///
 /// Exit codes: 0 ok, 1 the task or workflow failed, 2 usage or bad input, 3 not found, 4 node unreachable, 5 timeout,
@@ -21,13 +23,22 @@ use super::{actor, blob, clock, completions, dev, device, peer, queue, run, stat
 #[command(name = "nodectl", version, max_term_width = 120)]
 pub struct NodectlArgs {
     /// Control socket of the node (default: control.sock in the node's default data directory)
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     control: Option<PathBuf>,
     /// A node elsewhere (not built yet: this version speaks through a control socket)
-    #[arg(long, global = true, value_name = "MULTIADDR", conflicts_with = "control")]
+    #[arg(long, global = true, value_name = "MULTIADDR", conflicts_with = "control", help_heading = GLOBAL)]
     node: Option<String>,
-    /// What to print
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    /// What to print: table or wide for people, json or yaml for programs
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true,
+        help_heading = GLOBAL
+    )]
     output: Format,
     #[command(subcommand)]
     command: Command,
@@ -35,9 +46,7 @@ pub struct NodectlArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start nodes on this machine that know each other, until Ctrl-C
     Dev(dev::DevArgs),
-    /// Submit a workflow or task file
     Run(run::RunArgs),
     /// Show the node, its peers, its queue and its devices
     Status,
@@ -68,7 +77,6 @@ enum Command {
     /// Keep content in the node's blob store
     #[command(subcommand)]
     Blob(blob::BlobCommand),
-    /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
 
@@ -87,9 +95,16 @@ impl Context {
     }
 
     fn interrupted(&self) -> CommandError {
-        let goes_on = self.goes_on.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let what = goes_on.map_or_else(|| "interrupted".to_owned(), |what| format!("interrupted; {what}"));
-        CommandError::new(Exit::Interrupted, what)
+        CommandError::new(Exit::Interrupted, "interrupted").with_rest(self.rest())
+    }
+
+    fn rest(&self) -> Option<String> {
+        self.goes_on.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// An error that leaves work going on says so: a time out does already.
+    fn explain(&self, error: CommandError) -> CommandError {
+        if error.exit == Exit::Unreachable { error.with_rest(self.rest()) } else { error }
     }
 }
 
@@ -147,7 +162,7 @@ impl NodectlArgs {
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => Err(context.interrupted()),
-            ended = self.command.run(&context) => ended,
+            ended = self.command.run(&context) => ended.map_err(|error| context.explain(error)),
         }
     }
 }

@@ -7,7 +7,9 @@ use super::NodectlArgs;
 use super::exit::{CommandError, Exit};
 use super::output;
 
-/// Prints what a shell needs to complete nodectl's arguments, as: source <(nodectl completions bash)
+/// Print a completion script for a shell
+///
+/// To use it: source <(nodectl completions bash)
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     shell: Shell,

@@ -55,6 +55,12 @@ impl CommandError {
         }
     }
 
+    /// The same, and what goes on all the same.
+    pub fn with_rest(self, rest: Option<String>) -> Self {
+        let what = rest.into_iter().fold(self.what, |what, rest| format!("{what}; {rest}"));
+        Self { what, ..self }
+    }
+
     /// Whether there is nothing to say.
     pub fn is_silent(&self) -> bool {
         self.what.is_empty()

@@ -10,13 +10,11 @@ use super::exit::CommandError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Columns for people
     Table,
-    /// As table, with more columns
+    /// As `table`, with more columns.
     Wide,
-    /// One JSON document; of streams one object a line
+    /// One document; of streams one object a line.
     Json,
-    /// As json, in YAML
     Yaml,
 }
 

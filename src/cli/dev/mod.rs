@@ -17,9 +17,10 @@ use self::nodes::Nodes;
 use super::exit::{CommandError, Exit};
 use super::output;
 
-/// Starts N nodes with an identity, a data directory and a port each, and a cluster key of their own.
+/// Start nodes on this machine that know each other, until Ctrl-C
 ///
-/// Its nodes run any command that a `process` task names: they listen on 127.0.0.1 only, and admit only each other.
+/// Each has an identity, a data directory and a port of its own; they share a cluster key that is made for them. They
+/// run any command that a process task names: they listen on 127.0.0.1 only, and admit only each other.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// How many nodes

@@ -21,6 +21,9 @@ use super::submission::{self, Submitted};
 use super::task;
 use super::wait::{STEP_MAX, Waited, until_terminal};
 
+/// Submit a workflow or task file
+///
+/// Prints its id; with --wait its progress on a terminal, then its outputs.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// A workflow or task file in YAML or JSON; - reads standard input

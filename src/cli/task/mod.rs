@@ -24,12 +24,13 @@ use super::{human, operation, table};
 
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
-    /// Submit a task file, JSON lines from standard input (-), or many tasks of one kind
     Submit(submit::SubmitArgs),
     /// List tasks of this home, the oldest first
     Ls(list::LsArgs),
     /// Show a task; of one that no node can run, what each node lacks
-    Get { id: String },
+    Get {
+        id: String,
+    },
     /// Wait for the end of a task; the exit code tells the outcome
     Wait(EndArgs),
     /// Print the output of a task
@@ -43,7 +44,9 @@ pub enum TaskCommand {
         priority: Priority,
     },
     /// Say why a task does not run
-    WhyPending { id: String },
+    WhyPending {
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]

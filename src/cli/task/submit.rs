@@ -19,7 +19,9 @@ use crate::cli::spec_file::SpecKind;
 use crate::cli::submission;
 use crate::cli::wait::{STEP_MAX, Waited, until_terminal};
 
-/// Prints the id of each task, in order; one that is refused, with its line and why.
+/// Submit a task file, JSON lines from standard input (-), or many tasks of one kind
+///
+/// Prints the id of each task, in order; of one that is refused, its line and why.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["file", "kind"]))]
 pub struct SubmitArgs {
