@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod executor;
 pub mod inference;
+pub mod mcp;
 pub mod messages;
 pub mod node;
 pub mod store;

@@ -2,7 +2,7 @@
 //!
 //! A caller appends and goes on. The writer thread commits everything that has gathered in one transaction and says
 //! through [`LogCallbacks`] how far the log reaches. Nothing that rests on an entry leaves the node before its class
-//! is served: `written` for [`Durability::Async`], `synced` for [`Durability::Sync`].
+//! is served: `written` for `async`, `synced` for `sync`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
 use magpie_core::limits;
-use magpie_core::task::Durability;
+/// What goes in: `Async` or `Sync` (a record of class `Memory` has no place here), at most
+/// [`limits::LOG_BODY_BYTES_MAX`] bytes. And how far the log reaches: `synced <= written`.
+pub use magpie_core::queue::{NewEntry as LogEntry, Watermark};
 use rusqlite::{Connection, params};
 
 use super::DiskFailure;
@@ -21,34 +23,12 @@ use super::log_writer::Shared;
 use super::recovery::{OpenLogError, Recovery};
 use super::sqlite::PAGE_BYTES;
 
-/// A record on its way into the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
-    /// One more than the entry before.
-    pub index: LogIndex,
-    /// `Async` or `Sync`: a record of class `Memory` has no place here.
-    pub durability: Durability,
-    /// At most [`limits::LOG_BODY_BYTES_MAX`] bytes.
-    pub body: Vec<u8>,
-    /// The tip of the event chain with this record.
-    pub event: ContentId,
-}
-
 /// A record as the log gives it back, with its digest checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEntry {
     pub index: LogIndex,
     pub body: Vec<u8>,
     pub event: ContentId,
-}
-
-/// How far the log reaches. `synced <= written`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Watermark {
-    /// With the kernel: survives `kill -9`.
-    pub written: LogIndex,
-    /// On the disk: survives a power loss.
-    pub synced: LogIndex,
 }
 
 /// What the writer thread says. Both are called on that thread and must not wait.
@@ -106,7 +86,7 @@ pub struct CloseLogError {
 
 /// The log of one ledger, open for appending. Made by [`Recovery::replay`] only, so never over entries nobody checked.
 ///
-/// Dropping it closes it.
+/// Dropping it closes it, which blocks until what is queued is on the disk or the disk refuses.
 #[derive(Debug)]
 pub struct LedgerLog {
     file: PathBuf,
@@ -213,11 +193,20 @@ fn read_range(reader: &Connection, first: LogIndex, last: LogIndex) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use magpie_core::task::Durability;
     use crate::store::log_probe::{LEDGER, Probe, body, entries, frames, open, reopened};
     use proptest::prelude::*;
 
     fn indices(entries: &[StoredEntry]) -> Vec<u64> {
         entries.iter().map(|entry| entry.index.0).collect()
+    }
+
+    #[test]
+    fn threads_share_a_log_and_hand_a_recovery_over() {
+        fn shared<T: Send + Sync>() {}
+        fn handed_over<T: Send>() {}
+        shared::<LedgerLog>();
+        handed_over::<Recovery>();
     }
 
     #[test]

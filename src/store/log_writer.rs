@@ -54,6 +54,8 @@ pub(super) struct LogWriter {
     sync_due: Option<Instant>,
     /// The failure that the owner was told last, until something succeeds.
     failing: Option<DiskFailure>,
+    /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
+    distrusted: bool,
     pages_max: u32,
     write_ahead_log: PathBuf,
     /// Whether the write-ahead log has its full length.
@@ -80,6 +82,7 @@ impl LogWriter {
             watermark,
             sync_due: None,
             failing: None,
+            distrusted: false,
             pages_max: u32::MAX,
             write_ahead_log,
             filled: false,
@@ -122,10 +125,11 @@ impl LogWriter {
 
     fn try_commit(&mut self, batch: &[LogEntry], commit_to: CommitTo) -> Result<(), DiskFailure> {
         self.apply_page_limit()?;
-        if matches!(self.failing, Some(DiskFailure::Io(_))) {
+        if self.distrusted {
             // After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync
             // would lie. A checkpoint writes the same content anew, into the database, and syncs that.
             self.database.checkpoint()?;
+            self.distrusted = false;
             self.filled = false;
         }
         if !self.filled {
@@ -164,6 +168,7 @@ impl LogWriter {
 
     /// Tells each failure once, however often it is met again.
     fn report(&mut self, failure: &DiskFailure) {
+        self.distrusted |= matches!(failure, DiskFailure::Io(_));
         if self.failing.as_ref() != Some(failure) {
             self.failing = Some(failure.clone());
             (self.callbacks.on_failure)(failure.clone());

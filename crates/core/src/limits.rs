@@ -127,8 +127,8 @@ pub const DEVICE_BATCH_LEN_MAX: usize = 32;
 pub const DEVICE_SLOTS: u32 = 2 * DEVICE_BATCH_LEN_MAX as u32;
 /// A text waits this long for others to share a batch with.
 pub const DEVICE_BATCH_WAIT_MS: u64 = 5;
-/// Texts of one batch: with its envelope it fits a frame.
-pub const DEVICE_BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+/// Texts of one batch: with its envelope it fits a frame, and tokenising it takes under a second.
+pub const DEVICE_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Texts that wait for one device.
 pub const DEVICE_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests under way to one device process: one that runs, one that is read, and a little to load.

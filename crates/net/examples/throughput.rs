@@ -1,6 +1,8 @@
-//! What a request costs: over a substream of its own and on a lane, over TCP and over QUIC, with batches of tasks in it.
+//! What a request costs: over a substream of its own and on a lane, over TCP and over QUIC, with batches of tasks in
+//! it.
 //!
-//! Two nodes in this process; the CPU time is that of both ends. `cargo run --release -p magpie-net --example throughput`
+//! Two nodes in this process; the CPU time is that of both ends. `cargo run --release -p magpie-net --example
+//! throughput`
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
-//! The door before a protocol: until a peer is admitted, its connection handlers neither offer the protocol nor speak it.
+//! The door before a protocol: until a peer is admitted, its connection handlers neither offer the protocol nor speak
+//! it.
 //!
-//! A stranger that asks for a closed protocol is told by multistream-select that there is none; not a byte of it is read.
+//! A stranger that asks for a closed protocol is told by multistream-select that there is none; not a byte of it is
+//! read.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,8 +22,8 @@ pub(crate) enum Opening {
 
 /// The door of one peer, as all its connection handlers see it at once.
 ///
-/// Shared memory and not a message to the handlers: the answer to a hello is written by one handler while a message would still
-/// be on its way to the others, and the peer's first request would find the door closed.
+/// Shared memory and not a message to the handlers: the answer to a hello is written by one handler while a message
+/// would still be on its way to the others, and the peer's first request would find the door closed.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     /// An [`Opening`], or 0.
@@ -74,8 +76,8 @@ impl Doors {
         self.of(peer).open(opening);
     }
 
-    /// Nobody speaks to the peer of their own accord until its door is opened both ways again: a new connection may lead to a new
-    /// process, whose door is closed.
+    /// Nobody speaks to the peer of their own accord until its door is opened both ways again: a new connection may
+    /// lead to a new process, whose door is closed.
     pub fn shut_half(&self, peer: PeerId) {
         self.of(peer).shut_half();
     }

@@ -27,7 +27,8 @@ pub(crate) struct Gated<B> {
 }
 
 impl<B> Gated<B> {
-    /// A behaviour whose handlers act as soon as the peer may speak to us; to speak to the peer is its owner's decision.
+    /// A behaviour whose handlers act as soon as the peer may speak to us; to speak to the peer is its owner's
+    /// decision.
     pub fn answering(inner: B, doors: &Doors) -> Self {
         Self { inner, doors: doors.clone(), speaks: Opening::Inward }
     }

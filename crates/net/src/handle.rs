@@ -178,7 +178,8 @@ async fn ask_on_lane(peer: PeerId, link: &Link, frame: Vec<u8>) -> Result<Result
     Ok(response.and_then(|response| reply_of(peer, response)))
 }
 
-/// The network of a node, from any thread. The network stops when [`NetHandle::shutdown`] is called or the last handle is dropped.
+/// The network of a node, from any thread. The network stops when [`NetHandle::shutdown`] is called or the last
+/// handle is dropped.
 #[derive(Debug, Clone)]
 pub struct NetHandle {
     pub(crate) local: PeerId,
@@ -193,12 +194,14 @@ impl NetHandle {
         self.local
     }
 
-    /// Sends `frame` to `peer` and waits for its reply, at most `timeout` and at most [`limits::PEER_REQUEST_TIMEOUT_MS`].
+    /// Sends `frame` to `peer` and waits for its reply, at most `timeout` and at most
+    /// [`limits::PEER_REQUEST_TIMEOUT_MS`].
     ///
-    /// Requests of up to 64 KiB share one stream to the peer while that is open, the others have a substream each; a reply may be
-    /// as long as any frame. At most four times [`limits::PEER_REQUESTS_MAX`] and [`limits::PEER_REQUESTS_MAX`] are under way to
-    /// one peer; further ones wait for their turn within their timeout. Two requests under way at a time have no order. A dropped
-    /// call gives up its reply, not its place: the peer may still handle the request.
+    /// Requests of up to 64 KiB share one stream to the peer while that is open, the others have a substream each; a
+    /// reply may be as long as any frame. At most four times [`limits::PEER_REQUESTS_MAX`] and
+    /// [`limits::PEER_REQUESTS_MAX`] are under way to one peer; further ones wait for their turn within their
+    /// timeout. Two requests under way at a time have no order. A dropped call gives up its reply, not its place: the
+    /// peer may still handle the request.
     ///
     /// # Errors
     /// See [`RequestError`]; all but `TooLong` and `Stopped` are worth a retry.
@@ -264,8 +267,9 @@ impl NetHandle {
         let _ = self.commands.send(Command::Disconnect { peer }).await;
     }
 
-    /// Puts a marker behind all requests that this node has received: it comes out as [`NetEvent::Marker`](crate::NetEvent) after
-    /// them. A lease whose renewal had arrived before the marker was placed is thus renewed before the marker is seen.
+    /// Puts a marker behind all requests that this node has received: it comes out as
+    /// [`NetEvent::Marker`](crate::NetEvent) after them. A lease whose renewal had arrived before the marker was
+    /// placed is thus renewed before the marker is seen.
     ///
     /// # Errors
     /// If the network is stopped.

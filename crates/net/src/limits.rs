@@ -19,8 +19,8 @@ pub(crate) const CONNECTIONS_MAX: usize = 2 * PEERS_MAX;
 pub(crate) const STRANGERS_MAX: usize = 64;
 /// Connections of one peer: both dial at once, over TCP and over QUIC.
 pub(crate) const PEER_CONNECTIONS_MAX: usize = 4;
-/// Substreams of request-response on one connection: both directions, and a quarter for those that only one side has seen
-/// end. Past this the receiver drops requests, past 512 yamux closes the connection.
+/// Substreams of request-response on one connection: both directions, and a quarter for those that only one side has
+/// seen end. Past this the receiver drops requests, past 512 yamux closes the connection.
 pub(crate) const MAILBOX_STREAMS_MAX: usize = 2 * PEER_REQUESTS_MAX + PEER_REQUESTS_MAX / 2;
 /// Substreams of the admission protocol on one connection.
 pub(crate) const ADMISSION_STREAMS_MAX: usize = 4;

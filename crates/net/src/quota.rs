@@ -1,7 +1,7 @@
 //! How many connections: under way, established, of strangers, of one peer.
 //!
-//! Not libp2p's `connection_limits`: that keeps an entry for every peer id it ever saw, which strangers make for free, and it
-//! knows no strangers, so they could take the places of members.
+//! Not libp2p's `connection_limits`: that keeps an entry for every peer id it ever saw, which strangers make for
+//! free, and it knows no strangers, so they could take the places of members.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;

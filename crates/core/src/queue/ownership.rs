@@ -179,11 +179,9 @@ impl Ledger {
             let current = matches!(self.presented(fence, token), Presented::Current);
             let Some(task) = self.state.tasks.get_mut(&fence.task).filter(|_| current) else { continue };
             if task.has_live_lease() && !task.epoch_started {
-                if reason.is_false_start() {
-                    let step = task.soft.skip.get(&worker).map_or(limits::RELEASE_SKIP_FIRST_MS, |(_, next)| *next);
-                    let next = (step * 2).min(limits::RELEASE_SKIP_MAX_MS);
-                    task.soft.skip.insert(worker, (now_ms + step, next));
-                }
+                let step = task.soft.skip.get(&worker).map_or(limits::RELEASE_SKIP_FIRST_MS, |(_, next)| *next);
+                let next = (step * 2).min(limits::RELEASE_SKIP_MAX_MS);
+                task.soft.skip.insert(worker, (now_ms + step, next));
                 accepted.push(ReleaseRecord { fence, reason });
             }
         }
@@ -233,12 +231,13 @@ impl Ledger {
             return self.refuse(reply, Refusal::NotFound { id });
         };
         let durability = task.durability();
-        if task.state.is_terminal() {
-            return self.refuse(reply, Refusal::AlreadyTerminal { id, state: task.state });
-        }
         let replayed = self.operations.find(&operation) == Some(Done::PrioritySet { task: id });
         let mut index = task.index;
         if !replayed {
+            if task.state.is_terminal() {
+                let refusal = Refusal::AlreadyTerminal { id, state: task.state };
+                return self.reply(self.late_gate(durability, index), reply, LedgerReply::Refused(refusal));
+            }
             let record = Record::PrioritySet { at: self.at(), operation, task: id, priority };
             self.operations.remember(&record);
             // The key is fixed at insert: out of the heap and in again is the general form of decrease-key.

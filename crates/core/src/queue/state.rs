@@ -188,7 +188,6 @@ impl State {
         check(InvariantId::I4, !ended, "a terminal task was committed again");
         self.change(index, at, result.fence.task, |task| {
             check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
-            task.start(at);
             task.worker = Some(result.worker);
             task.report(at, &result.outcome, digest, result.next);
         });
@@ -205,9 +204,7 @@ impl State {
             let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
             task.lose_lease(EpochStatus::Expired, "the lease expired", !task.epoch_started);
             if spent {
-                task.state = TaskState::Delayed;
-                task.bury_when_due = true;
-                task.due = Wall(at.0 + task.spec.timeout.0 + crate::limits::LEASE_GRACE_MS);
+                task.bury_later();
             }
         });
     }
@@ -336,21 +333,26 @@ impl State {
         let Some(run) = self.workflows.get_mut(&workflow) else { return };
         let memory = run.spec.durability == Durability::Memory;
         let entry = &mut run.steps[step as usize];
-        if entry.phase != StepPhase::Binding {
-            return;
-        }
+        // A later window of items fails a step that has tasks already.
+        let stood_for_one = entry.phase == StepPhase::Binding;
         entry.phase = StepPhase::Ended(TaskState::Failed);
         entry.error = Some(error.clone());
-        self.unblock_one(memory);
-        self.count_placeholder(&workflow, TaskState::Failed);
+        if stood_for_one {
+            self.unblock_one(memory);
+            self.count_placeholder(&workflow, TaskState::Failed);
+        }
         self.stop_workflow(index, at, workflow, WorkflowState::Failed, error.clone());
     }
 
     fn step_moved(&mut self, index: LogIndex, at: Wall, link: StepLink, from: TaskState, to: TaskState) {
         let Some(run) = self.workflows.get_mut(&link.workflow) else { return };
         run.index = run.index.max(index);
-        run.steps[link.step as usize].counts.shift(from, to);
+        let step = &mut run.steps[link.step as usize];
+        step.counts.shift(from, to);
         if to.is_terminal() {
+            if step.wants_next_window() {
+                self.changes.workflows.push(link.workflow);
+            }
             self.settle_step(index, at, link.workflow, link.step);
         }
     }
@@ -407,6 +409,15 @@ impl State {
                 let error = TaskError::new("workflow_ended", format!("its workflow is {}", state.name()));
                 self.change(index, at, task, |task| task.fail_with(at, TaskState::Cancelled, error));
             }
+        }
+        self.end_half_expanded_steps(&id);
+    }
+
+    /// Steps whose tasks all succeeded so far, with items that will not become tasks any more.
+    fn end_half_expanded_steps(&mut self, id: &WorkflowId) {
+        let Some(run) = self.workflows.get_mut(id) else { return };
+        for step in run.steps.iter_mut().filter(|step| step.phase == StepPhase::Active) {
+            step.phase = StepPhase::Ended(TaskState::Cancelled);
         }
     }
 

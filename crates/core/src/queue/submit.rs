@@ -178,36 +178,16 @@ impl Ledger {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
-        self.check_task(&item.spec, "")
+        check_task(&item.spec, "")?;
+        self.check_tag(&item.spec, "")
     }
 
-    /// What any task must satisfy, whichever door it came through.
-    fn check_task(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
-        let wrong =
-            |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
-        if let Err(error) = Shape::of(spec) {
-            return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
-        }
-        if let Err(error) = spec.retry.validate() {
-            return wrong("retry", error.to_string(), "see the task reference");
-        }
-        if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
-            return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
-        }
-        let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
-        if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {
-            return wrong("namespace", "an empty or overlong name".to_owned(), "use 1 to 256 bytes");
-        }
-        if let Payload::Inline(text) = &spec.input
-            && !Payload::fits_inline(text)
-        {
-            return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
-        }
-        if let Some(tag) = spec.tag.filter(|tag| !self.tag_is_allowed(*tag)) {
-            let problem = format!("no known node allows the tag {}", tag.name());
-            return wrong("tag", problem, "use p2p-eligible, or allow the tag in a node's configuration");
-        }
-        Ok(())
+    /// At submit only: a step that is bound later waits for the node that allows its tag, if that is away.
+    fn check_tag(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+        let Some(tag) = spec.tag.filter(|tag| !self.tag_is_allowed(*tag)) else { return Ok(()) };
+        let problem = format!("no known node allows the tag {}", tag.name());
+        let fix = "use p2p-eligible, or allow the tag in a node's configuration";
+        Err(Refusal::invalid(&format!("{path}/tag"), problem, fix))
     }
 
     fn tag_is_allowed(&self, tag: Tag) -> bool {
@@ -232,11 +212,20 @@ impl Ledger {
         if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
             return self.refuse(reply, overloaded("running workflows"));
         }
+        if self.live_tasks() + spec.steps.len() > limits::TASKS_LIVE_MAX {
+            return self.refuse(reply, overloaded("live tasks"));
+        }
+        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
+            let problem = format!("{} steps", spec.steps.len());
+            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
+            return self.refuse(reply, Refusal::invalid("/steps", problem, fix));
+        }
         if let Err(error) = Graph::of(&spec) {
             return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
         }
         for (index, step) in spec.steps.iter().enumerate() {
-            if let Err(refusal) = self.check_task(&spec.task(step), &format!("/steps/{index}")) {
+            let (task, path) = (spec.task(step), format!("/steps/{index}"));
+            if let Err(refusal) = check_task(&task, &path).and_then(|()| self.check_tag(&task, &path)) {
                 return self.refuse(reply, refusal);
             }
         }
@@ -267,7 +256,7 @@ impl Ledger {
         }
         let at = self.at();
         let checked = bound.and_then(|window| {
-            let wrong = window.tasks.iter().find_map(|task| self.check_task(task, "").err());
+            let wrong = window.tasks.iter().find_map(|task| check_task(task, "").err());
             wrong.map_or(Ok(window), |refusal| Err(TaskError::new("invalid", refusal.to_string())))
         });
         let record = match checked {
@@ -284,6 +273,31 @@ impl Ledger {
             self.commit(durability, Record::WorkflowEnded { at, workflow, outputs });
         }
     }
+}
+
+/// What any task must satisfy, whichever door it came through.
+fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+    let wrong =
+        |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
+    if let Err(error) = Shape::of(spec) {
+        return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
+    }
+    if let Err(error) = spec.retry.validate() {
+        return wrong("retry", error.to_string(), "see the task reference");
+    }
+    if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
+        return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
+    }
+    let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
+    if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {
+        return wrong("namespace", "an empty or overlong name".to_owned(), "use 1 to 256 bytes");
+    }
+    if let Payload::Inline(text) = &spec.input
+        && !Payload::fits_inline(text)
+    {
+        return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
+    }
+    Ok(())
 }
 
 pub(super) fn overloaded(what: &str) -> Refusal {

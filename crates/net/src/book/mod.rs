@@ -55,8 +55,8 @@ pub(crate) struct Dial {
 struct Known {
     address: Multiaddr,
     source: Source,
-    /// Whether another than the peer answered there. The fastest answer decides a dial, so one such address spoils the others:
-    /// every machine has a bridge or a loopback of the same name.
+    /// Whether another than the peer answered there. The fastest answer decides a dial, so one such address spoils
+    /// the others: every machine has a bridge or a loopback of the same name.
     misleads: bool,
 }
 
@@ -152,7 +152,8 @@ impl Book {
         add_address(&mut entry.addresses, address, source)
     }
 
-    /// Drops an address that its source no longer names, unless another source does. A member is remembered all the same.
+    /// Drops an address that its source no longer names, unless another source does. A member is remembered all the
+    /// same.
     pub fn lost(&mut self, address: Multiaddr, source: Source) {
         let Some((address, peer)) = split_peer(address) else { return };
         let target = peer.map_or_else(|| Target::Address(address.clone()), Target::Peer);
@@ -241,7 +242,8 @@ impl Book {
         entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
     }
 
-    /// Somebody else than `target` answered at `address`, maybe this node itself: then a bare address is never dialled again.
+    /// Somebody else than `target` answered at `address`, maybe this node itself: then a bare address is never
+    /// dialled again.
     pub fn misled(&mut self, target: &Target, address: Multiaddr, is_own: bool) {
         let Some(entry) = self.entries.get_mut(target) else { return };
         entry.own = is_own && matches!(target, Target::Address(_));

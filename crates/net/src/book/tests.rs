@@ -191,7 +191,9 @@ fn strangers_cannot_crowd_out_members_or_what_a_person_named() {
 
 proptest! {
     #[test]
-    fn a_peer_that_names_many_addresses_keeps_eight_and_those_a_person_named(ports in prop::collection::vec(1000u16.., 0..100)) {
+    fn a_peer_that_names_many_addresses_keeps_eight_and_those_a_person_named(
+        ports in prop::collection::vec(1000u16.., 0..100),
+    ) {
         let mut book = book();
         book.found(of(ALICE, bare(1)), Source::Bootstrap, 0);
         for port in ports {
@@ -204,7 +206,11 @@ proptest! {
     #[test]
     fn the_wait_never_exceeds_its_last_step(failures in 1u32..80, refusals in 0u32..80, member: bool) {
         let entry = Entry { failures, refusals, member, ..Entry::new(0) };
-        let last = if refusals > 0 { limits::REDIAL_REFUSED_MAX_MS } else if member { limits::REDIAL_MEMBER_MS } else { limits::REDIAL_MAX_MS };
+        let last = match (refusals, member) {
+            (1.., _) => limits::REDIAL_REFUSED_MAX_MS,
+            (0, true) => limits::REDIAL_MEMBER_MS,
+            (0, false) => limits::REDIAL_MAX_MS,
+        };
         let delay = backoff::delay_ms(LOCAL, &Target::Peer(ALICE), &entry, 0);
         prop_assert!(delay <= last && delay >= limits::REDIAL_FIRST_MS / 2, "{delay}");
     }

@@ -67,7 +67,8 @@ impl UnderWay {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up what is older than any caller's patience, so that a peer that never answers does not hold the lane's places.
+    /// Gives up what is older than any caller's patience, so that a peer that never answers does not hold the lane's
+    /// places.
     fn expire(&self) {
         let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
         self.lock().retain(|_, waiting| waiting.since.elapsed() < patience);
@@ -101,10 +102,11 @@ impl UnderWay {
     }
 }
 
-/// Runs the asking end of a lane until it breaks: what is under way then ends with [`RequestError::Interrupted`] at once.
+/// Runs the asking end of a lane until it breaks: what is under way then ends with [`RequestError::Interrupted`] at
+/// once.
 ///
-/// `open` gets the callers' end once the peer has welcomed the lane, and not before: a stream that multistream-select agreed on
-/// may still be dropped by the other side.
+/// `open` gets the callers' end once the peer has welcomed the lane, and not before: a stream that multistream-select
+/// agreed on may still be dropped by the other side.
 pub(crate) async fn run<S>(stream: S, peer: PeerId, open: impl FnOnce(Lane)) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,

@@ -1,7 +1,7 @@
 //! Negotiates lanes, and hands their streams out with the connection they belong to.
 //!
-//! Not `libp2p-stream`: it keeps an entry for every connection it ever saw, drops inbound streams while one waits, and picks a
-//! connection at random.
+//! Not `libp2p-stream`: it keeps an entry for every connection it ever saw, drops inbound streams while one waits,
+//! and picks a connection at random.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};

@@ -1,8 +1,8 @@
 //! The fast path: one long-lived stream per peer and direction, on which requests and replies are multiplexed by id.
 //!
-//! A substream per request costs tens of microseconds; a frame on a lane costs two. Who opened a lane asks on it, who accepted it
-//! answers. Frames are short, so that nothing urgent waits behind something long: a longer request goes by request-response, a
-//! longer reply goes in parts that take turns with other replies.
+//! A substream per request costs tens of microseconds; a frame on a lane costs two. Who opened a lane asks on it, who
+//! accepted it answers. Frames are short, so that nothing urgent waits behind something long: a longer request goes
+//! by request-response, a longer reply goes in parts that take turns with other replies.
 
 mod ask;
 pub(crate) mod behaviour;
@@ -25,8 +25,8 @@ use crate::limits;
 /// The version of the frames, which the first frame of a lane names.
 const LANE_VERSION: u8 = 1;
 
-/// Writes all of `buffer` and empties it, or fails within [`limits::LANE_WRITE_MS`]: a peer that reads no more must not hold a
-/// lane for ever.
+/// Writes all of `buffer` and empties it, or fails within [`limits::LANE_WRITE_MS`]: a peer that reads no more must
+/// not hold a lane for ever.
 async fn write_out<T: AsyncWrite + Unpin>(io: &mut T, buffer: &mut Vec<u8>) -> io::Result<()> {
     let written = async {
         io.write_all(buffer).await?;

@@ -37,7 +37,8 @@ type Answering = FuturesUnordered<BoxFuture<'static, (u64, Response)>>;
 
 /// Runs the answering end of a lane until it breaks or the peer closes it.
 ///
-/// Reading goes on while answers are written, or two nodes that answer each other at length would wait for each other for ever.
+/// Reading goes on while answers are written, or two nodes that answer each other at length would wait for each other
+/// for ever.
 pub(crate) async fn run<S>(stream: S, peer: PeerId, server: Server) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -71,8 +72,8 @@ where
     write_out(writer, &mut buffer).await
 }
 
-/// Delivers requests. It waits, and so stops reading from this peer alone, while too many are unanswered or the budget of bytes
-/// is spent.
+/// Delivers requests. It waits, and so stops reading from this peer alone, while too many are unanswered or the
+/// budget of bytes is spent.
 async fn read_requests<R: AsyncRead + Unpin + Send>(
     reader: &mut R,
     peer: PeerId,
@@ -102,11 +103,14 @@ async fn write_answers<W: AsyncWrite + Unpin>(writer: &mut W, mut asked: mpsc::R
     let mut buffer = Vec::new();
     loop {
         tokio::select! {
-            Some(asked) = asked.recv(), if answering.len() < limits::LANE_REQUESTS_MAX => answering.push(answer_to(asked)),
+            Some(asked) = asked.recv(), if answering.len() < limits::LANE_REQUESTS_MAX => {
+                answering.push(answer_to(asked));
+            }
             Some((id, response)) = answering.next() => outgoing.push(id, response),
             else => return Ok(()),
         }
-        // Everything that is ready goes out in one write; what becomes ready meanwhile, between two parts of a long reply.
+        // Everything that is ready goes out in one write; what becomes ready meanwhile, between two parts of a long
+        // reply.
         loop {
             while answering.len() < limits::LANE_REQUESTS_MAX
                 && let Ok(asked) = asked.try_recv()

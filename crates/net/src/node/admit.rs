@@ -180,8 +180,8 @@ impl Node {
         self.doors.open(identity::to_libp2p(peer), Opening::Inward);
     }
 
-    /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to be. QUIC
-    /// would need its idle timeout to notice, and a request sent there would be lost.
+    /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to
+    /// be. QUIC would need its idle timeout to notice, and a request sent there would be lost.
     fn on_restarted(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         let was_admitted = std::mem::replace(&mut entry.standing, Standing::Stranger) == Standing::Admitted;

@@ -118,8 +118,8 @@ impl Node {
     }
 }
 
-/// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the remains of the
-/// earlier connection.
+/// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the remains
+/// of the earlier connection.
 fn dial_options(target: &Target, addresses: Vec<Multiaddr>) -> DialOpts {
     match target {
         Target::Peer(peer) => DialOpts::peer_id(identity::to_libp2p(*peer))

@@ -74,7 +74,8 @@ impl Node {
         match event {
             Event::Opened { peer, stream } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
-                // A peer that was lost meanwhile has no link; one that was lost and met again may have a lane: this one ends here.
+                // A peer that was lost meanwhile has no link; one that was lost and met again may have a lane: this
+                // one ends here.
                 let Some(link) = self.shared.link(peer).filter(|link| !link.has_lane()) else { return };
                 let asking = async move {
                     let opened = link.clone();

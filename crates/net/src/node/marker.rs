@@ -1,8 +1,8 @@
 //! Markers: a place in the stream of what was received.
 //!
-//! A request that had arrived when a marker was placed may still be on its way from its socket through Noise, yamux and its
-//! handler to the inbox. So a marker first settles: it lets every ready task run and the sockets be looked at, as often as the
-//! longest of those ways has stations, and then goes the same way into the same queue.
+//! A request that had arrived when a marker was placed may still be on its way from its socket through Noise, yamux
+//! and its handler to the inbox. So a marker first settles: it lets every ready task run and the sockets be looked
+//! at, as often as the longest of those ways has stations, and then goes the same way into the same queue.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a renewal.
+//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a
+//! renewal.
 //!
 //! It runs no handlers. Requests go out through the [`Inbox`], replies come back through futures that the loop polls.
 

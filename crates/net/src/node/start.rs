@@ -31,8 +31,8 @@ use crate::limits;
 
 /// Starts the network of a node in a thread of its own, and returns when it listens on every address of `config`.
 ///
-/// What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds it full gets
-/// [`RequestError::Busy`](crate::RequestError::Busy).
+/// What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds
+/// it full gets [`RequestError::Busy`](crate::RequestError::Busy).
 ///
 /// # Errors
 /// If an address of `config` cannot be parsed or listened on, in one sentence that names it.
@@ -78,7 +78,8 @@ impl Plan {
             let mut tasks = JoinSet::new();
             match self.start(&mut tasks).await {
                 Ok((node, suggestions)) => {
-                    // Whoever waited for the start may have been cancelled: then the commands end, and so does the node.
+                    // Whoever waited for the start may have been cancelled: then the commands end, and so does the
+                    // node.
                     let _ = started.send(Ok(()));
                     Box::pin(node.run(commands, suggestions)).await;
                 }
@@ -164,8 +165,9 @@ impl Node {
     }
 }
 
-/// libp2p listens on TCP with `SO_REUSEPORT`: without this look, two nodes of one user would share a port and each lose half of
-/// its connections to the other. And the transports wrap the system's error until its kind cannot be told.
+/// libp2p listens on TCP with `SO_REUSEPORT`: without this look, two nodes of one user would share a port and each
+/// lose half of its connections to the other. And the transports wrap the system's error until its kind cannot be
+/// told.
 fn refuse_taken_port(address: &Multiaddr) -> Result<(), NetError> {
     let mut parts = address.iter();
     let ip: IpAddr = match parts.next() {

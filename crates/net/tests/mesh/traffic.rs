@@ -165,6 +165,7 @@ async fn a_request_times_out_and_later_ones_succeed() {
             slow.iter().all(|reply| *reply == Err(RequestError::TimedOut { peer: to, timeout_ms: 50 })),
             "{slow:?}"
         );
+        until(|| b.waiting() == 8).await;
         b.drain();
         talk(&mut a, &mut b).await;
     }

@@ -1,0 +1,132 @@
+//! What the table says of one tool.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::schema;
+use crate::mcp::handler::AnyHandler;
+use crate::mcp::tools::manager::{DispatchInput, DispatchOutput};
+
+/// One line of the table.
+pub struct ToolEntry {
+    pub name: &'static str,
+    pub category: Category,
+    pub title: &'static str,
+    /// When to use it, and when not.
+    pub description: &'static str,
+    pub hints: Hints,
+    pub scope: Scope,
+    /// Other names that a call may use; they are not listed.
+    pub aliases: &'static [&'static str],
+    /// Words that a search may use for it, beside those of its name, title and description.
+    pub keywords: &'static [&'static str],
+    /// Other names of arguments, and what they are here; an empty name is read and says nothing.
+    pub also: &'static [(&'static str, &'static str)],
+    /// Arguments that a list leaves out, for want of room: `tools_get_schema` shows them.
+    pub rare: &'static [&'static str],
+    /// JSON of the arguments of a call.
+    pub example: &'static str,
+    /// How to get what did not fit an answer.
+    pub rest: &'static str,
+    pub action: Action,
+}
+
+impl ToolEntry {
+    /// Whether a call may change anything.
+    pub fn writes(&self) -> bool {
+        !self.hints.read_only
+    }
+}
+
+/// What a call does.
+#[derive(Clone, Copy)]
+pub enum Action {
+    Run(&'static dyn AnyHandler),
+    /// Calls the tool that its arguments name.
+    Dispatch {
+        reads_only: bool,
+    },
+}
+
+impl Action {
+    pub fn input_schema(self) -> Map<String, Value> {
+        match self {
+            Self::Run(handler) => handler.input_schema(),
+            Self::Dispatch { .. } => schema::input_of::<DispatchInput>(),
+        }
+    }
+
+    pub fn output_schema(self) -> Map<String, Value> {
+        match self {
+            Self::Run(handler) => handler.output_schema(),
+            Self::Dispatch { .. } => schema::output_of::<DispatchOutput>(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Category {
+    Manager,
+    TaskQueue,
+    Scheduler,
+    Workflow,
+}
+
+impl Category {
+    pub const ALL: [Self; 4] = [Self::Manager, Self::TaskQueue, Self::Scheduler, Self::Workflow];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::TaskQueue => "taskqueue",
+            Self::Scheduler => "scheduler",
+            Self::Workflow => "workflow",
+        }
+    }
+
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Manager => "find and call the tools of the other categories",
+            Self::TaskQueue => "single tasks: submit, follow, list, cancel; the node and its peers",
+            Self::Scheduler => "what nodes know of each other's ledgers",
+            Self::Workflow => "graphs of tasks: submit, follow, cancel",
+        }
+    }
+
+    /// The category of a name as the command line takes it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|category| category.name() == name)
+    }
+}
+
+/// What a caller must be allowed to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Read,
+    Submit,
+    Operate,
+}
+
+/// The protocol's four hints; [`Hints::read_only`] is enforced too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hints {
+    #[serde(rename = "readOnlyHint")]
+    pub read_only: bool,
+    #[serde(rename = "destructiveHint")]
+    pub destructive: bool,
+    #[serde(rename = "idempotentHint")]
+    pub idempotent: bool,
+    #[serde(rename = "openWorldHint")]
+    pub open_world: bool,
+}
+
+impl Hints {
+    pub const READS: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
+    /// Makes work; the work may be any command.
+    pub const SUBMITS: Self = Self { read_only: false, destructive: false, idempotent: false, open_world: true };
+    pub const ENDS: Self = Self { read_only: false, destructive: true, idempotent: true, open_world: false };
+    pub const ANYTHING: Self = Self { read_only: false, destructive: true, idempotent: false, open_world: true };
+}

@@ -1,0 +1,69 @@
+//! Finding tools by words, and the names nearest to one that is none.
+
+use super::entry::ToolEntry;
+
+/// What a word of a query is worth where it is found.
+const IN_NAME: u32 = 8;
+const IN_KEYWORDS: u32 = 6;
+const IN_TITLE: u32 = 5;
+const IN_CATEGORY: u32 = 2;
+const IN_DESCRIPTION: u32 = 2;
+/// Names are offered for a misspelt one from this likeness on (Jaro-Winkler).
+const LIKENESS_MIN: f64 = 0.75;
+/// Longer queries say no more.
+const QUERY_WORDS_MAX: usize = 32;
+
+/// Words that stand in every question.
+const STOP_WORDS: [&str; 22] = [
+    "a", "an", "and", "are", "do", "for", "from", "how", "i", "in", "is", "it", "me", "my", "of", "on", "one", "that",
+    "the", "to", "with", "what",
+];
+
+/// How well a tool answers a query; 0 if it does not.
+pub fn score(entry: &ToolEntry, query: &str) -> u32 {
+    let wanted: Vec<String> =
+        words(query).filter(|word| !STOP_WORDS.contains(&word.as_str())).take(QUERY_WORDS_MAX).collect();
+    let names: Vec<String> = entry.aliases.iter().chain([&entry.name]).flat_map(|name| words(name)).collect();
+    let keywords: Vec<String> = entry.keywords.iter().flat_map(|word| words(word)).collect();
+    let title: Vec<String> = words(entry.title).collect();
+    let description: Vec<String> = words(entry.description).collect();
+    let of_word = |word: &String| {
+        let category = if entry.category.name() == word { IN_CATEGORY } else { 0 };
+        found(&names, word, IN_NAME)
+            + found(&keywords, word, IN_KEYWORDS)
+            + found(&title, word, IN_TITLE)
+            + found(&description, word, IN_DESCRIPTION)
+            + category
+    };
+    wanted.iter().map(of_word).sum()
+}
+
+/// The whole weight for the word itself, half for its beginning.
+fn found(words: &[String], wanted: &str, weight: u32) -> u32 {
+    let one = |word: &String| {
+        let shorter = word.len().min(wanted.len());
+        match word.as_str() {
+            word if word == wanted => weight,
+            word if shorter >= 4 && (word.starts_with(wanted) || wanted.starts_with(word)) => weight / 2,
+            _ => 0,
+        }
+    };
+    words.iter().map(one).max().unwrap_or(0)
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
+}
+
+/// At most three of `names`, the most alike to `name` first; all that share a word with it follow the alike ones.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let name: String = name.chars().take(100).flat_map(char::to_lowercase).collect();
+    let likeness = |known: &str| {
+        let shared = words(&name).filter(|word| word.len() > 2 && words(known).any(|other| other == *word)).count();
+        strsim::jaro_winkler(&name, known) + 0.2 * shared as f64
+    };
+    let mut by_likeness: Vec<(f64, &str)> = names.map(|known| (likeness(known), known)).collect();
+    by_likeness.retain(|(likeness, _)| *likeness >= LIKENESS_MIN);
+    by_likeness.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    by_likeness.into_iter().map(|(_, known)| known).take(3).collect()
+}

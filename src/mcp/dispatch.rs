@@ -1,0 +1,149 @@
+//! The one way in for every call: what may be called, how many at a time, how long, how much comes back, and the
+//! audit line. Tools that are listed and tools that are dispatched by name pass here alike.
+
+use std::time::{Duration, Instant};
+
+use data_encoding::HEXLOWER;
+use magpie_core::ids::ContentId;
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use super::answer::ToolError;
+use super::arguments;
+use super::catalog::{Action, Catalog, Category, Tool};
+use super::fit::{ANSWER_BYTES_MAX, FULL_ANSWER_BYTES_MAX, fit};
+use super::handler::{Call, Caller};
+use super::link::NodeLink;
+use super::panic;
+use super::surface::Surface;
+use super::text::clean_value;
+use super::tools::manager::DispatchInput;
+
+/// The longest that a call takes, whatever happens.
+const CALL_MS_MAX: u64 = 30_000;
+/// Calls of one connection that run at a time, and that are admitted; further ones are refused at once.
+const CALLS_RUNNING_MAX: usize = 64;
+const CALLS_ADMITTED_MAX: usize = 1_024;
+
+/// What a call gives: an object, and whether it tells of a failure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub value: Value,
+    pub is_error: bool,
+}
+
+/// Serves the calls of one connection.
+pub struct Dispatcher {
+    pub surface: Surface,
+    pub link: NodeLink,
+    admitted: Semaphore,
+    running: Semaphore,
+}
+
+/// A call that may run.
+struct Planned {
+    tool: &'static Tool,
+    arguments: Map<String, Value>,
+}
+
+impl Dispatcher {
+    pub fn new(surface: Surface, link: NodeLink) -> Self {
+        let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
+        Self { surface, link, admitted, running }
+    }
+
+    /// Runs one call and writes its audit line. It always answers, in words if it cannot do better.
+    pub async fn call(&self, name: &str, arguments: Map<String, Value>, caller: &dyn Caller) -> Outcome {
+        let began = Instant::now();
+        let digest = ContentId::of(Value::Object(arguments.clone()).to_string().as_bytes());
+        let (tool, bytes_max, result) = match self.plan(name, arguments) {
+            Err(error) => (None, ANSWER_BYTES_MAX, Err(error)),
+            Ok(planned) => {
+                let bytes_max = bytes_max(&planned.arguments);
+                (Some(planned.tool), bytes_max, self.run(planned, caller).await)
+            }
+        };
+        let outcome = result.as_ref().map_or_else(|error| error.code, |_| "ok");
+        tracing::info!(
+            target: "audit",
+            caller = caller.name(),
+            tool = tool.map_or("none", |tool| tool.entry.name),
+            called = %name.chars().take(64).collect::<String>().escape_debug(),
+            arguments = HEXLOWER.encode(&digest.0[..8]),
+            outcome,
+            ms = began.elapsed().as_millis() as u64,
+        );
+        let is_error = result.is_err();
+        let value = result.unwrap_or_else(|error| json!(error));
+        Outcome { value: self.finish(value, bytes_max, tool.map_or("", |tool| tool.entry.rest)), is_error }
+    }
+
+    fn plan(&self, name: &str, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
+        let tool = self.surface.find(name)?;
+        let Action::Dispatch { reads_only } = tool.entry.action else { return Ok(Planned { tool, arguments }) };
+        let request: DispatchInput = arguments::read(tool, arguments)?;
+        let target = self.surface.find(&request.name)?;
+        if matches!(target.entry.action, Action::Dispatch { .. }) {
+            let message = format!("{} dispatches itself; name the tool that it should call", target.entry.name);
+            return Err(ToolError::new("not_dispatched", message, "find one with tools_list_tools"));
+        }
+        if reads_only && target.entry.writes() {
+            let message = format!("{} changes something", target.entry.name);
+            return Err(ToolError::new("writes", message, "call it with tools_dispatch"));
+        }
+        Ok(Planned { arguments: request.arguments_for(target)?, tool: target })
+    }
+
+    async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Value, ToolError> {
+        let Planned { tool, arguments } = planned;
+        let Action::Run(handler) = tool.entry.action else {
+            return Err(ToolError::internal(&"a dispatch was not resolved"));
+        };
+        let Ok(_admitted) = self.admitted.try_acquire() else {
+            let message = format!("{CALLS_ADMITTED_MAX} calls of this connection are under way");
+            return Err(ToolError::passing("overloaded", message, "wait for answers, then call again", 500));
+        };
+        let call = Call { link: &self.link, surface: &self.surface, caller };
+        let running = async {
+            let _running = self.running.acquire().await.map_err(|error| ToolError::internal(&error))?;
+            handler.run(tool, arguments, &call).await
+        };
+        let deadline = Duration::from_millis(CALL_MS_MAX);
+        match tokio::time::timeout(deadline, panic::caught(running)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(ToolError::internal(&format_args!("it panicked: {panicked}"))),
+            Err(_) => {
+                let message = format!("the call took more than {CALL_MS_MAX} ms");
+                Err(ToolError::passing("timeout", message, "call again; a task that was submitted goes on", 1_000))
+            }
+        }
+    }
+
+    /// What leaves: clean text, a next call that this client can make, and no more than fits.
+    fn finish(&self, value: Value, bytes_max: usize, rest: &str) -> Value {
+        let mut value = clean_value(value);
+        if let Some(next) = value.get_mut("next") {
+            self.make_callable(next);
+        }
+        fit(&mut value, bytes_max, rest);
+        value
+    }
+
+    /// A tool that is not listed is called through the dispatch that is.
+    fn make_callable(&self, next: &mut Value) {
+        let Some(tool) = next["tool"].as_str().and_then(|name| Catalog::shared().find(name)) else { return };
+        let is_listed = self.surface.listed().any(|listed| listed.entry.name == tool.entry.name);
+        if is_listed || tool.entry.category == Category::Manager {
+            return;
+        }
+        let dispatch = if tool.entry.writes() { "tools_dispatch" } else { "tools_dispatch_read" };
+        let arguments = next["arguments"].take();
+        next["arguments"] = json!({"name": tool.entry.name, "arguments": arguments});
+        next["tool"] = dispatch.into();
+    }
+}
+
+fn bytes_max(arguments: &Map<String, Value>) -> usize {
+    let is_full = |detail: &Value| detail == "full" || *detail == true;
+    if arguments.get("detail").is_some_and(is_full) { FULL_ANSWER_BYTES_MAX } else { ANSWER_BYTES_MAX }
+}

@@ -1,0 +1,117 @@
+//! The way to the node behind the control socket, made anew whenever the node was away.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_core::queue::{LedgerReply, LedgerRequest};
+use tokio::sync::Mutex;
+
+use super::answer::ToolError;
+use crate::client::{Client, ClientError};
+use crate::messages::blob::{BlobReply, BlobRequest};
+use crate::messages::clock::{ClockReply, ClockRequest, ClockView};
+use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
+use crate::messages::{Answer, Body, Role};
+
+const CLIENT: &str = "node-mcp";
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// For an answer that waits for nothing but the node.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The connection to one node. Nothing is kept that a new connection would lack.
+pub struct NodeLink {
+    socket: PathBuf,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl NodeLink {
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket, client: Mutex::new(None) }
+    }
+
+    /// Asks the node. A connection that turns out to be closed is replaced once: each message may be said twice,
+    /// because what it changes goes by its operation id.
+    ///
+    /// # Errors
+    /// `node_unreachable` if no node listens; else what the node refused.
+    pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
+        let (client, is_new) = self.connected().await?;
+        match client.ask(body.clone(), patience).await {
+            Err(ClientError::Closed) if !is_new => {
+                self.forget(&client).await;
+                let (client, _) = self.connected().await?;
+                Ok(client.ask(body, patience).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    async fn connected(&self) -> Result<(Arc<Client>, bool), ToolError> {
+        let mut place = self.client.lock().await;
+        if let Some(client) = place.as_ref().filter(|client| !client.is_closed()) {
+            return Ok((client.clone(), false));
+        }
+        let connecting = Client::connect(&self.socket, CLIENT, Role::Agent);
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
+        let client = Arc::new(connected.unwrap_or(Err(ClientError::TimedOut { patience: CONNECT_PATIENCE }))?);
+        *place = Some(client.clone());
+        Ok((client, true))
+    }
+
+    async fn forget(&self, closed: &Arc<Client>) {
+        let mut place = self.client.lock().await;
+        if place.as_ref().is_some_and(|client| Arc::ptr_eq(client, closed)) {
+            *place = None;
+        }
+    }
+
+    /// Asks the ledger of the home that the request's id names.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn ledger(&self, request: LedgerRequest, patience: Duration) -> Result<LedgerReply, ToolError> {
+        match self.ask(Body::Ledger(request), patience).await? {
+            Answer::Ledger(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// What the node says of itself.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn status(&self, patience: Duration) -> Result<NodeStatus, ToolError> {
+        match self.ask(Body::Node(NodeRequest::Status), patience).await? {
+            Answer::Node(NodeReply::Status(status)) => Ok(*status),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// The node's Merkle clock.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn clock(&self) -> Result<ClockView, ToolError> {
+        match self.ask(Body::Clock(ClockRequest::Show), PATIENCE).await? {
+            Answer::Clock(ClockReply::Clock(clock)) => Ok(clock),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// A piece of a blob, in or out.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn blob(&self, request: BlobRequest) -> Result<BlobReply, ToolError> {
+        match self.ask(Body::Blob(request), PATIENCE).await? {
+            Answer::Blob(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+}
+
+/// A reply of another kind than the request's.
+pub fn unexpected() -> ToolError {
+    ClientError::Unexpected.into()
+}

@@ -1,0 +1,300 @@
+//! Tools that find and call the others: a list of five instead of one of hundreds.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::detail::page;
+use crate::mcp::answer::{Next, ToolError};
+use crate::mcp::catalog::{Category, Hints, Scope, Tool, search};
+use crate::mcp::fit::ANSWER_BYTES_MAX;
+use crate::mcp::handler::{Call, Handler};
+
+/// Tools that one call shows the schemas of.
+const SCHEMAS_MAX: usize = 5;
+/// What the schemas of one answer take; the names of the others follow.
+const SCHEMAS_BYTES_MAX: usize = ANSWER_BYTES_MAX - 512;
+
+pub struct ListCategories;
+
+#[derive(Deserialize, JsonSchema)]
+pub struct NoInput {}
+
+#[derive(Serialize, JsonSchema)]
+pub struct CategoriesOutput {
+    categories: Vec<CategoryRow>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct CategoryRow {
+    name: &'static str,
+    description: &'static str,
+    tools: usize,
+}
+
+impl Handler for ListCategories {
+    type Input = NoInput;
+    type Output = CategoriesOutput;
+
+    async fn call(&self, _: NoInput, call: &Call<'_>) -> Result<CategoriesOutput, ToolError> {
+        let row = |category: Category| CategoryRow {
+            name: category.name(),
+            description: category.description(),
+            tools: call.surface.reachable().filter(|tool| tool.entry.category == category).count(),
+        };
+        let rows = Category::ALL.into_iter().map(row).filter(|row| row.tools > 0);
+        Ok(CategoriesOutput { categories: rows.collect() })
+    }
+}
+
+pub struct ListTools;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListDetail {
+    Name,
+    #[default]
+    Summary,
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub struct ListToolsInput {
+    category: Option<String>,
+    /// Words of what you want to do.
+    query: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "Option<ListDetail>")]
+    detail: ListDetail,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct ListToolsOutput {
+    tools: Vec<ToolRow>,
+    total: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ToolRow {
+    name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<&'static str>,
+    /// Call it with tools_dispatch, not tools_dispatch_read.
+    writes: bool,
+}
+
+impl ToolRow {
+    fn of(tool: &Tool, detail: ListDetail) -> Self {
+        let summary = detail == ListDetail::Summary;
+        Self {
+            name: tool.entry.name,
+            category: summary.then(|| tool.entry.category.name()),
+            summary: summary.then(|| first_sentence(tool.entry.description)),
+            writes: tool.entry.writes(),
+        }
+    }
+}
+
+fn first_sentence(text: &'static str) -> &'static str {
+    text.split_once(". ").map_or(text, |(first, _)| first)
+}
+
+impl Handler for ListTools {
+    type Input = ListToolsInput;
+    type Output = ListToolsOutput;
+
+    async fn call(&self, input: ListToolsInput, call: &Call<'_>) -> Result<ListToolsOutput, ToolError> {
+        let category = input.category.as_deref().map(|name| known_category(name, call)).transpose()?;
+        let in_category = |tool: &&Tool| category.is_none_or(|category| tool.entry.category == category);
+        let mut tools: Vec<&Tool> = call.surface.reachable().filter(in_category).collect();
+        if let Some(query) = input.query.as_deref().filter(|query| !query.trim().is_empty()) {
+            let mut scored: Vec<(u32, &Tool)> =
+                tools.iter().map(|tool| (search::score(tool.entry, query), *tool)).collect();
+            scored.retain(|(score, _)| *score > 0);
+            scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+            tools = scored.into_iter().map(|(_, tool)| tool).collect();
+        }
+        let total = tools.len();
+        let (tools, next_cursor) = page(tools, input.cursor.as_deref(), None)?;
+        Ok(ListToolsOutput {
+            tools: tools.iter().map(|tool| ToolRow::of(tool, input.detail)).collect(),
+            total,
+            next_cursor,
+        })
+    }
+}
+
+fn known_category(name: &str, call: &Call<'_>) -> Result<Category, ToolError> {
+    let mut known: Vec<Category> = call.surface.reachable().map(|tool| tool.entry.category).collect();
+    known.dedup();
+    let found = Category::named(name).filter(|category| known.contains(category));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|category| category.name()).collect();
+        let shown: String = name.chars().take(40).collect();
+        let expected = format!("one of {}", names.join(", "));
+        let fix = "name one of them, or leave category out";
+        ToolError::wrong_argument("category", format!("there is no category {shown:?}"), &expected, fix)
+            .next(Next::new("tools_list_categories", json!({}), 0))
+    })
+}
+
+pub struct GetSchema;
+
+#[derive(Deserialize, JsonSchema)]
+pub struct GetSchemaInput {
+    /// At most 5.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    names: Vec<String>,
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a list of tools' names")]
+    enum Names {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Names::deserialize(deserializer)? {
+        Names::One(name) => vec![name],
+        Names::Many(names) => names,
+    })
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct GetSchemaOutput {
+    tools: Vec<ToolSchema>,
+    /// Named, but not shown for want of room: ask for them by themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Next>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ToolSchema {
+    name: &'static str,
+    category: &'static str,
+    title: &'static str,
+    description: &'static str,
+    #[schemars(with = "String")]
+    scope: Scope,
+    writes: bool,
+    #[schemars(with = "Map<String, Value>")]
+    annotations: Hints,
+    input_schema: Map<String, Value>,
+    output_schema: Map<String, Value>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    aliases: &'static [&'static str],
+    /// Other names of arguments, and what they are here.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    also_accepts: Map<String, Value>,
+    example: Map<String, Value>,
+}
+
+impl ToolSchema {
+    fn of(tool: &Tool) -> Self {
+        let also = tool.entry.also.iter().filter(|(_, own)| !own.is_empty());
+        Self {
+            name: tool.entry.name,
+            category: tool.entry.category.name(),
+            title: tool.entry.title,
+            description: tool.entry.description,
+            scope: tool.entry.scope,
+            writes: tool.entry.writes(),
+            annotations: tool.entry.hints,
+            input_schema: tool.input_schema.clone(),
+            output_schema: tool.output_schema.clone(),
+            aliases: tool.entry.aliases,
+            also_accepts: also.map(|(other, own)| ((*other).to_owned(), (*own).into())).collect(),
+            example: tool.example(),
+        }
+    }
+}
+
+impl Handler for GetSchema {
+    type Input = GetSchemaInput;
+    type Output = GetSchemaOutput;
+
+    async fn call(&self, input: GetSchemaInput, call: &Call<'_>) -> Result<GetSchemaOutput, ToolError> {
+        if input.names.is_empty() || input.names.len() > SCHEMAS_MAX {
+            let problem = format!("{} names", input.names.len());
+            let first: Vec<&String> = input.names.iter().take(SCHEMAS_MAX).collect();
+            let fix = format!("name 1 to {SCHEMAS_MAX} tools, as tools_list_tools shows them");
+            return Err(ToolError::wrong_argument("names", problem, "1 to 5 names", fix).next(if first.is_empty() {
+                Next::new("tools_list_tools", json!({}), 0)
+            } else {
+                Next::new("tools_get_schema", json!({"names": first}), 0)
+            }));
+        }
+        let found: Vec<&Tool> = input.names.iter().map(|name| call.surface.find(name)).collect::<Result<_, _>>()?;
+        let (mut tools, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for tool in found {
+            let schema = ToolSchema::of(tool);
+            bytes += json!(schema).to_string().len();
+            if tools.is_empty() || bytes <= SCHEMAS_BYTES_MAX {
+                tools.push(schema);
+            } else {
+                left_out.push(tool.entry.name.to_owned());
+            }
+        }
+        let next = (!left_out.is_empty()).then(|| Next::new("tools_get_schema", json!({"names": left_out}), 0));
+        Ok(GetSchemaOutput { tools, left_out, next })
+    }
+}
+
+/// A call of a tool by its name.
+#[derive(Deserialize, JsonSchema)]
+pub struct DispatchInput {
+    pub name: String,
+    /// As tools_get_schema says.
+    #[serde(default, deserialize_with = "object_or_its_text")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    pub arguments: Map<String, Value>,
+    /// Repeat it, and nothing is done twice.
+    pub idempotency_key: Option<String>,
+    /// Wait for the result, at most 25000.
+    pub wait_ms: Option<u64>,
+}
+
+/// Models write the arguments as JSON in a string now and then.
+fn object_or_its_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Object(arguments) => Ok(arguments),
+        Value::Null => Ok(Map::new()),
+        Value::String(text) => serde_json::from_str(&text)
+            .map_err(|_| serde::de::Error::invalid_type(serde::de::Unexpected::Str(&text), &"object")),
+        other => Err(serde::de::Error::custom(format_args!("invalid type: {other}, expected object"))),
+    }
+}
+
+impl DispatchInput {
+    /// The arguments of the tool itself. A tool that answers at once, or changes nothing, needs no `wait_ms` and no key.
+    ///
+    /// # Errors
+    /// If a key stands in both places and is not the same.
+    pub fn arguments_for(self, target: &Tool) -> Result<Map<String, Value>, ToolError> {
+        let mut arguments = self.arguments;
+        let key = self.idempotency_key.map(Value::from);
+        if let (Some(outer), Some(inner)) = (&key, arguments.get("idempotency_key"))
+            && outer != inner
+        {
+            let fix = "give idempotency_key once";
+            return Err(ToolError::wrong_argument("idempotency_key", "two keys for one call", "one string", fix));
+        }
+        for (name, value) in [("idempotency_key", key), ("wait_ms", self.wait_ms.map(Value::from))] {
+            if let Some(value) = value.filter(|_| target.argument(name).is_some()) {
+                arguments.entry(name).or_insert(value);
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+/// What a dispatched tool gives.
+#[derive(Serialize, JsonSchema)]
+pub struct DispatchOutput {}

@@ -1,0 +1,209 @@
+//! What every entry of the catalogue keeps to, and the files that show each change of it in review.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use magpie::mcp::catalog::{Catalog, Category, search};
+use magpie::mcp::server::listed;
+use magpie::mcp::surface::{Surface, SurfaceOptions};
+use serde_json::{Value, json};
+
+use crate::rig::{ok, without_node};
+
+/// `UPDATE_GOLDEN=1 cargo test --test mcp` writes the files anew.
+fn golden(name: &str, found: &Value) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/mcp/golden").join(name);
+    let text = format!("{}\n", serde_json::to_string_pretty(found).unwrap());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        return std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == text, "{} is not what the catalogue says: UPDATE_GOLDEN=1 writes it anew", path.display());
+}
+
+fn list(toolset: &[&str], read_only: bool, flat: bool) -> Vec<Value> {
+    let toolset = toolset.iter().map(|name| (*name).to_owned()).collect();
+    let surface = Surface::new(Catalog::shared(), &SurfaceOptions { toolset, read_only, flat }).unwrap();
+    listed(&surface).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
+}
+
+fn bytes(value: &impl serde::Serialize) -> usize {
+    serde_json::to_string(value).unwrap().len()
+}
+
+#[test]
+fn the_lists_are_those_of_the_golden_files() {
+    golden("manager.json", &json!(list(&[], false, false)));
+    golden("manager-read-only.json", &json!(list(&[], true, false)));
+    golden("flat.json", &json!(list(&[], false, true)));
+    golden("toolset-workflow.json", &json!(list(&["workflow"], false, false)));
+}
+
+#[test]
+fn the_whole_schemas_are_those_of_the_golden_file() {
+    let tools = Catalog::shared().tools().iter();
+    let whole = tools.map(|tool| {
+        json!({
+            "name": tool.entry.name,
+            "scope": tool.entry.scope,
+            "aliases": tool.entry.aliases,
+            "also": tool.entry.also,
+            "input_schema": tool.input_schema,
+            "output_schema": tool.output_schema,
+        })
+    });
+    golden("catalogue.json", &whole.collect());
+}
+
+#[test]
+fn definitions_take_little_of_a_models_context() {
+    let manager = list(&[], false, false);
+    assert_eq!(manager.len(), 5);
+    assert!(bytes(&manager) <= 4_096, "the manager's list has {} bytes", bytes(&manager));
+    let all: Vec<Value> = manager.into_iter().chain(list(&[], false, true)).collect();
+    assert_eq!(all.len(), Catalog::shared().tools().len());
+    let mean = bytes(&all) / all.len();
+    let largest = all.iter().max_by_key(|tool| bytes(tool)).unwrap();
+    println!("mean {mean} bytes, largest {} with {}", largest["name"], bytes(largest));
+    assert!(mean <= 650, "the mean tool has {mean} bytes");
+    assert!(bytes(largest) <= 2_048, "{} has {} bytes", largest["name"], bytes(largest));
+}
+
+#[test]
+fn every_tool_says_what_it_is_when_to_use_it_and_what_it_changes() {
+    for tool in Catalog::shared().tools() {
+        let entry = tool.entry;
+        assert!(entry.name.len() <= 40 && entry.title.len() <= 40, "{}", entry.name);
+        let words = entry.description.split_whitespace().count();
+        assert!((8..=50).contains(&words), "{}: {words} words", entry.name);
+        assert!(!(entry.hints.read_only && entry.hints.destructive), "{}", entry.name);
+        if entry.category != Category::Manager {
+            assert!(entry.writes() == tool.argument("idempotency_key").is_some(), "{}", entry.name);
+            assert!(!entry.keywords.is_empty(), "{}", entry.name);
+        }
+    }
+    for tool in list(&[], false, true).into_iter().chain(list(&[], false, false)) {
+        for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
+            assert!(tool["annotations"][hint].is_boolean(), "{}: {hint}", tool["name"]);
+        }
+        assert_eq!((&tool["inputSchema"]["type"], &tool["outputSchema"]["type"]), (&json!("object"), &json!("object")));
+    }
+}
+
+#[test]
+fn names_and_aliases_are_told_apart() {
+    let mut seen = BTreeSet::new();
+    for tool in Catalog::shared().tools() {
+        for name in tool.entry.aliases.iter().chain([&tool.entry.name]) {
+            assert!(seen.insert(*name), "{name} is there twice");
+        }
+        assert!(tool.entry.rare.iter().all(|name| tool.argument(name).is_some()), "{}", tool.entry.name);
+        for (other, own) in tool.entry.also {
+            assert!(tool.argument(other).is_none(), "{}: {other} is an argument", tool.entry.name);
+            assert!(own.is_empty() || tool.argument(own).is_some(), "{}: {own}", tool.entry.name);
+        }
+    }
+}
+
+#[test]
+fn every_example_has_the_arguments_of_its_schema() {
+    for tool in Catalog::shared().tools() {
+        let example = tool.example();
+        let required = tool.input_schema.get("required").and_then(Value::as_array).into_iter().flatten();
+        let missing: Vec<&Value> = required.filter(|name| !example.contains_key(name.as_str().unwrap())).collect();
+        assert!(missing.is_empty(), "{}: {missing:?}", tool.entry.name);
+        assert!(example.keys().all(|name| tool.argument(name).is_some()), "{}", tool.entry.name);
+    }
+}
+
+#[test]
+fn schemas_use_only_what_every_client_knows() {
+    fn check(at: &str, schema: &Value) {
+        let Some(fields) = schema.as_object() else { panic!("{at}: {schema} is no object") };
+        for (key, value) in fields {
+            match key.as_str() {
+                "type" => assert!(value.is_string(), "{at}: {value}"),
+                "description" | "enum" | "const" | "default" | "minimum" | "maximum" | "required" => {}
+                "properties" => {
+                    value.as_object().unwrap().iter().for_each(|(name, field)| check(&format!("{at}/{name}"), field))
+                }
+                "items" => check(&format!("{at}[]"), value),
+                "additionalProperties" => assert!(value == true || value.is_object(), "{at}: {value}"),
+                "anyOf" | "oneOf" => value.as_array().unwrap().iter().for_each(|branch| check(at, branch)),
+                other => panic!("{at}: {other}: {value}"),
+            }
+        }
+    }
+    for tool in Catalog::shared().tools() {
+        check(tool.entry.name, &json!(tool.input_schema));
+        check(tool.entry.name, &json!(tool.output_schema));
+    }
+}
+
+/// What people ask for, and the tool that does it.
+const QUESTIONS: [(&str, &str); 24] = [
+    ("run a python script", "p2p_taskqueue_submit"),
+    ("submit a job", "p2p_taskqueue_submit"),
+    ("embed some text with a model", "p2p_taskqueue_submit"),
+    ("execute a command on another machine", "p2p_taskqueue_submit"),
+    ("run several steps that depend on each other", "submit_p2p_workflow"),
+    ("start a pipeline", "submit_p2p_workflow"),
+    ("submit workflow", "submit_p2p_workflow"),
+    ("distributed inference over many inputs", "submit_p2p_workflow"),
+    ("is my workflow finished", "get_workflow_status"),
+    ("workflow progress", "get_workflow_status"),
+    ("outputs of the workflow", "get_workflow_status"),
+    ("stop the workflow", "cancel_workflow"),
+    ("abort a task", "p2p_taskqueue_cancel"),
+    ("kill running job", "p2p_taskqueue_cancel"),
+    ("wait until the task is done", "p2p_taskqueue_wait_task"),
+    ("poll for a result", "p2p_taskqueue_wait_task"),
+    ("why did my task fail", "p2p_taskqueue_get_task"),
+    ("show the output of a task", "p2p_taskqueue_get_task"),
+    ("which tasks failed", "p2p_taskqueue_list_tasks"),
+    ("list queued tasks", "p2p_taskqueue_list_tasks"),
+    ("how busy is the queue", "p2p_taskqueue_status"),
+    ("node health", "p2p_taskqueue_status"),
+    ("which nodes are in the cluster", "list_peers"),
+    ("vector clock root", "p2p_get_merkle_clock"),
+];
+
+#[tokio::test]
+async fn a_search_finds_the_tool_among_the_first_three() {
+    let dispatcher = without_node(&SurfaceOptions::default());
+    let (mut misses, mut first) = (Vec::new(), 0);
+    for (question, wanted) in QUESTIONS {
+        let found = ok(&dispatcher, "tools_list_tools", json!({"query": question, "detail": "name"})).await;
+        let names: Vec<&str> =
+            found["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
+        first += usize::from(names.first() == Some(&wanted));
+        if !names.iter().take(3).any(|name| *name == wanted) {
+            misses.push(format!("{question}: {names:?}"));
+        }
+    }
+    println!("{first} of {} first, {} not among three", QUESTIONS.len(), misses.len());
+    assert!(misses.len() * 20 <= QUESTIONS.len(), "{misses:#?}");
+    assert!(first * 3 >= QUESTIONS.len() * 2, "{first} first");
+}
+
+#[test]
+fn a_word_in_the_name_outweighs_one_in_the_description() {
+    let tool = |name| Catalog::shared().find(name).unwrap().entry;
+    assert!(
+        search::score(tool("cancel_workflow"), "cancel") > search::score(tool("p2p_taskqueue_wait_task"), "cancel")
+    );
+    assert_eq!(search::score(tool("list_peers"), "the of zebra"), 0);
+}
+
+#[tokio::test]
+async fn the_way_to_any_tool_is_short() {
+    let dispatcher = without_node(&SurfaceOptions::default());
+    let manager = bytes(&list(&[], false, false));
+    for tool in Catalog::shared().tools().iter().filter(|tool| tool.entry.category != Category::Manager) {
+        let found = ok(&dispatcher, "tools_list_tools", json!({"category": tool.entry.category.name()})).await;
+        let schema = ok(&dispatcher, "tools_get_schema", json!({"names": [tool.entry.name]})).await;
+        assert_eq!(schema["tools"][0]["input_schema"], json!(tool.input_schema));
+        let total = manager + bytes(&found) + bytes(&schema);
+        assert!(total <= 12_000, "{}: {total} bytes", tool.entry.name);
+    }
+}

@@ -1,0 +1,180 @@
+//! Every wrong call names the field and a call that is right.
+
+use magpie::mcp::catalog::{Action, Catalog, Tool};
+use magpie::mcp::surface::SurfaceOptions;
+use serde_json::{Map, Value, json};
+
+use crate::rig::{call, failed, without_node};
+
+/// The example with one thing wrong, and the field that is.
+fn mutations(tool: &Tool) -> Vec<(String, Map<String, Value>)> {
+    let example = tool.example();
+    let mut wrong = vec![("no_such_argument".to_owned(), with(&example, "no_such_argument", json!(1)))];
+    for name in tool.input_schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+        let mut without = example.clone();
+        without.remove(name.as_str().unwrap());
+        wrong.push((name.as_str().unwrap().to_owned(), without));
+    }
+    for name in tool.arguments() {
+        let schema = tool.argument(name).unwrap();
+        let value = match schema.get("type").and_then(Value::as_str) {
+            Some("string") => json!(["x"]),
+            Some("integer" | "number") => json!("many"),
+            Some("boolean") => json!("yes"),
+            Some("array") => json!(7),
+            Some("object") => json!(7),
+            _ => continue,
+        };
+        wrong.push((name.to_owned(), with(&example, name, value)));
+        if schema.get("enum").is_some() {
+            wrong.push((name.to_owned(), with(&example, name, json!("no such word"))));
+        }
+    }
+    wrong
+}
+
+fn with(example: &Map<String, Value>, name: &str, value: Value) -> Map<String, Value> {
+    let mut arguments = example.clone();
+    arguments.insert(name.to_owned(), value);
+    arguments
+}
+
+fn names_the_field(error: &Value, field: &str) -> bool {
+    let named = error["field"].as_str().unwrap_or_default().trim_start_matches('/');
+    named.split(['/', '.', '[']).next() == Some(field) && error["message"].as_str().unwrap().contains(field)
+}
+
+#[tokio::test]
+async fn nearly_every_mutation_names_its_field_and_a_call_that_is_right() {
+    let dispatcher = without_node(&SurfaceOptions { flat: true, ..Default::default() });
+    let (mut total, mut misses) = (0, Vec::new());
+    for tool in Catalog::shared().tools() {
+        for (field, arguments) in mutations(tool) {
+            total += 1;
+            let name = tool.entry.name;
+            let outcome = call(&dispatcher, name, Value::Object(arguments.clone())).await;
+            let error = outcome.value;
+            let next = error["next"].clone();
+            let next_is_right = match next["tool"].as_str() {
+                // It reaches the node, which is away here.
+                Some(next_tool) => !matches!(
+                    call(&dispatcher, next_tool, next["arguments"].clone()).await.value["code"].as_str(),
+                    Some("wrong_argument" | "invalid" | "unknown_tool")
+                ),
+                None => error["problems"].as_array().is_some_and(|problems| !problems.is_empty()),
+            };
+            if !outcome.is_error || !names_the_field(&error, &field) || !next_is_right || error["fix"] == "" {
+                misses.push(format!("{name} {field} {}: {error}", Value::Object(arguments)));
+            }
+        }
+    }
+    println!("{} of {total} mutations are told well", total - misses.len());
+    assert!(total > 80, "{total}");
+    assert!(misses.len() * 20 <= total, "{} of {total}: {misses:#?}", misses.len());
+}
+
+#[tokio::test]
+async fn errors_say_what_was_expected() {
+    let dispatcher = without_node(&SurfaceOptions { flat: true, ..Default::default() });
+    for (name, arguments, field, expected) in [
+        ("p2p_taskqueue_get_task", json!({}), "task_id", "string"),
+        ("p2p_taskqueue_get_task", json!({"task_id": 7}), "task_id", "string"),
+        ("p2p_taskqueue_get_task", json!({"task_id": "7"}), "task_id", "an id as 01JD...-k3v9x2aq"),
+        ("p2p_taskqueue_submit", json!({"kind": "noop", "priority": 11}), "priority", "integer from 1 to 10"),
+        ("p2p_taskqueue_submit", json!({"kind": "noop", "priority": "high"}), "priority", "integer from 1 to 10"),
+        ("p2p_taskqueue_list_tasks", json!({"detail": "more"}), "detail", "one of \"concise\", \"full\""),
+        ("tools_get_schema", json!({"names": ["a", "b", "c", "d", "e", "f"]}), "names", "1 to 5 names"),
+        ("tools_list_tools", json!({"category": "tasks"}), "category", "one of taskqueue, scheduler, workflow"),
+    ] {
+        let error = failed(&dispatcher, name, arguments.clone()).await;
+        assert_eq!((error["code"].as_str(), error["field"].as_str()), (Some("wrong_argument"), Some(field)), "{error}");
+        assert_eq!(error["expected"], expected, "{name} {arguments}");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_argument_is_corrected() {
+    let dispatcher = without_node(&SurfaceOptions::default());
+    let error =
+        failed(&dispatcher, "tools_dispatch_read", json!({"name": "list_peers", "arguments": {"limmit": 3}})).await;
+    assert_eq!(error["fix"], "write limit instead of limmit");
+    assert_eq!(error["next"]["tool"], "tools_dispatch_read");
+    assert_eq!(error["next"]["arguments"], json!({"name": "list_peers", "arguments": {}}));
+}
+
+#[tokio::test]
+async fn the_names_of_the_seeds_are_taken_and_two_values_for_one_thing_are_not() {
+    let dispatcher = without_node(&SurfaceOptions { flat: true, ..Default::default() });
+    for (name, arguments) in [
+        (
+            "p2p_taskqueue_submit",
+            json!({"task_type": "text-generation", "model_name": "gpt2", "payload": {"prompt": "x"}}),
+        ),
+        ("p2p_taskqueue_submit", json!({"task_type": "noop", "payload": {}, "remote_multiaddr": "", "priority": 5})),
+        ("p2p_taskqueue_wait_task", json!({"task_id": "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq", "timeout_s": 60})),
+        ("p2p_taskqueue_list_tasks", json!({"status": "completed", "limit": 50, "task_types": ["embedding"]})),
+        ("p2p_taskqueue_status", json!({"remote_multiaddr": "", "peer_id": "", "timeout_s": 10, "detail": true})),
+        (
+            "list_peers",
+            json!({"include_capabilities": true, "capabilities_timeout_s": 5, "discover": true,
+            "discovery_timeout_s": 1.5, "discovery_methods": ["mdns"], "limit": 50}),
+        ),
+        (
+            "submit_p2p_workflow",
+            json!({"name": "w", "tasks": [{"model": "bert-base", "input": "x"}], "priority": 1, "tag": "p2p-only"}),
+        ),
+        ("get_workflow_status", json!({"workflow_id": "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq"})),
+        ("p2p_get_merkle_clock", json!({})),
+        (
+            "tools_dispatch",
+            json!({"category": "taskqueue", "tool": "p2p_taskqueue_submit", "params": {"task_type": "noop"}}),
+        ),
+        ("dispatch", json!({"name": "list_peers", "arguments": "{\"limit\": 3}"})),
+    ] {
+        let error = failed(&dispatcher, name, arguments).await;
+        assert_eq!(error["code"], "node_unreachable", "{name}: {error}");
+    }
+    let error = failed(&dispatcher, "p2p_taskqueue_submit", json!({"kind": "noop", "task_type": "sleep"})).await;
+    assert_eq!((error["code"].as_str(), error["field"].as_str()), (Some("wrong_argument"), Some("task_type")));
+}
+
+#[tokio::test]
+async fn every_tool_of_the_node_says_how_to_start_one_that_is_away() {
+    let dispatcher = without_node(&SurfaceOptions::default());
+    for tool in Catalog::shared().tools() {
+        if matches!(tool.entry.action, Action::Dispatch { .. }) || tool.entry.name.starts_with("tools_") {
+            continue;
+        }
+        let error = failed(&dispatcher, tool.entry.name, Value::Object(tool.example())).await;
+        assert_eq!((error["code"].as_str(), error["retryable"].as_bool()), (Some("node_unreachable"), Some(true)));
+        assert!(error["fix"].as_str().unwrap().contains("start a node with `node`"), "{}: {error}", tool.entry.name);
+        assert!(error["message"].as_str().unwrap().contains("/nowhere/control.sock"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_dispatch_keeps_its_own_rules() {
+    let dispatcher = without_node(&SurfaceOptions::default());
+    for (tool, arguments, code) in [
+        ("tools_dispatch_read", json!({"name": "p2p_taskqueue_submit", "arguments": {"kind": "noop"}}), "writes"),
+        ("tools_dispatch", json!({"name": "tools_dispatch", "arguments": {}}), "not_dispatched"),
+        ("tools_dispatch", json!({"name": "p2p_taskqueue_sumbit"}), "unknown_tool"),
+        ("tools_dispatch", json!({"arguments": {}}), "wrong_argument"),
+        ("tools_dispatch", json!({"name": "list_peers", "arguments": "[1]"}), "wrong_argument"),
+        (
+            "tools_dispatch",
+            json!({"name": "p2p_taskqueue_cancel", "idempotency_key": "a",
+            "arguments": {"task_id": "x", "idempotency_key": "b"}}),
+            "wrong_argument",
+        ),
+    ] {
+        let error = failed(&dispatcher, tool, arguments).await;
+        assert_eq!(error["code"], code, "{error}");
+    }
+    let read_only = without_node(&SurfaceOptions { read_only: true, ..Default::default() });
+    for tool in ["p2p_taskqueue_submit", "cancel_workflow", "tools_dispatch"] {
+        for (name, arguments) in [(tool, json!({})), ("tools_dispatch_read", json!({"name": tool}))] {
+            assert_eq!(failed(&read_only, name, arguments).await["code"], "read_only", "{tool} through {name}");
+        }
+    }
+}
