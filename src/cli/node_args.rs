@@ -100,19 +100,40 @@ fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 async fn serve(config: NodeConfig) -> ExitCode {
+    let pid = PidFile(config.resolved_data_dir().ok().map(|dir| dir.join("pid")));
     let mut node = match Node::start(config).await {
         Ok(node) => node,
         Err(error) => return fail(FAILED, &error),
     };
+    pid.write();
     tracing::info!(peer = %node.peer_id, control = %node.control.display(), "node ready");
     let asked = tokio::select! {
         why = node.given_up() => Err(why),
         () = told_to_end() => Ok(()),
     };
     node.stop().await;
+    pid.remove();
     match asked {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(FAILED, &why),
+    }
+}
+
+/// `pid` in the data directory: for scripts that signal the node, whoever started it. Only the node that holds the
+/// directory touches it, and it works as well without.
+struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    fn write(&self) {
+        let Some(path) = &self.0 else { return };
+        if let Err(error) = std::fs::write(path, format!("{}\n", std::process::id())) {
+            tracing::warn!(%error, path = %path.display(), "the process id cannot be written");
+        }
+    }
+
+    fn remove(&self) {
+        // Left behind, it names a process that is gone.
+        let _ = self.0.as_ref().map(std::fs::remove_file);
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{Ended, NODECTL, nodectl, signal, wait_until};
+use crate::fixture::{Ended, NODE, NODECTL, nodectl, signal, wait_until};
 
 struct Dev {
     dir: TempDir,
@@ -157,6 +157,29 @@ fn a_node_that_does_not_come_up_is_told_with_the_end_of_its_log() {
     assert!(ended.stderr.contains("node-1 ended with exit code 2 before it was ready"), "{}", ended.stderr);
     assert!(ended.stderr.contains("node.toml:1: "), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn a_node_that_somebody_else_starts_again_has_its_process_id_beside_its_data() {
+    let dev = Dev::start(&["2"]);
+    let killed = dev.pid(2);
+    dev.kill(2);
+    wait_until("the killed node is there", || test_kill_process(killed).err());
+    let node = dev.dir.path().join("node-2");
+    let command = [Path::new("--config"), &node.join("node.toml"), Path::new("--data-dir"), &node];
+    let log = fs::File::create(node.join("again.log")).unwrap();
+    let mut child = Command::new(NODE)
+        .args(command)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    wait_until("no process id is written", || (dev.pid(2) == Pid::from_child(&child)).then_some(()));
+    wait_until("the nodes do not meet again", || dev.status(1).filter(|status| alive(status) == 1));
+    signal(&child, Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    assert!(!node.join("pid").exists());
 }
 
 fn make_unusable(dir: &Path) {

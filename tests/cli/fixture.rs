@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const NODE: &str = env!("CARGO_BIN_EXE_node");
+pub const NODE: &str = env!("CARGO_BIN_EXE_node");
 pub const NODECTL: &str = env!("CARGO_BIN_EXE_nodectl");
 
 /// What a command printed, and its exit code.

@@ -75,8 +75,13 @@ impl Nodes {
             let name = node.directory.name();
             if !self.restart {
                 node.child = None;
-                let hint = "start it with `node --config .../node.toml --data-dir ...`, or use --restart";
-                eprintln!("{name} {}; the others go on ({hint})", ended(status));
+                let (config, data) = (node.directory.config(), node.directory.path.display().to_string());
+                eprintln!("{name} {}; the others go on", ended(status));
+                eprintln!(
+                    "to start it again: {} --config {} --data-dir {data}",
+                    self.program.display(),
+                    config.display()
+                );
                 continue;
             }
             eprintln!("{name} {}; it starts again", ended(status));
