@@ -13,7 +13,7 @@ use magpie_core::task::{Durability, TaskSpec};
 
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
-use super::exit::CommandError;
+use super::exit::{CommandError, Exit};
 use super::spec_file::{SetInputError, Spec, SpecFile, SpecFileError, set_inputs};
 use super::{operation, upload};
 use crate::client::ClientError;
@@ -50,11 +50,19 @@ impl From<SetInputError> for CommandError {
 ///
 /// # Errors
 /// Exit code 2 with the line of every problem.
-pub fn read(path: &Path, inputs: &[(String, String)]) -> Result<SpecFile, CommandError> {
-    let mut file =
-        if path == Path::new("-") { SpecFile::parse(path, standard_input()?)? } else { SpecFile::read(path)? };
+pub async fn read(path: &Path, inputs: &[(String, String)]) -> Result<SpecFile, CommandError> {
+    // A pipe may keep a reader waiting, and Ctrl-C must still be heard.
+    let reading = {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || read_now(&path))
+    };
+    let mut file = reading.await.map_err(|error| CommandError::new(Exit::Failed, error.to_string()))??;
     set_inputs(&mut file.document, inputs)?;
     Ok(file)
+}
+
+fn read_now(path: &Path) -> Result<SpecFile, CommandError> {
+    Ok(if path == Path::new("-") { SpecFile::parse(path, standard_input()?)? } else { SpecFile::read(path)? })
 }
 
 fn standard_input() -> Result<String, CommandError> {

@@ -1,8 +1,10 @@
 //! `--wait`: ends, time outs, Ctrl-C, and nodes that are away meanwhile.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::fixture::{Ended, Node, signal, wait_until};
@@ -113,6 +115,37 @@ fn a_submission_waits_for_a_node_that_starts() {
     node.start_again();
     assert_eq!(ended(submit).with(0).json()["state"], "succeeded");
     assert_eq!(node.json(&["status"])["queue"]["submitted"], 1, "it was submitted once");
+}
+
+#[test]
+fn a_stream_outlives_the_node_and_nothing_is_submitted_twice() {
+    let mut node = Node::start();
+    // Never run: what is counted is what was submitted.
+    let many = ["task", "submit", "--kind", "noop", "--requires", "gpu.vram >= 1GiB", "--count", "200000"];
+    let mut submit = piped(&node, &many);
+    let mut lines = BufReader::new(submit.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut ids: BTreeSet<String> = lines.by_ref().take(1).collect();
+    node.kill();
+    node.start_again();
+    ids.extend(lines);
+    assert_eq!(submit.wait().unwrap().code(), Some(0));
+    assert_eq!(ids.len(), 200_000);
+    assert_eq!(node.json(&["status"])["queue"]["submitted"], 200_000);
+    assert_eq!(node.json(&["task", "get", ids.last().unwrap()])["state"], "ready");
+}
+
+#[test]
+fn ctrl_c_is_heard_while_standard_input_is_awaited() {
+    let node = Node::start();
+    for arguments in [["run", "-"].as_slice(), &["task", "submit", "-"]] {
+        let mut child = node.command(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Before it listens for signals, one ends it as it would end any program.
+        let status = wait_until("it does not end", || {
+            let _ = kill_process(Pid::from_child(&child), Signal::INT);
+            child.try_wait().unwrap()
+        });
+        assert!(status.code().is_none_or(|code| code == 130), "{status:?}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl RunArgs {
 
     /// As `run`, of a file that must be of `kind`.
     pub async fn run_as(self, context: &Context, kind: Option<SpecKind>) -> Result<Exit, CommandError> {
-        let file = submission::read(&self.file, &self.input)?;
+        let file = submission::read(&self.file, &self.input).await?;
         if kind.is_some_and(|kind| kind != file.kind) {
             return Err(CommandError::usage(other_kind(&self.file)));
         }

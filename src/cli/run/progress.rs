@@ -38,7 +38,8 @@ impl Progress {
     pub fn show(&mut self, view: &WorkflowView) {
         for step in view.steps.iter().take(LINES_MAX) {
             let line = self.line(&step.name);
-            line.set_length(step.tasks.total());
+            // A step that has no tasks yet is not done.
+            line.set_length(step.tasks.total().max(1));
             line.set_position(step.tasks.terminal());
             line.set_message(message(step));
         }

@@ -145,7 +145,7 @@ async fn one(
     durability: Option<Durability>,
     wait: &WaitArgs,
 ) -> Result<Exit, CommandError> {
-    let file = submission::read(path, &[])?;
+    let file = submission::read(path, &[]).await?;
     if file.kind == SpecKind::Workflow {
         let what = format!("{} is a workflow: submit it with `nodectl run`", path.display());
         return Err(CommandError::usage(what));
