@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod executor;
+pub mod inference;
 pub mod mcp;
 pub mod messages;
 pub mod node;

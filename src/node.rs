@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
-use magpie_core::limits;
 use magpie_core::matching::Capabilities;
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
@@ -59,6 +58,7 @@ pub struct Node {
     pub peer_id: PeerId,
     pub control: PathBuf,
     pub addresses: Addresses,
+    peers: Peers,
     supervisor: ActorRef<SupervisorMsg>,
     ended: JoinHandle<()>,
     given_up: oneshot::Receiver<String>,
@@ -89,13 +89,18 @@ impl Node {
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let parts = tokio::task::spawn_blocking(move || Parts::gather(&config)).await;
         let parts = parts.map_err(|error| StartError::Actor(error.to_string()))??;
-        let (peer_id, control, addresses) = (parts.peers.me(), parts.control.clone(), parts.addresses.clone());
+        let (peers, control, addresses) = (parts.peers.clone(), parts.control.clone(), parts.addresses.clone());
         let (sender, given_up) = oneshot::channel();
         let arguments = SupervisorArguments { children: parts.children(), given_up: sender };
         let (supervisor, ended) =
             Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Actor(innermost(&error)))?;
         addresses.supervisor.set(supervisor.clone());
-        Ok(Self { peer_id, control, addresses, supervisor, ended, given_up })
+        Ok(Self { peer_id: peers.me(), control, addresses, peers, supervisor, ended, given_up })
+    }
+
+    /// Where this node can be dialled.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        self.peers.net().map(|net| net.listen_addresses()).unwrap_or_default()
     }
 
     /// Waits until the node cannot go on; says why.
@@ -137,7 +142,7 @@ impl Parts {
             tracing::error!(%damage, "the spool was damaged");
         }
         let mut notices = Vec::new();
-        let devices = crate::actors::device::plan(config, &addresses, &mut notices);
+        let devices = crate::actors::device::plan(config, &addresses, &peers, &mut notices);
         let peer_blobs = PeerBlobs::new(blobs.clone(), peers.clone());
         let embedder =
             devices.first().map(|(device, _)| Arc::new(DeviceEmbedder::new(device.clone())) as Arc<dyn Embedder>);
@@ -247,6 +252,7 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         peer_cache: Some(dir.peers_json()),
         mdns: config.mdns,
         admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
+        ..NetConfig::default()
     })
 }
 
@@ -271,6 +277,3 @@ fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram as u64 * u64::from(info.mem_unit)
 }
-
-/// Slots of one device.
-pub const DEVICE_SLOTS: Slots = Slots { cpu: 0, device: limits::DEVICE_SLOTS };

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -101,10 +102,21 @@ impl Peers {
     /// Sends a request as an errand: `then` gets the answer. Too many at a time, it is as if the message was lost.
     pub fn tell(&self, peer: PeerId, body: Body, then: impl FnOnce(Result<Answer, Refusal>) + Send + 'static) {
         let peers = self.clone();
-        self.errand(async move {
+        self.errand_at_once(async move {
             let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
             then(peers.ask(peer, body, patience).await);
         });
+    }
+
+    /// As [`Self::errand`], with the first step taken here: what it sends is on its way when this returns, in the
+    /// order of the calls and without waiting for another thread. For work whose first step is cheap.
+    pub fn errand_at_once(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        // Whatever this step waits for, the second poll, by the runtime, asks for it again.
+        let mut context = Context::from_waker(Waker::noop());
+        if work.as_mut().poll(&mut context).is_pending() {
+            self.errand(work);
+        }
     }
 
     /// Runs `work` to its end, owned by this node.

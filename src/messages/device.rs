@@ -1,8 +1,14 @@
 //! To a device actor, one per device.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use magpie_core::task::TaskError;
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
+
+use crate::inference::batch::Batch;
+use crate::inference::device_process::{DeviceProcess, EmbeddedTexts, RequestError};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,29 +71,29 @@ pub enum DeviceMsg {
     View {
         reply: RpcReplyPort<DeviceView>,
     },
-    /// A batch came back from the device process.
+    Started(Result<StartedDevice, String>),
+    /// A batch came back from the device process, or did not.
     Answered {
-        batch: u64,
-        result: Result<EmbeddedBatch, DeviceError>,
+        batch: Batch,
+        result: Result<EmbeddedTexts, RequestError>,
     },
     /// The oldest text has waited long enough.
     Flush,
-    Started(Result<StartedDevice, String>),
-    Exited(String),
+    /// The device process of this start ended.
+    Exited {
+        start: u64,
+        why: String,
+    },
+    /// The back-off after an end is over.
+    Start,
 }
 
-#[derive(Debug, Clone)]
-pub struct EmbeddedBatch {
-    pub vectors: Vec<Vec<f32>>,
-    pub tokens: u64,
-    pub took_ms: u64,
-}
-
-#[derive(Debug, Clone)]
+/// A device process that is ready, with its models.
 pub struct StartedDevice {
-    pub torch_version: String,
-    pub threads: u32,
-    pub models: Vec<String>,
+    pub process: Arc<DeviceProcess>,
+    pub models: BTreeSet<String>,
+    /// Models that could not be loaded, a sentence each.
+    pub problems: Vec<String>,
 }
 
 /// Why texts were not embedded.

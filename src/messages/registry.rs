@@ -1,5 +1,6 @@
 //! To the registry actor: who is a member, alive, and able to do what.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
@@ -74,8 +75,8 @@ pub enum RegistryMsg {
         heartbeat: Box<Heartbeat>,
         rtt_ms: f64,
     },
-    /// What this node can do changed.
-    Capabilities(Arc<Capabilities>),
+    /// The models that this node's devices have loaded.
+    Models(BTreeSet<String>),
     SlotsFree(Slots),
     /// What is ready at this node's home.
     Backlog(Vec<ShapeBacklog>),

@@ -80,7 +80,7 @@ impl Blobs {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&unfinished).map_err(failed)?;
+        disk::create_dir(&unfinished).map_err(failed)?;
         let bytes = count_bytes(&dir).map_err(failed)?;
         Ok(Self { inner: Arc::new(Inner { dir, bytes: Mutex::new(bytes), writers: AtomicU64::new(0) }) })
     }

@@ -1,11 +1,13 @@
 //! The directory that one node owns while it runs.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::disk;
 
 /// A data directory did not open.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,7 @@ impl DataDir {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenDataDirError> {
         let path = path.as_ref();
         let failed = |source| OpenDataDirError::of(path, source);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        disk::create_dir(path).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
         let lock = lock(&path)?;
         Ok(Self { inner: Arc::new(Inner { path, ledger_claimed: AtomicBool::new(false), _lock: lock }) })

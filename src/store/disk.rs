@@ -1,6 +1,8 @@
 //! What a disk may refuse, in the words that a caller acts on.
 
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// Why a write did not reach the disk.
@@ -29,12 +31,35 @@ impl From<io::Error> for DiskFailure {
 
 /// Makes the names in `dir` survive a power loss: a rename is on disk only once its directory is.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    std::fs::File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()
+}
+
+/// Creates `dir` and what is missing above it, for the owner only, so that all of it survives a power loss.
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+    let made: Vec<_> = dir.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for parent in made.iter().filter_map(|made| made.parent()) {
+        // The parent of a relative path's first name is the empty path.
+        sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_made_with_all_above_it_and_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a/b/c");
+        for _ in 0..2 {
+            create_dir(&dir).unwrap();
+            assert!(dir.is_dir());
+        }
+        std::fs::write(dir.join("file"), "x").unwrap();
+        assert_eq!(create_dir(&dir.join("file")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 
     #[test]
     fn a_full_and_a_read_only_disk_are_told_apart() {

@@ -2,7 +2,7 @@
 //!
 //! A caller appends and goes on. The writer thread commits everything that has gathered in one transaction and says
 //! through [`LogCallbacks`] how far the log reaches. Nothing that rests on an entry leaves the node before its class
-//! is served: `written` for [`Durability::Async`], `synced` for [`Durability::Sync`].
+//! is served: `written` for `async`, `synced` for `sync`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
 use magpie_core::limits;
-use magpie_core::task::Durability;
+/// What goes in: `Async` or `Sync` (a record of class `Memory` has no place here), at most
+/// [`limits::LOG_BODY_BYTES_MAX`] bytes. And how far the log reaches: `synced <= written`.
+pub use magpie_core::queue::{NewEntry as LogEntry, Watermark};
 use rusqlite::{Connection, params};
 
 use super::DiskFailure;
@@ -19,20 +21,7 @@ use super::data_dir::DataDir;
 use super::log_file;
 use super::log_writer::Shared;
 use super::recovery::{OpenLogError, Recovery};
-use super::sqlite::{self, PAGE_BYTES};
-
-/// A record on its way into the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
-    /// One more than the entry before.
-    pub index: LogIndex,
-    /// `Async` or `Sync`: a record of class `Memory` has no place here.
-    pub durability: Durability,
-    /// At most [`limits::LOG_BODY_BYTES_MAX`] bytes.
-    pub body: Vec<u8>,
-    /// The tip of the event chain with this record.
-    pub event: ContentId,
-}
+use super::sqlite::PAGE_BYTES;
 
 /// A record as the log gives it back, with its digest checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,15 +29,6 @@ pub struct StoredEntry {
     pub index: LogIndex,
     pub body: Vec<u8>,
     pub event: ContentId,
-}
-
-/// How far the log reaches. `synced <= written`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Watermark {
-    /// With the kernel: survives `kill -9`.
-    pub written: LogIndex,
-    /// On the disk: survives a power loss.
-    pub synced: LogIndex,
 }
 
 /// What the writer thread says. Both are called on that thread and must not wait.
@@ -106,7 +86,7 @@ pub struct CloseLogError {
 
 /// The log of one ledger, open for appending. Made by [`Recovery::replay`] only, so never over entries nobody checked.
 ///
-/// Dropping it closes it.
+/// Dropping it closes it, which blocks until what is queued is on the disk or the disk refuses.
 #[derive(Debug)]
 pub struct LedgerLog {
     file: PathBuf,
@@ -210,19 +190,23 @@ fn read_range(reader: &Connection, first: LogIndex, last: LogIndex) -> Result<Ve
     Ok(entries)
 }
 
-/// Opens the connection that [`LedgerLog::read`] uses.
-pub(super) fn open_reader(file: &std::path::Path) -> Result<Connection, DiskFailure> {
-    Ok(sqlite::open_for_reading(file)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::log_probe::{LEDGER, Probe, body, entries, open, reopened};
+    use crate::store::log_probe::{LEDGER, Probe, body, entries, frames, open, reopened};
+    use magpie_core::task::Durability;
     use proptest::prelude::*;
 
     fn indices(entries: &[StoredEntry]) -> Vec<u64> {
         entries.iter().map(|entry| entry.index.0).collect()
+    }
+
+    #[test]
+    fn threads_share_a_log_and_hand_a_recovery_over() {
+        fn shared<T: Send + Sync>() {}
+        fn handed_over<T: Send>() {}
+        shared::<LedgerLog>();
+        handed_over::<Recovery>();
     }
 
     #[test]
@@ -255,15 +239,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let probe = Probe::default();
         let log = open(root.path(), &probe);
-        let wal = log_file::write_ahead_log(&log.file);
         for index in 1..=3 {
             log.append(entries(index..=index, Durability::Async)).unwrap();
             while probe.watermarks().last().is_none_or(|mark| mark.written < LogIndex(index)) {
                 std::thread::yield_now();
             }
-            let written_len = std::fs::metadata(&wal).unwrap().len();
+            let written_len = frames(root.path()).len();
             probe.wait_synced(index);
-            assert!(std::fs::metadata(&wal).unwrap().len() > written_len, "entry {index}");
+            assert!(frames(root.path()).len() > written_len, "entry {index}");
         }
     }
 
@@ -299,19 +282,16 @@ mod tests {
         log.append(entries(1..=20, Durability::Sync)).unwrap();
         probe.wait_synced(20);
         log.limit_bytes(64 * 1024);
-        let mut next = 21;
-        while probe.failures().is_empty() {
-            log.append(entries(next..=next + 19, Durability::Sync)).unwrap();
-            next += 20;
-        }
+        log.append(entries(21..=400, Durability::Sync)).unwrap();
+        probe.wait_failure();
         assert_eq!(probe.failures(), [DiskFailure::DiskFull]);
         let acknowledged = probe.watermarks().last().copied().unwrap_or_default().synced;
-        assert!(acknowledged.next() < LogIndex(next), "something waits");
+        assert!(acknowledged < LogIndex(400), "something waits");
         assert_eq!(log.read(acknowledged, 1).unwrap().len(), 1, "a full disk is still read");
         log.limit_bytes(u64::MAX);
-        probe.wait_synced(next - 1);
+        probe.wait_synced(400);
         log.close().unwrap();
-        assert_eq!(reopened(root.path()).len() as u64, next - 1);
+        assert_eq!(reopened(root.path()).len(), 400);
     }
 
     #[test]
@@ -355,6 +335,26 @@ mod tests {
         let refused = log.close().unwrap_err();
         assert_eq!(refused, CloseLogError { first: LogIndex(3), failure: DiskFailure::DiskFull });
         assert_eq!(reopened(root.path()).len(), 2);
+    }
+
+    #[test]
+    fn after_an_io_error_the_log_is_written_anew_through_a_checkpoint() {
+        let root = tempfile::tempdir().unwrap();
+        let probe = Probe::default();
+        let log = open(root.path(), &probe);
+        log.append(entries(1..=50, Durability::Sync)).unwrap();
+        probe.wait_synced(50);
+        let intruder = Connection::open(&log.file).unwrap();
+        intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        log.append(entries(51..=51, Durability::Sync)).unwrap();
+        probe.wait_failure();
+        assert_eq!(probe.failures(), [DiskFailure::Io("database is locked".into())]);
+        let before = frames(root.path()).len();
+        intruder.execute_batch("ROLLBACK").unwrap();
+        probe.wait_synced(51);
+        assert!(frames(root.path()).len() < before);
+        log.close().unwrap();
+        assert_eq!(reopened(root.path()).len(), 51);
     }
 
     #[test]

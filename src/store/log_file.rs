@@ -1,7 +1,8 @@
 //! The ledger's database: its tables, and the digests by which each row proves that nobody changed it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::DiskFailure;
 use super::log::StoredEntry;
-use super::sqlite::{CommitTo, Database, PAGE_BYTES};
+use super::sqlite::{CHECKPOINT_PAGES, CommitTo, Database, PAGE_BYTES};
 
 /// The format that this program writes, and the newest that it reads.
 pub(super) const FORMAT_VERSION: u64 = 1;
@@ -182,6 +183,25 @@ pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
 
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
+const FRAME_BYTES: usize = FRAME_HEADER_BYTES + PAGE_BYTES;
+/// As far as SQLite fills its write-ahead log between two checkpoints.
+const WAL_BYTES: u64 = (WAL_HEADER_BYTES + CHECKPOINT_PAGES * FRAME_BYTES) as u64;
+
+/// Fills a write-ahead log with zeros up to its full length, behind what it holds.
+///
+/// An fsync after an append to a growing file waits for the file system's own journal too. Over blocks that were
+/// written before it waits for its data only, which takes about half as long.
+pub(super) fn fill_write_ahead_log(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let zeros = vec![0; 1024 * 1024];
+    let mut len = file.metadata()?.len();
+    while len < WAL_BYTES {
+        let piece = zeros.len().min((WAL_BYTES - len) as usize);
+        file.write_all_at(&zeros[..piece], len)?;
+        len += piece as u64;
+    }
+    file.sync_all()
+}
 
 /// The furthest point that any transaction in a write-ahead log knew to be synced, whether SQLite accepts it or not.
 ///
@@ -195,12 +215,15 @@ pub(super) fn synced_by_write_ahead_log(path: &Path) -> io::Result<LogIndex> {
         Err(error) => return Err(error),
     };
     io::copy(&mut file.by_ref().take(WAL_HEADER_BYTES as u64), &mut io::sink())?;
-    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + PAGE_BYTES);
+    let mut frame = Vec::with_capacity(FRAME_BYTES);
     loop {
         frame.clear();
-        let read = file.by_ref().take((FRAME_HEADER_BYTES + PAGE_BYTES) as u64).read_to_end(&mut frame)?;
+        let read = file.by_ref().take(FRAME_BYTES as u64).read_to_end(&mut frame)?;
         if read == 0 {
             return Ok(synced);
+        }
+        if frame.starts_with(&[0; 4]) {
+            continue; // No page has the number 0: nothing was written here yet.
         }
         let marks = frame.windows(MARK_BYTES).filter(|bytes| bytes.starts_with(MARK_MAGIC)).filter_map(Mark::decode);
         synced = marks.map(|mark| mark.synced).fold(synced, LogIndex::max);
@@ -246,6 +269,25 @@ mod tests {
         let database = Database::open(&path).unwrap();
         let header = read_header(database.connection()).unwrap().unwrap();
         assert_eq!(header, Header { ledger: LedgerId([7; 16]), mark: Mark::default() });
+    }
+
+    #[test]
+    fn a_filled_write_ahead_log_holds_what_it_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        create(&path, LedgerId([7; 16])).unwrap();
+        let mut database = Database::open(&path).unwrap();
+        let wal = write_ahead_log(&path);
+        database.transaction(CommitTo::Disk, |tx| write_mark(tx, mark(1, 3, 2))).unwrap();
+        fill_write_ahead_log(&wal).unwrap();
+        database.transaction(CommitTo::Disk, |tx| write_mark(tx, mark(2, 4, 3))).unwrap();
+        assert_eq!(std::fs::metadata(&wal).unwrap().len(), WAL_BYTES);
+        assert_eq!(synced_by_write_ahead_log(&wal).unwrap(), LogIndex(3));
+        let copy = dir.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(&wal, write_ahead_log(&copy)).unwrap();
+        let copied = Database::open(&copy).unwrap();
+        assert_eq!(read_header(copied.connection()).unwrap().unwrap().mark, mark(2, 4, 3));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
@@ -51,11 +51,18 @@ impl Probe {
 
     pub(super) fn wait_synced(&self, index: u64) -> Watermark {
         let last = |heard: &Heard| heard.watermarks.last().copied().unwrap_or_default();
-        let heard = self.heard.0.lock().unwrap();
-        let short = |heard: &mut Heard| last(heard).synced < LogIndex(index);
-        let (heard, waited) = self.heard.1.wait_timeout_while(heard, PATIENCE, short).unwrap();
-        assert!(!waited.timed_out(), "entry {index} was not synced: {heard:?}");
-        last(&heard)
+        last(&self.wait(|heard| last(heard).synced >= LogIndex(index)))
+    }
+
+    pub(super) fn wait_failure(&self) {
+        drop(self.wait(|heard| !heard.failures.is_empty()));
+    }
+
+    fn wait(&self, heard: impl Fn(&Heard) -> bool) -> MutexGuard<'_, Heard> {
+        let waiting = self.heard.1.wait_timeout_while(self.heard.0.lock().unwrap(), PATIENCE, |all| !heard(all));
+        let (all, waited) = waiting.unwrap();
+        assert!(!waited.timed_out(), "the writer said only this: {all:?}");
+        all
     }
 }
 
@@ -72,6 +79,14 @@ pub(super) fn entry(index: u64, durability: Durability) -> LogEntry {
 
 pub(super) fn entries(indices: RangeInclusive<u64>, durability: Durability) -> Vec<LogEntry> {
     indices.map(|index| entry(index, durability)).collect()
+}
+
+/// What is in use of the write-ahead log in `root`: its frames up to the last, without the zeros behind.
+pub(super) fn frames(root: &Path) -> Vec<u8> {
+    let mut wal = std::fs::read(root.join("ledger.db-wal")).unwrap();
+    let used = wal[32..].chunks(4_120).rposition(|frame| *frame != [0; 4_120]);
+    wal.truncate(32 + used.map_or(0, |last| last + 1) * 4_120);
+    wal
 }
 
 /// A directory in memory where there is one: for tests that open a ledger thousands of times and prove nothing of a disk.

@@ -1,5 +1,6 @@
 //! The one thread that writes the ledger: all that is queued goes into one transaction, and one fsync serves it all.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -53,7 +54,12 @@ pub(super) struct LogWriter {
     sync_due: Option<Instant>,
     /// The failure that the owner was told last, until something succeeds.
     failing: Option<DiskFailure>,
+    /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
+    distrusted: bool,
     pages_max: u32,
+    write_ahead_log: PathBuf,
+    /// Whether the write-ahead log has its full length.
+    filled: bool,
     /// Held to the very end: the next opener of this ledger must not meet this writer.
     _claim: LedgerClaim,
 }
@@ -64,6 +70,7 @@ impl LogWriter {
         shared: Arc<Shared>,
         callbacks: LogCallbacks,
         last: Mark,
+        write_ahead_log: PathBuf,
         claim: LedgerClaim,
     ) -> Self {
         let watermark = Watermark { written: last.written, synced: last.written };
@@ -75,7 +82,10 @@ impl LogWriter {
             watermark,
             sync_due: None,
             failing: None,
+            distrusted: false,
             pages_max: u32::MAX,
+            write_ahead_log,
+            filled: false,
             _claim: claim,
         }
     }
@@ -115,10 +125,17 @@ impl LogWriter {
 
     fn try_commit(&mut self, batch: &[LogEntry], commit_to: CommitTo) -> Result<(), DiskFailure> {
         self.apply_page_limit()?;
-        if matches!(self.failing, Some(DiskFailure::Io(_))) {
+        if self.distrusted {
             // After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync
             // would lie. A checkpoint writes the same content anew, into the database, and syncs that.
             self.database.checkpoint()?;
+            self.distrusted = false;
+            self.filled = false;
+        }
+        if !self.filled {
+            // A log that could not be filled is slower, and not wrong.
+            let _ = log_file::fill_write_ahead_log(&self.write_ahead_log);
+            self.filled = true;
         }
         let written = batch.last().map_or(self.watermark.written, |entry| entry.index);
         self.turn += 1;
@@ -151,6 +168,7 @@ impl LogWriter {
 
     /// Tells each failure once, however often it is met again.
     fn report(&mut self, failure: &DiskFailure) {
+        self.distrusted |= matches!(failure, DiskFailure::Io(_));
         if self.failing.as_ref() != Some(failure) {
             self.failing = Some(failure.clone());
             (self.callbacks.on_failure)(failure.clone());

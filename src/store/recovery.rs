@@ -9,10 +9,10 @@ use magpie_core::ids::{LedgerId, LogIndex};
 use rusqlite::params;
 
 use super::data_dir::{DataDir, LedgerClaim};
-use super::log::{LedgerLog, LogCallbacks, StoredEntry, open_reader};
+use super::log::{LedgerLog, LogCallbacks, StoredEntry};
 use super::log_file::{self, FORMAT_VERSION, Header, NewerFormat};
 use super::log_writer::{LogWriter, Shared};
-use super::sqlite::Database;
+use super::sqlite::{Database, open_for_reading};
 use super::{DiskFailure, disk};
 
 /// A ledger did not open.
@@ -112,12 +112,12 @@ impl Recovery {
         self.visit_entries(visit)?;
         let tip = self.tip();
         let Self { file, database, header, claim, .. } = self;
-        let failed = |failure: DiskFailure| OpenLogError::of(&file, failure);
-        let reader = open_reader(&file).map_err(failed)?;
+        let reader = open_for_reading(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let shared = Arc::new(Shared::new(tip));
-        let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, claim);
+        let wal = log_file::write_ahead_log(&file);
+        let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, wal, claim);
         let thread = thread::Builder::new().name("ledger-log".into()).spawn(move || writer.run());
-        let thread = thread.map_err(|error| failed(error.into()))?;
+        let thread = thread.map_err(|error| OpenLogError::of(&file, error))?;
         Ok(LedgerLog::started(file, shared, reader, thread))
     }
 

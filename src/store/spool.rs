@@ -2,9 +2,8 @@
 //!
 //! Every call blocks.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,8 +14,8 @@ use magpie_core::time::Wall;
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
-use super::DiskFailure;
 use super::sqlite::{CommitTo, Database};
+use super::{DiskFailure, disk};
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS outcome(
@@ -95,7 +94,7 @@ impl Spool {
     fn open_bounded(dir: &Path, bytes_max: u64) -> Result<(Self, Option<SpoolDamage>), OpenSpoolError> {
         let file = dir.join("spool.db");
         let failed = |failure: DiskFailure| OpenSpoolError { file: file.clone(), failure };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(error.into()))?;
+        disk::create_dir(dir).map_err(|error| failed(error.into()))?;
         let (database, damage) = match open_checked(&file) {
             Ok(database) => (database, None),
             Err(Unusable::Disk(failure)) => return Err(failed(failure)),

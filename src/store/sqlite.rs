@@ -10,7 +10,7 @@ use super::DiskFailure;
 /// A page of a database, and of a frame in its write-ahead log.
 pub(super) const PAGE_BYTES: usize = 4_096;
 /// Pages in the write-ahead log after which a commit copies them into the database: 16 MiB.
-const CHECKPOINT_PAGES: i64 = 4_096;
+pub(super) const CHECKPOINT_PAGES: usize = 4_096;
 /// The write-ahead log keeps its length between checkpoints, since overwriting syncs faster than growing. Past this it shrinks.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 /// Only a person with a shell on the same file makes this wait.
@@ -51,7 +51,7 @@ impl Database {
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES as i64)?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
         Ok(Self { connection, commit_to: CommitTo::Disk })
     }

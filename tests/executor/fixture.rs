@@ -214,6 +214,8 @@ pub fn kill_9(pid: u32) {
 /// Holds a process still, so that it cannot react to what is done next.
 pub fn stop(pid: u32) {
     signal(pid, Signal::STOP);
+    let is_stopped = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+    eventually("a stopped process", || is_stopped().then_some(()));
 }
 
 fn signal(pid: u32, signal: Signal) {

@@ -156,7 +156,7 @@ async fn the_shim_stands_apart_and_holds_its_command_down() {
     eventually("a mask", || read(shim, "status").contains("SigBlk:\t0000000000004007\n").then_some(()));
     assert!(read(command, "status").contains("SigBlk:\t0000000000000000\n"));
     stopper.stop(StopReason::Fenced);
-    running.await.unwrap();
+    tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
 }
 
 #[test]

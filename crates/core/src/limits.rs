@@ -125,6 +125,32 @@ pub const HEARTBEAT_TIMEOUT_MS: u64 = 15_000;
 /// Places in a device's queue that its worker may fill: two batches.
 pub const DEVICE_BATCH_LEN_MAX: usize = 32;
 pub const DEVICE_SLOTS: u32 = 2 * DEVICE_BATCH_LEN_MAX as u32;
+/// A text waits this long for others to share a batch with.
+pub const DEVICE_BATCH_WAIT_MS: u64 = 5;
+/// Texts of one batch: with its envelope it fits a frame, and tokenising it takes under a second.
+pub const DEVICE_BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Texts that wait for one device.
+pub const DEVICE_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests under way to one device process: one that runs, one that is read, and a little to load.
+pub const DEVICE_REQUESTS_MAX: usize = 4;
+/// How long a device process may take to be ready, to load a model, and to embed a batch.
+pub const DEVICE_START_TIMEOUT_MS: u64 = 30_000;
+pub const DEVICE_LOAD_TIMEOUT_MS: u64 = 120_000;
+pub const DEVICE_EMBED_TIMEOUT_MS: u64 = 120_000;
+/// How long it may take to end by itself.
+pub const DEVICE_STOP_TIMEOUT_MS: u64 = 2_000;
+/// Models that one node finds in its model directories.
+pub const MODELS_MAX: usize = 256;
+/// Tokens of one text that a model sees; what is beyond is cut.
+pub const DEVICE_TOKENS_MAX: u32 = 256;
+/// Models that one device process holds.
+pub const DEVICE_MODELS_MAX: usize = 8;
+/// Files of a model: its weights, its tokenizer, its other JSON.
+pub const DEVICE_WEIGHT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+pub const DEVICE_TOKENIZER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub const DEVICE_MODEL_JSON_BYTES_MAX: u64 = 1024 * 1024;
+/// Any one size that a model's configuration names.
+pub const DEVICE_MODEL_DIMENSION_MAX: u32 = 1 << 20;
 /// Leases that a worker takes beyond its free slots, when its tasks are short.
 pub const PREFETCH_MAX: u32 = 512;
 /// Prefetch covers this much work.

@@ -37,8 +37,10 @@ impl JsonText {
         &self.0
     }
 
+    /// The parsed value. What well-formed JSON may say and a parsed value cannot hold (more than 128 levels, a lone
+    /// surrogate) comes as a string of the text.
     pub fn to_value(&self) -> serde_json::Value {
-        serde_json::from_str(&self.0).expect("a JsonText is made from well-formed JSON only")
+        serde_json::from_str(&self.0).unwrap_or_else(|_| serde_json::Value::from(&*self.0))
     }
 }
 
@@ -162,6 +164,15 @@ mod tests {
         assert_eq!(json["bytes"], 1);
         assert_eq!(serde_json::from_value::<Payload>(json).unwrap(), blob);
         assert_eq!(rmp_serde::from_slice::<Payload>(&rmp_serde::to_vec_named(&blob).unwrap()).unwrap(), blob);
+    }
+
+    #[test]
+    fn json_that_no_parsed_value_holds_is_shown_as_its_text() {
+        for odd in [format!("{}{}", "[".repeat(1_000), "]".repeat(1_000)), r#""\ud800""#.to_owned()] {
+            let text = JsonText::parse(&odd).unwrap();
+            assert_eq!(text.to_value(), serde_json::Value::from(odd.as_str()));
+            assert!(serde_json::to_string(&text).is_ok());
+        }
     }
 
     #[test]

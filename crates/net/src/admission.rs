@@ -1,10 +1,12 @@
 //! Who may speak: a peer is admitted by the cluster key or by the allow list, never by being found.
 //!
-//! The one who dialled says [`Greeting::Hello`] with its proof. The other verifies it before it says anything, then answers with
-//! its own proof; the dialler verifies that and confirms. A stranger therefore gets no application byte from a node it dials.
+//! The one who dialled says [`Greeting::Hello`] with its proof. The other verifies it before it says anything, then
+//! answers with its own proof; the dialler verifies that and confirms. A stranger therefore gets no application byte
+//! from a node it dials.
 //!
-//! A proof is `HMAC-SHA256(cluster key, label || prover || verifier)`. Noise and QUIC's TLS authenticate both peer ids of the
-//! connection that it comes over, so a recorded proof is of no use to anyone but the prover, towards anyone but the verifier.
+//! A proof is `HMAC-SHA256(cluster key, label || prover || verifier)`. Noise and QUIC's TLS authenticate both peer
+//! ids of the connection that it comes over, so a recorded proof is of no use to anyone but the prover, towards
+//! anyone but the verifier.
 
 use hmac::{Hmac, KeyInit, Mac};
 use magpie_core::ids::PeerId;

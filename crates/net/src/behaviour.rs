@@ -17,6 +17,7 @@ use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MailboxCodec};
 use crate::discovery;
 use crate::door::Doors;
 use crate::gated::Gated;
+use crate::lane;
 use crate::limits;
 use crate::quota::Quota;
 
@@ -26,6 +27,7 @@ pub(crate) struct Behaviour {
     pub quota: Quota,
     pub admission: request_response::Behaviour<AdmissionCodec>,
     pub mailbox: Gated<request_response::Behaviour<MailboxCodec>>,
+    pub lanes: Gated<lane::behaviour::Behaviour>,
     pub identify: Gated<identify::Behaviour>,
     pub ping: Gated<ping::Behaviour>,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
@@ -51,24 +53,29 @@ impl Behaviour {
         Self {
             quota: Quota::new(doors),
             admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
-            mailbox: Gated::new(
+            mailbox: Gated::answering(
                 request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways)], mailbox),
                 doors,
             ),
-            identify: Gated::new(identify::Behaviour::new(identify), doors),
-            ping: Gated::new(ping::Behaviour::new(ping), doors),
+            lanes: Gated::answering(lane::behaviour::Behaviour::default(), doors),
+            identify: Gated::speaking(identify::Behaviour::new(identify), doors),
+            ping: Gated::speaking(ping::Behaviour::new(ping), doors),
             mdns: discovery::mdns::behaviour(mdns, key.public().to_peer_id()),
         }
     }
 }
 
 /// Builds the swarm: TCP with Noise and yamux, and QUIC; names are resolved as the system does. Needs a tokio runtime.
-pub(crate) fn swarm(key: identity::Keypair, doors: &Doors, mdns: bool) -> Result<Swarm<Behaviour>, String> {
+pub(crate) fn swarm(
+    key: identity::Keypair,
+    doors: &Doors,
+    mdns: bool,
+    budget: Arc<Semaphore>,
+) -> Result<Swarm<Behaviour>, String> {
     let local = key.public().to_peer_id();
-    let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
     let behaviour = Behaviour::new(&key, doors, mdns, budget);
     // Connections are closed by admission, quota and ping, never for being quiet.
-    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::MAX);
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
     Ok(Swarm::new(transport(&key)?, behaviour, local, config))
 }
 

@@ -1,4 +1,5 @@
-//! The peer cache: members and their addresses on disk, so that a node finds its cluster again when every bootstrap is away.
+//! The peer cache: members and their addresses on disk, so that a node finds its cluster again when every bootstrap
+//! is away.
 //!
 //! Text, one multiaddr with `/p2p/PEER` a line: a person may read it, and it can serve as a peer file.
 

@@ -31,6 +31,8 @@ pub struct NetConfig {
     /// Whether to look for peers on the local network.
     pub mdns: bool,
     pub admission: Admission,
+    /// Sends every request over a substream of its own, for measurements.
+    pub without_lanes: bool,
 }
 
 /// A text that is not a multiaddr.

@@ -1,31 +1,43 @@
-//! The door before a protocol: until a peer is admitted, its connection handlers neither offer the protocol nor speak it.
+//! The door before a protocol: until a peer is admitted, its connection handlers neither offer the protocol nor speak
+//! it.
 //!
-//! A stranger that asks for a closed protocol is told by multistream-select that there is none; not a byte of it is read.
+//! A stranger that asks for a closed protocol is told by multistream-select that there is none; not a byte of it is
+//! read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use libp2p::PeerId;
 
-/// Whether one peer is admitted, as all its connection handlers see it at once.
+/// How far a door is open, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Opening {
+    /// The peer may speak to us: its proof holds. Its own door may still be closed to us.
+    Inward = 1,
+    /// Both sides verified each other.
+    BothWays,
+}
+
+/// The door of one peer, as all its connection handlers see it at once.
 ///
-/// Shared memory and not a message to the handlers: the answer to a hello is written by one handler while a message would still
-/// be on its way to the others, and the peer's first request would find the door closed.
+/// Shared memory and not a message to the handlers: the answer to a hello is written by one handler while a message
+/// would still be on its way to the others, and the peer's first request would find the door closed.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    open: AtomicBool,
+    /// An [`Opening`], or 0.
+    opening: AtomicU8,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl Door {
-    pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+    pub fn is_open(&self, opening: Opening) -> bool {
+        self.opening.load(Ordering::Acquire) >= opening as u8
     }
 
-    pub fn poll_open(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_open() {
+    pub fn poll_open(&self, opening: Opening, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_open(opening) {
             return Poll::Ready(());
         }
         let mut waiting = lock(&self.waiting);
@@ -34,11 +46,15 @@ impl Door {
         }
         drop(waiting);
         // It may have been opened between the first look and the registration.
-        if self.is_open() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_open(opening) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn open(&self) {
-        self.open.store(true, Ordering::Release);
+    fn shut_half(&self) {
+        self.opening.fetch_min(Opening::Inward as u8, Ordering::Release);
+    }
+
+    fn open(&self, opening: Opening) {
+        self.opening.fetch_max(opening as u8, Ordering::Release);
         std::mem::take(&mut *lock(&self.waiting)).into_iter().for_each(Waker::wake);
     }
 }
@@ -53,11 +69,17 @@ impl Doors {
     }
 
     pub fn is_open(&self, peer: &PeerId) -> bool {
-        lock(&self.0).get(peer).is_some_and(|door| door.is_open())
+        lock(&self.0).get(peer).is_some_and(|door| door.is_open(Opening::Inward))
     }
 
-    pub fn open(&self, peer: PeerId) {
-        self.of(peer).open();
+    pub fn open(&self, peer: PeerId, opening: Opening) {
+        self.of(peer).open(opening);
+    }
+
+    /// Nobody speaks to the peer of their own accord until its door is opened both ways again: a new connection may
+    /// lead to a new process, whose door is closed.
+    pub fn shut_half(&self, peer: PeerId) {
+        self.of(peer).shut_half();
     }
 
     /// Forgets a peer whose last connection closed: its next connection finds the door closed.
@@ -81,20 +103,27 @@ mod tests {
         let (doors, peer) = (Doors::default(), crate::identity::to_libp2p(magpie_core::ids::PeerId([1; 32])));
         assert!(!doors.is_open(&peer));
         let door = doors.of(peer);
-        doors.open(peer);
-        assert!(doors.is_open(&peer) && door.is_open());
+        doors.open(peer, Opening::Inward);
+        assert!(doors.is_open(&peer) && door.is_open(Opening::Inward) && !door.is_open(Opening::BothWays));
+        doors.open(peer, Opening::BothWays);
+        doors.open(peer, Opening::Inward);
+        assert!(door.is_open(Opening::BothWays), "what is open stays open");
+        doors.shut_half(peer);
+        assert!(door.is_open(Opening::Inward) && !door.is_open(Opening::BothWays));
         doors.forget(&peer);
-        assert!(!doors.is_open(&peer) && !doors.of(peer).is_open());
+        assert!(!doors.is_open(&peer) && !doors.of(peer).is_open(Opening::Inward));
     }
 
     #[tokio::test]
     async fn all_who_wait_at_a_door_are_woken() {
         let door = Arc::new(Door::default());
-        let wait = |door: Arc<Door>| async move { poll_fn(|context| door.poll_open(context)).await };
+        let wait = |door: Arc<Door>| async move { poll_fn(|context| door.poll_open(Opening::BothWays, context)).await };
         let mut waiting: Vec<_> = (0..3).map(|_| tokio::spawn(wait(door.clone()))).collect();
         tokio::task::yield_now().await;
-        assert!(waiting.iter_mut().all(|task| task.now_or_never().is_none()));
-        door.open();
+        door.open(Opening::Inward);
+        tokio::task::yield_now().await;
+        assert!(waiting.iter_mut().all(|task| task.now_or_never().is_none()), "half open is not enough");
+        door.open(Opening::BothWays);
         for task in waiting {
             task.await.unwrap();
         }

@@ -12,7 +12,8 @@ use crate::codec::Response;
 pub enum NetEvent {
     /// Both sides verified each other: requests may flow. It comes before the peer's first request.
     PeerAdmitted { peer: PeerId, addresses: Vec<String> },
-    /// The last connection to an admitted peer closed. It is dialled again without being asked.
+    /// The last connection to an admitted peer closed, or the peer was restarted. It is dialled again without being
+    /// asked. Requests that had been read by then may still follow.
     PeerLost { peer: PeerId },
     /// An admitted peer asks; the frame is as it came.
     Request { peer: PeerId, frame: Vec<u8>, reply: Responder },

@@ -17,17 +17,25 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::door::{Door, Doors};
+use crate::door::{Door, Doors, Opening};
 
 /// `B`, for admitted peers only.
 pub(crate) struct Gated<B> {
     inner: B,
     doors: Doors,
+    speaks: Opening,
 }
 
 impl<B> Gated<B> {
-    pub fn new(inner: B, doors: &Doors) -> Self {
-        Self { inner, doors: doors.clone() }
+    /// A behaviour whose handlers act as soon as the peer may speak to us; to speak to the peer is its owner's
+    /// decision.
+    pub fn answering(inner: B, doors: &Doors) -> Self {
+        Self { inner, doors: doors.clone(), speaks: Opening::Inward }
+    }
+
+    /// A behaviour whose handlers speak of their own accord: they wait until the peer hears them.
+    pub fn speaking(inner: B, doors: &Doors) -> Self {
+        Self { inner, doors: doors.clone(), speaks: Opening::BothWays }
     }
 
     pub fn inner_mut(&mut self) -> &mut B {
@@ -56,7 +64,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
-        Ok(GatedHandler { inner, door: self.doors.of(peer) })
+        Ok(GatedHandler { inner, door: self.doors.of(peer), speaks: self.speaks })
     }
 
     fn handle_pending_outbound_connection(
@@ -78,7 +86,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
-        Ok(GatedHandler { inner, door: self.doors.of(peer) })
+        Ok(GatedHandler { inner, door: self.doors.of(peer), speaks: self.speaks })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -98,6 +106,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
 pub(crate) struct GatedHandler<H> {
     inner: H,
     door: Arc<Door>,
+    speaks: Opening,
 }
 
 type Event<'a, H> = ConnectionEvent<
@@ -117,7 +126,7 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        if self.door.is_open() {
+        if self.door.is_open(Opening::Inward) {
             let inner = self.inner.listen_protocol();
             inner.map_upgrade(|upgrade| Either::Left(SendWrapper(upgrade))).map_info(Either::Left)
         } else {
@@ -137,7 +146,7 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        ready!(self.door.poll_open(context));
+        ready!(self.door.poll_open(self.speaks, context));
         self.inner.poll(context)
     }
 

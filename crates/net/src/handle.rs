@@ -10,7 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{ParseAddressError, parse_address};
+use crate::lane::{Lane, NotSent};
 use crate::limits;
+use crate::node::reply_of;
 
 /// A network that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ pub struct PeerInfo {
     pub addresses: Vec<String>,
     /// The last measured round trip.
     pub round_trip: Option<Duration>,
+    /// Whether short requests to it share one stream, which is cheaper.
+    pub has_lane: bool,
 }
 
 pub(crate) enum Command {
@@ -92,12 +96,26 @@ pub(crate) struct OutboundRequest {
 pub(crate) struct Link {
     pub info: Mutex<PeerInfo>,
     pub permits: Arc<Semaphore>,
+    lane: Mutex<Option<Lane>>,
 }
 
 impl Link {
     pub fn new(peer: PeerId, addresses: Vec<String>) -> Self {
-        let info = Mutex::new(PeerInfo { peer, addresses, round_trip: None });
-        Self { info, permits: Arc::new(Semaphore::new(limits::PEER_REQUESTS_MAX)) }
+        let info = Mutex::new(PeerInfo { peer, addresses, round_trip: None, has_lane: false });
+        Self { info, permits: Arc::new(Semaphore::new(limits::PEER_REQUESTS_MAX)), lane: Mutex::new(None) }
+    }
+
+    pub fn set_lane(&self, lane: Option<Lane>) {
+        self.update(|info| info.has_lane = lane.is_some());
+        *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = lane;
+    }
+
+    pub fn has_lane(&self) -> bool {
+        self.lane().is_some()
+    }
+
+    fn lane(&self) -> Option<Lane> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn update(&self, change: impl FnOnce(&mut PeerInfo)) {
@@ -133,6 +151,10 @@ impl Shared {
         self.links.write().unwrap_or_else(PoisonError::into_inner).insert(peer, Arc::new(link));
     }
 
+    pub fn remove_all_links(&self) {
+        self.links.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub fn remove_link(&self, peer: PeerId) {
         self.links.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
@@ -146,7 +168,18 @@ impl Shared {
     }
 }
 
-/// The network of a node, from any thread. The network stops when [`NetHandle::shutdown`] is called or the last handle is dropped.
+/// `Err` where there is no open lane or the frame is too long for it: nothing was sent.
+async fn ask_on_lane(peer: PeerId, link: &Link, frame: Vec<u8>) -> Result<Result<Vec<u8>, RequestError>, NotSent> {
+    if frame.len() > limits::LANE_FRAME_BYTES_MAX {
+        return Err(NotSent(frame));
+    }
+    let Some(lane) = link.lane() else { return Err(NotSent(frame)) };
+    let response = lane.request(frame).await?;
+    Ok(response.and_then(|response| reply_of(peer, response)))
+}
+
+/// The network of a node, from any thread. The network stops when [`NetHandle::shutdown`] is called or the last
+/// handle is dropped.
 #[derive(Debug, Clone)]
 pub struct NetHandle {
     pub(crate) local: PeerId,
@@ -161,10 +194,14 @@ impl NetHandle {
         self.local
     }
 
-    /// Sends `frame` to `peer` and waits for its reply, at most `timeout` and at most [`limits::PEER_REQUEST_TIMEOUT_MS`].
+    /// Sends `frame` to `peer` and waits for its reply, at most `timeout` and at most
+    /// [`limits::PEER_REQUEST_TIMEOUT_MS`].
     ///
-    /// At most [`limits::PEER_REQUESTS_MAX`] requests are under way to one peer; further ones wait for their turn within their
-    /// timeout. A dropped call gives up its reply, not its place: the peer may still handle the request.
+    /// Requests of up to 64 KiB share one stream to the peer while that is open, the others have a substream each; a
+    /// reply may be as long as any frame. At most four times [`limits::PEER_REQUESTS_MAX`] and
+    /// [`limits::PEER_REQUESTS_MAX`] are under way to one peer; further ones wait for their turn within their
+    /// timeout. Two requests under way at a time have no order. A dropped call gives up its reply, not its place: the
+    /// peer may still handle the request.
     ///
     /// # Errors
     /// See [`RequestError`]; all but `TooLong` and `Stopped` are worth a retry.
@@ -172,10 +209,19 @@ impl NetHandle {
         if frame.len() > limits::FRAME_BYTES_MAX {
             return Err(RequestError::TooLong { bytes: frame.len() });
         }
+        if self.commands.is_closed() {
+            return Err(RequestError::Stopped);
+        }
         let timeout = timeout.min(Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS));
         let link = self.shared.link(peer).ok_or(RequestError::NotConnected { peer })?;
         let timed_out = RequestError::TimedOut { peer, timeout_ms: timeout.as_millis() as u64 };
-        let reply = tokio::time::timeout_at(Instant::now() + timeout, self.ask(peer, &link, frame)).await;
+        let asking = async {
+            match ask_on_lane(peer, &link, frame).await {
+                Ok(reply) => reply,
+                Err(NotSent(frame)) => self.ask(peer, &link, frame).await,
+            }
+        };
+        let reply = tokio::time::timeout_at(Instant::now() + timeout, asking).await;
         reply.unwrap_or(Err(timed_out))
     }
 
@@ -221,8 +267,9 @@ impl NetHandle {
         let _ = self.commands.send(Command::Disconnect { peer }).await;
     }
 
-    /// Puts a marker behind all requests that this node has received: it comes out as [`NetEvent::Marker`](crate::NetEvent) after
-    /// them. A lease whose renewal had arrived before the marker was placed is thus renewed before the marker is seen.
+    /// Puts a marker behind all requests that this node has received: it comes out as
+    /// [`NetEvent::Marker`](crate::NetEvent) after them. A lease whose renewal had arrived before the marker was
+    /// placed is thus renewed before the marker is seen.
     ///
     /// # Errors
     /// If the network is stopped.

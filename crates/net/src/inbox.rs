@@ -1,7 +1,7 @@
 //! The way from the network to the node's owner: one bounded queue, in which order is kept.
 //!
-//! Requests that find it full are turned away, so that a slow owner slows nobody's reading. Everything else is told for certain:
-//! it waits here, and requests behind it are turned away too.
+//! Requests that find it full are turned away, so that a slow owner slows nobody's reading. Everything else is told
+//! for certain: it waits here, and requests behind it are turned away too.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

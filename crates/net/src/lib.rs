@@ -1,11 +1,11 @@
 //! The network of a node: opaque frames between admitted peers, behind a plain message API.
 //!
-//! Architecture invariant: this is the only crate that names libp2p, and no libp2p type is in its interface. It knows nothing of
-//! what the frames say. Discovery suggests peers, [`admission`] alone admits them, and until then a peer gets the transport's
-//! handshake and nothing else.
+//! Architecture invariant: this is the only crate that names libp2p, and no libp2p type is in its interface. It knows
+//! nothing of what the frames say. Discovery suggests peers, admission alone admits them, and until then a peer gets
+//! the transport's handshake and nothing else.
 //!
-//! [`spawn`] starts the swarm loop in a thread of its own. [`NetHandle`] asks peers; [`NetEvent`] is what they ask and what
-//! becomes of them.
+//! [`spawn`] starts the swarm loop in a thread of its own. [`NetHandle`] asks peers; [`NetEvent`] is what they ask
+//! and what becomes of them.
 
 mod admission;
 mod behaviour;
@@ -21,6 +21,7 @@ mod handle;
 mod identity;
 mod inbox;
 mod key;
+mod lane;
 mod limits;
 mod node;
 mod quota;

@@ -1,6 +1,11 @@
 //! The bounds of this crate beside those of [`magpie_core::limits`], with the unit in the name.
 
+use std::time::Duration;
+
 pub(crate) use magpie_core::limits::*;
+
+/// A hundred years. (Greater durations make libp2p search for one that a clock can hold, at every turn.)
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A connected peer that is not admitted within this is disconnected.
 pub(crate) const ADMISSION_MS: u64 = 5_000;
@@ -14,11 +19,26 @@ pub(crate) const CONNECTIONS_MAX: usize = 2 * PEERS_MAX;
 pub(crate) const STRANGERS_MAX: usize = 64;
 /// Connections of one peer: both dial at once, over TCP and over QUIC.
 pub(crate) const PEER_CONNECTIONS_MAX: usize = 4;
-/// Substreams of request-response on one connection: both directions, and a quarter for those that only one side has seen
-/// end. Past this the receiver drops requests, past 512 yamux closes the connection.
+/// Substreams of request-response on one connection: both directions, and a quarter for those that only one side has
+/// seen end. Past this the receiver drops requests, past 512 yamux closes the connection.
 pub(crate) const MAILBOX_STREAMS_MAX: usize = 2 * PEER_REQUESTS_MAX + PEER_REQUESTS_MAX / 2;
 /// Substreams of the admission protocol on one connection.
 pub(crate) const ADMISSION_STREAMS_MAX: usize = 4;
+/// A frame of a lane: what is longer takes request-response, or goes in parts.
+pub(crate) const LANE_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Frames are written to a lane, and read from it, in pieces of about this.
+pub(crate) const LANE_BUFFER_BYTES: usize = 64 * 1024;
+/// Requests under way on one lane.
+pub(crate) const LANE_REQUESTS_MAX: usize = 4 * PEER_REQUESTS_MAX;
+/// Lanes of one member that are served: the one in use, and one that the member has not given up yet.
+pub(crate) const LANES_SERVED_MAX: usize = 2;
+/// How long opening a lane may take, and one write to it.
+pub(crate) const LANE_OPEN_MS: u64 = 5_000;
+pub(crate) const LANE_WRITE_MS: u64 = 10_000;
+/// A broken lane is opened again after this.
+pub(crate) const LANE_RETRY_MS: u64 = 1_000;
+/// Requests on a lane that nobody waits for any more are forgotten this often.
+pub(crate) const LANE_EXPIRY_EVERY_MS: u64 = 1_000;
 /// Requests from peers that are read or unanswered, in bytes over all connections.
 pub(crate) const INBOUND_BYTES_MAX: usize = 8 * FRAME_BYTES_MAX;
 /// Commands that wait for the swarm loop.

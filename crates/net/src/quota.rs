@@ -1,7 +1,7 @@
 //! How many connections: under way, established, of strangers, of one peer.
 //!
-//! Not libp2p's `connection_limits`: that keeps an entry for every peer id it ever saw, which strangers make for free, and it
-//! knows no strangers, so they could take the places of members.
+//! Not libp2p's `connection_limits`: that keeps an entry for every peer id it ever saw, which strangers make for
+//! free, and it knows no strangers, so they could take the places of members.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -166,7 +166,7 @@ mod tests {
         let mut quota = Quota::new(&doors);
         let strangers = (0..1_000).take_while(|n| connect(&mut quota, *n, *n).is_ok()).count();
         assert_eq!(strangers, limits::STRANGERS_MAX);
-        doors.open(peer(5_000));
+        doors.open(peer(5_000), crate::door::Opening::Inward);
         assert_eq!(connect(&mut quota, 5_000, 5_000), Ok(()));
     }
 

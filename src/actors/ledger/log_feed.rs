@@ -34,11 +34,10 @@ impl LogFeed {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let entries = std::mem::take(&mut self.waiting).into_iter().map(into_log).collect();
-        match self.log.append(entries) {
+        match self.log.append(std::mem::take(&mut self.waiting)) {
             Ok(()) => Ok(()),
             Err(AppendError::Full { entries, .. }) => {
-                self.waiting = entries.into_iter().map(from_log).collect();
+                self.waiting = entries;
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -73,19 +72,10 @@ pub fn callbacks(ledger: ActorRef<LedgerMsg>) -> LogCallbacks {
     let failures = ledger.clone();
     LogCallbacks {
         on_watermark: Box::new(move |watermark| {
-            let watermark = magpie_core::queue::Watermark { written: watermark.written, synced: watermark.synced };
             let _ = ledger.cast(LedgerMsg::Durable(watermark));
         }),
         on_failure: Box::new(move |failure| {
             let _ = failures.cast(LedgerMsg::LogFailed(failure.to_string()));
         }),
     }
-}
-
-fn into_log(e: NewEntry) -> crate::store::log::LogEntry {
-    crate::store::log::LogEntry { index: e.index, durability: e.durability, body: e.body, event: e.event }
-}
-
-fn from_log(e: crate::store::log::LogEntry) -> NewEntry {
-    NewEntry { index: e.index, durability: e.durability, body: e.body, event: e.event }
 }

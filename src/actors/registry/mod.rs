@@ -1,6 +1,6 @@
 //! The registry: who is a member, alive, and able to do what. Heartbeats are its own; verdicts steer, they never end a lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use magpie_core::limits;
 use magpie_core::matching::Capabilities;
 use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, PeerState};
 use magpie_core::queue::ShapeBacklog;
+use magpie_core::task::TaskKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::Addresses;
@@ -98,10 +99,7 @@ impl Actor for RegistryActor {
             RegistryMsg::PeerAdmitted { peer } => state.greet(peer),
             RegistryMsg::PeerLost { peer } => state.connection_lost(peer),
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
-            RegistryMsg::Capabilities(capabilities) => {
-                state.capabilities = capabilities;
-                state.tell_own_capabilities();
-            }
+            RegistryMsg::Models(models) => state.offer_models(models),
             RegistryMsg::SlotsFree(slots) => state.slots_free = slots,
             RegistryMsg::Backlog(backlog) => state.backlog = backlog,
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
@@ -116,6 +114,17 @@ impl RegistryState {
         let (peer, capabilities) = (self.arguments.peers.me(), self.capabilities.clone());
         let message = SchedulerMsg::Member { peer, capabilities, alive: true };
         let _ = self.arguments.addresses.scheduler.cast(message);
+    }
+
+    /// A node without a loaded model offers no inference.
+    fn offer_models(&mut self, models: BTreeSet<String>) {
+        let mut capabilities = (*self.arguments.capabilities).clone();
+        if !models.is_empty() {
+            capabilities.kinds.insert(TaskKind::Embed);
+        }
+        capabilities.models = models;
+        self.capabilities = Arc::new(capabilities);
+        self.tell_own_capabilities();
     }
 
     fn own_heartbeat(&mut self) -> Heartbeat {

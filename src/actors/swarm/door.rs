@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::super::doorway::Doorway;
 use super::super::routes::{Routes, owner_of};
 use crate::messages::ledger::LedgerMsg;
+use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
 
 #[derive(Clone)]
@@ -43,6 +44,7 @@ impl PeerDoor {
         let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
         match envelope.body {
             Body::Ledger(request) => self.to_ledger(peer, request, id, patience, reply),
+            Body::Worker(request) => self.to_worker(request, id, reply),
             body => {
                 let doorway = self.doorway.clone();
                 self.routes.peers.errand(async move {
@@ -52,6 +54,14 @@ impl PeerDoor {
                 });
             }
         }
+    }
+
+    /// A home's notice needs no answer but that it arrived.
+    fn to_worker(&self, request: WorkerRequest, id: u64, reply: Responder) {
+        let (sender, _) = oneshot::channel();
+        let told = self.routes.addresses.worker.cast(WorkerMsg::Request { request, reply: sender.into() });
+        let told = told.map(|()| Answer::Worker(WorkerReply::Noted));
+        answer(reply, id, told.unwrap_or_else(|unavailable| Answer::Refused(unavailable.into())));
     }
 
     fn to_ledger(&self, peer: PeerId, request: LedgerRequest, id: u64, patience: Duration, reply: Responder) {

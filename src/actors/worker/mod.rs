@@ -91,7 +91,10 @@ impl Actor for WorkerActor {
                 state.event(WorkerEvent::CompleteAnswered { home, answers });
             }
             WorkerMsg::CompleteFailed { home } => state.event(WorkerEvent::CompleteFailed { home }),
-            WorkerMsg::SlotsChanged { slots } => state.event(WorkerEvent::SlotsChanged { slots }),
+            WorkerMsg::DeviceSlots(device) => {
+                let slots = Slots { device, ..state.arguments.slots };
+                state.event(WorkerEvent::SlotsChanged { slots });
+            }
             WorkerMsg::Tick => state.event(WorkerEvent::Tick),
         }
         Ok(())
@@ -191,7 +194,7 @@ impl WorkerState {
     /// Blobs go up before the outcomes that name them.
     fn complete(&self, home: LedgerTag, completions: Vec<Completion>) {
         let (routes, blobs, me) = (self.arguments.routes.clone(), self.arguments.blobs.clone(), self.me.clone());
-        self.arguments.routes.peers.errand(async move {
+        self.arguments.routes.peers.errand_at_once(async move {
             let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
             let reply = match blobs.upload_outputs(home, &completions).await {
                 Ok(()) => routes.home(home, LedgerRequest::Complete(completions)).await,
@@ -214,7 +217,7 @@ impl WorkerState {
         then: impl FnOnce(&ActorRef<WorkerMsg>, Result<LedgerReply, Refusal>) + Send + 'static,
     ) {
         let (routes, me) = (self.arguments.routes.clone(), self.me.clone());
-        self.arguments.routes.peers.errand(async move {
+        self.arguments.routes.peers.errand_at_once(async move {
             let reply = routes.home(home, request).await;
             then(&me, reply);
         });

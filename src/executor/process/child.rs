@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -85,8 +86,10 @@ pub fn start(launch: Launch<'_>) -> io::Result<Child> {
 
 impl Orders {
     /// Never waits: at most a few bytes are on their way. A shim that is gone needs no order.
+    ///
+    /// Past the runtime, which would not write before it has seen the socket writable once.
     pub fn give(&self, order: Order) {
-        let _ = self.0.try_write(&[order.byte()]);
+        let _ = retry_on_intr(|| rustix::io::write(self.0.as_ref(), &[order.byte()]));
     }
 }
 

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// The killed need a moment to end, and one that was just forked is found by looking again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// Looks that find nobody before that is believed: one may fork or change its program meanwhile.
+const LOOKS: u32 = 3;
 /// One that sleeps in the kernel may not end at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -22,22 +24,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// If processes cannot be listed, or one does not end.
 pub fn kill_strays(directory: &Path) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
+    let mut clean = 0;
+    while clean < LOOKS {
         let mut strays = 0;
-        for pid in processes()?.filter(|pid| home_is_below(*pid, directory)) {
+        for pid in processes()?.filter(|pid| is_stray(*pid, directory)) {
             // One that ended meanwhile is what was asked for.
             let _ = kill_process(pid, Signal::KILL);
             strays += 1;
         }
-        if strays == 0 {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
+        clean = if strays == 0 { clean + 1 } else { 0 };
+        if strays > 0 && Instant::now() > deadline {
             let message = format!("{strays} processes that started in {} do not end", directory.display());
             return Err(io::Error::other(message));
         }
         sleep(LOOK_AGAIN_AFTER);
     }
+    Ok(())
 }
 
 fn processes() -> io::Result<impl Iterator<Item = Pid>> {
@@ -45,9 +47,15 @@ fn processes() -> io::Result<impl Iterator<Item = Pid>> {
     Ok(fs::read_dir("/proc")?.filter_map(move |entry| pid_of(entry.ok()?)))
 }
 
-/// A process of another user, and one that ended, has no environment to be read.
-fn home_is_below(pid: Pid, directory: &Path) -> bool {
-    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+/// A process of another user, and one that ended, shows neither its environment nor its directory. One that just
+/// executes another program shows no environment for a moment: then its directory tells, which alone would also be
+/// that of someone who looks around here.
+fn is_stray(pid: Pid, directory: &Path) -> bool {
+    let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    if environment.is_empty() {
+        return fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+    }
     let home = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"HOME="));
     home.is_some_and(|home| Path::new(OsStr::from_bytes(home)).starts_with(directory))
 }
@@ -63,10 +71,15 @@ mod tests {
     fn only_what_lives_below_the_directory_is_killed() {
         let directory = tempfile::tempdir().unwrap();
         let start = |home: &Path| Command::new("sleep").arg("1000").env("HOME", home).spawn().unwrap();
-        let mut stray = start(&directory.path().join("task/files"));
-        let mut other = start(&directory.path().with_extension("x"));
-        kill_strays(directory.path()).unwrap();
-        assert_eq!(stray.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        let mut strays = [
+            start(&directory.path().join("task/files")),
+            Command::new("sleep").arg("1000").env_clear().current_dir(directory.path()).spawn().unwrap(),
+        ];
+        let mut other = Command::new("sleep").arg("1000").current_dir(directory.path()).spawn().unwrap();
+        kill_strays(&directory.path().canonicalize().unwrap()).unwrap();
+        for stray in &mut strays {
+            assert_eq!(stray.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        }
         assert!(other.try_wait().unwrap().is_none());
         other.kill().unwrap();
         other.wait().unwrap();

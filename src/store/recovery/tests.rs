@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::params;
 
 use super::*;
-use crate::store::log_probe::{LEDGER, Probe, body, entries, fast_dir, open, reopened, try_reopened};
+use crate::store::log_probe::{LEDGER, Probe, body, entries, fast_dir, frames, open, reopened, try_reopened};
 use crate::store::sqlite::CommitTo;
 
 /// A ledger of `len` entries in `root`, closed cleanly.
@@ -21,7 +21,7 @@ fn closed_ledger(root: &Path, len: u64) {
 /// What a killed process leaves of a running ledger: its two files, the second cut to `wal_len`.
 fn crashed(running: &Path, wal_len: usize) -> tempfile::TempDir {
     let root = fast_dir();
-    let wal = fs::read(running.join("ledger.db-wal")).unwrap();
+    let wal = frames(running);
     fs::copy(running.join("ledger.db"), root.path().join("ledger.db")).unwrap();
     fs::write(root.path().join("ledger.db-wal"), &wal[..wal_len.min(wal.len())]).unwrap();
     root
@@ -55,6 +55,15 @@ fn a_new_ledger_is_empty_and_keeps_its_id() {
 }
 
 #[test]
+fn a_clean_close_leaves_one_file() {
+    let root = tempfile::tempdir().unwrap();
+    closed_ledger(root.path(), 3);
+    let mut names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["ledger.db", "lock"]);
+}
+
+#[test]
 fn a_replay_twice_is_a_replay_once() {
     let root = tempfile::tempdir().unwrap();
     closed_ledger(root.path(), 300);
@@ -83,13 +92,12 @@ fn a_crash_anywhere_in_the_write_ahead_log_keeps_every_synced_entry_and_order() 
     let root = tempfile::tempdir().unwrap();
     let probe = Probe::default();
     let log = open(root.path(), &probe);
-    let wal = root.path().join("ledger.db-wal");
     let mut synced = vec![(0, 0)];
     for step in 1..=12u64 {
         let first = log.next_index().0;
         log.append(entries(first..=first + step, Durability::Sync)).unwrap();
         probe.wait_synced(first + step);
-        synced.push((fs::metadata(&wal).unwrap().len() as usize, first + step));
+        synced.push((frames(root.path()).len(), first + step));
     }
     let mut random = random_numbers("crash");
     let whole = synced.last().unwrap().0;

@@ -146,21 +146,32 @@ pub(super) enum Gate {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     watermark: Watermark,
+    /// The record that opened this generation: before it is synced, nothing leaves at all.
+    opened: LogIndex,
     ready: Vec<Effect>,
     until_written: VecDeque<(LogIndex, Effect)>,
     until_synced: VecDeque<(LogIndex, Effect)>,
 }
 
 impl Outbox {
+    /// Of a log that ends at `index`; the next record opens a generation.
     pub fn starting_at(index: LogIndex) -> Self {
-        Self { watermark: Watermark { written: index, synced: index }, ..Self::default() }
+        Self { watermark: Watermark { written: index, synced: index }, opened: index.next(), ..Self::default() }
     }
 
     pub fn push(&mut self, gate: Gate, effect: Effect) {
-        match gate {
+        match self.once_opened(gate) {
             Gate::Written(index) if index > self.watermark.written => self.until_written.push_back((index, effect)),
             Gate::Synced(index) if index > self.watermark.synced => self.until_synced.push_back((index, effect)),
             Gate::Open | Gate::Written(_) | Gate::Synced(_) => self.ready.push(effect),
+        }
+    }
+
+    fn once_opened(&self, gate: Gate) -> Gate {
+        match gate {
+            gate if self.watermark.synced >= self.opened => gate,
+            Gate::Open => Gate::Synced(self.opened),
+            Gate::Written(index) | Gate::Synced(index) => Gate::Synced(index.max(self.opened)),
         }
     }
 

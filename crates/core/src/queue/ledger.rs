@@ -3,6 +3,7 @@
 //! [`Ledger::handle`] takes an event and the time; records to append and effects to perform come out. Every effect
 //! waits inside until the records it rests on are as durable as its task's class demands.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ impl Replay {
             markers: 0,
             last_tick_ms: now.mono_ms,
             fenced_total: 0,
-            binding: BTreeSet::new(),
+            binding: BTreeMap::new(),
             unpublished: VecDeque::new(),
             preference_due_ms: None,
             tallied: (0, 0),
@@ -145,8 +146,8 @@ pub struct Ledger {
     pub(super) markers: u64,
     pub(super) last_tick_ms: u64,
     pub(super) fenced_total: u64,
-    /// Bindings under way: (workflow, step, first item); outputs stand as step `u32::MAX`.
-    pub(super) binding: BTreeSet<(WorkflowId, u32, u32)>,
+    /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
+    pub(super) binding: BTreeMap<(WorkflowId, u32, u32), u64>,
     unpublished: VecDeque<(LogIndex, ContentId)>,
     /// When a task that waits for its preferred peer goes to anyone.
     pub(super) preference_due_ms: Option<u64>,
@@ -210,7 +211,7 @@ impl Ledger {
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
-            LedgerRequest::Renew(renewals) => self.renew(caller.peer, &renewals, reply),
+            LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
         }
@@ -324,14 +325,16 @@ impl Ledger {
         match to {
             TaskState::Ready => self.ready.insert(task, now_ms, self.workers.alive()),
             TaskState::Delayed => {
-                task.soft.due_ms = now_ms + task.due.0.saturating_sub(self.now.wall_ms);
+                if change.from != Some(TaskState::Delayed) {
+                    let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
+                    task.soft.due_ms = now_ms + wait_ms.min(task.wait_ms_max.unwrap_or(u64::MAX));
+                }
                 self.delayed.insert((task.soft.due_ms, id));
             }
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
-                    task.soft.granted_ms = now_ms;
                     task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
-                    task.soft.recalled = false;
+                    task.soft.recalled_ms = now_ms;
                 }
                 self.leases.insert((task.soft.expires_ms, id));
             }
@@ -365,7 +368,7 @@ impl Ledger {
         }
     }
 
-    fn react_to_workflow(&mut self, id: WorkflowId) {
+    pub(super) fn react_to_workflow(&mut self, id: WorkflowId) {
         let Some(run) = self.state.workflows.get(&id) else { return };
         if run.state.is_terminal() {
             for to in self.waiters.take(id) {
@@ -378,7 +381,8 @@ impl Ledger {
             wanted.push((OUTPUTS_STEP, 0));
         }
         for (step, from) in wanted {
-            if self.binding.insert((id, step, from)) {
+            if let Entry::Vacant(place) = self.binding.entry((id, step, from)) {
+                place.insert(self.now.mono_ms);
                 let effect = self.bind_effect(&self.state.workflows[&id], step, from);
                 self.outbox.push(Gate::Open, effect);
             }

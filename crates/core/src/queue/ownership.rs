@@ -6,7 +6,7 @@ use super::operations::Done;
 use super::protocol::{LedgerReply, Refusal};
 use super::record::{AfterAttempt, CompletionRecord, Record, ReleaseRecord};
 use super::task_entry::{EpochStatus, Task};
-use crate::ids::{LeaseToken, LogIndex, OperationId, PeerId, TaskId};
+use crate::ids::{LeaseToken, OperationId, PeerId, TaskId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Release, RenewAnswer, Renewal, Slots};
 use crate::limits;
 use crate::task::{AttemptResult, Durability, Outcome, Priority, SlotPool, TaskState};
@@ -30,6 +30,10 @@ impl Ledger {
     }
 
     fn presented(&self, fence: Fence, token: LeaseToken) -> Presented {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::NoEpochCheck) && self.state.tasks.contains_key(&fence.task) {
+            return Presented::Current;
+        }
         match self.state.tasks.get(&fence.task) {
             None => Presented::Unknown,
             Some(task)
@@ -41,25 +45,24 @@ impl Ledger {
         }
     }
 
-    pub(super) fn renew(&mut self, worker: PeerId, renewals: &[Renewal], reply: ReplyTo) {
-        let mut started = Vec::new();
-        let mut revived = Vec::new();
-        let mut gate = Gate::Open;
-        let answers = renewals.iter().map(|renewal| {
-            let answer = self.renew_one(renewal, &mut started, &mut revived);
-            if let (RenewAnswer::Fenced { .. } | RenewAnswer::Terminal { .. }, Some(task)) =
-                (&answer, self.state.tasks.get(&renewal.fence.task))
-            {
-                gate = latest(gate, self.late_gate(task.durability(), task.index));
-            }
-            answer
-        });
-        let answers: Vec<RenewAnswer> = answers.collect();
+    pub(super) fn renew(&mut self, renewals: &[Renewal], reply: ReplyTo) {
+        let (mut started, mut revived) = (Vec::new(), Vec::new());
+        let answers: Vec<RenewAnswer> =
+            renewals.iter().map(|renewal| self.renew_one(renewal, &mut started, &mut revived)).collect();
         let at = self.at();
-        self.commit_by_class(revived, |fence: &Fence| fence.task, |fences| Record::Revived { at, fences });
-        self.commit_by_class(started, |fence: &Fence| fence.task, |fences| Record::Started { at, fences });
-        for renewal in renewals {
-            self.extend_lease(renewal.fence, worker);
+        self.commit_by_class(revived, |fence| fence.task, |fences| Record::Revived { at, fences });
+        self.commit_by_class(started, |fence| fence.task, |fences| Record::Started { at, fences });
+        let mut gate = Gate::Open;
+        for (renewal, answer) in renewals.iter().zip(&answers) {
+            let Some(task) = self.state.tasks.get(&renewal.fence.task) else { continue };
+            let (durability, index) = (task.durability(), task.index);
+            if matches!(answer, RenewAnswer::Renewed { .. }) {
+                self.extend_lease(renewal.fence);
+                // What a worker is told it holds, this home must still know after a crash.
+                gate = latest(gate, self.early_gate(durability, index));
+            } else {
+                gate = latest(gate, self.late_gate(durability, index));
+            }
         }
         self.reply(gate, reply, LedgerReply::Renewed(answers));
     }
@@ -90,10 +93,14 @@ impl Ledger {
         RenewAnswer::Renewed { ttl_ms: limits::LEASE_TTL_MS }
     }
 
-    fn extend_lease(&mut self, fence: Fence, worker: PeerId) {
+    fn extend_lease(&mut self, fence: Fence) {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::DoubleGrant) {
+            return;
+        }
         let now_ms = self.now.mono_ms;
         let Some(task) = self.state.tasks.get_mut(&fence.task) else { return };
-        if task.has_live_lease() && task.epoch == fence.epoch && task.worker == Some(worker) {
+        if task.has_live_lease() && task.epoch == fence.epoch {
             self.leases.remove(&(task.soft.expires_ms, task.id));
             task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
             self.leases.insert((task.soft.expires_ms, task.id));
@@ -107,17 +114,26 @@ impl Ledger {
         let mut answers = Vec::with_capacity(completions.len());
         let tasks: Vec<TaskId> = completions.iter().map(|completion| completion.fence.task).collect();
         for completion in completions {
-            // Two outcomes of one fence in one message: the first is recorded below, the second is judged against it.
+            // Two outcomes of one fence in one message: the first is recorded here, the second is judged against it.
             if !seen.insert(completion.fence) {
                 self.record_results(at, std::mem::take(&mut results));
             }
             let answer = self.judge(worker, completion, at, &mut results);
             answers.push(answer);
+            // A step that failed ends its workflow, and with it tasks whose outcomes may follow in this message.
+            if results.last().is_some_and(|result| self.fails_a_step(result)) {
+                self.record_results(at, std::mem::take(&mut results));
+            }
         }
         self.record_results(at, results);
         let gates = tasks.iter().filter_map(|id| self.state.tasks.get(id));
         let gate = gates.fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
         self.reply(gate, reply, LedgerReply::Completed(answers));
+    }
+
+    fn fails_a_step(&self, result: &CompletionRecord) -> bool {
+        let in_step = self.state.tasks.get(&result.fence.task).is_some_and(|task| task.step.is_some());
+        in_step && matches!(result.next, AfterAttempt::Failed | AfterAttempt::Dead)
     }
 
     fn record_results(&mut self, at: Wall, results: Vec<CompletionRecord>) {
@@ -163,11 +179,9 @@ impl Ledger {
             let current = matches!(self.presented(fence, token), Presented::Current);
             let Some(task) = self.state.tasks.get_mut(&fence.task).filter(|_| current) else { continue };
             if task.has_live_lease() && !task.epoch_started {
-                if reason.is_false_start() {
-                    let step = task.soft.skip.get(&worker).map_or(limits::RELEASE_SKIP_FIRST_MS, |(_, next)| *next);
-                    let next = (step * 2).min(limits::RELEASE_SKIP_MAX_MS);
-                    task.soft.skip.insert(worker, (now_ms + step, next));
-                }
+                let step = task.soft.skip.get(&worker).map_or(limits::RELEASE_SKIP_FIRST_MS, |(_, next)| *next);
+                let next = (step * 2).min(limits::RELEASE_SKIP_MAX_MS);
+                task.soft.skip.insert(worker, (now_ms + step, next));
                 accepted.push(ReleaseRecord { fence, reason });
             }
         }
@@ -181,20 +195,18 @@ impl Ledger {
         items: Vec<T>,
         task: impl Fn(&T) -> TaskId,
         record: impl Fn(Vec<T>) -> Record,
-    ) -> LogIndex {
+    ) {
         let mut classes: [(Durability, Vec<T>); 3] =
             [Durability::Memory, Durability::Async, Durability::Sync].map(|durability| (durability, Vec::new()));
         for item in items {
             let durability = self.state.tasks.get(&task(&item)).map_or(Durability::Sync, Task::durability);
             classes[durability as usize].1.push(item);
         }
-        let mut last = LogIndex(0);
         for (durability, items) in classes {
             if !items.is_empty() {
-                last = last.max(self.commit(durability, record(items)));
+                self.commit(durability, record(items));
             }
         }
-        last
     }
 
     pub(super) fn cancel(&mut self, operation: OperationId, id: TaskId, reason: String, reply: ReplyTo) {
@@ -219,12 +231,13 @@ impl Ledger {
             return self.refuse(reply, Refusal::NotFound { id });
         };
         let durability = task.durability();
-        if task.state.is_terminal() {
-            return self.refuse(reply, Refusal::AlreadyTerminal { id, state: task.state });
-        }
         let replayed = self.operations.find(&operation) == Some(Done::PrioritySet { task: id });
         let mut index = task.index;
         if !replayed {
+            if task.state.is_terminal() {
+                let refusal = Refusal::AlreadyTerminal { id, state: task.state };
+                return self.reply(self.late_gate(durability, index), reply, LedgerReply::Refused(refusal));
+            }
             let record = Record::PrioritySet { at: self.at(), operation, task: id, priority };
             self.operations.remember(&record);
             // The key is fixed at insert: out of the heap and in again is the general form of decrease-key.

@@ -184,10 +184,10 @@ impl State {
 
     fn complete(&mut self, index: LogIndex, at: Wall, result: &CompletionRecord) {
         let digest = crate::lease::outcome_digest(&result.outcome);
+        let ended = self.tasks.get(&result.fence.task).is_some_and(|task| task.state.is_terminal());
+        check(InvariantId::I4, !ended, "a terminal task was committed again");
         self.change(index, at, result.fence.task, |task| {
-            check(InvariantId::I4, !task.state.is_terminal(), "a terminal task was committed again");
             check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
-            task.start(at);
             task.worker = Some(result.worker);
             task.report(at, &result.outcome, digest, result.next);
         });
@@ -204,9 +204,7 @@ impl State {
             let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
             task.lose_lease(EpochStatus::Expired, "the lease expired", !task.epoch_started);
             if spent {
-                task.state = TaskState::Delayed;
-                task.bury_when_due = true;
-                task.due = Wall(at.0 + task.spec.timeout.0 + crate::limits::LEASE_GRACE_MS);
+                task.bury_later();
             }
         });
     }
@@ -231,8 +229,10 @@ impl State {
     }
 
     /// The one way in which a task changes: counters, changes and its workflow follow.
+    ///
+    /// What ended stays so: an earlier part of the same record may have ended the workflow, and this task with it.
     fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.state.is_terminal()) else { return };
         let from = task.state;
         act(task);
         if task.false_starts >= crate::limits::FALSE_STARTS_MAX && !task.state.is_terminal() && !task.has_live_lease() {
@@ -241,7 +241,6 @@ impl State {
         }
         task.index = task.index.max(index);
         let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
-        check(InvariantId::I4, !from.is_terminal() || from == to, "a terminal state changed");
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;
@@ -334,21 +333,26 @@ impl State {
         let Some(run) = self.workflows.get_mut(&workflow) else { return };
         let memory = run.spec.durability == Durability::Memory;
         let entry = &mut run.steps[step as usize];
-        if entry.phase != StepPhase::Binding {
-            return;
-        }
+        // A later window of items fails a step that has tasks already.
+        let stood_for_one = entry.phase == StepPhase::Binding;
         entry.phase = StepPhase::Ended(TaskState::Failed);
         entry.error = Some(error.clone());
-        self.unblock_one(memory);
-        self.count_placeholder(&workflow, TaskState::Failed);
+        if stood_for_one {
+            self.unblock_one(memory);
+            self.count_placeholder(&workflow, TaskState::Failed);
+        }
         self.stop_workflow(index, at, workflow, WorkflowState::Failed, error.clone());
     }
 
     fn step_moved(&mut self, index: LogIndex, at: Wall, link: StepLink, from: TaskState, to: TaskState) {
         let Some(run) = self.workflows.get_mut(&link.workflow) else { return };
         run.index = run.index.max(index);
-        run.steps[link.step as usize].counts.shift(from, to);
+        let step = &mut run.steps[link.step as usize];
+        step.counts.shift(from, to);
         if to.is_terminal() {
+            if step.wants_next_window() {
+                self.changes.workflows.push(link.workflow);
+            }
             self.settle_step(index, at, link.workflow, link.step);
         }
     }
@@ -405,6 +409,15 @@ impl State {
                 let error = TaskError::new("workflow_ended", format!("its workflow is {}", state.name()));
                 self.change(index, at, task, |task| task.fail_with(at, TaskState::Cancelled, error));
             }
+        }
+        self.end_half_expanded_steps(&id);
+    }
+
+    /// Steps whose tasks all succeeded so far, with items that will not become tasks any more.
+    fn end_half_expanded_steps(&mut self, id: &WorkflowId) {
+        let Some(run) = self.workflows.get_mut(id) else { return };
+        for step in run.steps.iter_mut().filter(|step| step.phase == StepPhase::Active) {
+            step.phase = StepPhase::Ended(TaskState::Cancelled);
         }
     }
 

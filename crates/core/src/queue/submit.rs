@@ -1,10 +1,12 @@
 //! Accepting tasks and workflows, and giving a workflow's steps their tasks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::effects::{BoundWindow, Caller, Gate, ReplyTo};
 use super::ledger::{Ledger, OUTPUTS_STEP};
 use super::operations::Done;
+use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{Record, SubmitItem};
 use crate::dag::{Graph, WorkflowSpec};
@@ -17,7 +19,10 @@ use crate::time::Wall;
 
 /// What a submitted item is.
 enum Planned {
-    New,
+    /// Its tasks are the batch's `first` and those after it.
+    New {
+        first: u32,
+    },
     /// Its idempotency key was used for the same specification.
     Existing(TaskId),
     Refused(Refusal),
@@ -44,14 +49,15 @@ impl Ledger {
         if replayed.is_none() && self.live_tasks() + total > limits::TASKS_LIVE_MAX {
             return self.refuse(reply, overloaded("live tasks"));
         }
-        let planned: Vec<Planned> = items.iter().map(|item| self.plan(caller, item, replayed.is_some())).collect();
         let at = replayed.unwrap_or_else(|| self.at());
-        let gate = if replayed.is_some() {
-            self.gate_of_replay()
+        let (planned, gate) = if replayed.is_some() {
+            (self.plan_again(caller, operation, at, &items), self.gate_of_replay())
         } else {
-            self.record_submission(caller, operation, at, &items, &planned)
+            let planned = self.plan(caller, operation, at, &items);
+            let gate = self.record_submission(caller, operation, at, &items, &planned);
+            (planned, gate)
         };
-        let answers = self.submit_answers(operation, at, &items, planned);
+        let answers = self.submit_answers(operation, at, &items, &planned);
         self.reply(gate, reply, LedgerReply::Submitted { answers });
     }
 
@@ -64,17 +70,63 @@ impl Ledger {
         (self.state.counts.total() - self.state.counts.terminal()) as usize
     }
 
-    fn plan(&self, caller: &Caller, item: &SubmitItem, replayed: bool) -> Planned {
-        if let Err(refusal) = self.check_task(&item.spec, "") {
-            return Planned::Refused(refusal);
+    fn plan(&self, caller: &Caller, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+        let mut next = 0;
+        let mut keys: BTreeMap<(&str, &str), (TaskId, &TaskSpec)> = BTreeMap::new();
+        let mut planned = Vec::with_capacity(items.len());
+        for item in items {
+            let (spec, first) = (&*item.spec, next);
+            if let Err(refusal) = self.check_item(item) {
+                planned.push(Planned::Refused(refusal));
+                continue;
+            }
+            if let Some(key) = &spec.idempotency_key {
+                let place = (spec.namespace.as_str(), key.as_str());
+                let here = keys.get(&place).map(|(id, spec)| (*id, Some(*spec)));
+                if let Some((id, earlier)) = here.or_else(|| self.task_of_key(caller, spec, key)) {
+                    let same = earlier == Some(spec);
+                    let conflict = || Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id });
+                    planned.push(if same { Planned::Existing(id) } else { conflict() });
+                    continue;
+                }
+                keys.insert(place, (TaskId::derive(self.state.tag, at.0, operation, first), spec));
+            }
+            next += item.count;
+            planned.push(Planned::New { first });
         }
-        let Some(key) = &item.spec.idempotency_key else { return Planned::New };
-        let place = (caller.owner.clone(), item.spec.namespace.clone(), key.clone());
-        let Some(id) = self.state.idempotency.get(&place).filter(|_| !replayed) else { return Planned::New };
-        match self.state.tasks.get(id) {
-            Some(task) if task.spec == item.spec => Planned::Existing(*id),
-            Some(_) | None => Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id: *id }),
-        }
+        planned
+    }
+
+    /// The task that has an idempotency key, with its specification while it is kept.
+    fn task_of_key(&self, caller: &Caller, spec: &TaskSpec, key: &str) -> Option<(TaskId, Option<&TaskSpec>)> {
+        let id = self.state.idempotency.get(&(caller.owner.clone(), spec.namespace.clone(), key.to_owned()))?;
+        Some((*id, self.state.tasks.get(id).map(|task| &*task.spec)))
+    }
+
+    /// What was planned when the operation came first: an item was new then exactly if its tasks are here now.
+    fn plan_again(&self, caller: &Caller, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+        let mut next = 0;
+        let plan = |item: &SubmitItem| {
+            let SubmitItem { spec, count } = item;
+            let id = TaskId::derive(self.state.tag, at.0, operation, next);
+            if self.state.tasks.get(&id).is_some_and(|task| task.spec == *spec) {
+                next += count;
+                return Planned::New { first: next - count };
+            }
+            if let Err(refusal) = self.check_item(item) {
+                return Planned::Refused(refusal);
+            }
+            let keyed = spec.idempotency_key.as_ref().and_then(|key| Some((key, self.task_of_key(caller, spec, key)?)));
+            match keyed {
+                Some((_, (id, Some(first)))) if first == &**spec => Planned::Existing(id),
+                Some((key, (id, _))) => Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id }),
+                None => {
+                    let what = format!("operation {operation} came before and this item was refused: make a new one");
+                    Planned::Refused(Refusal::Unsupported { what })
+                }
+            }
+        };
+        items.iter().map(plan).collect()
     }
 
     /// A batch is written in its strictest class; `memory` tasks stand in batches of their own and are never written.
@@ -86,15 +138,19 @@ impl Ledger {
         items: &[SubmitItem],
         planned: &[Planned],
     ) -> Gate {
-        let new =
-            items.iter().zip(planned).filter(|(_, plan)| matches!(plan, Planned::New)).map(|(item, _)| item.clone());
-        let new: Vec<SubmitItem> = new.collect();
-        let Some(durability) = new.iter().map(|item| item.spec.durability).max() else { return Gate::Open };
+        let is_new = |(_, plan): &(&SubmitItem, &Planned)| matches!(plan, Planned::New { .. });
+        let new: Vec<SubmitItem> = items.iter().zip(planned).filter(is_new).map(|(item, _)| item.clone()).collect();
+        let existing = planned.iter().filter_map(|plan| match plan {
+            Planned::Existing(id) => self.state.tasks.get(id),
+            Planned::New { .. } | Planned::Refused(_) => None,
+        });
+        let gate = existing.fold(Gate::Open, |gate, task| latest(gate, self.early_gate(task.durability(), task.index)));
+        let Some(durability) = new.iter().map(|item| item.spec.durability).max() else { return gate };
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);
         let record = Record::Submitted { at, operation, owner, clock_root, items: new };
         self.operations.remember(&record);
         let index = self.commit(durability, record);
-        self.early_gate(durability, index)
+        latest(gate, self.early_gate(durability, index))
     }
 
     fn submit_answers(
@@ -102,52 +158,36 @@ impl Ledger {
         operation: OperationId,
         at: Wall,
         items: &[SubmitItem],
-        planned: Vec<Planned>,
+        planned: &[Planned],
     ) -> Vec<SubmitAnswer> {
-        let mut answers = Vec::new();
-        let mut n = 0;
-        for (item, plan) in items.iter().zip(planned) {
-            for _ in 0..item.count {
-                answers.push(match &plan {
-                    Planned::New => {
-                        n += 1;
-                        SubmitAnswer::Accepted { id: TaskId::derive(self.state.tag, at.0, operation, n - 1) }
-                    }
-                    Planned::Existing(id) => SubmitAnswer::Accepted { id: *id },
-                    Planned::Refused(refusal) => SubmitAnswer::Refused(refusal.clone()),
-                });
-            }
-        }
-        answers
+        let of_item = |(item, plan): (&SubmitItem, &Planned)| -> Vec<SubmitAnswer> {
+            let answer = |n| match plan {
+                Planned::New { first } => {
+                    SubmitAnswer::Accepted { id: TaskId::derive(self.state.tag, at.0, operation, first + n) }
+                }
+                Planned::Existing(id) => SubmitAnswer::Accepted { id: *id },
+                Planned::Refused(refusal) => SubmitAnswer::Refused(refusal.clone()),
+            };
+            (0..item.count).map(answer).collect()
+        };
+        items.iter().zip(planned).flat_map(of_item).collect()
     }
 
-    /// What any task must satisfy, whichever door it came through.
-    fn check_task(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
-        let wrong =
-            |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
-        if let Err(error) = Shape::of(spec) {
-            return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
+    fn check_item(&self, item: &SubmitItem) -> Result<(), Refusal> {
+        if item.count > 1 && item.spec.idempotency_key.is_some() {
+            let problem = format!("one key for {} tasks", item.count);
+            return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
-        if let Err(error) = spec.retry.validate() {
-            return wrong("retry", error.to_string(), "see the task reference");
-        }
-        if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
-            return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
-        }
-        let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
-        if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {
-            return wrong("namespace", "an empty or overlong name".to_owned(), "use 1 to 256 bytes");
-        }
-        if let Payload::Inline(text) = &spec.input
-            && !Payload::fits_inline(text)
-        {
-            return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
-        }
-        if let Some(tag) = spec.tag.filter(|tag| !self.tag_is_allowed(*tag)) {
-            let problem = format!("no known node allows the tag {}", tag.name());
-            return wrong("tag", problem, "use p2p-eligible, or allow the tag in a node's configuration");
-        }
-        Ok(())
+        check_task(&item.spec, "")?;
+        self.check_tag(&item.spec, "")
+    }
+
+    /// At submit only: a step that is bound later waits for the node that allows its tag, if that is away.
+    fn check_tag(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+        let Some(tag) = spec.tag.filter(|tag| !self.tag_is_allowed(*tag)) else { return Ok(()) };
+        let problem = format!("no known node allows the tag {}", tag.name());
+        let fix = "use p2p-eligible, or allow the tag in a node's configuration";
+        Err(Refusal::invalid(&format!("{path}/tag"), problem, fix))
     }
 
     fn tag_is_allowed(&self, tag: Tag) -> bool {
@@ -172,11 +212,20 @@ impl Ledger {
         if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
             return self.refuse(reply, overloaded("running workflows"));
         }
+        if self.live_tasks() + spec.steps.len() > limits::TASKS_LIVE_MAX {
+            return self.refuse(reply, overloaded("live tasks"));
+        }
+        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
+            let problem = format!("{} steps", spec.steps.len());
+            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
+            return self.refuse(reply, Refusal::invalid("/steps", problem, fix));
+        }
         if let Err(error) = Graph::of(&spec) {
             return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
         }
         for (index, step) in spec.steps.iter().enumerate() {
-            if let Err(refusal) = self.check_task(&spec.task(step), &format!("/steps/{index}")) {
+            let (task, path) = (spec.task(step), format!("/steps/{index}"));
+            if let Err(refusal) = check_task(&task, &path).and_then(|()| self.check_tag(&task, &path)) {
                 return self.refuse(reply, refusal);
             }
         }
@@ -207,7 +256,7 @@ impl Ledger {
         }
         let at = self.at();
         let checked = bound.and_then(|window| {
-            let wrong = window.tasks.iter().find_map(|task| self.check_task(task, "").err());
+            let wrong = window.tasks.iter().find_map(|task| check_task(task, "").err());
             wrong.map_or(Ok(window), |refusal| Err(TaskError::new("invalid", refusal.to_string())))
         });
         let record = match checked {
@@ -224,6 +273,31 @@ impl Ledger {
             self.commit(durability, Record::WorkflowEnded { at, workflow, outputs });
         }
     }
+}
+
+/// What any task must satisfy, whichever door it came through.
+fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+    let wrong =
+        |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
+    if let Err(error) = Shape::of(spec) {
+        return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
+    }
+    if let Err(error) = spec.retry.validate() {
+        return wrong("retry", error.to_string(), "see the task reference");
+    }
+    if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
+        return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
+    }
+    let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
+    if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {
+        return wrong("namespace", "an empty or overlong name".to_owned(), "use 1 to 256 bytes");
+    }
+    if let Payload::Inline(text) = &spec.input
+        && !Payload::fits_inline(text)
+    {
+        return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
+    }
+    Ok(())
 }
 
 pub(super) fn overloaded(what: &str) -> Refusal {

@@ -49,6 +49,8 @@ pub(super) struct Task {
     pub finished: Option<Wall>,
     /// A delayed task's time.
     pub due: Wall,
+    /// It never waits longer than this, whatever the wall clock does meanwhile; `None`: its time is a wall time.
+    pub wait_ms_max: Option<u64>,
     /// Set with `due` when the last attempt expired: then it is buried instead of made ready.
     pub bury_when_due: bool,
     /// Epochs that started.
@@ -59,6 +61,8 @@ pub(super) struct Task {
     pub worker: Option<PeerId>,
     pub epoch_status: EpochStatus,
     pub epoch_started: bool,
+    /// When the newest attempt was said to have started.
+    pub attempt_started: Wall,
     pub output: Option<Payload>,
     pub error: Option<TaskError>,
     pub earlier_errors: Vec<TaskError>,
@@ -76,10 +80,10 @@ pub(super) struct Soft {
     /// Its place in the ready heap.
     pub ready: Option<(usize, crate::heap::Handle)>,
     pub ready_since_ms: u64,
-    pub granted_ms: u64,
     /// The home's end of the lease, on its monotonic clock.
     pub expires_ms: u64,
-    pub recalled: bool,
+    /// When the lease was given, or last asked back.
+    pub recalled_ms: u64,
     /// Workers that are skipped for it after a release: until when, and how long the next time.
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
@@ -101,6 +105,7 @@ impl Task {
             started: None,
             finished: None,
             due,
+            wait_ms_max: None,
             bury_when_due: false,
             attempts: 0,
             false_starts: 0,
@@ -109,6 +114,7 @@ impl Task {
             worker: None,
             epoch_status: EpochStatus::None,
             epoch_started: false,
+            attempt_started: Wall(0),
             output: None,
             error: None,
             earlier_errors: Vec::new(),
@@ -145,6 +151,7 @@ impl Task {
         if !self.epoch_started {
             self.epoch_started = true;
             self.attempts += 1;
+            self.attempt_started = at;
             self.started.get_or_insert(at);
         }
         if self.state == TaskState::Leased {
@@ -165,19 +172,26 @@ impl Task {
     }
 
     /// An expired epoch came back before a later grant: its expiry is as if it had not been.
-    pub fn revive(&mut self) {
+    fn forget_expiry(&mut self) {
         if self.epoch_status == EpochStatus::Expired && !self.epoch_started {
             self.false_starts = self.false_starts.saturating_sub(1);
+            self.reasons.pop();
         }
         self.epoch_status = EpochStatus::Live;
         self.bury_when_due = false;
+    }
+
+    pub fn revive(&mut self) {
+        self.forget_expiry();
         self.state = if self.epoch_started { TaskState::Running } else { TaskState::Leased };
     }
 
+    /// The one outcome of an epoch: it says that the attempt started.
     pub fn report(&mut self, at: Wall, outcome: &Outcome, digest: OutcomeDigest, next: AfterAttempt) {
+        self.forget_expiry();
+        self.start(at);
         self.log_tail = outcome.log_tail.clone();
         self.ran_ms = outcome.ran_ms;
-        self.bury_when_due = false;
         let answer = match (&outcome.result, next) {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
@@ -185,10 +199,9 @@ impl Task {
                 self.end(at, TaskState::Succeeded);
                 CompleteAnswer::Committed
             }
-            (crate::task::AttemptResult::Failed { error, .. }, AfterAttempt::Retry { due, .. }) => {
+            (crate::task::AttemptResult::Failed { error, .. }, AfterAttempt::Retry { due, delay_ms }) => {
                 self.remember_error(error);
-                self.state = TaskState::Delayed;
-                self.due = due;
+                self.delay(due, delay_ms);
                 CompleteAnswer::Recorded { state: TaskState::Delayed }
             }
             (crate::task::AttemptResult::Failed { error, .. }, next) => {
@@ -198,6 +211,19 @@ impl Task {
             }
         };
         self.epoch_status = EpochStatus::Reported { digest, answer };
+    }
+
+    fn delay(&mut self, due: Wall, at_most_ms: u64) {
+        self.state = TaskState::Delayed;
+        self.due = due;
+        self.wait_ms_max = Some(at_most_ms);
+    }
+
+    /// The last attempt's lease expired: its outcome may still come, until the attempt's own time is over.
+    pub fn bury_later(&mut self) {
+        let allowed_ms = self.spec.timeout.0 + limits::LEASE_GRACE_MS;
+        self.delay(Wall(self.attempt_started.0 + allowed_ms), allowed_ms);
+        self.bury_when_due = true;
     }
 
     fn remember_error(&mut self, error: &TaskError) {

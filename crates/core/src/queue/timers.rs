@@ -4,13 +4,15 @@ use super::effects::{Effect, Gate};
 use super::ledger::{Ledger, Marker};
 use super::protocol::WorkerNotice;
 use super::record::Record;
-use crate::ids::TaskId;
+use crate::ids::{TaskId, WorkflowId};
 use crate::lease::Fence;
 use crate::limits;
 use crate::task::{Durability, TaskState};
 
 /// A marker that has not come out after this was lost with the swarm: another is placed.
 const MARKER_LOST_MS: u64 = 5_000;
+/// A binding without an answer after this was lost with whoever resolves references: it is asked for again.
+const BINDING_LOST_MS: u64 = 30_000;
 /// Unstarted leases looked at in one tick for a recall.
 const RECALLS_PER_TICK: usize = 1_000;
 
@@ -23,6 +25,7 @@ impl Ledger {
         self.pass_deadlines();
         self.answer_impatient();
         self.recall_unstarted();
+        self.bind_again();
         self.tally_memory();
     }
 
@@ -112,7 +115,7 @@ impl Ledger {
         }
     }
 
-    /// An idle worker beside a lease that nobody started: the home asks for it back.
+    /// An idle worker beside a lease that nobody started: the home asks for it back, again while nobody answers.
     fn recall_unstarted(&mut self) {
         let now_ms = self.now.mono_ms;
         let mut recalls: std::collections::BTreeMap<crate::ids::PeerId, Vec<Fence>> = std::collections::BTreeMap::new();
@@ -122,10 +125,8 @@ impl Ledger {
         }
         for (_, id) in self.leases.iter().take(RECALLS_PER_TICK) {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
-            let old = now_ms >= task.soft.granted_ms + limits::RECALL_AFTER_MS;
-            let (Some(holder), true) = (task.worker, old && !task.epoch_started && !task.soft.recalled) else {
-                continue;
-            };
+            let old = now_ms >= task.soft.recalled_ms + limits::RECALL_AFTER_MS;
+            let (Some(holder), true) = (task.worker, old && !task.epoch_started) else { continue };
             let Ok(shape) = crate::matching::Shape::of(&task.spec) else { continue };
             let pool = shape.kind.pool();
             let idle = spare.iter_mut().find(|((peer, offered, capabilities), left)| {
@@ -133,12 +134,21 @@ impl Ledger {
             });
             if let Some((_, left)) = idle {
                 *left -= 1;
-                task.soft.recalled = true;
+                task.soft.recalled_ms = now_ms;
                 recalls.entry(holder).or_default().push(task.fence());
             }
         }
         for (worker, fences) in recalls {
             self.outbox.push(Gate::Open, Effect::Notify { worker, notice: WorkerNotice::Recall(fences) });
+        }
+    }
+
+    fn bind_again(&mut self) {
+        let now_ms = self.now.mono_ms;
+        let lost = self.binding.extract_if(.., |_, asked_ms| *asked_ms + BINDING_LOST_MS <= now_ms);
+        let lost: Vec<((WorkflowId, u32, u32), u64)> = lost.collect();
+        for ((workflow, _, _), _) in lost {
+            self.react_to_workflow(workflow);
         }
     }
 

@@ -128,7 +128,7 @@ impl Ledger {
         };
         let ahead = task.soft.ready.map_or(0, |(place, _)| self.ready.queues[place].heap.len() - 1);
         let view = PendingView { id, state: task.state, reason, ahead, nodes };
-        self.reply(Gate::Open, reply, LedgerReply::Pending(view));
+        self.reply(self.late_gate(task.durability(), task.index), reply, LedgerReply::Pending(view));
     }
 
     pub(super) fn get_workflow(&mut self, id: WorkflowId, reply: ReplyTo) {

@@ -1,6 +1,6 @@
 //! The members a home may grant to: what they offer, and how much of it is used up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::PeerId;
@@ -17,7 +17,11 @@ pub(super) struct WorkerEntry {
     offered_ms: u64,
     /// Grants of this home to this incarnation.
     granted: Slots,
+    /// What `granted` was, now and then during the last lease's length.
+    past: VecDeque<(u64, Slots)>,
 }
+
+const PAST_EVERY_MS: u64 = 1_000;
 
 impl WorkerEntry {
     /// Takes an offer, unless a newer one came before it.
@@ -25,14 +29,33 @@ impl WorkerEntry {
         match self.offer {
             Some(held) if held.name >= offer.name => return,
             Some(held) if held.name.incarnation == offer.name.incarnation => {
+                self.forget_lost(now_ms, offer.received);
                 // Grants of an earlier life of this home count too, once the worker says that it has seen them.
                 self.granted.cpu = self.granted.cpu.max(offer.received.cpu);
                 self.granted.device = self.granted.device.max(offer.received.device);
             }
-            Some(_) | None => self.granted = offer.received,
+            Some(_) | None => (self.granted, self.past) = (offer.received, VecDeque::new()),
+        }
+        if self.past.back().is_none_or(|(at_ms, _)| at_ms + PAST_EVERY_MS <= now_ms) {
+            self.past.push_back((now_ms, self.granted));
         }
         self.offer = Some(offer);
         self.offered_ms = now_ms;
+    }
+
+    /// A grant that the worker has not seen one lease's length later is lost, and so is the lease: without this it would
+    /// be missing from the worker's credit for good.
+    fn forget_lost(&mut self, now_ms: u64, received: Slots) {
+        let is_old = |past: &(u64, Slots)| past.0 + limits::LEASE_TTL_MS <= now_ms;
+        while self.past.get(1).is_some_and(is_old) {
+            self.past.pop_front();
+        }
+        let Some((_, granted_then)) = self.past.front().copied().filter(is_old) else { return };
+        for pool in [SlotPool::Cpu, SlotPool::Device] {
+            let lost = granted_then[pool].saturating_sub(received[pool]);
+            self.granted[pool] -= lost;
+            self.past.iter_mut().for_each(|(_, granted)| granted[pool] -= lost);
+        }
     }
 
     /// Slots of `pool` that may still be granted.

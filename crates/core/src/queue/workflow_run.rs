@@ -135,7 +135,7 @@ impl WorkflowRun {
 
 impl StepRun {
     /// Whether the next items of a large `for_each` should become tasks.
-    fn wants_next_window(&self) -> bool {
+    pub fn wants_next_window(&self) -> bool {
         let live = self.tasks.len() as u64 - self.counts.terminal();
         (self.tasks.len() as u32) < self.total && live < crate::limits::FOR_EACH_WINDOW_LEN_MAX as u64 / 2
     }

@@ -8,8 +8,8 @@ use crate::limits;
 
 /// Doubles from the first to the last, give or take a quarter.
 ///
-/// The jitter is a hash of who dials whom for the how-manieth time: nodes that lost a peer at the same moment do not come back
-/// in step, and a run can be repeated.
+/// The jitter is a hash of who dials whom for the how-manieth time: nodes that lost a peer at the same moment do not
+/// come back in step, and a run can be repeated.
 pub(super) fn delay_ms(local: PeerId, target: &Target, entry: &Entry, now_ms: u64) -> u64 {
     let (first, times, last) = if entry.refusals > 0 {
         (limits::REDIAL_REFUSED_FIRST_MS, entry.refusals, limits::REDIAL_REFUSED_MAX_MS)

@@ -52,8 +52,17 @@ pub(crate) struct Dial {
 }
 
 #[derive(Debug)]
+struct Known {
+    address: Multiaddr,
+    source: Source,
+    /// Whether another than the peer answered there. The fastest answer decides a dial, so one such address spoils
+    /// the others: every machine has a bridge or a loopback of the same name.
+    misleads: bool,
+}
+
+#[derive(Debug)]
 struct Entry {
-    addresses: Vec<(Multiaddr, Source)>,
+    addresses: Vec<Known>,
     /// The peer that was last found at a bare address.
     leads_to: Option<PeerId>,
     /// Whether the peer was ever admitted.
@@ -84,14 +93,16 @@ impl Entry {
     }
 
     fn is_lasting(&self) -> bool {
-        self.addresses.iter().any(|(_, source)| source.is_lasting())
+        self.addresses.iter().any(|known| known.source.is_lasting())
     }
 
     /// TCP carries streams and bulk better; QUIC gets its turn at every second attempt.
     fn addresses_to_dial(&self) -> Vec<Multiaddr> {
-        let all = self.addresses.iter().map(|(address, _)| address.clone());
-        let tcp: Vec<_> = all.clone().filter(is_tcp).collect();
-        if tcp.is_empty() || !self.failures.is_multiple_of(2) { all.collect() } else { tcp }
+        let some_lead = self.addresses.iter().any(|known| !known.misleads);
+        let leading = self.addresses.iter().filter(|known| !some_lead || !known.misleads);
+        let all: Vec<_> = leading.map(|known| known.address.clone()).collect();
+        let tcp: Vec<_> = all.iter().filter(|address| is_tcp(address)).cloned().collect();
+        if tcp.is_empty() || !self.failures.is_multiple_of(2) { all } else { tcp }
     }
 }
 
@@ -141,12 +152,18 @@ impl Book {
         add_address(&mut entry.addresses, address, source)
     }
 
-    /// Drops an address that its source no longer names, unless another source does.
+    /// Drops an address that its source no longer names, unless another source does. A member is remembered all the
+    /// same.
     pub fn lost(&mut self, address: Multiaddr, source: Source) {
         let Some((address, peer)) = split_peer(address) else { return };
         let target = peer.map_or_else(|| Target::Address(address.clone()), Target::Peer);
         let Some(entry) = self.entries.get_mut(&target) else { return };
-        entry.addresses.retain(|known| *known != (address.clone(), source));
+        if entry.member {
+            let of_source =
+                entry.addresses.iter_mut().filter(|known| known.address == address && known.source == source);
+            return of_source.for_each(|known| known.source = Source::Identify);
+        }
+        entry.addresses.retain(|known| known.address != address || known.source != source);
         if entry.addresses.is_empty() {
             self.entries.remove(&target);
         }
@@ -187,7 +204,7 @@ impl Book {
 
     /// `peer` was admitted: it is dialled for ever, at `address` too if that is one that can be dialled.
     pub fn admitted(&mut self, peer: PeerId, address: Option<Multiaddr>, now_ms: u64) {
-        if let Some(address) = address.and_then(|address| split_peer(address)).map(|(address, _)| address) {
+        if let Some(address) = address.and_then(split_peer).map(|(address, _)| address) {
             self.found(address.with(Protocol::P2p(identity::to_libp2p(peer))), Source::Identify, now_ms);
         }
         self.each_of(peer, |_, entry| {
@@ -225,11 +242,14 @@ impl Book {
         entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
     }
 
-    /// A dial led back to this node: the address is never dialled again.
-    pub fn is_own(&mut self, target: &Target) {
-        if let Some(entry) = self.entries.get_mut(target) {
-            (entry.dialling, entry.own) = (false, true);
-        }
+    /// Somebody else than `target` answered at `address`, maybe this node itself: then a bare address is never
+    /// dialled again.
+    pub fn misled(&mut self, target: &Target, address: Multiaddr, is_own: bool) {
+        let Some(entry) = self.entries.get_mut(target) else { return };
+        entry.own = is_own && matches!(target, Target::Address(_));
+        let Some((address, _)) = split_peer(address) else { return };
+        let misleading = entry.addresses.iter_mut().filter(|known| known.address == address);
+        misleading.for_each(|known| known.misleads = true);
     }
 
     /// Forgets what was suggested long ago, was never a member, and that no person named.
@@ -245,7 +265,7 @@ impl Book {
     /// What is known of `peer`'s addresses.
     pub fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
         let entry = self.entries.get(&Target::Peer(peer));
-        entry.map(|entry| entry.addresses.iter().map(|(address, _)| address.clone()).collect()).unwrap_or_default()
+        entry.map(|entry| entry.addresses.iter().map(|known| known.address.clone()).collect()).unwrap_or_default()
     }
 
     /// Every member with its addresses, for the peer cache.
@@ -295,16 +315,16 @@ fn peer_of(target: &Target, entry: &Entry) -> Option<PeerId> {
 }
 
 /// Adds `address` to at most [`limits::PEER_ADDRESSES_MAX`]; one that no person named gives way to a newer one.
-fn add_address(addresses: &mut Vec<(Multiaddr, Source)>, address: Multiaddr, source: Source) -> bool {
-    if let Some((_, known)) = addresses.iter_mut().find(|(known, _)| *known == address) {
-        *known = (*known).min(source);
+fn add_address(addresses: &mut Vec<Known>, address: Multiaddr, source: Source) -> bool {
+    if let Some(known) = addresses.iter_mut().find(|known| known.address == address) {
+        known.source = known.source.min(source);
         return false;
     }
     if addresses.len() == limits::PEER_ADDRESSES_MAX {
-        let Some(place) = addresses.iter().position(|(_, known)| !known.is_lasting()) else { return false };
+        let Some(place) = addresses.iter().position(|known| !known.source.is_lasting()) else { return false };
         addresses.remove(place);
     }
-    addresses.push((address, source));
+    addresses.push(Known { address, source, misleads: false });
     true
 }
 

@@ -119,9 +119,33 @@ fn this_node_is_never_dialled() {
     assert!(!book.found(of(LOCAL, bare(1)), Source::Mdns, 0));
     book.found(bare(1), Source::Bootstrap, 0);
     let [target] = targets(book.due(0)).try_into().unwrap();
-    book.is_own(&target);
+    book.misled(&target, bare(1), true);
+    book.failed(&target, 0);
     book.found(bare(1), Source::Bootstrap, 0);
     assert_eq!(book.due(u64::MAX), []);
+}
+
+#[test]
+fn an_address_where_another_answers_does_not_spoil_the_others() {
+    let mut book = book();
+    book.found(of(ALICE, bare(1)), Source::Identify, 0);
+    book.found(of(ALICE, bare(2)), Source::Identify, 0);
+    assert_eq!(book.due(0)[0].addresses, [bare(1), bare(2)]);
+    book.misled(&Target::Peer(ALICE), of(ALICE, bare(1)), true);
+    book.failed(&Target::Peer(ALICE), 0);
+    assert_eq!(book.due(u64::MAX / 2)[0].addresses, [bare(2)]);
+    book.misled(&Target::Peer(ALICE), bare(2), false);
+    book.failed(&Target::Peer(ALICE), 0);
+    assert_eq!(book.due(u64::MAX / 2)[0].addresses, [bare(1), bare(2)], "where all mislead, all are tried");
+}
+
+#[test]
+fn a_member_is_remembered_when_its_source_takes_it_back() {
+    let mut book = book();
+    book.found(of(ALICE, bare(1)), Source::Mdns, 0);
+    book.admitted(ALICE, None, 0);
+    book.lost(of(ALICE, bare(1)), Source::Mdns);
+    assert_eq!(book.members(), [(ALICE, vec![bare(1)])]);
 }
 
 #[test]
@@ -167,7 +191,9 @@ fn strangers_cannot_crowd_out_members_or_what_a_person_named() {
 
 proptest! {
     #[test]
-    fn a_peer_that_names_many_addresses_keeps_eight_and_those_a_person_named(ports in prop::collection::vec(1000u16.., 0..100)) {
+    fn a_peer_that_names_many_addresses_keeps_eight_and_those_a_person_named(
+        ports in prop::collection::vec(1000u16.., 0..100),
+    ) {
         let mut book = book();
         book.found(of(ALICE, bare(1)), Source::Bootstrap, 0);
         for port in ports {
@@ -180,7 +206,11 @@ proptest! {
     #[test]
     fn the_wait_never_exceeds_its_last_step(failures in 1u32..80, refusals in 0u32..80, member: bool) {
         let entry = Entry { failures, refusals, member, ..Entry::new(0) };
-        let last = if refusals > 0 { limits::REDIAL_REFUSED_MAX_MS } else if member { limits::REDIAL_MEMBER_MS } else { limits::REDIAL_MAX_MS };
+        let last = match (refusals, member) {
+            (1.., _) => limits::REDIAL_REFUSED_MAX_MS,
+            (0, true) => limits::REDIAL_MEMBER_MS,
+            (0, false) => limits::REDIAL_MAX_MS,
+        };
         let delay = backoff::delay_ms(LOCAL, &Target::Peer(ALICE), &entry, 0);
         prop_assert!(delay <= last && delay >= limits::REDIAL_FIRST_MS / 2, "{delay}");
     }

@@ -1,5 +1,7 @@
 //! Connections and admission: from a connected stranger to a member, and back.
 
+use std::collections::BTreeSet;
+
 use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 use libp2p::swarm::ConnectionId;
@@ -9,6 +11,8 @@ use tokio::time::{Duration, Instant};
 
 use super::Node;
 use crate::admission::{Answer, Credentials, Greeting};
+use crate::book::split_peer;
+use crate::door::Opening;
 use crate::event::NetEvent;
 use crate::handle::Link;
 use crate::identity;
@@ -42,6 +46,10 @@ pub(super) struct Peer {
     deadline: Instant,
 }
 
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+    address.ip_addr().is_some_and(|ip| ip.is_loopback())
+}
+
 impl Node {
     pub(super) fn on_connected(&mut self, peer: Libp2pPeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let via = self.dials.ended(id);
@@ -61,6 +69,9 @@ impl Node {
             deadline: Instant::now() + Duration::from_millis(limits::ADMISSION_MS),
         });
         entry.connections.push(connection);
+        if entry.standing == Standing::Admitted {
+            self.doors.shut_half(identity::to_libp2p(peer));
+        }
         if is_dialler {
             let hello = Greeting::Hello(self.admitter.credentials_for(peer));
             self.greet(peer, hello);
@@ -68,15 +79,21 @@ impl Node {
     }
 
     pub(super) fn on_disconnected(&mut self, libp2p_peer: Libp2pPeerId, id: ConnectionId, remaining: u32) {
+        if remaining == 0 {
+            self.doors.forget(&libp2p_peer);
+        }
         let Some(peer) = identity::from_libp2p(&libp2p_peer) else { return };
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.connections.retain(|connection| connection.id != id);
+        let standing = entry.standing;
         if remaining > 0 {
+            if standing == Standing::Admitted {
+                // Whatever was to be learned over the one that closed: the others were open both ways.
+                self.doors.open(libp2p_peer, Opening::BothWays);
+            }
             return;
         }
-        let standing = entry.standing;
         self.peers.remove(&peer);
-        self.doors.forget(&libp2p_peer);
         let now_ms = self.now_ms();
         self.book.disconnected(peer, now_ms);
         if standing == Standing::Admitted {
@@ -160,11 +177,11 @@ impl Node {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.boot = Some(boot);
         entry.standing = entry.standing.max(Standing::Verified);
-        self.doors.open(identity::to_libp2p(peer));
+        self.doors.open(identity::to_libp2p(peer), Opening::Inward);
     }
 
-    /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to be. QUIC
-    /// would need its idle timeout to notice, and a request sent there would be lost.
+    /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to
+    /// be. QUIC would need its idle timeout to notice, and a request sent there would be lost.
     fn on_restarted(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         let was_admitted = std::mem::replace(&mut entry.standing, Standing::Stranger) == Standing::Admitted;
@@ -180,29 +197,43 @@ impl Node {
     /// Both sides verified each other.
     pub(super) fn admit(&mut self, peer: PeerId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        self.doors.open(identity::to_libp2p(peer), Opening::BothWays);
         if entry.standing == Standing::Admitted {
             return;
         }
         entry.standing = Standing::Admitted;
         let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
-        let mut addresses: Vec<String> =
-            entry.connections.iter().map(|connection| connection.remote.to_string()).collect();
+        let remote: Vec<_> = entry.connections.iter().map(|connection| connection.remote.clone()).collect();
         let now_ms = self.now_ms();
         self.book.admitted(peer, dialled, now_ms);
-        addresses.extend(self.book.addresses_of(peer).iter().map(ToString::to_string));
-        addresses.sort_unstable();
-        addresses.dedup();
+        let known = self.book.addresses_of(peer).into_iter().chain(remote);
+        let bare = known.filter_map(split_peer).map(|(address, _)| address.to_string());
+        let addresses: Vec<String> = bare.collect::<BTreeSet<_>>().into_iter().collect();
         tracing::info!(%peer, ?addresses, "peer admitted");
         self.shared.count(|counters| counters.peers_admitted += 1);
         self.shared.add_link(peer, Link::new(peer, addresses.clone()));
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
+        self.open_lane_later(peer, 0);
+        self.open_the_due_lanes();
     }
 
     fn lose(&mut self, peer: PeerId) {
         tracing::info!(%peer, "peer lost");
         self.shared.count(|counters| counters.peers_lost += 1);
         self.shared.remove_link(peer);
+        self.lanes.forget(peer);
         self.inbox.tell(NetEvent::PeerLost { peer });
+    }
+
+    /// The connection that a lane is opened on.
+    pub(super) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
+        self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
+    }
+
+    /// Whether `peer` is on this machine, so that its loopback addresses are ours.
+    pub(super) fn is_local(&self, peer: PeerId) -> bool {
+        let mut connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        connections.any(|connection| is_loopback(&connection.remote))
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {

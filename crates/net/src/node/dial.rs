@@ -8,7 +8,7 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
 
 use super::Node;
-use super::admit::Standing;
+use super::admit::{Standing, is_loopback};
 use crate::book::{Dial, Source, Target, split_peer};
 use crate::cache;
 use crate::discovery::Suggestion;
@@ -66,10 +66,11 @@ impl Node {
     fn on_target_failed(&mut self, target: &Target, error: &DialError) {
         tracing::debug!(?target, %error, "a dial came to nothing");
         let now_ms = self.now_ms();
-        match error {
-            DialError::LocalPeerId { .. } => self.book.is_own(target),
-            _ => self.book.failed(target, now_ms),
+        if let DialError::LocalPeerId { address } | DialError::WrongPeerId { address, .. } = error {
+            let is_own = matches!(error, DialError::LocalPeerId { .. });
+            self.book.misled(target, address.clone(), is_own);
         }
+        self.book.failed(target, now_ms);
     }
 
     /// Keeps where an admitted peer says it listens. What a stranger says is not kept.
@@ -79,7 +80,9 @@ impl Node {
             return;
         }
         let now_ms = self.now_ms();
-        for address in addresses.into_iter().take(limits::PEER_ADDRESSES_MAX) {
+        let is_local = self.is_local(peer);
+        let reachable = addresses.into_iter().filter(|address| is_local || !is_loopback(address));
+        for address in reachable.take(limits::PEER_ADDRESSES_MAX) {
             let of_peer = split_peer(address).filter(|(_, named)| named.is_none_or(|named| named == peer));
             if let Some((address, _)) = of_peer {
                 self.book.found(address.with(Protocol::P2p(*libp2p_peer)), Source::Identify, now_ms);
@@ -115,8 +118,8 @@ impl Node {
     }
 }
 
-/// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the remains of the
-/// earlier connection.
+/// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the remains
+/// of the earlier connection.
 fn dial_options(target: &Target, addresses: Vec<Multiaddr>) -> DialOpts {
     match target {
         Target::Peer(peer) => DialOpts::peer_id(identity::to_libp2p(*peer))

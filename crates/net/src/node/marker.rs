@@ -1,8 +1,8 @@
 //! Markers: a place in the stream of what was received.
 //!
-//! A request that had arrived when a marker was placed may still be on its way from its socket through Noise, yamux and its
-//! handler to the inbox. So a marker first settles: it lets every ready task run and the sockets be looked at, as often as the
-//! longest of those ways has stations, and then goes the same way into the same queue.
+//! A request that had arrived when a marker was placed may still be on its way from its socket through Noise, yamux
+//! and its handler to the inbox. So a marker first settles: it lets every ready task run and the sockets be looked
+//! at, as often as the longest of those ways has stations, and then goes the same way into the same queue.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ async fn settle(id: u64) -> u64 {
 
 impl Node {
     pub(super) fn place_marker(&mut self, id: u64) {
-        self.markers.push(settle(id).boxed());
+        self.markers.push_back(settle(id).boxed());
     }
 
     /// Commands wait while there are too many: a marker may come late, never early.

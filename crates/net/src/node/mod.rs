@@ -1,9 +1,11 @@
-//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a renewal.
+//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a
+//! renewal.
 //!
 //! It runs no handlers. Requests go out through the [`Inbox`], replies come back through futures that the loop polls.
 
 mod admit;
 mod dial;
+mod lanes;
 mod mailbox;
 mod marker;
 mod start;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::FuturesOrdered;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, identify, ping};
 use magpie_core::ids::PeerId;
@@ -22,10 +24,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub(crate) use mailbox::reply_of;
 pub use start::spawn;
 
 use self::admit::Peer;
 use self::dial::DialsUnderWay;
+use self::lanes::Lanes;
 use self::mailbox::Mailbox;
 use crate::admission::Admitter;
 use crate::behaviour::{Behaviour, BehaviourEvent};
@@ -48,7 +52,8 @@ pub(crate) struct Node {
     book: Book,
     dials: DialsUnderWay,
     mailbox: Mailbox,
-    markers: FuturesUnordered<marker::Settling>,
+    lanes: Lanes,
+    markers: FuturesOrdered<marker::Settling>,
     inbox: Inbox,
     shared: Arc<Shared>,
     cache: Cache,
@@ -77,6 +82,7 @@ impl Node {
                     Some(command) => self.on_command(command),
                 },
                 Some((channel, response)) = self.mailbox.next_answer() => self.respond(channel, response),
+                Some(ended) = self.lanes.next_ended() => self.on_lane_ended(ended),
                 Some(suggestion) = suggestions.recv() => self.on_suggestion(suggestion),
                 Some(id) = self.markers.next() => self.on_marker_settled(id),
                 () = self.inbox.drain_one(), if self.inbox.is_waiting() => {}
@@ -129,6 +135,7 @@ impl Node {
         match event {
             BehaviourEvent::Admission(event) => self.on_admission_event(event),
             BehaviourEvent::Mailbox(event) => self.on_mailbox_event(event),
+            BehaviourEvent::Lanes(event) => self.on_lane_event(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(&peer_id, info.listen_addrs);
             }
@@ -146,6 +153,7 @@ impl Node {
                 let link = identity::from_libp2p(&peer).and_then(|peer| self.shared.link(peer));
                 link.into_iter().for_each(|link| link.update(|info| info.round_trip = Some(round_trip)));
             }
+            Err(ping::Failure::Unsupported) => tracing::debug!(%peer, "the peer answers no pings"),
             Err(error) => {
                 tracing::info!(%peer, %error, "a connection does not answer and is closed");
                 self.close(connection);
@@ -156,6 +164,7 @@ impl Node {
     fn on_tick(&mut self) {
         self.send_away_the_late();
         self.dial_the_due();
+        self.open_the_due_lanes();
         self.write_cache();
     }
 
@@ -174,6 +183,8 @@ impl Node {
 
     /// Says goodbye, so that peers need not wait for a timeout to know.
     async fn stop(mut self) {
+        self.shared.remove_all_links();
+        self.shared.set_listening(Vec::new());
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             // It fails for a peer that has gone meanwhile.

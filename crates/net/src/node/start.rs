@@ -1,19 +1,20 @@
 //! From a configuration to a running thread that listens, or to one sentence that says why not.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::FuturesOrdered;
 use libp2p::Multiaddr;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::lanes::Lanes;
 use super::{Cache, Node};
 use crate::admission::Admitter;
 use crate::behaviour;
@@ -30,8 +31,8 @@ use crate::limits;
 
 /// Starts the network of a node in a thread of its own, and returns when it listens on every address of `config`.
 ///
-/// What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds it full gets
-/// [`RequestError::Busy`](crate::RequestError::Busy).
+/// What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds
+/// it full gets [`RequestError::Busy`](crate::RequestError::Busy).
 ///
 /// # Errors
 /// If an address of `config` cannot be parsed or listened on, in one sentence that names it.
@@ -77,9 +78,10 @@ impl Plan {
             let mut tasks = JoinSet::new();
             match self.start(&mut tasks).await {
                 Ok((node, suggestions)) => {
-                    // Whoever waited for the start may have been cancelled: then the commands end, and so does the node.
+                    // Whoever waited for the start may have been cancelled: then the commands end, and so does the
+                    // node.
                     let _ = started.send(Ok(()));
-                    node.run(commands, suggestions).await;
+                    Box::pin(node.run(commands, suggestions)).await;
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -93,16 +95,18 @@ impl Plan {
         let keypair = keypair.map_err(|error| setup(error.to_string()))?;
         let mut boot = [0u8; 8];
         getrandom::fill(&mut boot).map_err(|error| setup(error.to_string()))?;
+        let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
         let mut node = Node {
             local,
-            swarm: behaviour::swarm(keypair, &doors, self.config.mdns).map_err(setup)?,
+            lanes: Lanes::new(!self.config.without_lanes, budget.clone()),
+            swarm: behaviour::swarm(keypair, &doors, self.config.mdns, budget).map_err(setup)?,
             doors,
             admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
             peers: Default::default(),
             book: Book::new(local),
             dials: Default::default(),
             mailbox: Default::default(),
-            markers: FuturesUnordered::new(),
+            markers: FuturesOrdered::new(),
             inbox: self.inbox,
             shared: self.shared,
             cache: Cache { path: self.config.peer_cache, written: String::new(), due_ms: 0, writing: JoinSet::new() },
@@ -123,8 +127,8 @@ impl Node {
     /// Returns when every address is listened on.
     async fn listen(&mut self, addresses: Vec<Multiaddr>) -> Result<(), NetError> {
         for address in addresses {
-            refuse_taken_tcp_port(&address)?;
-            let listener = self.swarm.listen_on(address.clone()).map_err(|error| transport_error(&address, error))?;
+            refuse_taken_port(&address)?;
+            let listener = self.swarm.listen_on(address.clone()).map_err(|error| listen_error(&address, error))?;
             self.first_result_of(listener, &address).await?;
         }
         Ok(())
@@ -161,44 +165,35 @@ impl Node {
     }
 }
 
-/// libp2p listens on TCP with `SO_REUSEPORT`: without this look, two nodes of one user would share a port and each lose half of
-/// its connections to the other.
-fn refuse_taken_tcp_port(address: &Multiaddr) -> Result<(), NetError> {
+/// libp2p listens on TCP with `SO_REUSEPORT`: without this look, two nodes of one user would share a port and each
+/// lose half of its connections to the other. And the transports wrap the system's error until its kind cannot be
+/// told.
+fn refuse_taken_port(address: &Multiaddr) -> Result<(), NetError> {
     let mut parts = address.iter();
-    let ip = match parts.next() {
+    let ip: IpAddr = match parts.next() {
         Some(Protocol::Ip4(ip)) => ip.into(),
         Some(Protocol::Ip6(ip)) => ip.into(),
         _ => return Ok(()),
     };
-    let Some(Protocol::Tcp(port)) = parts.next() else { return Ok(()) };
-    TcpListener::bind(SocketAddr::new(ip, port)).map(drop).map_err(|error| listen_error(address, &error))
-}
-
-fn transport_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
-    match error {
-        TransportError::MultiaddrNotSupported(_) => NetError::UnsupportedAddress { address: address.to_string() },
-        TransportError::Other(error) => listen_error(address, &error),
-    }
-}
-
-fn listen_error(address: &Multiaddr, error: &io::Error) -> NetError {
-    let address = address.to_string();
-    match root_kind(error) {
-        io::ErrorKind::AddrInUse => NetError::PortTaken { address },
-        io::ErrorKind::PermissionDenied => NetError::NotPermitted { address },
-        _ => NetError::Listen { address, reason: error.to_string() },
-    }
-}
-
-/// The kind of the system's error inside: the transports wrap it in errors of kind `Other`.
-fn root_kind(error: &io::Error) -> io::ErrorKind {
-    let mut kind = error.kind();
-    let mut inner: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
-    while let Some(error) = inner {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            kind = io.kind();
+    let bound = match parts.next() {
+        Some(Protocol::Tcp(port)) => TcpListener::bind((ip, port)).map(drop),
+        Some(Protocol::Udp(port)) => UdpSocket::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    };
+    bound.map_err(|error| {
+        let address = address.to_string();
+        match error.kind() {
+            io::ErrorKind::AddrInUse => NetError::PortTaken { address },
+            io::ErrorKind::PermissionDenied => NetError::NotPermitted { address },
+            _ => NetError::Listen { address, reason: error.to_string() },
         }
-        inner = error.source();
+    })
+}
+
+fn listen_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
+    let address = address.to_string();
+    match error {
+        TransportError::MultiaddrNotSupported(_) => NetError::UnsupportedAddress { address },
+        TransportError::Other(error) => NetError::Listen { address, reason: error.to_string() },
     }
-    kind
 }

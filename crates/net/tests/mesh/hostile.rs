@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::node::*;
-use crate::raw::{Raw, RawEvent};
+use crate::raw::{Raw, RawEvent, lane_hello};
 
 const RAW_SEED: u8 = 46;
 
@@ -69,11 +69,16 @@ async fn ten_thousand_random_payloads_do_no_harm() {
     let (mut sent, mut answered) = (0, 0);
     while answered < 10_000 {
         while under_way.len() < 32 && sent < 10_000 {
-            under_way.insert(raw.send_mailbox(bytes(&mut random, 64)));
+            let payload = bytes(&mut random, 64);
+            under_way.insert(match sent % 3 {
+                0 => (0, raw.send_mailbox(payload)),
+                1 => (1, raw.send_lane(payload)),
+                _ => (1, raw.send_lane([lane_hello(), payload].concat())),
+            });
             sent += 1;
         }
         if let RawEvent::Answered(id, _) = raw.next().await {
-            answered += usize::from(under_way.remove(&id));
+            answered += usize::from(under_way.remove(&(0, id)) || under_way.remove(&(1, id)));
         }
     }
     for (asker, to) in [(&node, honest_peer), (&honest, node_peer)] {
@@ -105,6 +110,19 @@ async fn oversize_and_truncated_frames_of_a_member_are_refused() {
     assert!(raw.ask_mailbox(vec![0, 0]).await.is_err(), "a head cut short");
     assert!(node.drain().iter().all(|event| !matches!(event, magpie_net::NetEvent::Request { .. })));
     talk(&mut node, &mut honest).await;
+}
+
+#[tokio::test]
+async fn a_lane_that_is_not_welcomed_is_tried_again_and_requests_go_without() {
+    let (node, _honest) = besieged().await;
+    let mut raw = Raw::admitted_by(&node.address(), RAW_SEED).await;
+    for _ in 0..2 {
+        assert_eq!(raw.heard("lane").await, lane_hello());
+    }
+    let to = Raw::peer_of(RAW_SEED);
+    let asking = tokio::spawn(async move { node.net.request(to, b"question".to_vec(), PATIENCE).await });
+    assert_eq!(raw.heard("mailbox").await, b"\0\0\0\x08question");
+    asking.abort();
 }
 
 #[tokio::test]

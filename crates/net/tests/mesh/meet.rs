@@ -33,11 +33,11 @@ async fn a_peer_file_written_later_leads_to_its_peers() {
     let mut a = start(1, listening(TCP)).await;
     let mut b = start(2, NetConfig { peer_file: Some(path.clone()), ..listening(TCP) }).await;
     std::fs::write(&path, format!("# the first node\n{}\n", a.address())).unwrap();
-    b.event(|event| match event {
-        NetEvent::Discovered { address, source } => Ok(assert_eq!((address, source), (a.address(), Source::PeerFile))),
+    let discovered = b.event(|event| match event {
+        NetEvent::Discovered { address, source } => Ok((address, source)),
         other => Err(other),
-    })
-    .await;
+    });
+    assert_eq!(discovered.await, (a.address(), Source::PeerFile));
     a.admitted(b.peer()).await;
     b.admitted(a.peer()).await;
     talk(&mut a, &mut b).await;
@@ -107,12 +107,14 @@ async fn a_restarted_node_finds_its_peers_in_the_cache() {
     let mut a = start(1, listening(TCP)).await;
     let mut b = start(2, NetConfig { peer_cache: Some(path.clone()), ..dialling(&[a.address()]) }).await;
     b.admitted(a.peer()).await;
+    a.admitted(b.peer()).await;
     b.net.shutdown().await;
     a.lost(b.peer()).await;
     assert!(std::fs::read_to_string(&path).unwrap().contains(&a.address()));
 
     let mut b = start(2, NetConfig { peer_cache: Some(path), ..listening(TCP) }).await;
     b.admitted(a.peer()).await;
+    a.admitted(b.peer()).await;
     talk(&mut a, &mut b).await;
 }
 

@@ -56,6 +56,11 @@ pub async fn start(seed: u8, config: NetConfig) -> Node {
 }
 
 pub async fn start_with_inbox(seed: u8, config: NetConfig, inbox_len: usize) -> Node {
+    // With RUST_LOG set, a failing test tells what the nodes thought.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     let (inbox, events) = mpsc::channel(inbox_len);
     let net = spawn(&key(seed), config, inbox).await.expect("the node starts");
     Node { net, events, put_back: VecDeque::new() }
@@ -163,12 +168,42 @@ async fn ask(asker: &Node, answerer: &mut Node) {
     assert_eq!(asking.await.unwrap(), Ok(b"answer".to_vec()));
 }
 
+/// How requests travel.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    transport: &'static str,
+    lanes: bool,
+}
+
+pub const WAYS: [Way; 4] = [
+    Way { transport: TCP, lanes: true },
+    Way { transport: QUIC, lanes: true },
+    Way { transport: TCP, lanes: false },
+    Way { transport: QUIC, lanes: false },
+];
+
 /// Two nodes that admitted each other; the second dialled the first.
 pub async fn pair(transport: &str) -> (Node, Node) {
-    let mut a = start(1, listening(transport)).await;
-    let mut b = start(2, dialling(&[a.address()])).await;
+    meet(listening(transport), NetConfig::default(), 1_024).await
+}
+
+/// Two nodes whose requests travel `way`; the second has an inbox of `inbox_len`.
+pub async fn pair_by(way: Way, inbox_len: usize) -> (Node, Node) {
+    let without_lanes = !way.lanes;
+    let dialled = NetConfig { without_lanes, ..listening(way.transport) };
+    let (a, b) = meet(dialled, NetConfig { without_lanes, ..NetConfig::default() }, inbox_len).await;
+    until(|| [&a, &b].iter().all(|node| node.net.peers()[0].has_lane == way.lanes)).await;
+    (a, b)
+}
+
+async fn meet(dialled: NetConfig, dialler: NetConfig, inbox_len: usize) -> (Node, Node) {
+    let mut a = start(1, dialled).await;
+    let dialler =
+        NetConfig { bootstrap: vec![a.address()], admission: with_key(), listen: vec![TCP.into()], ..dialler };
+    let mut b = start_with_inbox(2, dialler, inbox_len).await;
     a.admitted(b.peer()).await;
     b.admitted(a.peer()).await;
+    b.drain();
     (a, b)
 }
 

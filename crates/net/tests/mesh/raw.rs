@@ -1,7 +1,6 @@
 //! A bare libp2p peer that speaks the node's protocols byte by byte, well or badly.
 
 use std::io;
-use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
@@ -15,6 +14,9 @@ use crate::node::PATIENCE;
 
 const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
 const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
+const LANE: StreamProtocol = StreamProtocol::new("/magpie/mailbox-stream/1");
+/// The first frame of a lane: a head and the version.
+const LANE_HELLO_BYTES: usize = 14;
 
 /// What goes over a substream, as it is.
 #[derive(Clone, Default)]
@@ -32,10 +34,14 @@ impl request_response::Codec for Verbatim {
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
-        _: &StreamProtocol,
+        protocol: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Vec<u8>> {
-        read_all(io).await
+        if *protocol != LANE {
+            return read_all(io).await;
+        }
+        let mut hello = vec![0; LANE_HELLO_BYTES];
+        io.read_exact(&mut hello).await.map(|()| hello)
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(
@@ -73,6 +79,7 @@ type ExchangeEvent = request_response::Event<Vec<u8>, Vec<u8>>;
 pub struct Behaviour {
     admission: Exchange,
     mailbox: Exchange,
+    lane: Exchange,
     identify: identify::Behaviour,
 }
 
@@ -116,6 +123,13 @@ pub fn hello(version: u16, proof: &[u8]) -> Vec<u8> {
     framed(&Greeting::Hello(Credentials { version, boot: 1, proof }))
 }
 
+/// The first frame of a lane.
+pub fn lane_hello() -> Vec<u8> {
+    let mut hello = vec![0; LANE_HELLO_BYTES];
+    (hello[3], hello[13]) = (1, 1);
+    hello
+}
+
 fn key(seed: u8) -> identity::Keypair {
     identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
@@ -134,10 +148,11 @@ impl Raw {
             .with_behaviour(|key| Behaviour {
                 admission: exchange(ADMISSION),
                 mailbox: exchange(MAILBOX),
+                lane: exchange(LANE),
                 identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),
             })
             .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::MAX))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
             .build();
         Self { swarm, remote: None }
     }
@@ -187,6 +202,7 @@ impl Raw {
             SwarmEvent::OutgoingConnectionError { error, .. } => panic!("the raw peer cannot connect: {error}"),
             SwarmEvent::Behaviour(BehaviourEvent::Admission(event)) => exchange_event("admission", event),
             SwarmEvent::Behaviour(BehaviourEvent::Mailbox(event)) => exchange_event("mailbox", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Lane(event)) => exchange_event("lane", event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. })) => {
                 RawEvent::Heard("identify", Vec::new())
             }
@@ -194,17 +210,14 @@ impl Raw {
         }
     }
 
-    /// The next thing that the other side says unasked.
-    pub async fn heard(&mut self) -> Vec<u8> {
+    /// The next thing that the other side says unasked over `wanted`. It gets no answer.
+    pub async fn heard(&mut self, wanted: &str) -> Vec<u8> {
         loop {
-            if let RawEvent::Heard("admission" | "mailbox", bytes) = self.next().await {
-                return bytes;
+            match self.next().await {
+                RawEvent::Heard(protocol, bytes) if protocol == wanted => return bytes,
+                _ => {}
             }
         }
-    }
-
-    pub async fn closed(&mut self) {
-        while !matches!(self.next().await, RawEvent::Closed) {}
     }
 
     pub fn send_admission(&mut self, bytes: Vec<u8>) -> OutboundRequestId {
@@ -215,6 +228,17 @@ impl Raw {
     pub fn send_mailbox(&mut self, bytes: Vec<u8>) -> OutboundRequestId {
         let remote = self.remote.unwrap();
         self.swarm.behaviour_mut().mailbox.send_request(&remote, bytes)
+    }
+
+    /// Opens a stream for a lane and writes `bytes` to it.
+    pub fn send_lane(&mut self, bytes: Vec<u8>) -> OutboundRequestId {
+        let remote = self.remote.unwrap();
+        self.swarm.behaviour_mut().lane.send_request(&remote, bytes)
+    }
+
+    pub async fn ask_lane(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+        let id = self.send_lane(bytes);
+        self.answer(id).await
     }
 
     pub async fn ask_admission(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {

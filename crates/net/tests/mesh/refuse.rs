@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use magpie_net::{Admission, NetConfig, NetEvent, RequestError};
 
 use crate::node::*;
-use crate::raw::{Raw, RawEvent, hello};
+use crate::raw::{Raw, RawEvent, hello, lane_hello};
 
 async fn nobody_is_admitted(dialler: Admission, dialled: Admission) {
     let mut a = start(1, NetConfig { admission: dialled, ..listening(TCP) }).await;
@@ -48,6 +48,8 @@ async fn a_request_of_a_stranger_finds_no_protocol() {
     let mut raw = Raw::connected_to(&node.address(), 41).await;
     let refusal = raw.ask_mailbox(b"\0\0\0\x05hello".to_vec()).await.unwrap_err();
     assert!(refusal.contains("supports none of the requested protocols"), "{refusal}");
+    let refusal = raw.ask_lane(lane_hello()).await.unwrap_err();
+    assert!(refusal.contains("supports none of the requested protocols"), "{refusal}");
     let unheard = |event: &NetEvent| matches!(event, NetEvent::Listening { .. });
     assert!(node.drain().iter().all(unheard));
 }
@@ -82,7 +84,7 @@ async fn a_proof_recorded_by_one_peer_is_of_no_use_to_another() {
     let mut thief = Raw::new(44);
     // A holder of the key dials the thief, and so shows it a proof.
     let _holder = start(2, dialling(&[thief.listen().await])).await;
-    let recorded = thief.heard().await;
+    let recorded = thief.heard("admission").await;
     let node = start(1, listening(TCP)).await;
     thief.connect(&node.address()).await;
     assert!(thief.ask_admission(recorded).await.is_err());

@@ -1,0 +1,177 @@
+//! One no-op at a time through another process, class `memory`, the client inside the home's process: beside a plain
+//! TCP echo between two processes in the same run, since latency here is mostly the machine's.
+//!
+//! `cargo bench --bench latency`; `ROUNDS=2000` by default. Prints one JSON object.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magpie::actors::address::Address;
+use magpie::config::{InferenceConfig, NodeConfig};
+use magpie::messages::ledger::LedgerMsg;
+use magpie::node::Node;
+use magpie_core::ids::{OperationId, TaskId};
+use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, SubmitAnswer, SubmitItem};
+use magpie_core::task::{Durability, TaskKind, TaskSpec};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const FRAME: usize = 256;
+
+/// Ends the process with the bench.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--echo") {
+        return echo();
+    }
+    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let mut echoes = echo_round_trips(rounds);
+    let mut tasks = runtime.block_on(task_round_trips(rounds));
+    let mut echoes_again = echo_round_trips(rounds);
+    echoes.append(&mut echoes_again);
+    let (echo, task) = (Quantiles::of(&mut echoes), Quantiles::of(&mut tasks));
+    println!(
+        r#"{{"bench":"latency","rounds":{rounds},"echo_us":{{"p50":{:.1},"p99":{:.1}}},"noop_us":{{"p50":{:.1},"p99":{:.1}}},"ratio_p50":{:.2},"ratio_p99":{:.2}}}"#,
+        echo.p50,
+        echo.p99,
+        task.p50,
+        task.p99,
+        task.p50 / echo.p50,
+        task.p99 / echo.p99,
+    );
+}
+
+struct Quantiles {
+    p50: f64,
+    p99: f64,
+}
+
+impl Quantiles {
+    fn of(times: &mut [Duration]) -> Self {
+        times.sort_unstable();
+        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
+        Self { p50: at(0.5), p99: at(0.99) }
+    }
+}
+
+/// The other side of the yardstick: reads frames of a fixed size and writes them back.
+fn echo() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    println!("{}", listener.local_addr().expect("an address"));
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream.set_nodelay(true).expect("nodelay");
+    let mut frame = [0; FRAME];
+    while stream.read_exact(&mut frame).is_ok() && stream.write_all(&frame).is_ok() {}
+}
+
+fn echo_round_trips(rounds: usize) -> Vec<Duration> {
+    let mut child = Command::new(std::env::current_exe().expect("this executable"))
+        .arg("--echo")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the echo process");
+    let mut address = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    std::io::BufRead::read_line(&mut stdout, &mut address).expect("an address");
+    let _echo = Helper(child);
+    let mut stream = TcpStream::connect(address.trim()).expect("the echo process listens");
+    stream.set_nodelay(true).expect("nodelay");
+    let mut frame = [7; FRAME];
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        stream.write_all(&frame).expect("the echo process reads");
+        stream.read_exact(&mut frame).expect("the echo process answers");
+        times.push(begin.elapsed());
+    }
+    times
+}
+
+async fn task_round_trips(rounds: usize) -> Vec<Duration> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = dir.path().join("cluster.key");
+    magpie_net::ClusterKey::load_or_create(&key).expect("a key");
+    let home = NodeConfig {
+        data_dir: Some(dir.path().join("home")),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+        mdns: false,
+        cluster_key: Some(key.clone()),
+        inference: InferenceConfig { enabled: false, ..InferenceConfig::default() },
+        ..NodeConfig::default()
+    };
+    let node = Node::start(home.clone()).await.expect("the home starts");
+    let client = Client { ledger: node.addresses.ledger.clone(), peer: node.peer_id };
+    let address = node.listen_addresses().into_iter().next().expect("the home listens");
+    let worker_dir = dir.path().join("worker");
+    std::fs::create_dir(&worker_dir).expect("a directory");
+    let file = worker_dir.join("node.toml");
+    let worker = format!(
+        "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\ncluster_key = {key:?}\nbootstrap = [{address:?}]\n[labels]\nrole = \"worker\"\n[inference]\nenabled = false\n"
+    );
+    std::fs::write(&file, worker).expect("a configuration");
+    let child = Command::new(env!("CARGO_BIN_EXE_node"))
+        .args(["--config".as_ref(), file.as_os_str(), "--data-dir".as_ref(), worker_dir.as_os_str()])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the worker process");
+    let _worker = Helper(child);
+    let mut times = Vec::with_capacity(rounds);
+    client.round_trip().await;
+    for _ in 0..rounds / 10 {
+        client.round_trip().await;
+    }
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        client.round_trip().await;
+        times.push(begin.elapsed());
+    }
+    node.stop().await;
+    times
+}
+
+struct Client {
+    ledger: Address<LedgerMsg>,
+    peer: magpie_core::ids::PeerId,
+}
+
+impl Client {
+    async fn ask(&self, request: LedgerRequest) -> LedgerReply {
+        let caller = Caller { peer: self.peer, owner: Arc::from("bench") };
+        let permit = self.ledger.admit().expect("one request at a time fits");
+        let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
+        self.ledger.ask(PATIENCE, message).await.expect("the ledger answers")
+    }
+
+    async fn round_trip(&self) {
+        let mut spec = TaskSpec::new(TaskKind::Noop);
+        spec.durability = Durability::Memory;
+        spec.requires = Some("label.role == \"worker\"".to_owned());
+        let operation = OperationId(rand::random());
+        let submit = LedgerRequest::Submit { operation, items: vec![SubmitItem::one(spec)] };
+        let id: TaskId = match self.ask(submit).await {
+            LedgerReply::Submitted { answers } => match answers.into_iter().next() {
+                Some(SubmitAnswer::Accepted { id }) => id,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        loop {
+            match self.ask(LedgerRequest::WaitTask { id, timeout_ms: 10_000 }).await {
+                LedgerReply::Task(view) if view.state.is_terminal() => return,
+                LedgerReply::Task(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

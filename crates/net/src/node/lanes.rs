@@ -1,0 +1,134 @@
+//! Opens a lane to every member, and again when it breaks; serves the lanes that members open.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use magpie_core::ids::PeerId;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+use super::Node;
+use super::admit::Standing;
+use crate::identity;
+use crate::lane::{self, Server, behaviour::Event};
+use crate::limits;
+
+/// The lanes of all members. Dropped, it ends them.
+pub(super) struct Lanes {
+    enabled: bool,
+    budget: Arc<Semaphore>,
+    /// When to open the lane to a member that has none, under way or open.
+    due_ms: HashMap<PeerId, u64>,
+    /// At most [`limits::LANES_SERVED_MAX`] of one member, the eldest first.
+    served: HashMap<PeerId, Vec<AbortHandle>>,
+    tasks: JoinSet<Ended>,
+}
+
+/// The lane that ended, which was asked or served on.
+pub(super) struct Ended {
+    peer: PeerId,
+    asked_by_us: bool,
+    result: io::Result<()>,
+}
+
+impl Lanes {
+    pub fn new(enabled: bool, budget: Arc<Semaphore>) -> Self {
+        Self { enabled, budget, due_ms: HashMap::new(), served: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// The next lane that ended; `None` while there is none.
+    pub async fn next_ended(&mut self) -> Option<Result<Ended, JoinError>> {
+        self.tasks.join_next().await
+    }
+
+    pub fn forget(&mut self, peer: PeerId) {
+        self.due_ms.remove(&peer);
+        self.served.remove(&peer);
+    }
+}
+
+impl Node {
+    pub(super) fn open_lane_later(&mut self, peer: PeerId, delay_ms: u64) {
+        if self.lanes.enabled {
+            let due_ms = self.now_ms() + delay_ms;
+            self.lanes.due_ms.insert(peer, due_ms);
+        }
+    }
+
+    pub(super) fn open_the_due_lanes(&mut self) {
+        let now_ms = self.now_ms();
+        let due: Vec<PeerId> =
+            self.lanes.due_ms.iter().filter(|(_, due)| **due <= now_ms).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            self.lanes.due_ms.remove(&peer);
+            let has_one = self.shared.link(peer).is_none_or(|link| link.has_lane());
+            if let Some(connection) = self.connection_of(peer).filter(|_| !has_one) {
+                let lanes = self.swarm.behaviour_mut().lanes.inner_mut();
+                lanes.open(identity::to_libp2p(peer), connection);
+            }
+        }
+    }
+
+    pub(super) fn on_lane_event(&mut self, event: Event) {
+        match event {
+            Event::Opened { peer, stream } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                // A peer that was lost meanwhile has no link; one that was lost and met again may have a lane: this
+                // one ends here.
+                let Some(link) = self.shared.link(peer).filter(|link| !link.has_lane()) else { return };
+                let asking = async move {
+                    let opened = link.clone();
+                    let result = lane::ask(stream, peer, |lane| opened.set_lane(Some(lane))).await;
+                    link.set_lane(None);
+                    Ended { peer, asked_by_us: true, result }
+                };
+                self.lanes.tasks.spawn(asking);
+            }
+            Event::NotOpened { peer, reason } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                tracing::debug!(%peer, reason, "no lane: requests go one by one");
+                self.open_lane_later(peer, limits::LANE_RETRY_MS);
+            }
+            Event::Accepted { peer, stream } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                self.serve_lane(peer, stream);
+            }
+        }
+    }
+
+    fn serve_lane(&mut self, peer: PeerId, stream: libp2p::Stream) {
+        match self.standing(peer) {
+            // To open a lane says the same as the confirmation, which may come later.
+            Some(Standing::Verified) => self.admit(peer),
+            Some(Standing::Admitted) => {}
+            Some(Standing::Stranger) | None => return,
+        }
+        let server =
+            Server { inbox: self.inbox.clone(), shared: self.shared.clone(), budget: self.lanes.budget.clone() };
+        let serving =
+            async move { Ended { peer, asked_by_us: false, result: lane::serve(stream, peer, server).await } };
+        let task = self.lanes.tasks.spawn(serving);
+        let served = self.lanes.served.entry(peer).or_default();
+        served.retain(|task| !task.is_finished());
+        if served.len() == limits::LANES_SERVED_MAX {
+            // The peer opened another because it gave this one up.
+            served.remove(0).abort();
+        }
+        served.push(task);
+    }
+
+    pub(super) fn on_lane_ended(&mut self, ended: Result<Ended, JoinError>) {
+        let Ended { peer, asked_by_us, result } = match ended {
+            Ok(ended) => ended,
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => return tracing::error!(%error, "a lane ended by a panic"),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%peer, %error, "a lane broke");
+        }
+        if asked_by_us && self.standing(peer) == Some(Standing::Admitted) {
+            self.open_lane_later(peer, limits::LANE_RETRY_MS);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What a home's log says, read by other eyes than the core's: the facts that the checkers compare with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use magpie_core::dag::WorkflowSpec;
+use magpie_core::ids::{Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use magpie_core::lease::Fence;
+use magpie_core::queue::{AfterAttempt, Record};
+use magpie_core::task::{Outcome, TaskSpec, TaskState};
+use magpie_core::time::Wall;
+
+/// One home's facts. Entries that a crash lost are taken out again by reading the rest anew.
+#[derive(Debug)]
+pub struct Book {
+    tag: LedgerTag,
+    records: Vec<Record>,
+    pub generation: Generation,
+    /// The record of the newest generation.
+    pub opened: LogIndex,
+    pub tasks: BTreeMap<TaskId, TaskFacts>,
+    pub workflows: BTreeMap<WorkflowId, WorkflowFacts>,
+}
+
+#[derive(Debug)]
+pub struct TaskFacts {
+    pub spec: Arc<TaskSpec>,
+    pub step: Option<(WorkflowId, u32)>,
+    pub submitted: LogIndex,
+    /// The last record that names it.
+    pub touched: LogIndex,
+    pub epochs: Vec<EpochFacts>,
+    /// What a record that names it ended it as; the end of its workflow may end it too.
+    pub end: Option<(TaskState, LogIndex)>,
+}
+
+#[derive(Debug)]
+pub struct EpochFacts {
+    pub epoch: Epoch,
+    pub token: LeaseToken,
+    pub worker: PeerId,
+    pub granted: LogIndex,
+    /// The last record that says that its worker holds it: granted, started, revived.
+    pub held: LogIndex,
+    pub started: bool,
+    pub outcome: Option<(LogIndex, Outcome)>,
+}
+
+#[derive(Debug)]
+pub struct WorkflowFacts {
+    pub spec: Arc<WorkflowSpec>,
+    pub submitted: LogIndex,
+    pub steps: Vec<StepFacts>,
+    /// The first record after which it could not go on.
+    pub ended: Option<LogIndex>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct StepFacts {
+    pub total: Option<u32>,
+    pub tasks: Vec<TaskId>,
+}
+
+impl TaskFacts {
+    fn new(spec: Arc<TaskSpec>, step: Option<(WorkflowId, u32)>, index: LogIndex) -> Self {
+        Self { spec, step, submitted: index, touched: index, epochs: Vec::new(), end: None }
+    }
+
+    pub fn newest(&self) -> Option<&EpochFacts> {
+        self.epochs.last()
+    }
+
+    pub fn of_epoch(&self, epoch: Epoch) -> Option<&EpochFacts> {
+        self.epochs.iter().find(|facts| facts.epoch == epoch)
+    }
+
+    /// Attempts that the log knows to have started.
+    pub fn attempts(&self) -> u32 {
+        self.epochs.iter().filter(|epoch| epoch.started).count() as u32
+    }
+}
+
+/// The operation that the tasks of a step get their ids from: the low 12 bytes of the workflow's ULID, then the step.
+fn step_operation(workflow: WorkflowId, step: u32) -> OperationId {
+    let mut bytes = [0; 16];
+    bytes[..12].copy_from_slice(&workflow.ulid.to_be_bytes()[4..]);
+    bytes[12..].copy_from_slice(&step.to_be_bytes());
+    OperationId(bytes)
+}
+
+impl Book {
+    pub fn new(tag: LedgerTag) -> Self {
+        Self {
+            tag,
+            records: Vec::new(),
+            generation: Generation(0),
+            opened: LogIndex(0),
+            tasks: BTreeMap::new(),
+            workflows: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets what stood behind `index`.
+    pub fn truncate(&mut self, index: LogIndex) {
+        let mut records = std::mem::take(&mut self.records);
+        records.truncate(index.0 as usize);
+        *self = Self::new(self.tag);
+        records.into_iter().for_each(|record| self.read(record));
+    }
+
+    /// Reads the next record.
+    pub fn read(&mut self, record: Record) {
+        let index = LogIndex(self.records.len() as u64 + 1);
+        match &record {
+            Record::Opened { generation, .. } => (self.generation, self.opened) = (*generation, index),
+            Record::Submitted { at, operation, items, .. } => {
+                let specs = items.iter().flat_map(|item| (0..item.count).map(|_| item.spec.clone()));
+                for (n, spec) in specs.enumerate() {
+                    let id = TaskId::derive(self.tag, at.0, *operation, n as u32);
+                    self.tasks.insert(id, TaskFacts::new(spec, None, index));
+                }
+            }
+            Record::WorkflowSubmitted { at, operation, spec, .. } => {
+                let id = TaskId::derive(self.tag, at.0, *operation, 0);
+                let steps = vec![StepFacts::default(); spec.steps.len()];
+                self.workflows.insert(id, WorkflowFacts { spec: spec.clone(), submitted: index, steps, ended: None });
+            }
+            Record::StepBound { at, workflow, step, from, total, tasks } => {
+                self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
+            }
+            Record::StepUnbound { workflow, .. } | Record::WorkflowEnded { workflow, .. } => {
+                self.end_workflow(*workflow, index);
+            }
+            Record::Granted { grants, .. } => {
+                for grant in grants {
+                    self.touch(index, grant.task, |facts| {
+                        facts.epochs.push(EpochFacts {
+                            epoch: grant.epoch,
+                            token: grant.token,
+                            worker: grant.worker,
+                            granted: index,
+                            held: index,
+                            started: false,
+                            outcome: None,
+                        });
+                    });
+                }
+            }
+            Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
+            Record::Completed { results, .. } => {
+                for result in results {
+                    self.start(index, result.fence);
+                    self.epoch(index, result.fence, |epoch| epoch.outcome = Some((index, result.outcome.clone())));
+                    match result.next {
+                        AfterAttempt::Succeeded => self.end(index, result.fence.task, TaskState::Succeeded),
+                        AfterAttempt::Failed => self.end(index, result.fence.task, TaskState::Failed),
+                        AfterAttempt::Dead => self.end(index, result.fence.task, TaskState::Dead),
+                        AfterAttempt::Retry { .. } => {}
+                    }
+                }
+            }
+            Record::Released { releases, .. } => {
+                releases.iter().for_each(|release| self.touch(index, release.fence.task, |_| {}));
+            }
+            Record::Expired { fences, .. } => fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {})),
+            Record::Revived { fences, .. } => {
+                fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.held = index));
+            }
+            Record::Buried { tasks, .. } => tasks.iter().for_each(|task| self.end(index, *task, TaskState::Dead)),
+            Record::DeadlinePassed { tasks, .. } => {
+                tasks.iter().for_each(|task| self.end(index, *task, TaskState::Failed));
+            }
+            Record::Cancelled { target, .. } => {
+                self.end(index, *target, TaskState::Cancelled);
+                self.end_workflow(*target, index);
+            }
+            Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::MemoryTally { .. } => {}
+        }
+        self.records.push(record);
+    }
+
+    fn bind(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        (workflow, step): (WorkflowId, u32),
+        (from, total): (u32, u32),
+        specs: &[Arc<TaskSpec>],
+    ) {
+        let operation = step_operation(workflow, step);
+        for (n, spec) in specs.iter().enumerate() {
+            let id = TaskId::derive(self.tag, at.0, operation, from + n as u32);
+            self.tasks.insert(id, TaskFacts::new(spec.clone(), Some((workflow, step)), index));
+            if let Some(facts) = self.workflows.get_mut(&workflow) {
+                facts.steps[step as usize].tasks.push(id);
+            }
+        }
+        if let Some(facts) = self.workflows.get_mut(&workflow) {
+            facts.steps[step as usize].total = Some(total);
+        }
+    }
+
+    fn touch(&mut self, index: LogIndex, task: TaskId, act: impl FnOnce(&mut TaskFacts)) {
+        if let Some(facts) = self.tasks.get_mut(&task) {
+            facts.touched = index;
+            act(facts);
+        }
+    }
+
+    fn epoch(&mut self, index: LogIndex, fence: Fence, act: impl FnOnce(&mut EpochFacts)) {
+        self.touch(index, fence.task, |facts| {
+            if let Some(epoch) = facts.epochs.iter_mut().find(|epoch| epoch.epoch == fence.epoch) {
+                act(epoch);
+            }
+        });
+    }
+
+    fn start(&mut self, index: LogIndex, fence: Fence) {
+        self.epoch(index, fence, |epoch| (epoch.started, epoch.held) = (true, index));
+    }
+
+    fn end(&mut self, index: LogIndex, task: TaskId, state: TaskState) {
+        self.touch(index, task, |facts| facts.end = Some((state, index)));
+        if state != TaskState::Succeeded
+            && let Some((workflow, _)) = self.tasks.get(&task).and_then(|facts| facts.step)
+        {
+            self.end_workflow(workflow, index);
+        }
+    }
+
+    fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
+        if let Some(facts) = self.workflows.get_mut(&workflow) {
+            facts.ended.get_or_insert(index);
+        }
+    }
+}

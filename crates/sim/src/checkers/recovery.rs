@@ -1,0 +1,129 @@
+//! I16: replaying a log twice is replaying it once, and what is recovered is what the home showed.
+
+use std::collections::BTreeMap;
+
+use magpie_core::ids::{LogIndex, PeerId, TaskId};
+use magpie_core::invariant::InvariantId;
+use magpie_core::queue::{
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, NewEntry, Replay, ReplyTo, TaskFilter,
+    TaskView, Watermark, WorkflowView,
+};
+use magpie_core::task::{Durability, TaskState};
+use magpie_core::time::Now;
+
+use super::{Verdict, Violation, require};
+
+/// Lets every answer out.
+const EVERYTHING: Watermark = Watermark { written: LogIndex(u64::MAX), synced: LogIndex(u64::MAX) };
+const NAME: &str = "what_is_recovered_is_what_was";
+
+/// All that a home can show.
+#[derive(Debug, PartialEq)]
+pub struct Shown {
+    tasks: BTreeMap<TaskId, TaskView>,
+    workflows: BTreeMap<TaskId, WorkflowView>,
+}
+
+/// Reads a log into a ledger that has not opened.
+///
+/// # Errors
+/// A violation if the log does not replay.
+pub fn replay(identity: &LedgerIdentity, entries: &[NewEntry]) -> Result<Replay, Violation> {
+    let mut replay = Replay::new(identity.clone());
+    for entry in entries {
+        replay.apply(entry.index, &entry.body, entry.event).map_err(|error| Violation {
+            id: InvariantId::I16,
+            invariant: "a_log_replays",
+            what: error.to_string(),
+        })?;
+    }
+    Ok(replay)
+}
+
+/// Compares a ledger that is about to die with what its log, as far as the process wrote it, replays to.
+pub fn invariant_what_is_recovered_is_what_was(
+    live: &mut Ledger,
+    identity: &LedgerIdentity,
+    entries: &[NewEntry],
+    now: Now,
+) -> Verdict {
+    // Time has passed since its last event, so it may grant something now.
+    live.handle(now, Event::Durable(EVERYTHING));
+    let entries = [entries, &live.take_entries()].concat();
+    let mut once = replay(identity, &entries)?.open(now);
+    let mut twice = replay(identity, &entries)?.open(now);
+    let (once, twice, live) = (show(&mut once, now), show(&mut twice, now), show(live, now));
+    let all_differ = |left: &Shown, right: &Shown| -> Option<String> {
+        let tasks = left.tasks.iter().find(|(id, view)| right.tasks.get(id) != Some(view));
+        let task = tasks.map(|(id, view)| format!("{view:?} and {:?}", right.tasks.get(id)));
+        let workflows = left.workflows.iter().find(|(id, view)| right.workflows.get(id) != Some(view));
+        task.or_else(|| workflows.map(|(id, view)| format!("{view:?} and {:?}", right.workflows.get(id))))
+    };
+    require(InvariantId::I16, "replaying_twice_is_replaying_once", once == twice, || {
+        format!("two replays differ: {:?}", all_differ(&once, &twice))
+    })?;
+    require(InvariantId::I16, NAME, once == live, || {
+        format!("live and recovered: {:?}", all_differ(&live, &once).or_else(|| all_differ(&once, &live)))
+    })
+}
+
+/// Reads everything that is not of class `memory` out of a ledger.
+fn show(ledger: &mut Ledger, now: Now) -> Shown {
+    ledger.handle(now, Event::Durable(EVERYTHING));
+    ledger.take_effects();
+    let (mut tasks, mut cursor) = (BTreeMap::new(), None);
+    loop {
+        let request = LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor, limit: 1_000 };
+        let Some(LedgerReply::Tasks { items, next_cursor }) = ask(ledger, now, request) else { break };
+        for listed in items.iter().filter(|view| view.durability != Durability::Memory) {
+            if let Some(LedgerReply::Task(view)) = ask(ledger, now, LedgerRequest::GetTask { id: listed.id }) {
+                tasks.insert(view.id, without_what_time_decides(*view));
+            }
+        }
+        cursor = next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut workflows = BTreeMap::new();
+    let request = LedgerRequest::ListWorkflows { state: None, cursor: None, limit: 1_000 };
+    if let Some(LedgerReply::Workflows { items, .. }) = ask(ledger, now, request) {
+        for listed in items {
+            if let Some(LedgerReply::Workflow(mut view)) =
+                ask(ledger, now, LedgerRequest::GetWorkflow { id: listed.id })
+                && view.spec.durability != Durability::Memory
+            {
+                view.steps.iter_mut().for_each(|step| merge_delayed(step));
+                view.summary.tasks.ready += std::mem::take(&mut view.summary.tasks.delayed);
+                workflows.insert(view.summary.id, *view);
+            }
+        }
+    }
+    Shown { tasks, workflows }
+}
+
+fn merge_delayed(step: &mut magpie_core::queue::StepView) {
+    step.tasks.ready += std::mem::take(&mut step.tasks.delayed);
+    if step.state == TaskState::Delayed {
+        step.state = TaskState::Ready;
+    }
+}
+
+/// Ready is a fact of time where a task was delayed, and who lacks what a fact of who is there.
+fn without_what_time_decides(mut view: TaskView) -> TaskView {
+    if view.state == TaskState::Delayed {
+        view.state = TaskState::Ready;
+    }
+    view.due_at = None;
+    view.unmet = Vec::new();
+    view
+}
+
+fn ask(ledger: &mut Ledger, now: Now, request: LedgerRequest) -> Option<LedgerReply> {
+    let caller = Caller { peer: PeerId([0; 32]), owner: "checker".into() };
+    ledger.handle(now, Event::Request { caller, request, reply: ReplyTo(u64::MAX) });
+    ledger.take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Reply { to: ReplyTo(u64::MAX), reply } => Some(reply),
+        _ => None,
+    })
+}

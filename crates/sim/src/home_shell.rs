@@ -1,0 +1,363 @@
+//! The shell around a ledger: entries to the disk, effects to the network, each compared with the disk as it leaves.
+
+use magpie_core::ids::{LogIndex, PeerId, WorkflowId};
+use magpie_core::invariant::InvariantId;
+use magpie_core::lease::{Completion, Slots};
+use magpie_core::queue::{
+    Caller, Effect, Event, LedgerReply, LedgerRequest, NewEntry, Record, Refusal, ReplyTo, SubmitAnswer,
+};
+use magpie_core::task::{AttemptResult, Durability};
+use magpie_core::{limits, wire};
+
+use crate::binding;
+use crate::canary::Planted;
+use crate::checkers::persistence::Evidence;
+use crate::checkers::{Violation, conservation, fencing, log};
+use crate::faults::STALLED_SYNC_MS_MAX;
+use crate::network::{Endpoint, Message};
+use crate::node::{Home, Waiting};
+use crate::world::{Happening, World};
+
+/// Who asks when the simulator does: its answers go nowhere.
+pub const NOBODY: Endpoint = Endpoint::MAX;
+/// From the network's thread to the ledger.
+const INGRESS_MS_MAX: u64 = 20;
+const BINDING_MS_MAX: u64 = 20;
+
+impl World {
+    fn home(&mut self, node: usize, life: u64) -> Option<&mut Home> {
+        self.nodes[node].home.as_mut().filter(|home| home.life == life)
+    }
+
+    pub fn home_event(&mut self, node: usize, life: u64, event: Event) {
+        let now = self.clock(node);
+        let Some(home) = self.home(node, life) else { return };
+        home.ledger.handle(now, event);
+        self.perform_home(node);
+    }
+
+    pub fn tell_home(&mut self, node: usize, event: Event) {
+        if let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) {
+            self.home_event(node, life, event);
+        }
+    }
+
+    pub fn ledger_tick(&mut self, node: usize, life: u64) {
+        if self.home(node, life).is_some() {
+            let wait_ms = limits::TICK_MS + self.late_tick_ms();
+            self.after(wait_ms, Happening::LedgerTick { node, life });
+            self.home_event(node, life, Event::Tick);
+        }
+    }
+
+    pub fn arrive_at_home(&mut self, node: usize, from: Endpoint, call: u64, request: LedgerRequest) {
+        let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) else {
+            if self.nodes[node].worker.is_some() {
+                let what = "the ledger is starting".to_owned();
+                self.send(
+                    node,
+                    from,
+                    Message::Reply { call, reply: LedgerReply::Refused(Refusal::Unavailable { what }) },
+                );
+            }
+            return;
+        };
+        if self.rng.chance(self.faults.forge)
+            && let Some(request) = self.forged(&request)
+        {
+            self.enqueue(node, Happening::Ingress { node, life, from: NOBODY, call: 0, request });
+        }
+        self.enqueue(node, Happening::Ingress { node, life, from, call, request });
+    }
+
+    /// One queue for all that goes to a ledger: what came first is handled first, markers too.
+    fn enqueue(&mut self, node: usize, happening: Happening) {
+        let due_ms = self.now_ms + self.rng.between(0, INGRESS_MS_MAX);
+        let due_ms = due_ms.max(self.nodes[node].ingress_until_ms);
+        self.nodes[node].ingress_until_ms = due_ms;
+        self.at(due_ms, happening);
+    }
+
+    /// The same message with a token, or an epoch, that nobody was given.
+    fn forged(&mut self, request: &LedgerRequest) -> Option<LedgerRequest> {
+        let mut request = request.clone();
+        let (ahead, guess) = (self.rng.between(0, 2), self.rng.bytes());
+        let forge = |fence: &mut magpie_core::lease::Fence, token: &mut magpie_core::ids::LeaseToken| match ahead {
+            0 => token.0 = guess,
+            1 => fence.epoch.0 += 1,
+            _ => fence.epoch.0 -= 1,
+        };
+        match &mut request {
+            LedgerRequest::Renew(renewals) => {
+                renewals.iter_mut().for_each(|renewal| forge(&mut renewal.fence, &mut renewal.token));
+            }
+            LedgerRequest::Complete(completions) => completions.iter_mut().for_each(|completion: &mut Completion| {
+                forge(&mut completion.fence, &mut completion.token);
+                completion.outcome.log_tail = "forged".to_owned();
+            }),
+            LedgerRequest::Release(releases) => {
+                releases.iter_mut().for_each(|release| forge(&mut release.fence, &mut release.token));
+            }
+            _ => return None,
+        }
+        Some(request)
+    }
+
+    pub fn ingress(&mut self, node: usize, life: u64, (from, call): (Endpoint, u64), request: LedgerRequest) {
+        let caller = Caller { peer: self.peer_of(from), owner: "client".into() };
+        let presented = fencing::presented(&request);
+        let Some(home) = self.home(node, life) else { return };
+        home.next_reply += 1;
+        let fences = presented.iter().map(|(fence, _)| (*fence, LogIndex(0))).collect();
+        home.replies.insert(home.next_reply, Waiting { from, call, fences });
+        home.presented = presented;
+        let reply = ReplyTo(home.next_reply);
+        self.home_event(node, life, Event::Request { caller, request, reply });
+        if let Some(home) = self.home(node, life) {
+            home.presented.clear();
+        }
+    }
+
+    fn peer_of(&self, endpoint: Endpoint) -> PeerId {
+        match self.nodes.get(endpoint) {
+            Some(node) => node.peer(),
+            None => PeerId([endpoint as u8; 32]),
+        }
+    }
+
+    /// The core asks about itself: how many tasks are where, and how many are ready.
+    pub fn ask_for_counters(&mut self, node: usize) {
+        if let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) {
+            self.ingress(node, life, (NOBODY, 0), LedgerRequest::Stats);
+        }
+    }
+
+    /// Persist, then send, then reply.
+    pub fn perform_home(&mut self, node: usize) {
+        let Some(home) = self.nodes[node].home.as_mut() else { return };
+        let entries = home.ledger.take_entries();
+        if !entries.is_empty() {
+            self.read_entries(node, &entries);
+            self.nodes[node].disk.append(entries);
+            self.plan_write(node);
+            self.perform_planted(node);
+        }
+        self.note_what_answers_rest_on(node);
+        let Some(home) = self.nodes[node].home.as_mut() else { return };
+        for effect in home.ledger.take_effects() {
+            self.let_out(node, effect);
+        }
+    }
+
+    /// The answer to the request under way rests on what the log says now; it may leave later.
+    fn note_what_answers_rest_on(&mut self, node: usize) {
+        let book = &self.books[node];
+        let Some(home) = self.nodes[node].home.as_mut().filter(|home| !home.presented.is_empty()) else { return };
+        if let Some(waiting) = home.replies.get_mut(&home.next_reply) {
+            for (fence, held) in &mut waiting.fences {
+                let epoch = book.tasks.get(&fence.task).and_then(|facts| facts.of_epoch(fence.epoch));
+                *held = epoch.map_or(LogIndex(0), |epoch| epoch.held);
+            }
+        }
+    }
+
+    fn read_entries(&mut self, node: usize, entries: &[NewEntry]) {
+        for entry in entries {
+            let record: Record = match wire::decode_record(&entry.body) {
+                Ok(record) => record,
+                Err(error) => {
+                    let what = format!("record {}: {error}", entry.index);
+                    return self.judge(Err(Violation { id: InvariantId::I16, invariant: "a_record_decodes", what }));
+                }
+            };
+            let (kind, index) = (record.kind(), entry.index.0);
+            self.trace
+                .note(self.now_ms, kind, &[node as u64, index], || format!("node {node} record {index}: {record:?}"));
+            self.judge(log::check(&self.books[node], &record));
+            if let Some(home) = &self.nodes[node].home {
+                let verdict =
+                    fencing::invariant_a_stale_fence_changes_nothing(&self.books[node], &record, &home.presented);
+                self.judge(verdict);
+            }
+            if let Record::Expired { fences, .. } = &record {
+                for fence in fences {
+                    let verdict = self.leases.invariant_the_workers_end_lies_before_the_homes(self.now_ms, *fence);
+                    self.judge(verdict);
+                }
+            }
+            if let Record::Completed { results, .. } = &record {
+                self.counters.commits += results.iter().filter(|result| log::ends(result.next)).count() as u64;
+            }
+            self.books[node].read(record);
+        }
+    }
+
+    /// The two bugs that are a shell's.
+    fn perform_planted(&mut self, node: usize) {
+        let now = self.clock(node);
+        let queued = self.nodes[node].disk.queued();
+        match self.options.planted {
+            Some(Planted::AcknowledgeBeforeFsync) => {
+                let all = magpie_core::queue::Watermark { written: queued, synced: queued };
+                if let Some(home) = &mut self.nodes[node].home {
+                    home.ledger.handle(now, Event::Durable(all));
+                }
+            }
+            Some(Planted::HeadBeforeFsync) => {
+                let last = self.nodes[node].disk.entries().last().map(|entry| (entry.index, entry.event));
+                if let Some((count, event)) = last {
+                    self.let_out(node, Effect::PublishHead { count, event });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn let_out(&mut self, node: usize, effect: Effect) {
+        let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
+        let verdict = evidence.invariant_nothing_leaves_before_its_records_are_durable(&effect);
+        self.judge(verdict);
+        match effect {
+            Effect::Reply { to, reply } => self.reply(node, to, reply),
+            Effect::Notify { worker, notice } => {
+                let to = self.nodes.iter().position(|other| other.peer() == worker);
+                let home = self.nodes[node].tag();
+                if let Some(to) = to {
+                    self.send(node, to, Message::Notice { home, notice });
+                }
+            }
+            Effect::Bind { workflow, step, from, spec, outputs } => {
+                let bound = binding::bind_step(&spec, step, from, &outputs);
+                self.bound(node, workflow, Event::Bound { workflow, step, from, bound });
+            }
+            Effect::BindOutputs { workflow, spec, outputs } => {
+                let outputs = binding::bind_outputs(&spec, &outputs);
+                self.bound(node, workflow, Event::OutputsBound { workflow, outputs });
+            }
+            Effect::PlaceMarker { marker } => {
+                if let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) {
+                    self.enqueue(node, Happening::MarkerOut { node, life, marker });
+                }
+            }
+            Effect::PublishHead { count, .. } => {
+                self.trace
+                    .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));
+            }
+        }
+    }
+
+    fn bound(&mut self, node: usize, _workflow: WorkflowId, event: Event) {
+        let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) else { return };
+        let wait_ms = self.rng.between(0, BINDING_MS_MAX);
+        self.after(wait_ms, Happening::Bound { node, life, event: Box::new(event) });
+    }
+
+    fn reply(&mut self, node: usize, to: ReplyTo, reply: LedgerReply) {
+        let waiting = self.nodes[node].home.as_mut().and_then(|home| home.replies.remove(&to.0));
+        let Some(Waiting { from, call, fences }) = waiting else { return };
+        let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
+        match &reply {
+            LedgerReply::Completed(answers) => {
+                for ((fence, _), answer) in fences.iter().zip(answers) {
+                    let verdict = evidence
+                        .invariant_an_outcome_is_durable_before_its_answer(*fence, *answer)
+                        .and_then(|()| self.commits.invariant_at_most_one_outcome_is_committed(*fence, *answer));
+                    if let Err(violation) = verdict {
+                        return self.judge(Err(violation));
+                    }
+                }
+            }
+            LedgerReply::Renewed(answers) => {
+                let mut pairs = fences.iter().zip(answers);
+                let verdict = pairs.try_for_each(|((fence, held), answer)| {
+                    evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *held, *answer)
+                });
+                self.judge(verdict);
+            }
+            LedgerReply::Submitted { answers } => {
+                for answer in answers {
+                    if let SubmitAnswer::Accepted { id } = answer {
+                        let class = self.books[node].tasks.get(id).map(|facts| facts.spec.durability);
+                        self.acknowledged.acknowledge(self.now_ms, node, class.unwrap_or(Durability::Memory), *id);
+                    }
+                }
+            }
+            LedgerReply::WorkflowSubmitted { id } => {
+                let class = self.books[node].workflows.get(id).map(|facts| facts.spec.durability);
+                self.acknowledged.acknowledge(self.now_ms, node, class.unwrap_or(Durability::Memory), *id);
+            }
+            LedgerReply::Stats(stats) => {
+                self.judge(conservation::invariant_submitted_is_the_sum_over_the_states(stats));
+                if from == NOBODY {
+                    let mut backlog = Slots::default();
+                    stats
+                        .ready_by_shape
+                        .iter()
+                        .for_each(|shape| backlog[shape.shape.kind.pool()] += shape.ready as u32);
+                    if let Some(home) = &mut self.nodes[node].home {
+                        home.backlog = backlog;
+                    }
+                }
+            }
+            _ => {}
+        }
+        if from != NOBODY {
+            self.send(node, from, Message::Reply { call, reply });
+        }
+    }
+
+    fn plan_write(&mut self, node: usize) {
+        let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) else { return };
+        let disk = &mut self.nodes[node].disk;
+        if !disk.write_under_way && disk.queued() > disk.watermark().written {
+            disk.write_under_way = true;
+            let through = disk.queued();
+            let wait_ms = self.rng.between(0, self.faults.write_ms_max);
+            self.after(wait_ms, Happening::Written { node, life, through });
+        }
+    }
+
+    fn plan_sync(&mut self, node: usize) {
+        let Some(life) = self.nodes[node].home.as_ref().map(|home| home.life) else { return };
+        let disk = &mut self.nodes[node].disk;
+        if disk.sync_under_way || !disk.has_unsynced() {
+            return;
+        }
+        disk.sync_under_way = true;
+        let (through, soon) = (disk.watermark().written, disk.wants_sync());
+        let most = if self.rng.chance(self.faults.sync_stall) { STALLED_SYNC_MS_MAX } else { self.faults.sync_ms_max };
+        let wait_ms = if soon { 0 } else { self.rng.between(0, limits::ASYNC_FSYNC_MS) } + self.rng.between(0, most);
+        self.after(wait_ms, Happening::Synced { node, life, through });
+    }
+
+    pub fn written(&mut self, node: usize, life: u64, through: LogIndex) {
+        if self.home(node, life).is_some() {
+            let disk = &mut self.nodes[node].disk;
+            disk.write_under_way = false;
+            disk.written_through(through);
+            self.durable(node, life);
+        }
+    }
+
+    pub fn synced(&mut self, node: usize, life: u64, through: LogIndex) {
+        if self.home(node, life).is_some() {
+            let disk = &mut self.nodes[node].disk;
+            disk.sync_under_way = false;
+            disk.synced_through(through);
+            self.durable(node, life);
+        }
+    }
+
+    fn durable(&mut self, node: usize, life: u64) {
+        self.plan_write(node);
+        self.plan_sync(node);
+        let watermark = self.nodes[node].disk.watermark();
+        self.home_event(node, life, Event::Durable(watermark));
+    }
+}
+
+/// Whether an outcome was made by the forger.
+pub fn is_forged(completion: &Completion) -> bool {
+    completion.outcome.log_tail == "forged"
+        || matches!(&completion.outcome.result, AttemptResult::Failed { error, .. } if error.code == "forged")
+}

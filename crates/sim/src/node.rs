@@ -1,0 +1,122 @@
+//! One node: a home, a worker, their disks and clocks, and what it heard of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use magpie_core::ids::{LeaseToken, LedgerTag, LogIndex, PeerId, Sending};
+use magpie_core::lease::{Completion, Fence, Slots};
+use magpie_core::queue::{Ledger, LedgerIdentity};
+use magpie_core::worker::Worker;
+
+use crate::clock::NodeClock;
+use crate::disk::Disk;
+use crate::network::Endpoint;
+
+pub struct Node {
+    pub identity: LedgerIdentity,
+    pub clock: NodeClock,
+    pub disk: Disk,
+    pub spool: Spool,
+    pub home: Option<Home>,
+    pub worker: Option<WorkerHost>,
+    pub slots: Slots,
+    /// Starts of a worker so far: its incarnations.
+    pub worker_starts: u64,
+    /// Counts lives of both, so that what was under way for an earlier one finds nobody.
+    pub lives: u64,
+    pub paused_until_ms: u64,
+    /// When the last message on its way from the network to the ledger gets there.
+    pub ingress_until_ms: u64,
+    pub heard: Vec<Heard>,
+}
+
+/// What a node knows of another.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Heard {
+    pub last_ms: Option<u64>,
+    pub alive: bool,
+    pub home_is_up: bool,
+}
+
+impl Node {
+    pub fn tag(&self) -> LedgerTag {
+        self.identity.ledger.tag()
+    }
+
+    pub fn peer(&self) -> PeerId {
+        self.identity.home
+    }
+}
+
+/// A ledger that serves, in the shell of its node.
+pub struct Home {
+    pub ledger: Ledger,
+    pub life: u64,
+    /// Who waits for which answer.
+    pub replies: BTreeMap<u64, Waiting>,
+    pub next_reply: u64,
+    /// What is ready, as its last counters said.
+    pub backlog: Slots,
+    /// What the request under way presents.
+    pub presented: Vec<(Fence, LeaseToken)>,
+}
+
+/// Who waits for an answer, and what the log said when the request was handled.
+#[derive(Debug)]
+pub struct Waiting {
+    pub from: Endpoint,
+    pub call: u64,
+    /// What the request presented, with the last record that says that its worker holds it.
+    pub fences: Vec<(Fence, LogIndex)>,
+}
+
+/// A worker that runs, in the shell of its node.
+pub struct WorkerHost {
+    pub worker: Worker,
+    pub life: u64,
+    pub calls: BTreeMap<u64, WorkerCall>,
+    pub next_call: u64,
+    /// When each credit was sent, on the worker's monotonic clock.
+    pub sendings: BTreeMap<(LedgerTag, Sending), u64>,
+    /// Fences that came in a grant.
+    pub granted: BTreeSet<Fence>,
+    /// Attempts under way.
+    pub running: BTreeSet<Fence>,
+}
+
+/// A request of a worker that has no answer yet.
+#[derive(Debug, Clone)]
+pub enum WorkerCall {
+    Credit { home: LedgerTag },
+    Renew { home: LedgerTag, sent_ms: u64, fences: Vec<Fence> },
+    Complete { home: LedgerTag, fences: Vec<Fence> },
+    Release,
+}
+
+/// Outcomes on a worker's disk.
+#[derive(Debug, Default)]
+pub struct Spool {
+    /// With whether it is synced.
+    outcomes: BTreeMap<Fence, (Completion, bool)>,
+}
+
+impl Spool {
+    pub fn put(&mut self, completion: Completion) {
+        self.outcomes.entry(completion.fence).or_insert((completion, false));
+    }
+
+    pub fn sync(&mut self) {
+        self.outcomes.values_mut().for_each(|(_, synced)| *synced = true);
+    }
+
+    pub fn remove(&mut self, fence: &Fence) {
+        self.outcomes.remove(fence);
+    }
+
+    pub fn lose_unsynced(&mut self) {
+        self.outcomes.retain(|_, (_, synced)| *synced);
+    }
+
+    pub fn load(&self) -> Vec<Completion> {
+        self.outcomes.values().map(|(completion, _)| completion.clone()).collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! What clients submit: tasks of every class, batches, workflows with needs and `for_each`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use magpie_core::dag::{StepSpec, Template, WorkflowSpec};
+use magpie_core::payload::{JsonText, Payload};
+use magpie_core::queue::SubmitItem;
+use magpie_core::retry::RetryPolicy;
+use magpie_core::task::{Durability, Priority, TaskKind, TaskSpec};
+use magpie_core::time::{DurationMs, Wall};
+
+use crate::rng::Rng;
+
+const KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
+const NAMESPACES: [&str; 2] = ["default", "other"];
+
+fn durability(rng: &mut Rng) -> Durability {
+    match rng.below(10) {
+        0 => Durability::Memory,
+        1..=3 => Durability::Async,
+        _ => Durability::Sync,
+    }
+}
+
+fn retry(rng: &mut Rng) -> RetryPolicy {
+    RetryPolicy {
+        max_attempts: rng.between(1, 4) as u32,
+        initial: DurationMs(rng.between(0, 800)),
+        max_delay: DurationMs(3_000),
+        ..RetryPolicy::default()
+    }
+}
+
+/// Items of one submission. `memory` tasks stand in submissions of their own.
+pub fn batch(rng: &mut Rng, now_wall_ms: u64) -> Vec<SubmitItem> {
+    let class = durability(rng);
+    let items = rng.between(1, 3);
+    (0..items)
+        .map(|_| {
+            let mut spec = task(rng, now_wall_ms);
+            spec.durability = match class {
+                Durability::Memory => Durability::Memory,
+                class => class.max(if rng.chance(500) { Durability::Async } else { Durability::Sync }),
+            };
+            let count = if spec.idempotency_key.is_some() || rng.chance(700) { 1 } else { rng.between(2, 6) as u32 };
+            SubmitItem { spec: Arc::new(spec), count }
+        })
+        .collect()
+}
+
+fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
+    let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
+    let mut spec = TaskSpec::new(kind);
+    spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
+    spec.timeout = DurationMs(rng.between(1_000, 20_000));
+    spec.retry = retry(rng);
+    spec.namespace = rng.pick(&NAMESPACES).copied().unwrap_or("default").to_owned();
+    spec.input = Payload::Inline(JsonText::of(&serde_json::Value::from(rng.below(1_000))));
+    if rng.chance(80) {
+        spec.not_before = Some(Wall(now_wall_ms + rng.between(0, 4_000)));
+    }
+    if rng.chance(80) {
+        spec.deadline = Some(Wall(now_wall_ms + rng.between(100, 20_000)));
+    }
+    if rng.chance(100) {
+        spec.idempotency_key = Some(format!("key-{}", rng.below(4)));
+    }
+    spec
+}
+
+/// A list, a step over it, a step without items, and one that joins them.
+pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
+    let template = |value: serde_json::Value| Template::parse(&value).unwrap_or_default();
+    let items: Vec<u64> = (0..rng.below(6)).collect();
+    let step = |rng: &mut Rng, name: &str, needs: &[&str]| StepSpec {
+        needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+        retry: retry(rng),
+        timeout: Some(DurationMs(rng.between(1_000, 20_000))),
+        ..StepSpec::new(name, KINDS[rng.below(4) as usize])
+    };
+    let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };
+    let each = StepSpec {
+        for_each: Some(template("${steps.list.output}".into())),
+        input: template("${item}".into()),
+        ..step(rng, "each", &["list"])
+    };
+    let aside = step(rng, "aside", &[]);
+    let join = StepSpec { input: template("${steps.each.output}".into()), ..step(rng, "join", &["each", "aside"]) };
+    WorkflowSpec {
+        name: "drawn".to_owned(),
+        tag: None,
+        namespace: "default".to_owned(),
+        durability: durability(rng),
+        priority: Priority::default(),
+        input: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        steps: vec![list, each, aside, join],
+        outputs: BTreeMap::from([("all".to_owned(), template("${steps.join.output}".into()))]),
+    }
+}

@@ -1,0 +1,418 @@
+//! A mesh of nodes and clients, one event at a time in the order of (time, sequence).
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use magpie_core::ids::{LedgerId, LogIndex, PeerId};
+use magpie_core::lease::{Fence, Slots};
+use magpie_core::matching::Capabilities;
+use magpie_core::queue::{Event, LedgerIdentity, LedgerRequest};
+use magpie_core::task::{Outcome, TaskKind};
+use magpie_core::time::Now;
+use magpie_core::worker::WorkerEvent;
+use std::sync::Arc;
+
+use crate::book::Book;
+use crate::canary::Planted;
+use crate::checkers::commits::Commits;
+use crate::checkers::durability::Acknowledgements;
+use crate::checkers::leases::Leases;
+use crate::checkers::{Verdict, Violation};
+use crate::client::Client;
+use crate::clock::{DRIFT_PPM_MAX, NodeClock};
+use crate::disk::{Crash, Disk};
+use crate::faults::Faults;
+use crate::network::{Endpoint, Message, Network};
+use crate::node::{Heard, Node, Spool};
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+/// How large a run is, and whether something is wrong with it on purpose.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Events after which a run is cut off without a verdict on liveness; 0: none.
+    pub steps_max: u64,
+    pub keep_lines: bool,
+    pub planted: Option<Planted>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { steps_max: 0, keep_lines: false, planted: None }
+    }
+}
+
+/// What can happen next.
+#[derive(Debug)]
+pub enum Happening {
+    Arrive {
+        from: Endpoint,
+        to: Endpoint,
+        message: Message,
+    },
+    /// A message for the ledger came through the node's network thread.
+    Ingress {
+        node: usize,
+        life: u64,
+        from: Endpoint,
+        call: u64,
+        request: LedgerRequest,
+    },
+    MarkerOut {
+        node: usize,
+        life: u64,
+        marker: u64,
+    },
+    LedgerTick {
+        node: usize,
+        life: u64,
+    },
+    WorkerTick {
+        node: usize,
+        life: u64,
+    },
+    Heartbeat {
+        node: usize,
+    },
+    Written {
+        node: usize,
+        life: u64,
+        through: LogIndex,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+        through: LogIndex,
+    },
+    SpoolSynced {
+        node: usize,
+        life: u64,
+    },
+    AttemptEnds {
+        node: usize,
+        life: u64,
+        fence: Fence,
+        outcome: Outcome,
+    },
+    Bound {
+        node: usize,
+        life: u64,
+        event: Box<Event>,
+    },
+    WorkerCallFails {
+        node: usize,
+        life: u64,
+        call: u64,
+    },
+    ClientActs {
+        client: usize,
+    },
+    ClientCallFails {
+        client: usize,
+        call: u64,
+    },
+    Crash {
+        node: usize,
+        crash: Crash,
+        ledger_only: bool,
+    },
+    Start {
+        node: usize,
+    },
+    Nemesis {
+        kind: NemesisKind,
+    },
+    Heal,
+    Calm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NemesisKind {
+    Crash,
+    Pause,
+    Partition,
+    WallStep,
+}
+
+struct Scheduled {
+    at_ms: u64,
+    sequence: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_ms, self.sequence).cmp(&(other.at_ms, other.sequence))
+    }
+}
+
+/// The whole of a run.
+pub struct World {
+    pub now_ms: u64,
+    sequence: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    pub rng: Rng,
+    pub faults: Faults,
+    pub calm: bool,
+    pub network: Network,
+    pub nodes: Vec<Node>,
+    pub clients: Vec<Client>,
+    pub capabilities: Arc<Capabilities>,
+    pub options: Options,
+    pub books: Vec<Book>,
+    pub leases: Leases,
+    pub commits: Commits,
+    pub acknowledged: Acknowledgements,
+    pub counters: Counters,
+    pub trace: Trace,
+    violation: Option<Violation>,
+    /// What the core had counted in this process when the run began.
+    pub violations_before: u64,
+}
+
+/// How much of what a run had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub events: u64,
+    pub executions: u64,
+    pub commits: u64,
+    pub crashes: u64,
+    pub messages: u64,
+    pub virtual_ms: u64,
+    pub tasks: u64,
+}
+
+/// The faults stop after a time drawn between these.
+const STORM_MS_MIN: u64 = 8_000;
+const STORM_MS_MAX: u64 = 25_000;
+/// Everything must have ended this long after the faults stopped.
+const CALM_MS_MAX: u64 = 240_000;
+const TICKS_PER_WORKER_MS: u64 = magpie_core::limits::SPOOL_AFTER_MS;
+
+impl World {
+    pub fn new(seed: u64, options: Options) -> Self {
+        let mut rng = Rng::new(seed);
+        let faults = Faults::draw(&mut rng);
+        let node_count = rng.between(2, 4) as usize;
+        let client_count = rng.between(1, 3) as usize;
+        let nodes: Vec<Node> = (0..node_count).map(|_| new_node(&mut rng, node_count)).collect();
+        let clients = (0..client_count).map(|n| Client::new(n, &mut rng)).collect();
+        let books = nodes.iter().map(|node| Book::new(node.tag())).collect();
+        let mut world = Self {
+            now_ms: 0,
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            rng,
+            faults,
+            calm: false,
+            network: Network::default(),
+            nodes,
+            clients,
+            capabilities: Arc::new(all_kinds()),
+            options,
+            books,
+            leases: Leases::default(),
+            commits: Commits::default(),
+            acknowledged: Acknowledgements::default(),
+            counters: Counters::default(),
+            trace: Trace::new(options.keep_lines),
+            violation: None,
+            violations_before: magpie_core::invariant::violations(),
+        };
+        world.set_out();
+        world
+    }
+
+    fn set_out(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.after(0, Happening::Start { node });
+            self.after(0, Happening::Heartbeat { node });
+        }
+        for client in 0..self.clients.len() {
+            let wait_ms = self.rng.between(0, 500);
+            self.after(wait_ms, Happening::ClientActs { client });
+        }
+        for kind in [NemesisKind::Crash, NemesisKind::Pause, NemesisKind::Partition, NemesisKind::WallStep] {
+            self.schedule_nemesis(kind);
+        }
+        let storm_ms = self.rng.between(STORM_MS_MIN, STORM_MS_MAX);
+        self.after(storm_ms, Happening::Calm);
+    }
+
+    /// Runs to the end: everything ended, an invariant broke, or the last step allowed.
+    ///
+    /// # Errors
+    /// The first invariant that did not hold.
+    pub fn run(&mut self) -> Verdict {
+        let mut ends_ms = u64::MAX;
+        while let Some(Reverse(next)) = self.queue.pop() {
+            self.now_ms = next.at_ms;
+            self.counters.events += 1;
+            if self.calm && ends_ms == u64::MAX {
+                ends_ms = self.now_ms + CALM_MS_MAX;
+            }
+            self.dispatch(next.happening);
+            if let Some(violation) = self.violation.take() {
+                return Err(violation);
+            }
+            if self.options.steps_max != 0 && self.counters.events >= self.options.steps_max {
+                break;
+            }
+            if self.calm && self.everything_ended() {
+                break;
+            }
+            if self.now_ms > ends_ms {
+                return Err(self.what_did_not_end());
+            }
+        }
+        self.counters.virtual_ms = self.now_ms;
+        self.counters.tasks = self.acknowledged.len() as u64;
+        self.last_checks()
+    }
+
+    pub fn after(&mut self, wait_ms: u64, happening: Happening) {
+        self.at(self.now_ms + wait_ms, happening);
+    }
+
+    pub fn at(&mut self, at_ms: u64, happening: Happening) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Scheduled { at_ms, sequence: self.sequence, happening }));
+    }
+
+    /// Keeps the first violation.
+    pub fn judge(&mut self, verdict: Verdict) {
+        if let Err(violation) = verdict {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    pub fn take_violation(&mut self) -> Verdict {
+        self.violation.take().map_or(Ok(()), Err)
+    }
+
+    pub fn clock(&self, node: usize) -> Now {
+        self.nodes[node].clock.read(self.now_ms)
+    }
+
+    /// The node that an event is for, if a pause of it holds the event back.
+    fn pause_of(&self, happening: &Happening) -> Option<u64> {
+        let node = match happening {
+            Happening::Arrive { to, .. } if *to < self.nodes.len() => *to,
+            Happening::Ingress { node, .. }
+            | Happening::MarkerOut { node, .. }
+            | Happening::LedgerTick { node, .. }
+            | Happening::WorkerTick { node, .. }
+            | Happening::Heartbeat { node }
+            | Happening::Written { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::SpoolSynced { node, .. }
+            | Happening::AttemptEnds { node, .. }
+            | Happening::Bound { node, .. }
+            | Happening::WorkerCallFails { node, .. } => *node,
+            _ => return None,
+        };
+        Some(self.nodes[node].paused_until_ms).filter(|until_ms| *until_ms > self.now_ms)
+    }
+
+    fn dispatch(&mut self, happening: Happening) {
+        if let Some(until_ms) = self.pause_of(&happening) {
+            return self.at(until_ms, happening);
+        }
+        match happening {
+            Happening::Arrive { from, to, message } => self.arrive(from, to, message),
+            Happening::Ingress { node, life, from, call, request } => self.ingress(node, life, (from, call), request),
+            Happening::MarkerOut { node, life, marker } => self.home_event(node, life, Event::MarkerOut { marker }),
+            Happening::LedgerTick { node, life } => self.ledger_tick(node, life),
+            Happening::WorkerTick { node, life } => {
+                if self.worker_lives(node, life) {
+                    let wait_ms = TICKS_PER_WORKER_MS + self.late_tick_ms();
+                    self.after(wait_ms, Happening::WorkerTick { node, life });
+                    self.worker_event(node, life, WorkerEvent::Tick);
+                }
+            }
+            Happening::Heartbeat { node } => self.heartbeat(node),
+            Happening::Written { node, life, through } => self.written(node, life, through),
+            Happening::Synced { node, life, through } => self.synced(node, life, through),
+            Happening::SpoolSynced { node, life } => {
+                if self.worker_lives(node, life) {
+                    self.nodes[node].spool.sync();
+                }
+            }
+            Happening::AttemptEnds { node, life, fence, outcome } => self.attempt_ends(node, life, fence, outcome),
+            Happening::Bound { node, life, event } => self.home_event(node, life, *event),
+            Happening::WorkerCallFails { node, life, call } => self.worker_call_fails(node, life, call),
+            Happening::ClientActs { client } => self.client_acts(client),
+            Happening::ClientCallFails { client, call } => self.client_call_fails(client, call),
+            Happening::Crash { node, crash, ledger_only } => self.crash(node, crash, ledger_only),
+            Happening::Start { node } => self.start(node),
+            Happening::Nemesis { kind } => self.nemesis(kind),
+            Happening::Heal => self.network.heal(),
+            Happening::Calm => self.calm_down(),
+        }
+    }
+
+    /// Sends a message over the network.
+    pub fn send(&mut self, from: Endpoint, to: Endpoint, message: Message) {
+        self.counters.messages += 1;
+        for wait_ms in self.network.arrivals(&mut self.rng, &self.faults, from, to) {
+            self.after(wait_ms, Happening::Arrive { from, to, message: message.clone() });
+        }
+    }
+
+    fn arrive(&mut self, from: Endpoint, to: Endpoint, message: Message) {
+        if to >= self.nodes.len() {
+            if let Message::Reply { call, reply } = message {
+                self.client_hears(to - self.nodes.len(), call, reply);
+            }
+            return;
+        }
+        match message {
+            Message::Request { call, request } => self.arrive_at_home(to, from, call, request),
+            Message::Reply { call, reply } => self.worker_hears(to, call, reply),
+            Message::Notice { home, notice } => self.worker_noticed(to, home, notice),
+            Message::Heartbeat { home_is_up, backlog } => self.heard(to, from, home_is_up, backlog),
+        }
+    }
+
+    pub fn late_tick_ms(&mut self) -> u64 {
+        if self.rng.chance(self.faults.late_tick) { self.rng.between(0, crate::faults::LATE_TICK_MS_MAX) } else { 0 }
+    }
+}
+
+fn new_node(rng: &mut Rng, node_count: usize) -> Node {
+    let identity = LedgerIdentity { ledger: LedgerId(rng.bytes()), home: PeerId(rng.bytes()), secret: rng.bytes() };
+    let rate_ppm = rng.between(1_000_000 - DRIFT_PPM_MAX, 1_000_000 + DRIFT_PPM_MAX);
+    let (zero_ms, wall_ahead_ms) = (rng.between(0, 1_000_000), rng.between(0, 4_000) as i64 - 2_000);
+    Node {
+        identity,
+        clock: NodeClock::new(zero_ms, rate_ppm, wall_ahead_ms),
+        disk: Disk::default(),
+        spool: Spool::default(),
+        home: None,
+        worker: None,
+        slots: Slots { cpu: rng.between(1, 4) as u32, device: rng.between(1, 4) as u32 },
+        worker_starts: 0,
+        lives: 0,
+        paused_until_ms: 0,
+        ingress_until_ms: 0,
+        heard: vec![Heard::default(); node_count],
+    }
+}
+
+fn all_kinds() -> Capabilities {
+    Capabilities { kinds: TaskKind::ALL.into_iter().collect(), ..Capabilities::default() }
+}

@@ -1,0 +1,43 @@
+//! A device, as the executors see it.
+
+use std::time::Duration;
+
+use magpie_core::task::TaskError;
+
+use super::super::address::Address;
+use crate::executor::{AttemptError, BoxFuture, Embedder, StopSignal};
+use crate::messages::device::{DeviceError, DeviceMsg};
+
+/// Longer than any task may run: the attempt's own timeout ends the wait.
+const PATIENCE: Duration = Duration::from_secs(7 * 86_400);
+
+pub struct DeviceEmbedder(Address<DeviceMsg>);
+
+impl DeviceEmbedder {
+    pub fn new(device: Address<DeviceMsg>) -> Self {
+        Self(device)
+    }
+}
+
+impl Embedder for DeviceEmbedder {
+    fn embed(
+        &self,
+        model: &str,
+        texts: Vec<String>,
+        mut cancel: StopSignal,
+    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, AttemptError>> {
+        let model = model.to_owned();
+        Box::pin(async move {
+            let asked = self.0.ask(PATIENCE, |reply| DeviceMsg::Embed { model, texts, reply });
+            let lost =
+                |message: String| AttemptError { error: TaskError::new("device_lost", message), retryable: true };
+            tokio::select! {
+                answer = asked => match answer {
+                    Ok(answer) => answer.map_err(|DeviceError { error, retryable }| AttemptError { error, retryable }),
+                    Err(unavailable) => Err(lost(unavailable.to_string())),
+                },
+                reason = cancel.stopped() => Err(lost(reason.name().to_owned())),
+            }
+        })
+    }
+}

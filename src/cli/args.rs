@@ -1,0 +1,206 @@
+//! The arguments of `nodectl`, and what all its commands share.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use magpie_core::time::DurationMs;
+
+use super::connection::NodeLink;
+use super::exit::{CommandError, Exit};
+use super::output::Format;
+use super::{actor, blob, clock, completions, dev, device, peer, queue, run, status, task, worker, workflow};
+
+const GLOBAL: &str = "Global options";
+
+/// Speaks to a Magpie node, and starts several on this machine.
+///
+/// Exit codes: 0 ok, 1 the task or workflow failed, 2 usage or bad input, 3 not found, 4 node unreachable, 5 timeout,
+/// 6 refused, 130 Ctrl-C. Ids may be shortened to what tells them apart.
+#[derive(Debug, Parser)]
+#[command(name = "nodectl", version, max_term_width = 120)]
+pub struct NodectlArgs {
+    /// Control socket of the node (default: control.sock in the node's default data directory)
+    #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
+    control: Option<PathBuf>,
+    /// A node elsewhere (not built yet: this version speaks through a control socket)
+    #[arg(long, global = true, value_name = "MULTIADDR", conflicts_with = "control", help_heading = GLOBAL)]
+    node: Option<String>,
+    /// What to print: table or wide for people, json or yaml for programs
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true,
+        help_heading = GLOBAL
+    )]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::DevArgs),
+    Run(run::RunArgs),
+    /// Show the node, its peers, its queue and its devices
+    Status,
+    /// Submit, watch and cancel tasks
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Submit, watch and draw workflows
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
+    /// Count the tasks of this home
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// List workers; drain this node's
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
+    /// List the members of the mesh
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
+    /// List the devices of this node
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// List, call and kill the actors of this node
+    #[command(subcommand)]
+    Actor(actor::ActorCommand),
+    /// Show the Merkle clock
+    #[command(subcommand)]
+    Clock(clock::ClockCommand),
+    /// Keep content in the node's blob store
+    #[command(subcommand)]
+    Blob(blob::BlobCommand),
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every command gets.
+pub struct Context {
+    pub link: Arc<NodeLink>,
+    pub format: Format,
+    /// What goes on when this command is interrupted.
+    goes_on: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// Remembers what to say on Ctrl-C: the id must not be lost with the command that waits for it.
+    pub fn goes_on(&self, what: impl Into<String>) {
+        *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+    }
+
+    fn interrupted(&self) -> CommandError {
+        CommandError::new(Exit::Interrupted, "interrupted").with_rest(self.rest())
+    }
+
+    fn rest(&self) -> Option<String> {
+        self.goes_on.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// An error that leaves work going on says so: a time out does already.
+    fn explain(&self, error: CommandError) -> CommandError {
+        if error.exit == Exit::Unreachable { error.with_rest(self.rest()) } else { error }
+    }
+}
+
+/// `--wait` and `--timeout`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WaitArgs {
+    /// Wait for the end; the exit code tells the outcome
+    #[arg(long)]
+    pub wait: bool,
+    /// Give up waiting, or reaching the node, after this long: 200ms, 5s, 10m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// A length of time as people write it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Result<DurationMs, _> = text.parse();
+    parsed.map(|duration| Duration::from_millis(duration.0)).map_err(|error| error.to_string())
+}
+
+/// `K=V`.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not K=V"))?;
+    if key.is_empty() { Err(format!("{text:?} has no key")) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
+impl NodectlArgs {
+    /// Runs the command to its end, and says on standard error why it did not do what it was asked.
+    pub fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return finish(Err(CommandError::new(Exit::Failed, error.to_string()))),
+        };
+        let ended = runtime.block_on(self.dispatch());
+        // A read of standard input that is under way must not keep the process.
+        runtime.shutdown_background();
+        finish(ended)
+    }
+
+    async fn dispatch(self) -> Result<Exit, CommandError> {
+        if self.node.is_some() {
+            return Err(CommandError::usage(
+                "--node: this version speaks to a node through its socket only; use --control PATH on its machine",
+            ));
+        }
+        match self.command {
+            // It ends its nodes itself.
+            Command::Dev(dev) => return dev.run().await,
+            // It needs no node.
+            Command::Completions(completions) => return completions.run(),
+            _ => {}
+        }
+        let socket = self.control.map_or_else(default_socket, Ok)?;
+        let context = Context { link: Arc::new(NodeLink::new(socket)), format: self.output, goes_on: Mutex::default() };
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(context.interrupted()),
+            ended = self.command.run(&context) => ended.map_err(|error| context.explain(error)),
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        match self {
+            Self::Dev(dev) => dev.run().await,
+            Self::Run(run) => run.run(context).await,
+            Self::Status => status::run(context).await,
+            Self::Task(task) => task.run(context).await,
+            Self::Workflow(workflow) => workflow.run(context).await,
+            Self::Queue(queue) => queue.run(context).await,
+            Self::Worker(worker) => worker.run(context).await,
+            Self::Peer(peer) => peer.run(context).await,
+            Self::Device(device) => device.run(context).await,
+            Self::Actor(actor) => actor.run(context).await,
+            Self::Clock(clock) => clock.run(context).await,
+            Self::Blob(blob) => blob.run(context).await,
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+fn default_socket() -> Result<PathBuf, CommandError> {
+    let dir = crate::config::default_data_dir()
+        .map_err(|_| CommandError::usage("no control socket: set --control, XDG_DATA_HOME or HOME"))?;
+    Ok(dir.join("control.sock"))
+}
+
+fn finish(ended: Result<Exit, CommandError>) -> ExitCode {
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            if !error.is_silent() {
+                eprintln!("nodectl: {error}");
+            }
+            error.exit.into()
+        }
+    }
+}

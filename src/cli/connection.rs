@@ -1,0 +1,160 @@
+//! The way to the node: requests that survive its restart.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use tokio::sync::Mutex;
+
+use super::deadline::Deadline;
+use super::exit::CommandError;
+use crate::client::{Client, ClientError};
+use crate::messages::blob::{BlobReply, BlobRequest};
+use crate::messages::{Answer, Body, Role};
+
+/// What a request that waits for nothing may take.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// How long a submission is repeated when no timeout is given.
+const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The node behind one control socket; connected when it is first asked, and again when the connection broke.
+pub struct NodeLink {
+    socket: PathBuf,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl NodeLink {
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket, client: Mutex::new(None) }
+    }
+
+    /// Connects now, so that a node which is not there is found before anything is done.
+    ///
+    /// # Errors
+    /// [`Exit::Unreachable`](super::exit::Exit::Unreachable).
+    pub async fn connect(&self) -> Result<(), CommandError> {
+        Ok(self.client().await.map(drop)?)
+    }
+
+    /// Until when a submission is repeated. Without a timeout the node must be there now, and may be away for a while.
+    ///
+    /// # Errors
+    /// As [`NodeLink::connect`].
+    pub async fn submission_deadline(&self, timeout: Option<Duration>) -> Result<Deadline, CommandError> {
+        if timeout.is_none() {
+            self.connect().await?;
+        }
+        Ok(Deadline::after(timeout.unwrap_or(SUBMIT_PATIENCE)))
+    }
+
+    /// Until when an end is waited for. Without a timeout the node must be there now, and may be away for ever.
+    ///
+    /// # Errors
+    /// As [`NodeLink::connect`].
+    pub async fn wait_deadline(&self, timeout: Option<Duration>) -> Result<Deadline, CommandError> {
+        if timeout.is_none() {
+            self.connect().await?;
+        }
+        Ok(Deadline::within(timeout))
+    }
+
+    async fn client(&self) -> Result<Arc<Client>, ClientError> {
+        let mut held = self.client.lock().await;
+        if let Some(client) = held.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(Client::connect(&self.socket, "nodectl", Role::Operator).await?);
+        *held = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn try_ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
+        self.client().await?.ask(body, patience).await
+    }
+
+    /// Asks once what takes no longer than [`ANSWER_PATIENCE`].
+    ///
+    /// # Errors
+    /// With the exit code of why there is no answer.
+    pub async fn ask(&self, body: Body) -> Result<Answer, CommandError> {
+        Ok(self.try_ask(body, ANSWER_PATIENCE).await?)
+    }
+
+    /// As [`NodeLink::ask`], of a ledger.
+    pub async fn ledger(&self, request: LedgerRequest) -> Result<LedgerReply, CommandError> {
+        match self.ask(Body::Ledger(request)).await? {
+            Answer::Ledger(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// As [`NodeLink::ask`], of the blob store.
+    pub async fn blob(&self, request: BlobRequest) -> Result<BlobReply, CommandError> {
+        match self.ask(Body::Blob(request)).await? {
+            Answer::Blob(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Asks until an answer comes or `deadline` has passed: while the node restarts, a home is out of reach or
+    /// overloaded, the same request goes out again. A request that changes something carries its operation id.
+    ///
+    /// # Errors
+    /// The last reason why there was no answer, or one that time does not cure.
+    pub async fn insist(&self, body: &Body, patience: Duration, deadline: Deadline) -> Result<Answer, ClientError> {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let error = match self.try_ask(body.clone(), patience).await {
+                Err(error) if is_curable(&error) && !deadline.has_passed() => error,
+                ended => return ended,
+            };
+            tokio::time::sleep(deadline.cap(wished_pause(&error).unwrap_or(pause))).await;
+            if pause < RETRY_MAX && pause * 2 >= RETRY_MAX {
+                eprintln!("nodectl: {error}; trying again");
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// As [`NodeLink::insist`], of a ledger.
+    pub async fn insist_ledger(
+        &self,
+        request: LedgerRequest,
+        patience: Duration,
+        deadline: Deadline,
+    ) -> Result<LedgerReply, CommandError> {
+        match self.insist(&Body::Ledger(request), patience, deadline).await? {
+            Answer::Ledger(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// An answer to another question.
+pub fn unexpected() -> CommandError {
+    ClientError::Unexpected.into()
+}
+
+fn is_curable(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unreachable { .. } | ClientError::Closed | ClientError::TimedOut { .. } => true,
+        ClientError::Refused(refusal) => refusal.is_retryable(),
+        ClientError::TooLarge(_) | ClientError::Unexpected => false,
+    }
+}
+
+fn wished_pause(error: &ClientError) -> Option<Duration> {
+    match error {
+        ClientError::Refused(Refusal::Overloaded { retry_after_ms, .. }) => {
+            Some(Duration::from_millis(*retry_after_ms))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,113 @@
+//! `nodectl status`.
+
+use magpie_core::task::TaskState;
+
+use super::args::Context;
+use super::connection::{NodeLink, unexpected};
+use super::exit::{CommandError, Exit};
+use super::human;
+use super::shapes::StatusDocument;
+use super::table;
+use crate::messages::device::DeviceView;
+use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
+use crate::messages::registry::PeerView;
+use crate::messages::{Answer, Body};
+
+pub async fn run(context: &Context) -> Result<Exit, CommandError> {
+    let status = ask(&context.link).await?;
+    context.format.document(&StatusDocument::of(&status), || text(&status, context.format.is_wide()))?;
+    Ok(Exit::Ok)
+}
+
+/// What the node says of itself.
+///
+/// # Errors
+/// Why it does not answer.
+pub async fn ask(link: &NodeLink) -> Result<NodeStatus, CommandError> {
+    match link.ask(Body::Node(NodeRequest::Status)).await? {
+        Answer::Node(NodeReply::Status(status)) => Ok(*status),
+        _ => Err(unexpected()),
+    }
+}
+
+fn text(status: &NodeStatus, wide: bool) -> String {
+    let mut text = table::details([
+        ("node", status.peer_id.to_string()),
+        ("version", status.version.clone()),
+        ("up", human::duration(status.uptime_ms)),
+        ("listens", status.listen.join(" ")),
+        ("ledger", status.ledger.to_string()),
+        ("queue", queue(status)),
+        ("worker", worker(status)),
+        ("refused late", status.queue.fenced_total.to_string()),
+    ]);
+    if !status.peers.is_empty() {
+        text += &format!("\n{}", peers(&status.peers, wide));
+    }
+    if !status.devices.is_empty() {
+        text += &format!("\n{}", devices(&status.devices));
+    }
+    for notice in &status.notices {
+        text += &format!("\nnotice: {}\n", table::printable(notice));
+    }
+    text
+}
+
+fn queue(status: &NodeStatus) -> String {
+    let counts = &status.queue.counts;
+    let some = TaskState::ALL.into_iter().filter(|state| counts.of(*state) > 0);
+    let shown: Vec<String> = some.map(|state| format!("{} {state}", counts.of(state))).collect();
+    if shown.is_empty() { "empty".to_owned() } else { shown.join(", ") }
+}
+
+fn worker(status: &NodeStatus) -> String {
+    let worker = &status.worker;
+    let free = format!("{} of {} slots free", worker.free.cpu, worker.slots.cpu);
+    let did = format!("{} running, {} started, {} stolen", worker.running, worker.started, worker.stolen);
+    let draining = if worker.draining { ", draining" } else { "" };
+    format!("{free}, {did}{draining}")
+}
+
+/// Of `status` and `peer ls`.
+pub fn peers(peers: &[PeerView], wide: bool) -> String {
+    let rtt = |peer: &PeerView| peer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1}ms"));
+    let heard = |peer: &PeerView| {
+        peer.last_heard_ms_ago.map_or_else(|| "-".to_owned(), |ms| format!("{} ago", human::duration(ms)))
+    };
+    if wide {
+        let row = |peer: &PeerView| {
+            [
+                peer.peer_id.to_string(),
+                peer.state.clone(),
+                rtt(peer),
+                peer.slots_free.cpu.to_string(),
+                heard(peer),
+                human::or_dash(peer.version.as_ref()),
+                human::or_dash(peer.ledger),
+                peer.addresses.join(" "),
+            ]
+        };
+        let header = ["PEER", "STATE", "RTT", "FREE", "HEARD", "VERSION", "LEDGER", "ADDRESSES"];
+        return table::rows(header, peers.iter().map(row));
+    }
+    let row = |peer: &PeerView| {
+        [peer.peer_id.to_string(), peer.state.clone(), rtt(peer), peer.slots_free.cpu.to_string(), heard(peer)]
+    };
+    table::rows(["PEER", "STATE", "RTT", "FREE", "HEARD"], peers.iter().map(row))
+}
+
+/// Of `status` and `device ls`.
+pub fn devices(devices: &[DeviceView]) -> String {
+    let row = |device: &DeviceView| {
+        [
+            device.name.clone(),
+            device.state.clone(),
+            device.models.join(" "),
+            device.queued.to_string(),
+            device.texts.to_string(),
+            human::duration(device.busy_ms),
+            human::or_dash(device.why.as_ref()),
+        ]
+    };
+    table::rows(["DEVICE", "STATE", "MODELS", "QUEUED", "TEXTS", "BUSY", "WHY"], devices.iter().map(row))
+}

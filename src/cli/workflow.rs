@@ -1,0 +1,189 @@
+//! `nodectl workflow`.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand, ValueEnum};
+use magpie_core::dag::{Graph, GraphView};
+use magpie_core::ids::WorkflowId;
+use magpie_core::limits;
+use magpie_core::queue::{LedgerReply, LedgerRequest, WorkflowState, WorkflowSummary, WorkflowView};
+use magpie_core::task::TaskState;
+use serde::Serialize;
+
+use super::args::Context;
+use super::connection::unexpected;
+use super::exit::{CommandError, Exit};
+use super::id_prefix::{Noun, resolve};
+use super::run::{self, RunArgs};
+use super::shapes::{WorkflowDocument, outputs};
+use super::spec_file::SpecKind;
+use super::task::{self, CancelArgs, EndArgs};
+use super::wait::{STEP_MAX, Waited, until_terminal};
+use super::{human, output, table};
+
+#[derive(Debug, Subcommand)]
+pub enum WorkflowCommand {
+    /// Submit a workflow file
+    Submit(RunArgs),
+    /// List workflows of this home, the oldest first
+    Ls(LsArgs),
+    /// Show a workflow with its steps and outputs
+    Get { id: String },
+    /// Wait for the end of a workflow, showing its progress; the exit code tells the outcome
+    Wait(EndArgs),
+    /// Draw the steps of a workflow and what they need
+    Graph {
+        id: String,
+        #[arg(long, value_enum, default_value = "mermaid")]
+        format: GraphFormat,
+    },
+    /// Print the outputs of a workflow
+    Result(EndArgs),
+    /// Cancel a workflow and all its tasks
+    Cancel(CancelArgs),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum GraphFormat {
+    /// `{name, nodes, edges, critical_path}`
+    Json,
+    /// Graphviz
+    Dot,
+    /// Mermaid, as Markdown viewers draw it
+    Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Only workflows in this state
+    #[arg(long, value_parser = state)]
+    state: Option<WorkflowState>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Begin after this workflow: `next_cursor` of an earlier listing
+    #[arg(long, value_name = "ID")]
+    cursor: Option<WorkflowId>,
+}
+
+fn state(text: &str) -> Result<WorkflowState, String> {
+    const STATES: [WorkflowState; 4] =
+        [WorkflowState::Running, WorkflowState::Succeeded, WorkflowState::Failed, WorkflowState::Cancelled];
+    let found = STATES.into_iter().find(|state| state.name() == text);
+    found.ok_or_else(|| format!("{text:?} is not a state ({})", STATES.map(WorkflowState::name).join(", ")))
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    items: &'a [WorkflowSummary],
+    next_cursor: Option<WorkflowId>,
+}
+
+impl WorkflowCommand {
+    pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        match self {
+            Self::Submit(run) => run.run_as(context, Some(SpecKind::Workflow)).await,
+            Self::Ls(list) => list.run(context).await,
+            Self::Get { id } => {
+                let view = view(context, &id).await?;
+                context.format.document(&WorkflowDocument::of(&view), || run::text(&view))?;
+                Ok(Exit::Ok)
+            }
+            Self::Wait(args) => {
+                let until = context.link.wait_deadline(args.timeout).await?;
+                let id = resolve(&context.link, Noun::Workflow, &args.id).await?;
+                run::follow(context, id, until).await
+            }
+            Self::Graph { id, format } => graph(&view(context, &id).await?, format),
+            Self::Result(args) => result(context, &args).await,
+            Self::Cancel(args) => task::cancel(context, Noun::Workflow, &args).await,
+        }
+    }
+}
+
+impl LsArgs {
+    async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        let (limit, mut cursor) = (self.limit as usize, self.cursor);
+        let mut workflows = Vec::new();
+        loop {
+            let limit_now = (limit - workflows.len()).min(limits::LIST_LEN_MAX);
+            let request = LedgerRequest::ListWorkflows { state: self.state, cursor, limit: limit_now };
+            let LedgerReply::Workflows { items, next_cursor } = context.link.ledger(request).await? else {
+                return Err(unexpected());
+            };
+            workflows.extend(items);
+            cursor = next_cursor;
+            if cursor.is_none() || workflows.len() >= limit {
+                break;
+            }
+        }
+        let listing = Listing { items: &workflows, next_cursor: cursor };
+        context.format.document(&listing, || text(&workflows, cursor))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn text(workflows: &[WorkflowSummary], next: Option<WorkflowId>) -> String {
+    let now = human::now();
+    let row = |workflow: &WorkflowSummary| {
+        [
+            workflow.id.to_string(),
+            workflow.name.clone(),
+            workflow.state.name().to_owned(),
+            workflow.steps.to_string(),
+            format!("{}/{}", workflow.tasks.of(TaskState::Succeeded), workflow.tasks.total()),
+            human::ago(Some(workflow.created_at), now),
+            human::took(Some(workflow.created_at), workflow.finished_at, now),
+        ]
+    };
+    let header = ["WORKFLOW", "NAME", "STATE", "STEPS", "TASKS DONE", "CREATED", "TOOK"];
+    let mut text = table::rows(header, workflows.iter().map(row));
+    if let Some(cursor) = next {
+        text += &format!("more: --cursor {cursor}\n");
+    }
+    text
+}
+
+async fn view(context: &Context, id: &str) -> Result<WorkflowView, CommandError> {
+    let id = resolve(&context.link, Noun::Workflow, id).await?;
+    match context.link.ledger(LedgerRequest::GetWorkflow { id }).await? {
+        LedgerReply::Workflow(view) => Ok(*view),
+        _ => Err(unexpected()),
+    }
+}
+
+fn graph(view: &WorkflowView, format: GraphFormat) -> Result<Exit, CommandError> {
+    let graph = Graph::of(&view.spec).map_err(|error| CommandError::new(Exit::Failed, error.to_string()))?;
+    let ran_ms = |step: usize| view.steps.get(step).map_or(0, |step| step.ran_ms);
+    let states: BTreeMap<String, TaskState> = view.steps.iter().map(|step| (step.name.clone(), step.state)).collect();
+    let drawing = GraphView { states, critical_path: graph.critical_path(|step| 1 + ran_ms(step)) };
+    output::print(&match format {
+        GraphFormat::Json => format!("{}\n", output::json_pretty(&graph.to_json(&drawing))),
+        GraphFormat::Dot => graph.to_dot(&drawing),
+        GraphFormat::Mermaid => graph.to_mermaid(&drawing),
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn result(context: &Context, args: &EndArgs) -> Result<Exit, CommandError> {
+    let view = match args.timeout {
+        None => view(context, &args.id).await?,
+        Some(_) => {
+            let until = context.link.wait_deadline(args.timeout).await?;
+            let id = resolve(&context.link, Noun::Workflow, &args.id).await?;
+            until_terminal(&context.link, id, until, STEP_MAX, |_: &WorkflowView| {}).await?
+        }
+    };
+    let (id, state) = (view.summary.id, view.summary.state);
+    if state == WorkflowState::Succeeded {
+        let outputs = outputs(&view);
+        context.format.document(&outputs, || format!("{}\n", output::json_pretty(&outputs)))?;
+        return Ok(view.exit());
+    }
+    if !state.is_terminal() {
+        let what = format!("{id} is running: it has no outputs yet; wait for them with --timeout");
+        return Err(CommandError::new(Exit::TimedOut, what));
+    }
+    let why = view.error.map(|error| format!(": {error}")).unwrap_or_default();
+    Err(CommandError::new(Exit::Failed, format!("{id} has no outputs, it is {}{why}", state.name())))
+}

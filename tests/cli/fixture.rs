@@ -1,0 +1,169 @@
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const NODE: &str = env!("CARGO_BIN_EXE_node");
+pub const NODECTL: &str = env!("CARGO_BIN_EXE_nodectl");
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    /// Fails the test unless it ended with `code`.
+    pub fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// `nodectl` without a node.
+pub fn nodectl(arguments: &[&str]) -> Ended {
+    Command::new(NODECTL).args(arguments).stdin(Stdio::null()).output().unwrap().into()
+}
+
+/// Waits until `condition` has a value.
+pub fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "after {PATIENCE:?} {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// A node with a directory of its own, alone, ended with the test.
+pub struct Node {
+    pub dir: TempDir,
+    child: Child,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.dir.path().join("node.log")).unwrap_or_default());
+        }
+    }
+}
+
+impl Node {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
+                      [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
+        fs::write(dir.path().join("node.toml"), config).unwrap();
+        let child = Self::spawn(dir.path());
+        let node = Self { dir, child };
+        node.until_it_answers();
+        node
+    }
+
+    fn spawn(dir: &Path) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("node.log")).unwrap();
+        Command::new(NODE)
+            .arg("--config")
+            .arg(dir.join("node.toml"))
+            .arg("--data-dir")
+            .arg(dir.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn until_it_answers(&self) {
+        wait_until("the node does not answer", || (self.ctl(&["status"]).code == Some(0)).then_some(()));
+    }
+
+    /// `kill -9`, until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it on its data, and does not wait.
+    pub fn start_again(&mut self) {
+        self.child = Self::spawn(self.dir.path());
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("data/control.sock")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(NODECTL);
+        command.arg("--control").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    pub fn ctl(&self, arguments: &[&str]) -> Ended {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// `nodectl ... -o json`, which must succeed.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        self.ctl(&[&["-o", "json"], arguments].concat()).with(0).json()
+    }
+
+    pub fn ctl_with_stdin(&self, arguments: &[&str], stdin: &str) -> Ended {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let text = stdin.to_owned();
+        let writing = std::thread::spawn(move || drop(pipe.write_all(text.as_bytes())));
+        let ended = child.wait_with_output().unwrap().into();
+        writing.join().unwrap();
+        ended
+    }
+
+    /// A file beside the node's data.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}

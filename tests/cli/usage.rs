@@ -1,0 +1,114 @@
+//! What is said before any node is asked.
+
+use crate::fixture::{Ended, nodectl};
+
+fn refused(arguments: &[&str]) -> String {
+    let ended = nodectl(arguments).with(2);
+    assert_eq!(ended.stdout, "", "nothing but the answer goes to standard output");
+    ended.stderr
+}
+
+#[test]
+fn an_unknown_command_is_a_usage_error() {
+    let told = refused(&["taks"]);
+    assert!(told.starts_with("error: unrecognized subcommand 'taks'\n\n  tip: "), "{told}");
+    for missing in ["top", "doctor", "events", "dlq", "home", "model", "config", "token", "audit"] {
+        refused(&[missing]);
+    }
+}
+
+#[test]
+fn a_missing_argument_is_named_with_the_usage() {
+    let told = refused(&["task", "submit"]);
+    assert!(told.contains("<FILE|--kind <KIND>>"), "{told}");
+    assert!(refused(&["run"]).contains("<FILE>"));
+    assert!(refused(&["dev", "0"]).contains("0 is not in 1..=64"));
+}
+
+#[test]
+fn wrong_values_are_told_with_the_right_ones() {
+    for (arguments, told) in [
+        (&["task", "submit", "--kind", "nop"][..], "\"nop\" is not a kind (inference, embed, generate, process,"),
+        (&["task", "ls", "--state", "done"], "\"done\" is not a state (blocked, delayed, ready,"),
+        (&["task", "wait", "01J", "--timeout", "5y"], "\"5y\" is not a duration, as 200ms, 5s, 10m, 1h or 7d"),
+        (&["task", "priority", "01J", "1001"], "priority 1001 is above 1000"),
+        (&["workflow", "ls", "--state", "dead"], "\"dead\" is not a state (running, succeeded, failed, cancelled)"),
+        (&["run", "x.yaml", "--input", "k"], "\"k\" is not K=V"),
+        (&["status", "-o", "xml"], "[possible values: table, wide, json, yaml]"),
+        (&["blob", "get", "x"], "\"x\" is not a content id"),
+        (&["actor", "call", "postman", "{}"], "ledger, worker, registry, clock, device, blob, node, supervisor"),
+    ] {
+        let words = refused(arguments);
+        assert!(words.contains(told), "{arguments:?}: {words}");
+    }
+}
+
+#[test]
+fn a_node_elsewhere_is_refused_in_words() {
+    let told = refused(&["--node", "/ip4/127.0.0.1/tcp/1", "status"]);
+    assert_eq!(
+        told,
+        "nodectl: --node: this version speaks to a node through its socket only; use --control PATH on its machine\n"
+    );
+}
+
+#[test]
+fn no_node_is_exit_code_4_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let socket = socket.to_str().unwrap();
+    let file = dir.path().join("task.yaml");
+    std::fs::write(&file, "kind: noop\n").unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["status"][..],
+        &["task", "submit", file],
+        &["task", "submit", "--kind", "noop", "--count", "3", "--wait"],
+        &["task", "submit", "--kind", "noop", "--timeout", "100ms"],
+        &["task", "wait", "01JD0Z8V3N5Q7R9T1W3Y5A7C9E-k3v9x2aq", "--timeout", "100ms"],
+        &["task", "ls"],
+        &["workflow", "ls"],
+        &["peer", "ls"],
+        &["actor", "tree"],
+    ] {
+        let Ended { stderr, stdout, .. } = nodectl(&[&["--control", socket], arguments].concat()).with(4);
+        assert_eq!(stdout, "");
+        let told = format!("nodectl: no node listens on {socket}: No such file or directory (os error 2); start one");
+        assert!(stderr.starts_with(&told), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_plan_and_completions_need_no_node() {
+    let plan = nodectl(&["run", "examples/hello.yaml", "--dry-run", "-o", "json"]).with(0).json();
+    assert_eq!(plan["critical_path"], serde_json::json!(["ready", "pause", "greet"]));
+    assert_eq!(plan["steps"][2]["needs"], serde_json::json!(["pause"]));
+    assert_eq!(plan["steps"][2]["tasks"], 1);
+    assert_eq!(plan["files"].as_array().unwrap().len(), 2);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(nodectl(&["completions", shell]).with(0).stdout.contains("nodectl"));
+    }
+}
+
+#[test]
+fn a_plan_reads_like_a_table() {
+    let plan = nodectl(&["run", "examples/hello.yaml", "--dry-run"]).with(0);
+    assert_eq!(
+        plan.stdout,
+        "STEP   KIND     TASKS  NEEDS  MODEL  REQUIRES\n\
+         ready  noop     1      -      -      -\n\
+         pause  sleep    1      ready  -      -\n\
+         greet  process  1      pause  -      -\n\
+         \n\
+         critical path: ready -> pause -> greet\n\
+         2 files to upload, 1.1 KiB\n\
+         nothing was submitted\n"
+    );
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    let script = format!("{} completions bash | head -1", crate::fixture::NODECTL);
+    let ended: Ended = std::process::Command::new("bash").args(["-c", &script]).output().unwrap().into();
+    assert_eq!(ended.with(0).stderr, "");
+}
