@@ -210,7 +210,6 @@ impl Ledger {
     }
 
     pub(super) fn stats(&mut self, reply: ReplyTo) {
-        let ready = self.ready.queues.iter().filter(|queue| !queue.heap.is_empty());
         let stats = QueueStats {
             ledger: self.identity.ledger,
             generation: self.state.generation,
@@ -224,8 +223,10 @@ impl Ledger {
             released_total: self.state.released_total,
             retried_total: self.state.retried_total,
             workflows_running: self.state.workflows_running,
-            ready_by_shape: ready
-                .map(|queue| ShapeBacklog { shape: queue.shape.clone(), ready: queue.heap.len() as u64 })
+            ready_by_shape: self
+                .ready
+                .busy()
+                .map(|(_, queue)| ShapeBacklog { shape: queue.shape.clone(), ready: queue.heap.len() as u64 })
                 .collect(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),
