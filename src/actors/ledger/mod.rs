@@ -10,7 +10,8 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, ShapeBacklog, WorkerNotice,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, ShapeBacklog,
+    WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -72,7 +73,8 @@ impl Actor for LedgerActor {
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
-        let mut state = LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, backlog: Vec::new(), arguments };
+        let mut state =
+            LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, backlog: Vec::new(), arguments };
         state.perform();
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
         Ok(state)
