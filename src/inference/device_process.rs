@@ -418,21 +418,4 @@ mod tests {
         let forbidden = script.start_error().await;
         assert!(forbidden.contains("cannot be started: "), "{forbidden}");
     }
-
-    #[tokio::test]
-    #[ignore = "needs MAGPIE_NODE_DEVICE, built with the feature torch, and MAGPIE_MODELS"]
-    async fn the_real_device_embeds() {
-        let path = |name: &str| std::path::PathBuf::from(std::env::var_os(name).unwrap());
-        let config = DeviceProcessConfig::cpu(Some(&path("MAGPIE_NODE_DEVICE")), 2).unwrap();
-        let process = DeviceProcess::start(&config).await.unwrap();
-        assert_eq!((process.ready().device.as_str(), process.ready().threads), ("cpu", 2));
-        let model = process.load("minilm", &path("MAGPIE_MODELS").join("minilm")).await.unwrap();
-        assert_eq!((model.dimensions, model.tokens_max), (384, 256));
-        let texts = ["a cat", "a kitten", "a ledger"].map(str::to_owned);
-        let vectors = process.embed("minilm", &texts).await.unwrap().vectors;
-        let dot = |a: usize, b: usize| vectors[a].iter().zip(&vectors[b]).map(|(x, y)| x * y).sum::<f32>();
-        assert!(dot(0, 1) > dot(0, 2), "a kitten is nearer to a cat than a ledger is");
-        assert!(matches!(process.embed("gpt", &texts).await, Err(RequestError::Failed { .. })));
-        assert_eq!(process.stop().await.cause, "exit status: 0");
-    }
 }

@@ -118,17 +118,17 @@ mod tests {
 
     fn document() -> impl Strategy<Value = Value> {
         let leaf =
-            prop_oneof![Just(Value::Null), "\\PC{0,3000}".prop_map(Value::from), any::<i64>().prop_map(Value::from)];
+            prop_oneof![Just(Value::Null), "\\PC{0,1000}".prop_map(Value::from), any::<i64>().prop_map(Value::from)];
         leaf.prop_recursive(4, 64, 8, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
-                prop::collection::hash_map("\\PC{0,200}", inner, 0..8).prop_map(|fields| json!(fields)),
+                prop::collection::hash_map("\\PC{0,60}", inner, 0..8).prop_map(|fields| json!(fields)),
             ]
         })
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn every_document_is_made_to_fit(parts in prop::collection::vec(document(), 0..6)) {
             let mut value = json!({"parts": parts});

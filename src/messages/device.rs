@@ -63,15 +63,27 @@ impl DeviceView {
 }
 
 pub enum DeviceMsg {
-    Embed { model: String, texts: Vec<String>, reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>> },
-    View { reply: RpcReplyPort<DeviceView> },
+    Embed {
+        model: String,
+        texts: Vec<String>,
+        reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>,
+    },
+    View {
+        reply: RpcReplyPort<DeviceView>,
+    },
     Started(Result<StartedDevice, String>),
     /// A batch came back from the device process, or did not.
-    Answered { batch: Batch, result: Result<EmbeddedTexts, RequestError> },
+    Answered {
+        batch: Batch,
+        result: Result<EmbeddedTexts, RequestError>,
+    },
     /// The oldest text has waited long enough.
     Flush,
     /// The device process of this start ended.
-    Exited { start: u64, why: String },
+    Exited {
+        start: u64,
+        why: String,
+    },
     /// The back-off after an end is over.
     Start,
 }

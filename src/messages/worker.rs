@@ -30,13 +30,33 @@ pub enum WorkerReply {
 }
 
 pub enum WorkerMsg {
-    Request { request: WorkerRequest, reply: RpcReplyPort<WorkerReply> },
-    HomeSeen { home: LedgerTag, backlog: Slots },
-    HomeLost { home: LedgerTag },
-    Finished { fence: Fence, outcome: Outcome },
-    RenewAnswered { home: LedgerTag, sent_ms: u64, answers: Vec<(Fence, RenewAnswer)> },
-    CompleteAnswered { home: LedgerTag, answers: Vec<(Fence, CompleteAnswer)> },
-    CompleteFailed { home: LedgerTag },
+    Request {
+        request: WorkerRequest,
+        reply: RpcReplyPort<WorkerReply>,
+    },
+    HomeSeen {
+        home: LedgerTag,
+        backlog: Slots,
+    },
+    HomeLost {
+        home: LedgerTag,
+    },
+    Finished {
+        fence: Fence,
+        outcome: Outcome,
+    },
+    RenewAnswered {
+        home: LedgerTag,
+        sent_ms: u64,
+        answers: Vec<(Fence, RenewAnswer)>,
+    },
+    CompleteAnswered {
+        home: LedgerTag,
+        answers: Vec<(Fence, CompleteAnswer)>,
+    },
+    CompleteFailed {
+        home: LedgerTag,
+    },
     /// Places in the batches of this node's devices.
     DeviceSlots(u32),
     Tick,

@@ -193,8 +193,8 @@ fn read_range(reader: &Connection, first: LogIndex, last: LogIndex) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use magpie_core::task::Durability;
     use crate::store::log_probe::{LEDGER, Probe, body, entries, frames, open, reopened};
+    use magpie_core::task::Durability;
     use proptest::prelude::*;
 
     fn indices(entries: &[StoredEntry]) -> Vec<u64> {

@@ -68,7 +68,7 @@ async fn nearly_every_mutation_names_its_field_and_a_call_that_is_right() {
             }
         }
     }
-    println!("{} of {total} mutations are told well", total - misses.len());
+    println!("{} of {total} mutations are told well; {misses:#?}", total - misses.len());
     assert!(total > 80, "{total}");
     assert!(misses.len() * 20 <= total, "{} of {total}: {misses:#?}", misses.len());
 }

@@ -26,6 +26,9 @@ pub const RELEASE_SKIP_MAX_MS: u64 = 60_000;
 /// Unstarted ends, recall and drain aside, that make a task dead.
 pub const FALSE_STARTS_MAX: u32 = 16;
 
+/// Queues of ready tasks that are kept while they are empty: one per namespace and requirement shape.
+pub const READY_QUEUES_KEPT_MAX: usize = 1_024;
+
 /// Tasks or outcomes in one message between peers.
 pub const BATCH_LEN_MAX: usize = 256;
 /// Specs in one submission.

@@ -29,9 +29,9 @@ impl NodeClock {
         }
     }
 
-    /// The true time at which the monotonic clock shows `mono_ms`.
+    /// The first true time at which the monotonic clock shows `mono_ms`.
     pub fn true_ms(&self, mono_ms: u64) -> u64 {
-        mono_ms.saturating_sub(self.zero_ms) * MILLION / self.rate_ppm
+        (mono_ms.saturating_sub(self.zero_ms) * MILLION).div_ceil(self.rate_ppm)
     }
 
     pub fn step_wall(&mut self, by_ms: i64) {

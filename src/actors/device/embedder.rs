@@ -29,7 +29,8 @@ impl Embedder for DeviceEmbedder {
         let model = model.to_owned();
         Box::pin(async move {
             let asked = self.0.ask(PATIENCE, |reply| DeviceMsg::Embed { model, texts, reply });
-            let lost = |message: String| AttemptError { error: TaskError::new("device_lost", message), retryable: true };
+            let lost =
+                |message: String| AttemptError { error: TaskError::new("device_lost", message), retryable: true };
             tokio::select! {
                 answer = asked => match answer {
                     Ok(answer) => answer.map_err(|DeviceError { error, retryable }| AttemptError { error, retryable }),

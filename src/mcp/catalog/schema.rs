@@ -31,37 +31,35 @@ fn of<T: JsonSchema>(mut settings: SchemaSettings) -> Map<String, Value> {
     schema
 }
 
-/// Takes out titles, unknown formats, `null` as a type (an absent value says the same), and 0 as the least of a count.
+/// Takes out titles, unknown formats, empty defaults, `null` as a type: an absent value says the same.
 fn simplify(schema: &mut Value) {
     if schema == &Value::Bool(true) {
         *schema = json!({});
     }
     let Value::Object(fields) = schema else { return };
-    fields.remove("$schema");
-    fields.remove("title");
-    if fields.get("format").is_some_and(|format| !FORMATS.iter().any(|known| format == known)) {
-        fields.remove("format");
-    }
-    if fields.get("default").is_some_and(Value::is_null) {
-        fields.remove("default");
-    }
-    if fields.get("minimum").is_some_and(|least| least == 0) {
-        fields.remove("minimum");
-    }
+    fields.retain(|key, value| !says_nothing(key, value));
     drop_null(fields);
     lift_option(fields);
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
         properties.values_mut().for_each(simplify);
     }
     for key in ["items", "additionalProperties"] {
-        fields
-            .get_mut(key)
-            .into_iter()
-            .filter(|value| value.is_object() || value.is_boolean() && key == "items")
-            .for_each(simplify);
+        fields.get_mut(key).into_iter().for_each(simplify);
     }
     for key in ["anyOf", "oneOf", "allOf"] {
         fields.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().for_each(simplify);
+    }
+}
+
+fn says_nothing(key: &str, value: &Value) -> bool {
+    let is_empty = || value == &json!([]) || value == &json!(0) || value == &json!(false) || value.is_null();
+    match key {
+        "$schema" | "title" => true,
+        "format" => !FORMATS.iter().any(|known| value == known),
+        "minimum" => value == 0,
+        "default" => is_empty(),
+        "additionalProperties" => value == true,
+        _ => false,
     }
 }
 

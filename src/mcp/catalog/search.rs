@@ -8,7 +8,7 @@ const IN_KEYWORDS: u32 = 6;
 const IN_TITLE: u32 = 5;
 const IN_CATEGORY: u32 = 2;
 const IN_DESCRIPTION: u32 = 2;
-/// Names are offered for a misspelt one from this likeness on (Jaro-Winkler).
+/// Names are offered for a misspelt one from this likeness on: Jaro-Winkler, or half of the words.
 const LIKENESS_MIN: f64 = 0.75;
 /// Longer queries say no more.
 const QUERY_WORDS_MAX: usize = 32;
@@ -55,12 +55,14 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-/// At most three of `names`, the most alike to `name` first; all that share a word with it follow the alike ones.
+/// At most three of `names`, the most alike first: in their letters, or in the words they share.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let name: String = name.chars().take(100).flat_map(char::to_lowercase).collect();
+    let wanted: Vec<String> = words(&name).collect();
     let likeness = |known: &str| {
-        let shared = words(&name).filter(|word| word.len() > 2 && words(known).any(|other| other == *word)).count();
-        strsim::jaro_winkler(&name, known) + 0.2 * shared as f64
+        let shared = wanted.iter().filter(|word| words(known).any(|other| other == **word)).count();
+        let in_words = 0.5 + 0.5 * shared as f64 / wanted.len().max(1) as f64;
+        strsim::jaro_winkler(&name, known).max(in_words)
     };
     let mut by_likeness: Vec<(f64, &str)> = names.map(|known| (likeness(known), known)).collect();
     by_likeness.retain(|(likeness, _)| *likeness >= LIKENESS_MIN);

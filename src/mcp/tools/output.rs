@@ -96,8 +96,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn the_parts_of_a_text_are_the_text(letters in prop::collection::vec("\\PC{1,40}", 0..600)) {
+        fn the_parts_of_a_text_are_the_text(letters in prop::collection::vec("\\PC{1,40}", 0..300)) {
             let text = Value::from(letters.concat()).to_string();
             let first = shown(&text, 0, Detail::Concise);
             if text.len() <= OUTPUT_BYTES_MAX {

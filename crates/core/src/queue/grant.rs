@@ -21,9 +21,14 @@ enum Choice {
     Grant(PeerId),
     /// Its preferred peer may still offer a credit until this time.
     WaitUntil(u64),
+    /// Those who have a credit gave it back not long ago: others behind it may go to them.
+    PassOver,
     /// Nobody who fits has a credit.
     Nobody,
 }
+
+/// Heads that one round passes over.
+const PASSED_OVER_MAX: usize = 64;
 
 /// What each worker may still get in this round: its credit, and half of what it could steal.
 type Allowance = BTreeMap<(PeerId, SlotPool), usize>;
@@ -31,18 +36,20 @@ type Allowance = BTreeMap<(PeerId, SlotPool), usize>;
 impl Ledger {
     /// Grants what credits and ready tasks allow, in queue order.
     pub(super) fn pump(&mut self) {
+        self.grants_due = false;
         self.preference_due_ms = None;
         let mut allowance = self.allowances();
         if allowance.is_empty() {
             return;
         }
         let mut heads: BinaryHeap<Reverse<(AgingKey, usize)>> = BinaryHeap::new();
-        for (place, queue) in self.ready.queues.iter().enumerate() {
+        for (place, queue) in self.ready.busy() {
             if let Some((key, _)) = queue.heap.peek() {
                 heads.push(Reverse((*key, place)));
             }
         }
         let mut granted: Vec<GrantRecord> = Vec::new();
+        let mut passed_over: Vec<TaskId> = Vec::new();
         while let Some(Reverse((_, place))) = heads.pop() {
             let Some((_, task)) = self.ready.queues[place].heap.peek() else { continue };
             let task = *task;
@@ -52,13 +59,29 @@ impl Ledger {
                     self.preference_due_ms = Some(self.preference_due_ms.map_or(due, |earlier| earlier.min(due)));
                     continue;
                 }
+                Choice::PassOver if passed_over.len() >= PASSED_OVER_MAX => continue,
+                Choice::PassOver => {
+                    passed_over.push(task);
+                    self.leave_heap(task);
+                }
                 Choice::Grant(worker) => granted.push(self.take_head(place, task, worker, &mut allowance)),
             }
             if let Some((key, _)) = self.ready.queues[place].heap.peek() {
                 heads.push(Reverse((*key, place)));
             }
         }
+        for task in passed_over {
+            if let Some(task) = self.state.tasks.get_mut(&task) {
+                self.ready.insert(task, self.workers.alive());
+            }
+        }
         self.send_grants(granted);
+    }
+
+    pub(super) fn leave_heap(&mut self, id: TaskId) {
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            self.ready.remove(task);
+        }
     }
 
     fn allowances(&self) -> Allowance {
@@ -90,14 +113,18 @@ impl Ledger {
         let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
         let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer));
         let has_credit = |peer: &PeerId| allowance.get(&(*peer, queue.pool())).is_some_and(|left| *left > 0);
-        let target = placement::Target::of(&task.clock_root.0, &id.hash());
-        let Some(preferred) = target.nearest(fitting()) else { return Choice::Nobody };
-        if has_credit(&preferred) {
-            return Choice::Grant(preferred);
+        if !queue.fitting.keys().any(has_credit) {
+            return Choice::Nobody;
         }
+        let target = placement::Target::of(&task.clock_root.0, &id.hash());
+        let Some(anyone) = target.nearest(fitting().filter(|(peer, _)| has_credit(peer))) else {
+            return Choice::PassOver;
+        };
         let waits_until = task.soft.ready_since_ms + limits::PREFERENCE_WAIT_MS;
-        let Some(other) = target.nearest(fitting().filter(|(peer, _)| has_credit(peer))) else { return Choice::Nobody };
-        if now_ms < waits_until { Choice::WaitUntil(waits_until) } else { Choice::Grant(other) }
+        if now_ms >= waits_until || target.nearest(fitting()) == Some(anyone) {
+            return Choice::Grant(anyone);
+        }
+        Choice::WaitUntil(waits_until)
     }
 
     fn take_head(&mut self, place: usize, id: TaskId, worker: PeerId, allowance: &mut Allowance) -> GrantRecord {
@@ -108,9 +135,7 @@ impl Ledger {
         if let Some(entry) = self.workers.entries.get_mut(&worker) {
             entry.use_one(pool);
         }
-        if let Some(task) = self.state.tasks.get_mut(&id) {
-            self.ready.remove(task);
-        }
+        self.leave_heap(id);
         self.grants += 1;
         let epoch = Epoch::new(self.state.generation, self.grants);
         let token = LeaseToken(first_half(derive_bytes(self.identity.secret, Fence { task: id, epoch })));

@@ -110,6 +110,7 @@ impl Replay {
             fenced_total: 0,
             binding: BTreeMap::new(),
             unpublished: VecDeque::new(),
+            grants_due: true,
             preference_due_ms: None,
             tallied: (0, 0),
             tallied_ms: 0,
@@ -149,6 +150,8 @@ pub struct Ledger {
     /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
     pub(super) binding: BTreeMap<(WorkflowId, u32, u32), u64>,
     unpublished: VecDeque<(LogIndex, ContentId)>,
+    /// Whether a task, a credit or a member came since the last round of grants.
+    pub(super) grants_due: bool,
     /// When a task that waits for its preferred peer goes to anyone.
     pub(super) preference_due_ms: Option<u64>,
     /// The last written tally of `memory` tasks.
@@ -192,7 +195,9 @@ impl Ledger {
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
         }
-        self.pump();
+        if self.grants_due {
+            self.pump();
+        }
         check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
     }
 
@@ -323,7 +328,13 @@ impl Ledger {
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
         match to {
-            TaskState::Ready => self.ready.insert(task, now_ms, self.workers.alive()),
+            TaskState::Ready => {
+                if change.from != Some(TaskState::Ready) {
+                    task.soft.ready_since_ms = now_ms;
+                }
+                self.ready.insert(task, self.workers.alive());
+                self.grants_due = true;
+            }
             TaskState::Delayed => {
                 if change.from != Some(TaskState::Delayed) {
                     let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
@@ -419,6 +430,7 @@ impl Ledger {
         entry.alive = alive;
         entry.capabilities = Some(capabilities.clone());
         if !unchanged {
+            self.grants_due = true;
             self.ready.member_changed(worker, alive.then_some(&*capabilities));
         }
     }

@@ -24,6 +24,7 @@ impl Ledger {
     pub(super) fn credit(&mut self, worker: PeerId, offer: CreditOffer, reply: ReplyTo) {
         let now_ms = self.now.mono_ms;
         self.workers.entries.entry(worker).or_default().take_offer(now_ms, offer);
+        self.grants_due = true;
         let waiting = |pool| self.ready.eligible_for(&worker, pool) as u32;
         let backlog = Slots { cpu: waiting(SlotPool::Cpu), device: waiting(SlotPool::Device) };
         self.reply(Gate::Open, reply, LedgerReply::Credited { backlog });
@@ -241,9 +242,7 @@ impl Ledger {
             let record = Record::PrioritySet { at: self.at(), operation, task: id, priority };
             self.operations.remember(&record);
             // The key is fixed at insert: out of the heap and in again is the general form of decrease-key.
-            if let Some(task) = self.state.tasks.get_mut(&id) {
-                self.ready.remove(task);
-            }
+            self.leave_heap(id);
             index = self.commit(durability, record);
         }
         self.reply(self.late_gate(durability, index), reply, LedgerReply::PrioritySet { priority });

@@ -1,17 +1,20 @@
 //! Ready tasks, one heap per namespace and requirement shape: a backlog for GPUs never hides work for CPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::task_entry::Task;
 use crate::heap::FibonacciHeap;
 use crate::heap::aging::{Aging, AgingKey};
 use crate::ids::{PeerId, TaskId};
+use crate::limits;
 use crate::matching::{Capabilities, Shape};
 use crate::placement::Beacon;
-use crate::task::SlotPool;
+use crate::task::{SlotPool, TaskSpec};
 
 /// Tasks that differ in nothing that decides where they may run.
 pub(super) struct ShapeQueue {
+    namespace: String,
     pub shape: Shape,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
@@ -27,52 +30,82 @@ impl ShapeQueue {
 #[derive(Default)]
 pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
+    /// Places of the queues that hold tasks.
+    busy: BTreeSet<usize>,
     aging: Aging,
     index: BTreeMap<(String, Shape), usize>,
+    /// Where the last task went: those of one batch share their specification.
+    last: Option<(Arc<TaskSpec>, usize)>,
 }
 
 impl ReadySet {
     /// Adds a task; `members` tells a new shape who fits it.
-    pub fn insert<'a>(
-        &mut self,
-        task: &mut Task,
-        now_ms: u64,
-        members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
-    ) {
+    pub fn insert<'a>(&mut self, task: &mut Task, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) {
         if task.soft.ready.is_some() {
             return;
         }
-        let shape = Shape::of(&task.spec).expect("the expression was parsed when the task was submitted");
-        let place = match self.index.get(&(task.spec.namespace.clone(), shape.clone())) {
-            Some(place) => *place,
-            None => self.add_queue(task.spec.namespace.clone(), shape, members),
-        };
+        let place = self.place_of(&task.spec, members);
         // Fixed at insert: aging needs no re-keying.
         let key = self.aging.key(task.priority, task.created);
         let handle = self.queues[place].heap.insert(key, task.id);
+        self.busy.insert(place);
         task.soft.ready = Some((place, handle));
-        task.soft.ready_since_ms = now_ms;
     }
 
-    fn add_queue<'a>(
+    fn place_of<'a>(
         &mut self,
-        namespace: String,
-        shape: Shape,
+        spec: &Arc<TaskSpec>,
         members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
     ) -> usize {
+        if let Some((_, place)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, spec)) {
+            return *place;
+        }
+        let shape = Shape::of(spec).expect("the expression was parsed when the task was submitted");
+        let key = (spec.namespace.clone(), shape);
+        let place = self.index.get(&key).copied().unwrap_or_else(|| self.add_queue(key, members));
+        self.last = Some((spec.clone(), place));
+        place
+    }
+
+    /// An empty queue is kept for the next task of its shape, until there are too many of them.
+    fn add_queue<'a>(
+        &mut self,
+        key: (String, Shape),
+        members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
+    ) -> usize {
+        let (namespace, shape) = key.clone();
         let fitting = members
             .filter(|(_, capabilities)| shape.fits(capabilities))
             .map(|(peer, _)| (*peer, Beacon::of(peer)))
             .collect();
-        self.queues.push(ShapeQueue { shape: shape.clone(), heap: FibonacciHeap::new(), fitting });
-        self.index.insert((namespace, shape), self.queues.len() - 1);
-        self.queues.len() - 1
+        let queue = ShapeQueue { namespace, shape, heap: FibonacciHeap::new(), fitting };
+        let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
+        let reused = full.then(|| self.queues.iter().position(|queue| queue.heap.is_empty())).flatten();
+        let place = reused.unwrap_or(self.queues.len());
+        match self.queues.get_mut(place) {
+            Some(old) => {
+                let old = std::mem::replace(old, queue);
+                self.index.remove(&(old.namespace, old.shape));
+            }
+            None => self.queues.push(queue),
+        }
+        self.index.insert(key, place);
+        place
     }
 
     pub fn remove(&mut self, task: &mut Task) {
         if let Some((place, handle)) = task.soft.ready.take() {
-            self.queues[place].heap.remove(handle);
+            let heap = &mut self.queues[place].heap;
+            heap.remove(handle);
+            if heap.is_empty() {
+                self.busy.remove(&place);
+            }
         }
+    }
+
+    /// Queues that hold tasks, with their places.
+    pub fn busy(&self) -> impl Iterator<Item = (usize, &ShapeQueue)> {
+        self.busy.iter().map(|place| (*place, &self.queues[*place]))
     }
 
     /// A member's capabilities changed, or it died (`None`).
@@ -89,6 +122,6 @@ impl ReadySet {
     /// Ready tasks that `peer` could run.
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
         let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
-        self.queues.iter().filter(fits).map(|queue| queue.heap.len()).sum()
+        self.busy().map(|(_, queue)| queue).filter(fits).map(|queue| queue.heap.len()).sum()
     }
 }

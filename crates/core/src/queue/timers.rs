@@ -20,6 +20,7 @@ impl Ledger {
     pub(super) fn tick(&mut self) {
         self.forgive_stall();
         self.last_tick_ms = self.now.mono_ms;
+        self.grants_due = true;
         self.place_marker();
         self.wake_delayed();
         self.pass_deadlines();
@@ -94,7 +95,8 @@ impl Ledger {
         {
             run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
         }
-        self.ready.insert(task, now_ms, self.workers.alive());
+        task.soft.ready_since_ms = now_ms;
+        self.ready.insert(task, self.workers.alive());
     }
 
     fn pass_deadlines(&mut self) {
