@@ -1,5 +1,7 @@
 //! `nodectl` as a shell sees it: real binaries, real nodes.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
+
 #[cfg(test)]
 mod dev;
 #[cfg(test)]

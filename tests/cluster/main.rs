@@ -1,5 +1,7 @@
 //! Nodes of one process, over real sockets: what a mesh does when nothing is mocked.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
+
 mod mesh;
 mod single;
 mod stealing;

@@ -1,5 +1,7 @@
 //! The executors from outside, with the built `node` as the shim of their processes.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
+
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

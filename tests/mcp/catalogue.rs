@@ -63,7 +63,7 @@ fn definitions_take_little_of_a_models_context() {
     let all: Vec<Value> = manager.into_iter().chain(list(&[], false, true)).collect();
     assert_eq!(all.len(), Catalog::shared().tools().len());
     let mean = bytes(&all) / all.len();
-    let largest = all.iter().max_by_key(|tool| bytes(tool)).unwrap();
+    let largest = all.iter().max_by_key(bytes).unwrap();
     println!("mean {mean} bytes, largest {} with {}", largest["name"], bytes(largest));
     assert!(mean <= 650, "the mean tool has {mean} bytes");
     assert!(bytes(largest) <= 2_048, "{} has {} bytes", largest["name"], bytes(largest));

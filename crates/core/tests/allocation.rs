@@ -1,5 +1,6 @@
 //! What is asked per grant allocates nothing, and what a stranger sends allocates in proportion to what was received.
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

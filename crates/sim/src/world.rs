@@ -28,18 +28,12 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 
 /// How large a run is, and whether something is wrong with it on purpose.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Events after which a run is cut off without a verdict on liveness; 0: none.
     pub steps_max: u64,
     pub keep_lines: bool,
     pub planted: Option<Planted>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { steps_max: 0, keep_lines: false, planted: None }
-    }
 }
 
 /// What can happen next.

@@ -1,5 +1,7 @@
 //! Bugs planted on purpose: each must be found, or the simulator looks away.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
+
 use magpie_sim::{Failure, Options, Planted, run_seed};
 
 const SEEDS_MAX: u64 = 100;

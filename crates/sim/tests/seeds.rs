@@ -1,5 +1,7 @@
 //! Every test run simulates two hundred meshes.
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
+
 use magpie_sim::{Options, run_seed};
 
 const FIRST_SEED: u64 = 1;

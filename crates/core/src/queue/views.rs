@@ -209,6 +209,12 @@ impl Ledger {
         self.reply(gate, reply, LedgerReply::Workflows { items, next_cursor });
     }
 
+    /// What is ready here, by shape: what thieves look for.
+    pub fn backlog(&self) -> Vec<ShapeBacklog> {
+        let waiting = self.ready.busy();
+        waiting.map(|(_, queue)| ShapeBacklog { shape: queue.shape.clone(), ready: queue.heap.len() as u64 }).collect()
+    }
+
     pub(super) fn stats(&mut self, reply: ReplyTo) {
         let stats = QueueStats {
             ledger: self.identity.ledger,
@@ -223,11 +229,7 @@ impl Ledger {
             released_total: self.state.released_total,
             retried_total: self.state.retried_total,
             workflows_running: self.state.workflows_running,
-            ready_by_shape: self
-                .ready
-                .busy()
-                .map(|(_, queue)| ShapeBacklog { shape: queue.shape.clone(), ready: queue.heap.len() as u64 })
-                .collect(),
+            ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),
         };

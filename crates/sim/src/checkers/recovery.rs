@@ -93,7 +93,7 @@ fn show(ledger: &mut Ledger, now: Now) -> Shown {
                 ask(ledger, now, LedgerRequest::GetWorkflow { id: listed.id })
                 && view.spec.durability != Durability::Memory
             {
-                view.steps.iter_mut().for_each(|step| merge_delayed(step));
+                view.steps.iter_mut().for_each(merge_delayed);
                 view.summary.tasks.ready += std::mem::take(&mut view.summary.tasks.delayed);
                 workflows.insert(view.summary.id, *view);
             }

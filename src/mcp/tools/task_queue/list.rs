@@ -168,6 +168,7 @@ pub const ALSO: &[(&str, &str)] =
     &[("task_types", "kinds"), ("kind", "kinds"), ("task_type", "kinds"), ("state", "status")];
 
 #[cfg(test)]
+#[allow(clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 mod tests {
     use super::*;
     use serde_json::json;

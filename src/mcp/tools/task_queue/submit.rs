@@ -225,6 +225,7 @@ pub const ALSO: &[(&str, &str)] = &[
 ];
 
 #[cfg(test)]
+#[allow(clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 mod tests {
     use super::*;
     use magpie_core::task::TaskSpec;

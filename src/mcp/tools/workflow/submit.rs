@@ -157,6 +157,7 @@ impl SubmitWorkflowInput {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 mod tests {
     use super::*;
     use serde_json::json;
