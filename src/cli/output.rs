@@ -46,6 +46,18 @@ impl Format {
             Self::Yaml => format!("---\n{}", yaml(object)),
         })
     }
+
+    /// Prints an object of a stream that tells of a failure: a person reads it on standard error, apart from the rest.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to.
+    pub fn failed_line(self, object: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CommandError> {
+        if matches!(self, Self::Table | Self::Wide) {
+            eprintln!("nodectl: {}", text());
+            return Ok(());
+        }
+        self.line(object, text)
+    }
 }
 
 /// Writes to standard output, at once.

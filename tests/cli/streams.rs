@@ -49,6 +49,9 @@ fn a_refused_line_is_told_with_its_number_and_the_others_are_taken() {
     }
     assert!(told[1]["error"].as_str().unwrap().contains("/colour"), "{told:#?}");
     assert_eq!(node.json(&["status"])["queue"]["submitted"], 3);
+    let people = node.ctl_with_stdin(&["task", "submit", "-"], &lines.join("\n")).with(2);
+    assert_eq!(people.stdout.lines().count(), 3, "ids only: {people:#?}");
+    assert!(people.stderr.starts_with("nodectl: line 3: /colour: "), "{people:#?}");
 }
 
 #[test]

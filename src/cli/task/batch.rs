@@ -143,7 +143,7 @@ impl<'a> Printed<'a> {
         if self.exit != Exit::Usage {
             self.exit = exit;
         }
-        self.context.format.line(&RefusedDocument { error, line }, || format!("line {line}: {error}"))
+        self.context.format.failed_line(&RefusedDocument { error, line }, || format!("line {line}: {error}"))
     }
 }
 
