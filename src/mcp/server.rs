@@ -32,7 +32,7 @@ call it with tools_dispatch(name, arguments), or with tools_dispatch_read if it 
 - One command or one embedding: p2p_taskqueue_submit, then p2p_taskqueue_wait_task.\n\
 - Steps that need each other, or one step per item of a list: submit_p2p_workflow, then get_workflow_status with wait_ms.\n\
 - A `process` step reads {input, needs} as JSON on stdin and prints one JSON value; files go along as {path, text}. Only \
-commands that a node allows run: list_peers(include_capabilities) shows them.\n\
+commands that a node's configuration allows run.\n\
 - A task that stays queued says in `unmet` what the nodes lack.\n\
 \n\
 No call takes longer than 30 s; waiting tools return earlier and say what to call next. Stopping a call never stops a \

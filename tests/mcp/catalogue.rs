@@ -55,6 +55,31 @@ fn the_whole_schemas_are_those_of_the_golden_file() {
     golden("catalogue.json", &whole.collect());
 }
 
+/// The table of docs/mcp.md, between its two marks.
+#[test]
+fn the_documentation_has_every_tool() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/mcp.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("<!-- tools -->\n").expect("the first mark");
+    let (_, after) = rest.split_once("<!-- end of tools -->").expect("the second mark");
+    let rows = Catalog::shared().tools().iter().map(|tool| {
+        let entry = tool.entry;
+        let arguments: Vec<&str> = tool.arguments().collect();
+        let (scope, category) = (json!(entry.scope), entry.category.name());
+        let scope = scope.as_str().unwrap();
+        format!("| `{}` | {category} | {scope} | {} | {} |\n", entry.name, entry.description, arguments.join(", "))
+    });
+    let table = format!(
+        "| tool | toolset | scope | what it does | arguments |\n|---|---|---|---|---|\n{}",
+        rows.collect::<String>()
+    );
+    let wanted = format!("{before}<!-- tools -->\n{table}<!-- end of tools -->{after}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        return std::fs::write(&path, wanted).unwrap();
+    }
+    assert!(text == wanted, "docs/mcp.md does not say what the catalogue says: UPDATE_GOLDEN=1 writes it anew");
+}
+
 #[test]
 fn definitions_take_little_of_a_models_context() {
     let manager = list(&[], false, false);
