@@ -23,6 +23,8 @@ pub const STALL_MS: u64 = 500;
 /// A worker that released a task is skipped for it: doubling from the first to the second.
 pub const RELEASE_SKIP_FIRST_MS: u64 = 1_000;
 pub const RELEASE_SKIP_MAX_MS: u64 = 60_000;
+/// How long a lease is renewed after the attempt's end, while its outcome and blobs go up.
+pub const LEASE_UPLOAD_MS_MAX: u64 = 24 * 3_600_000;
 /// Unstarted ends, recall and drain aside, that make a task dead.
 pub const FALSE_STARTS_MAX: u32 = 16;
 
@@ -31,6 +33,8 @@ pub const READY_QUEUES_KEPT_MAX: usize = 1_024;
 
 /// Tasks or outcomes in one message between peers.
 pub const BATCH_LEN_MAX: usize = 256;
+/// Bytes after which a message between peers takes no further task or outcome.
+pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Specs in one submission.
 pub const SUBMIT_LEN_MAX: usize = 10_000;
 /// Tasks of one home that are not terminal.
@@ -156,6 +160,8 @@ pub const DEVICE_MODEL_JSON_BYTES_MAX: u64 = 1024 * 1024;
 pub const DEVICE_MODEL_DIMENSION_MAX: u32 = 1 << 20;
 /// Leases that a worker takes beyond its free slots, when its tasks are short.
 pub const PREFETCH_MAX: u32 = 512;
+/// Leases beyond its slots that a worker holds at most, from all homes: credits to several may be answered at once.
+pub const LEASES_QUEUED_MAX: u32 = 4 * PREFETCH_MAX;
 /// Prefetch covers this much work.
 pub const PREFETCH_HORIZON_MS: u64 = 100;
 /// An outcome that is not acknowledged after this goes to disk.

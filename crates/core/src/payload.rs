@@ -129,6 +129,14 @@ impl Payload {
         text.as_str().len() <= limits::PAYLOAD_INLINE_BYTES_MAX
     }
 
+    /// Bytes that it takes where it stands inline.
+    pub fn inline_bytes(&self) -> usize {
+        match self {
+            Self::Inline(text) => text.as_str().len(),
+            Self::Blob(_) => 0,
+        }
+    }
+
     pub fn blob(&self) -> Option<BlobRef> {
         match self {
             Self::Inline(_) => None,

@@ -13,8 +13,9 @@ use crate::heap::aging::AgingKey;
 use crate::ids::{Epoch, LeaseToken, PeerId, TaskId};
 use crate::lease::{Fence, Grant};
 use crate::limits;
+use crate::payload::Payload;
 use crate::placement;
-use crate::task::{Durability, SlotPool};
+use crate::task::{Durability, SlotPool, TaskSpec};
 
 /// Whom a heap's head goes to.
 enum Choice {
@@ -163,18 +164,35 @@ impl Ledger {
             });
         }
         for ((worker, durability), grants) in messages {
-            for chunk in grants.chunks(limits::BATCH_LEN_MAX) {
-                let index = chunk
-                    .iter()
-                    .filter_map(|grant| self.state.tasks.get(&grant.fence.task))
-                    .map(|task| task.index)
-                    .max();
-                let gate = self.early_gate(durability, index.unwrap_or_default());
-                let notice = WorkerNotice::Grants(chunk.to_vec());
-                self.outbox.push(gate, Effect::Notify { worker, notice });
+            let mut grants = grants.into_iter().peekable();
+            while grants.peek().is_some() {
+                let message = next_message(&mut grants);
+                let tasks = message.iter().filter_map(|grant| self.state.tasks.get(&grant.fence.task));
+                let index = tasks.map(|task| task.index).max().unwrap_or_default();
+                let notice = WorkerNotice::Grants(message);
+                self.outbox.push(self.early_gate(durability, index), Effect::Notify { worker, notice });
             }
         }
     }
+}
+
+/// As many grants as one message may carry, in their order.
+fn next_message(grants: &mut std::iter::Peekable<impl Iterator<Item = Grant>>) -> Vec<Grant> {
+    let (mut message, mut bytes) = (Vec::new(), 0);
+    while message.len() < limits::BATCH_LEN_MAX
+        && bytes < limits::BATCH_BYTES_MAX
+        && let Some(grant) = grants.next()
+    {
+        bytes += spec_bytes(&grant.spec);
+        message.push(grant);
+    }
+    message
+}
+
+/// What a specification takes in a message, more or less: its values, and a little for the rest.
+fn spec_bytes(spec: &TaskSpec) -> usize {
+    let values = spec.needs.values().chain([&spec.input]).map(Payload::inline_bytes).sum::<usize>();
+    512 + values + spec.run.iter().map(String::len).sum::<usize>()
 }
 
 /// Bytes that nobody outside this process can guess, the same for the same fence.

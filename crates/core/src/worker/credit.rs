@@ -7,8 +7,10 @@ use crate::lease::{CreditName, CreditOffer, Slots};
 use crate::limits;
 use crate::task::SlotPool;
 
-/// Sendings of a credit that a grant may still name.
-const SENDINGS_KEPT_MAX: usize = 64;
+/// Sendings so close together are kept as one, with the time of the first: an end of a lease may lie too early, not too late.
+const SENDINGS_APART_MS: u64 = 100;
+/// As many as a lease is long: a grant that names an earlier one comes too late anyway.
+const SENDINGS_KEPT_MAX: usize = (limits::LEASE_TTL_MS / SENDINGS_APART_MS) as usize + 1;
 /// What a home said of its backlog holds this long: a little more than the time between two heartbeats.
 const BACKLOG_AGE_MAX_MS: u64 = 3 * limits::HEARTBEAT_MS / 2;
 
@@ -20,8 +22,10 @@ pub(super) struct HomeCredit {
     backlog_ms: u64,
     pub reachable: bool,
     received: Slots,
+    /// The first of each group of sendings, with its time.
     sendings: VecDeque<(Sending, u64)>,
-    next: u64,
+    /// The newest sending.
+    sent: Sending,
     /// Of the newest sending: what it offered less what it got.
     outstanding: Slots,
     sent_ms: u64,
@@ -41,7 +45,8 @@ impl HomeCredit {
 
     /// When the credit that a grant names was sent; `None` if this process did not send it or forgot it.
     pub fn sent_at(&self, sending: Sending) -> Option<u64> {
-        self.sendings.iter().find(|(sent, _)| *sent == sending).map(|(_, at)| *at)
+        let group = self.sendings.iter().rev().find(|(first, _)| *first <= sending);
+        group.filter(|_| sending <= self.sent).map(|(_, at_ms)| *at_ms)
     }
 
     pub fn use_one(&mut self, pool: SlotPool) {
@@ -60,15 +65,17 @@ impl HomeCredit {
     }
 
     pub fn send(&mut self, now_ms: u64, incarnation: Incarnation, free: Slots) -> CreditOffer {
-        self.next += 1;
-        self.sendings.push_back((Sending(self.next), now_ms));
+        self.sent.0 += 1;
+        if self.sendings.back().is_none_or(|(_, at_ms)| at_ms + SENDINGS_APART_MS <= now_ms) {
+            self.sendings.push_back((self.sent, now_ms));
+        }
         if self.sendings.len() > SENDINGS_KEPT_MAX {
             self.sendings.pop_front();
         }
         self.outstanding = free;
         self.sent_ms = now_ms;
         self.ever_sent = true;
-        CreditOffer { name: CreditName { incarnation, sending: Sending(self.next) }, received: self.received, free }
+        CreditOffer { name: CreditName { incarnation, sending: self.sent }, received: self.received, free }
     }
 
     /// The connection was lost: what was offered counts no more.

@@ -1,154 +1,45 @@
-//! The worker's state machine: grants in, attempts started, leases renewed, outcomes delivered.
+//! The worker's state machine: grants in, attempts started, leases renewed and given back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
 use super::credit::{HomeCredit, split};
+use super::delivery::Outgoing;
 use super::held::{Held, Phase};
-use crate::ids::{Epoch, Incarnation, LedgerTag, TaskId};
-use crate::lease::{
-    CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, ReleaseReason, RenewAnswer, Renewal, Slots,
-};
+use super::protocol::{WorkerEffect, WorkerEvent, WorkerStats};
+use crate::ids::{Epoch, Incarnation, LeaseToken, LedgerTag, TaskId};
+use crate::lease::{Fence, Grant, Release, ReleaseReason, RenewAnswer, Renewal, Slots};
 use crate::limits;
-use crate::task::{AttemptResult, Outcome, SlotPool};
+use crate::task::SlotPool;
 use crate::time::Now;
 
 /// Tasks whose highest epoch is remembered, so that no fence is ever started twice.
 const SEEN_MAX: usize = 200_000;
-/// An outcome that a home did not take is offered again after this.
-const REOFFER_MS: u64 = 1_000;
-
-/// To a worker.
-#[derive(Debug, Clone)]
-pub enum WorkerEvent {
-    /// A home is reachable; so many tasks wait there that this node could run.
-    HomeSeen {
-        home: LedgerTag,
-        backlog: Slots,
-    },
-    HomeLost {
-        home: LedgerTag,
-    },
-    Granted {
-        home: LedgerTag,
-        grants: Vec<Grant>,
-    },
-    Recalled {
-        fences: Vec<Fence>,
-    },
-    Stopped {
-        fences: Vec<Fence>,
-    },
-    /// An attempt ended, by itself or because it was told to.
-    Finished {
-        fence: Fence,
-        outcome: Outcome,
-    },
-    RenewAnswered {
-        home: LedgerTag,
-        sent_ms: u64,
-        answers: Vec<(Fence, RenewAnswer)>,
-    },
-    CompleteAnswered {
-        home: LedgerTag,
-        answers: Vec<(Fence, CompleteAnswer)>,
-    },
-    /// A completion's request got no answer.
-    CompleteFailed {
-        home: LedgerTag,
-    },
-    /// Found in the spool at the start.
-    Recovered {
-        completions: Vec<Completion>,
-    },
-    SlotsChanged {
-        slots: Slots,
-    },
-    Drain,
-    Resume,
-    Tick,
-}
-
-/// What the shell does for a worker.
-#[derive(Debug, Clone, PartialEq)]
-pub enum WorkerEffect {
-    Start {
-        grant: Grant,
-    },
-    /// End the attempt and answer [`WorkerEvent::Finished`]; at once, if another epoch may run elsewhere.
-    Stop {
-        fence: Fence,
-        fenced: bool,
-    },
-    Offer {
-        home: LedgerTag,
-        offer: CreditOffer,
-    },
-    Renew {
-        home: LedgerTag,
-        renewals: Vec<Renewal>,
-    },
-    Complete {
-        home: LedgerTag,
-        completions: Vec<Completion>,
-    },
-    Release {
-        home: LedgerTag,
-        releases: Vec<Release>,
-    },
-    Spool {
-        completions: Vec<Completion>,
-    },
-    Unspool {
-        fences: Vec<Fence>,
-    },
-}
-
-/// Counters since this process started.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct WorkerStats {
-    pub slots: Slots,
-    pub free: Slots,
-    pub prefetch: u32,
-    pub queued: u64,
-    pub running: u64,
-    pub reporting: u64,
-    pub started: u64,
-    pub succeeded: u64,
-    pub failed: u64,
-    /// Started for another node's home.
-    pub stolen: u64,
-    pub released: u64,
-    pub fenced: u64,
-    pub draining: bool,
-}
 
 pub struct Worker {
     own: LedgerTag,
     incarnation: Incarnation,
-    now: Now,
+    pub(super) now: Now,
     slots: Slots,
-    homes: BTreeMap<LedgerTag, HomeCredit>,
-    held: BTreeMap<Fence, Held>,
+    pub(super) homes: BTreeMap<LedgerTag, HomeCredit>,
+    pub(super) held: BTreeMap<Fence, Held>,
     queued: [VecDeque<Fence>; 2],
-    busy: Slots,
-    held_slots: Slots,
+    /// Slots that run something, and those and all that is queued.
+    pub(super) busy: Slots,
+    pub(super) held_slots: Slots,
+    /// Leases by when they want to be renewed.
+    pub(super) renewals: BTreeSet<(u64, Fence)>,
     seen: BTreeMap<TaskId, Epoch>,
     seen_order: VecDeque<TaskId>,
-    /// Outcomes to send, by home, and whether a request of them is under way: the next carries all that came meanwhile.
-    outgoing: BTreeMap<LedgerTag, Outgoing>,
-    run_ms: Option<f64>,
+    pub(super) outgoing: BTreeMap<LedgerTag, Outgoing>,
+    /// Outcomes that are not on the disk, by when they came.
+    pub(super) unspooled: VecDeque<(u64, Fence)>,
+    pub(super) reporting_bytes: u64,
+    pub(super) run_ms: Option<f64>,
     draining: bool,
-    stats: WorkerStats,
-    effects: Vec<WorkerEffect>,
-}
-
-#[derive(Debug, Default)]
-struct Outgoing {
-    ready: BTreeSet<Fence>,
-    under_way: BTreeSet<Fence>,
-    retry_at_ms: u64,
+    /// Whether what this worker may offer has changed.
+    pub(super) offers_due: bool,
+    pub(super) stats: WorkerStats,
+    pub(super) effects: Vec<WorkerEffect>,
 }
 
 impl Worker {
@@ -163,42 +54,53 @@ impl Worker {
             queued: [VecDeque::new(), VecDeque::new()],
             busy: Slots::default(),
             held_slots: Slots::default(),
+            renewals: BTreeSet::new(),
             seen: BTreeMap::new(),
             seen_order: VecDeque::new(),
             outgoing: BTreeMap::new(),
+            unspooled: VecDeque::new(),
+            reporting_bytes: 0,
             run_ms: None,
             draining: false,
+            offers_due: true,
             stats: WorkerStats::default(),
             effects: Vec::new(),
         }
     }
 
+    /// Takes one event. What it leads to waits in [`Self::take_effects`].
     pub fn handle(&mut self, now: Now, event: WorkerEvent) {
         self.now = now;
         match event {
             WorkerEvent::HomeSeen { home, backlog } => {
-                let entry = self.homes.entry(home).or_default();
-                entry.seen(now.mono_ms, backlog);
+                self.homes.entry(home).or_default().seen(now.mono_ms, backlog);
+                self.offers_due = true;
             }
             WorkerEvent::HomeLost { home } => self.home_lost(home),
             WorkerEvent::Granted { home, grants } => self.granted(home, grants),
-            WorkerEvent::Recalled { fences } => {
-                self.give_back(|held| fences.contains(&held.fence), &ReleaseReason::Recalled)
-            }
+            WorkerEvent::Recalled { fences } => self.recalled(fences),
             WorkerEvent::Stopped { fences } => fences.into_iter().for_each(|fence| self.stop(fence, false)),
             WorkerEvent::Finished { fence, outcome } => self.finished(fence, outcome),
             WorkerEvent::RenewAnswered { sent_ms, answers, .. } => self.renew_answered(sent_ms, &answers),
             WorkerEvent::CompleteAnswered { home, answers } => self.complete_answered(home, &answers),
             WorkerEvent::CompleteFailed { home } => self.complete_failed(home),
             WorkerEvent::Recovered { completions } => self.recovered(completions),
-            WorkerEvent::SlotsChanged { slots } => self.slots = slots,
+            WorkerEvent::SlotsChanged { slots } => {
+                self.slots = slots;
+                self.offers_due = true;
+            }
             WorkerEvent::Drain => self.drain(),
-            WorkerEvent::Resume => self.draining = false,
+            WorkerEvent::Resume => {
+                self.draining = false;
+                self.offers_due = true;
+            }
             WorkerEvent::Tick => self.tick(),
         }
         self.start_queued();
         self.send_outcomes();
-        self.send_offers();
+        if self.offers_due {
+            self.send_offers();
+        }
     }
 
     pub fn take_effects(&mut self) -> Vec<WorkerEffect> {
@@ -206,14 +108,13 @@ impl Worker {
     }
 
     pub fn stats(&self) -> WorkerStats {
-        let phases = |wanted: fn(&Phase) -> bool| self.held.values().filter(|held| wanted(&held.phase)).count() as u64;
+        let queued = (self.queued[0].len() + self.queued[1].len()) as u64;
         WorkerStats {
             slots: self.slots,
             free: self.free(0),
             prefetch: self.prefetch(),
-            queued: phases(|phase| matches!(phase, Phase::Queued(_))),
-            running: phases(|phase| matches!(phase, Phase::Running { .. } | Phase::Stopping)),
-            reporting: phases(|phase| matches!(phase, Phase::Reporting { .. })),
+            queued,
+            running: self.held.len() as u64 - queued - self.stats.reporting,
             draining: self.draining,
             ..self.stats.clone()
         }
@@ -221,33 +122,40 @@ impl Worker {
 
     /// Whether nothing is held that a drain would wait for.
     pub fn is_idle(&self) -> bool {
-        self.held.values().all(|held| !held.takes_slot())
+        self.held_slots.is_zero()
     }
 
     fn granted(&mut self, home: LedgerTag, grants: Vec<Grant>) {
         let mut releases = Vec::new();
         for grant in grants {
             let fence = grant.fence;
-            let refused = self.accept(home, grant);
-            if let Some((token, reason)) = refused {
+            if let Some((token, reason)) = self.accept(home, grant) {
                 releases.push(Release { fence, token, reason });
             }
         }
+        self.offers_due = true;
         self.release(home, releases);
     }
 
     /// Takes a grant, or says why not. A fence that was seen before is neither started nor answered again.
-    fn accept(&mut self, home: LedgerTag, grant: Grant) -> Option<(crate::ids::LeaseToken, ReleaseReason)> {
+    fn accept(&mut self, home: LedgerTag, grant: Grant) -> Option<(LeaseToken, ReleaseReason)> {
         let (fence, token, pool) = (grant.fence, grant.token, grant.spec.kind.pool());
         if fence.task.ledger != home || !self.first_sight(fence) {
             return None;
         }
         let entry = self.homes.entry(home).or_default();
-        let sent_ms = entry.sent_at(grant.credit.sending).filter(|_| grant.credit.incarnation == self.incarnation);
+        if grant.credit.incarnation != self.incarnation {
+            return Some((token, ReleaseReason::StaleCredit));
+        }
         entry.use_one(pool);
-        let Some(sent_ms) = sent_ms else { return Some((token, ReleaseReason::StaleCredit)) };
+        let Some(sent_ms) = entry.sent_at(grant.credit.sending) else {
+            return Some((token, ReleaseReason::StaleCredit));
+        };
         if self.draining {
             return Some((token, ReleaseReason::Drained));
+        }
+        if self.held_slots[pool] >= self.slots[pool] + limits::LEASES_QUEUED_MAX {
+            return Some((token, ReleaseReason::NoSlot));
         }
         let held = Held::granted(grant, sent_ms, self.now.mono_ms);
         if held.ends_ms <= self.now.mono_ms {
@@ -255,11 +163,12 @@ impl Worker {
         }
         self.held_slots[pool] += 1;
         self.queued[pool as usize].push_back(fence);
+        self.renewals.insert((held.renew_at_ms, fence));
         self.held.insert(fence, held);
         None
     }
 
-    fn first_sight(&mut self, fence: Fence) -> bool {
+    pub(super) fn first_sight(&mut self, fence: Fence) -> bool {
         let newest = self.seen.insert(fence.task, fence.epoch);
         if let Some(newest) = newest.filter(|newest| *newest >= fence.epoch) {
             self.seen.insert(fence.task, newest);
@@ -289,39 +198,20 @@ impl Worker {
         let now_ms = self.now.mono_ms;
         let Some(held) = self.held.get_mut(&fence) else { return };
         if held.ends_ms <= now_ms {
-            return self.give_back(|held| held.fence == fence, &ReleaseReason::StaleCredit);
+            let release = Release { fence, token: held.token, reason: ReleaseReason::StaleCredit };
+            self.forget(fence);
+            return self.release(fence.task.ledger, vec![release]);
         }
-        let pool = held.pool;
-        let phase = std::mem::replace(&mut held.phase, Phase::Stopping);
-        let Phase::Queued(grant) = phase else {
-            held.phase = phase;
-            return;
-        };
+        let (pool, earlier) = (held.pool, held.renew_at_ms);
+        let Phase::Queued(grant) = std::mem::replace(&mut held.phase, Phase::Stopping) else { return };
         held.start(now_ms);
+        let renew_at_ms = held.renew_at_ms;
+        self.renewals.remove(&(earlier, fence));
+        self.renewals.insert((renew_at_ms, fence));
         self.busy[pool] += 1;
         self.stats.started += 1;
         self.stats.stolen += u64::from(fence.task.ledger != self.own);
         self.effects.push(WorkerEffect::Start { grant: *grant });
-    }
-
-    fn finished(&mut self, fence: Fence, outcome: Outcome) {
-        let now_ms = self.now.mono_ms;
-        let Some(held) = self.held.get_mut(&fence) else { return };
-        let Phase::Running { started_ms } = held.phase else { return self.forget(fence) };
-        let pool = held.pool;
-        let took_ms = (now_ms - started_ms) as f64;
-        held.phase = Phase::Reporting { outcome: Box::new(outcome.clone()), since_ms: now_ms, spooled: false };
-        self.busy[pool] -= 1;
-        self.held_slots[pool] -= 1;
-        if pool == SlotPool::Cpu {
-            let mean = self.run_ms.unwrap_or(took_ms);
-            self.run_ms = Some(mean + (took_ms - mean) / 8.0);
-        }
-        match outcome.result {
-            AttemptResult::Succeeded { .. } => self.stats.succeeded += 1,
-            AttemptResult::Failed { .. } => self.stats.failed += 1,
-        }
-        self.outgoing.entry(fence.task.ledger).or_default().ready.insert(fence);
     }
 
     /// Ends an attempt whose lease is another's by now; a queued one is dropped, an outcome forgotten.
@@ -337,8 +227,10 @@ impl Worker {
         }
     }
 
-    fn forget(&mut self, fence: Fence) {
+    pub(super) fn forget(&mut self, fence: Fence) {
         let Some(held) = self.held.remove(&fence) else { return };
+        self.renewals.remove(&(held.renew_at_ms, fence));
+        self.offers_due = true;
         match held.phase {
             Phase::Queued(_) => {
                 self.held_slots[held.pool] -= 1;
@@ -349,26 +241,39 @@ impl Worker {
                 self.held_slots[held.pool] -= 1;
             }
             Phase::Reporting { spooled, .. } => {
+                self.stats.reporting -= 1;
+                self.reporting_bytes -= held.outcome_bytes() as u64;
                 if let Some(outgoing) = self.outgoing.get_mut(&fence.task.ledger) {
-                    outgoing.ready.remove(&fence);
-                    outgoing.under_way.remove(&fence);
+                    outgoing.forget(&fence);
                 }
                 if spooled {
-                    self.effects.push(WorkerEffect::Unspool { fences: vec![fence] });
+                    self.unspool(fence);
                 }
             }
         }
     }
 
+    fn unspool(&mut self, fence: Fence) {
+        match self.effects.last_mut() {
+            Some(WorkerEffect::Unspool { fences }) => fences.push(fence),
+            _ => self.effects.push(WorkerEffect::Unspool { fences: vec![fence] }),
+        }
+    }
+
+    fn recalled(&mut self, fences: Vec<Fence>) {
+        let fences: BTreeSet<Fence> = fences.into_iter().collect();
+        self.give_back(|held| fences.contains(&held.fence), &ReleaseReason::Recalled);
+    }
+
     /// Returns the unstarted leases that `wanted` picks.
     fn give_back(&mut self, wanted: impl Fn(&Held) -> bool, reason: &ReleaseReason) {
-        let picked = self.held.values().filter(|held| matches!(held.phase, Phase::Queued(_)) && wanted(held));
-        let releases: Vec<Release> =
-            picked.map(|held| Release { fence: held.fence, token: held.token, reason: reason.clone() }).collect();
+        let queued = self.queued.iter().flatten().filter_map(|fence| self.held.get(fence));
+        let picked: Vec<(Fence, LeaseToken)> =
+            queued.filter(|held| wanted(held)).map(|held| (held.fence, held.token)).collect();
         let mut by_home: BTreeMap<LedgerTag, Vec<Release>> = BTreeMap::new();
-        for release in releases {
-            self.forget(release.fence);
-            by_home.entry(release.fence.task.ledger).or_default().push(release);
+        for (fence, token) in picked {
+            self.forget(fence);
+            by_home.entry(fence.task.ledger).or_default().push(Release { fence, token, reason: reason.clone() });
         }
         for (home, releases) in by_home {
             self.release(home, releases);
@@ -399,103 +304,43 @@ impl Worker {
         }
     }
 
-    fn complete_answered(&mut self, home: LedgerTag, answers: &[(Fence, CompleteAnswer)]) {
-        for (fence, answer) in answers {
-            self.stats.fenced += u64::from(matches!(answer, CompleteAnswer::Fenced { .. }));
-            self.forget(*fence);
-        }
-        if let Some(outgoing) = self.outgoing.get_mut(&home) {
-            outgoing.ready.append(&mut outgoing.under_way);
-        }
-    }
-
-    fn complete_failed(&mut self, home: LedgerTag) {
-        let retry_at_ms = self.now.mono_ms + REOFFER_MS;
-        if let Some(outgoing) = self.outgoing.get_mut(&home) {
-            outgoing.ready.append(&mut outgoing.under_way);
-            outgoing.retry_at_ms = retry_at_ms;
-        }
-    }
-
-    fn recovered(&mut self, completions: Vec<Completion>) {
-        for completion in completions {
-            let fence = completion.fence;
-            self.first_sight(fence);
-            self.held.insert(fence, Held::recovered(completion, self.now.mono_ms));
-            self.outgoing.entry(fence.task.ledger).or_default().ready.insert(fence);
-        }
-    }
-
     fn home_lost(&mut self, home: LedgerTag) {
         if let Some(entry) = self.homes.get_mut(&home) {
             entry.disconnect();
+            self.offers_due = true;
         }
     }
 
     fn drain(&mut self) {
         self.draining = true;
+        self.offers_due = true;
         self.give_back(|_| true, &ReleaseReason::Drained);
     }
 
     fn tick(&mut self) {
+        self.offers_due = true;
         self.renew_due();
         self.spool_slow();
         let now_ms = self.now.mono_ms;
-        let lapsed = |held: &Held| held.ends_ms <= now_ms;
-        self.give_back(lapsed, &ReleaseReason::StaleCredit);
+        self.give_back(|held| held.ends_ms <= now_ms, &ReleaseReason::StaleCredit);
     }
 
     fn renew_due(&mut self) {
         let now_ms = self.now.mono_ms;
         let mut due: BTreeMap<LedgerTag, Vec<Renewal>> = BTreeMap::new();
-        for held in self.held.values_mut() {
+        while let Some((at_ms, fence)) = self.renewals.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
+            self.renewals.remove(&(at_ms, fence));
+            let Some(held) = self.held.get_mut(&fence) else { continue };
+            held.renew_at_ms = now_ms + limits::LEASE_RENEW_EVERY_MS;
             if let Some(renewal) = held.renewal(now_ms) {
-                held.renewal_sent(now_ms);
-                due.entry(held.fence.task.ledger).or_default().push(renewal);
+                self.renewals.insert((held.renew_at_ms, fence));
+                due.entry(fence.task.ledger).or_default().push(renewal);
             }
         }
         for (home, renewals) in due {
             for chunk in renewals.chunks(limits::BATCH_LEN_MAX) {
                 self.effects.push(WorkerEffect::Renew { home, renewals: chunk.to_vec() });
             }
-        }
-    }
-
-    /// An outcome that no home has acknowledged for a while goes to the disk.
-    fn spool_slow(&mut self) {
-        let now_ms = self.now.mono_ms;
-        let mut slow = Vec::new();
-        for held in self.held.values_mut() {
-            let Some(completion) = held.completion() else { continue };
-            if let Phase::Reporting { since_ms, spooled, .. } = &mut held.phase
-                && !*spooled
-                && now_ms >= *since_ms + limits::SPOOL_AFTER_MS
-            {
-                *spooled = true;
-                slow.push(completion);
-            }
-        }
-        if !slow.is_empty() {
-            self.effects.push(WorkerEffect::Spool { completions: slow });
-        }
-    }
-
-    fn send_outcomes(&mut self) {
-        let now_ms = self.now.mono_ms;
-        for (home, outgoing) in &mut self.outgoing {
-            let reachable = self.homes.get(home).is_some_and(|home| home.reachable);
-            if outgoing.ready.is_empty()
-                || !outgoing.under_way.is_empty()
-                || now_ms < outgoing.retry_at_ms
-                || !reachable
-            {
-                continue;
-            }
-            let batch: BTreeSet<Fence> = outgoing.ready.iter().take(limits::BATCH_LEN_MAX).copied().collect();
-            outgoing.ready.retain(|fence| !batch.contains(fence));
-            let completions = batch.iter().filter_map(|fence| self.held.get(fence)?.completion()).collect();
-            outgoing.under_way = batch;
-            self.effects.push(WorkerEffect::Complete { home: *home, completions });
         }
     }
 
@@ -513,8 +358,14 @@ impl Worker {
         }
     }
 
+    /// Draining, or with a full spool, a worker takes no new lease.
+    fn takes_leases(&self) -> bool {
+        !self.draining && self.reporting_bytes < limits::SPOOL_BYTES_MAX
+    }
+
     fn send_offers(&mut self) {
-        let free = if self.draining { Slots::default() } else { self.free(self.prefetch()) };
+        self.offers_due = false;
+        let free = if self.takes_leases() { self.free(self.prefetch()) } else { Slots::default() };
         let (now_ms, incarnation) = (self.now.mono_ms, self.incarnation);
         let cpu = split(now_ms, free.cpu, SlotPool::Cpu, self.own, &self.homes);
         let device = split(now_ms, free.device, SlotPool::Device, self.own, &self.homes);

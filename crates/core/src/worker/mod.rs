@@ -3,9 +3,12 @@
 //! [`Worker`] is a state machine like [`crate::queue::Ledger`]; it runs nothing itself.
 
 mod credit;
+mod delivery;
 mod held;
 mod machine;
+mod protocol;
 #[cfg(test)]
 mod tests;
 
-pub use machine::{Worker, WorkerEffect, WorkerEvent, WorkerStats};
+pub use machine::Worker;
+pub use protocol::{WorkerEffect, WorkerEvent, WorkerStats};
