@@ -8,10 +8,11 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
 use super::address::{Address, Unavailable};
 use super::blobs::PeerBlobs;
+use super::device::mailbox::DeviceMsg;
 use super::routes::Routes;
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
-use crate::messages::device::{DeviceActorReply, DeviceMsg, DeviceView};
+use crate::messages::device::{DeviceActorReply, DeviceView};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};

@@ -1,14 +1,8 @@
-//! To a device actor, one per device.
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
+//! What the device actors, one per device, show of themselves. Their mailbox is in [`crate::actors::device`]: it
+//! carries a handle of a process, which is no data.
 
 use magpie_core::task::TaskError;
-use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
-
-use crate::inference::batch::Batch;
-use crate::inference::device_process::{DeviceProcess, EmbeddedTexts, RequestError};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,40 +54,6 @@ impl DeviceView {
             restarts: 0,
         }
     }
-}
-
-pub enum DeviceMsg {
-    Embed {
-        model: String,
-        texts: Vec<String>,
-        reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>,
-    },
-    View {
-        reply: RpcReplyPort<DeviceView>,
-    },
-    Started(Result<StartedDevice, String>),
-    /// A batch came back from the device process, or did not.
-    Answered {
-        batch: Batch,
-        result: Result<EmbeddedTexts, RequestError>,
-    },
-    /// The oldest text has waited long enough.
-    Flush,
-    /// The device process of this start ended.
-    Exited {
-        start: u64,
-        why: String,
-    },
-    /// The back-off after an end is over.
-    Start,
-}
-
-/// A device process that is ready, with its models.
-pub struct StartedDevice {
-    pub process: Arc<DeviceProcess>,
-    pub models: BTreeSet<String>,
-    /// Models that could not be loaded, a sentence each.
-    pub problems: Vec<String>,
 }
 
 /// Why texts were not embedded.

@@ -9,6 +9,7 @@ pub mod canary;
 pub mod checkers;
 pub mod client;
 pub mod clock;
+pub mod command;
 pub mod disk;
 pub mod faults;
 pub mod home_shell;

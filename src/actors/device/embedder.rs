@@ -5,8 +5,9 @@ use std::time::Duration;
 use magpie_core::task::TaskError;
 
 use super::super::address::Address;
+use super::mailbox::DeviceMsg;
 use crate::executor::{AttemptError, BoxFuture, Embedder, StopSignal};
-use crate::messages::device::{DeviceError, DeviceMsg};
+use crate::messages::device::DeviceError;
 
 /// Longer than any task may run: the attempt's own timeout ends the wait.
 const PATIENCE: Duration = Duration::from_secs(7 * 86_400);

@@ -1,6 +1,7 @@
 //! A device: forms batches of texts for its process, and starts the process again when it ends.
 
 mod embedder;
+pub mod mailbox;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use magpie_core::task::TaskError;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 pub use self::embedder::DeviceEmbedder;
+use self::mailbox::{DeviceMsg, StartedDevice};
 use super::Addresses;
 use super::address::Address;
 use super::peers::Peers;
@@ -20,7 +22,7 @@ use crate::config::NodeConfig;
 use crate::inference::batch::{Batch, BatchFormer, Ticket};
 use crate::inference::device_process::{DeviceProcess, DeviceProcessConfig, EmbeddedTexts, RequestError};
 use crate::inference::models::ModelCatalog;
-use crate::messages::device::{DeviceError, DeviceMsg, DeviceView, StartedDevice};
+use crate::messages::device::{DeviceError, DeviceView};
 use crate::messages::registry::RegistryMsg;
 use crate::messages::worker::WorkerMsg;
 
