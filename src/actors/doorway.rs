@@ -8,7 +8,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
 use super::address::{Address, Unavailable};
 use super::blobs::PeerBlobs;
-use super::device::mailbox::DeviceMsg;
+use super::device_mailbox::DeviceMsg;
 use super::routes::Routes;
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};

@@ -17,6 +17,7 @@ pub mod blobs;
 pub mod clock;
 pub mod control;
 pub mod device;
+pub mod device_mailbox;
 pub mod doorway;
 pub mod ledger;
 pub mod peers;

@@ -1,4 +1,4 @@
-//! What the device actors, one per device, show of themselves. Their mailbox is in [`crate::actors::device`]: it
+//! What the device actors, one per device, show of themselves. Their mailbox is in [`crate::actors::device_mailbox`]: it
 //! carries a handle of a process, which is no data.
 
 use magpie_core::task::TaskError;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use magpie_core::task::TaskError;
 
 use super::super::address::Address;
-use super::mailbox::DeviceMsg;
+use super::super::device_mailbox::DeviceMsg;
 use crate::executor::{AttemptError, BoxFuture, Embedder, StopSignal};
 use crate::messages::device::DeviceError;
 

@@ -1,7 +1,6 @@
 //! A device: forms batches of texts for its process, and starts the process again when it ends.
 
 mod embedder;
-pub mod mailbox;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,9 +12,9 @@ use magpie_core::task::TaskError;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 pub use self::embedder::DeviceEmbedder;
-use self::mailbox::{DeviceMsg, StartedDevice};
 use super::Addresses;
 use super::address::Address;
+use super::device_mailbox::{DeviceMsg, StartedDevice};
 use super::peers::Peers;
 use super::readings::now;
 use crate::config::NodeConfig;
