@@ -36,10 +36,7 @@ fn main() {
     }
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let mut echoes = echo_round_trips(rounds);
-    let mut tasks = runtime.block_on(task_round_trips(rounds));
-    let mut echoes_again = echo_round_trips(rounds);
-    echoes.append(&mut echoes_again);
+    let (mut echoes, mut tasks) = runtime.block_on(round_trips(rounds));
     let (echo, task) = (Quantiles::of(&mut echoes), Quantiles::of(&mut tasks));
     println!(
         r#"{{"bench":"latency","rounds":{rounds},"echo_us":{{"p50":{:.1},"p99":{:.1}}},"noop_us":{{"p50":{:.1},"p99":{:.1}}},"ratio_p50":{:.2},"ratio_p99":{:.2}}}"#,
@@ -75,30 +72,36 @@ fn echo() {
     while stream.read_exact(&mut frame).is_ok() && stream.write_all(&frame).is_ok() {}
 }
 
-fn echo_round_trips(rounds: usize) -> Vec<Duration> {
-    let mut child = Command::new(std::env::current_exe().expect("this executable"))
-        .arg("--echo")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the echo process");
-    let mut address = String::new();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
-    std::io::BufRead::read_line(&mut stdout, &mut address).expect("an address");
-    let _echo = Helper(child);
-    let mut stream = TcpStream::connect(address.trim()).expect("the echo process listens");
-    stream.set_nodelay(true).expect("nodelay");
-    let mut frame = [7; FRAME];
-    let mut times = Vec::with_capacity(rounds);
-    for _ in 0..rounds {
-        let begin = Instant::now();
-        stream.write_all(&frame).expect("the echo process reads");
-        stream.read_exact(&mut frame).expect("the echo process answers");
-        times.push(begin.elapsed());
-    }
-    times
+/// A connection to the echo process.
+struct Yardstick {
+    stream: TcpStream,
+    _echo: Helper,
 }
 
-async fn task_round_trips(rounds: usize) -> Vec<Duration> {
+impl Yardstick {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this executable"))
+            .arg("--echo")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the echo process");
+        let mut address = String::new();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+        std::io::BufRead::read_line(&mut stdout, &mut address).expect("an address");
+        let stream = TcpStream::connect(address.trim()).expect("the echo process listens");
+        stream.set_nodelay(true).expect("nodelay");
+        Self { stream, _echo: Helper(child) }
+    }
+
+    fn round_trip(&mut self) {
+        let mut frame = [7; FRAME];
+        self.stream.write_all(&frame).expect("the echo process reads");
+        self.stream.read_exact(&mut frame).expect("the echo process answers");
+    }
+}
+
+/// Echoes and tasks in turn, so that both see the machine in the same state: awake or asleep makes most of either.
+async fn round_trips(rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
     let dir = tempfile::tempdir().expect("a directory");
     let key = dir.path().join("cluster.key");
     magpie_net::ClusterKey::load_or_create(&key).expect("a key");
@@ -126,18 +129,21 @@ async fn task_round_trips(rounds: usize) -> Vec<Duration> {
         .spawn()
         .expect("the worker process");
     let _worker = Helper(child);
-    let mut times = Vec::with_capacity(rounds);
-    client.round_trip().await;
-    for _ in 0..rounds / 10 {
-        client.round_trip().await;
-    }
-    for _ in 0..rounds {
+    let mut yardstick = Yardstick::start();
+    let (mut echoes, mut tasks) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    for round in 0..rounds + rounds / 10 {
         let begin = Instant::now();
+        yardstick.round_trip();
+        let echoed = Instant::now();
         client.round_trip().await;
-        times.push(begin.elapsed());
+        // The first tenth warms up.
+        if round >= rounds / 10 {
+            echoes.push(echoed - begin);
+            tasks.push(echoed.elapsed());
+        }
     }
     node.stop().await;
-    times
+    (echoes, tasks)
 }
 
 struct Client {

@@ -117,10 +117,10 @@ class Promises(unittest.TestCase):
         name, replicas = stateful_set["metadata"]["name"], stateful_set["spec"]["replicas"]
         service = stateful_set["spec"]["serviceName"]
         expected = [f"/dns4/{name}-{pod}.{service}/tcp/4001" for pod in range(replicas)]
-        self.assertEqual(config["net"]["bootstrap"], expected)
+        self.assertEqual(config["bootstrap"], expected)
         node = self.pod["containers"][0]
         mounted = [mount["mountPath"] for mount in node["volumeMounts"]]
-        for path in [config["data_dir"], config["control"], config["net"]["cluster_key_file"]]:
+        for path in [config["data_dir"], config["control"], config["cluster_key"]]:
             self.assertTrue(any(path.startswith(mount) for mount in mounted), path)
         self.assertIn(config["control"], node["livenessProbe"]["exec"]["command"])
         secret = load("cluster-key.example.yaml")
