@@ -72,6 +72,8 @@ impl DevDirectory {
         let known = directory.nodes.iter().filter(|node| node.config().exists()).count();
         if known == 0 {
             directory.write_configs(&settings)?;
+        } else if settings.slots.is_some() || settings.threads.is_some() {
+            eprintln!("the nodes keep the slots and threads of their node.toml, which was made before");
         }
         Ok(directory)
     }
