@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::disk;
 
@@ -55,6 +56,10 @@ struct Inner {
     /// The kernel drops the lock with the descriptor, however the process ends.
     _lock: File,
 }
+
+/// How long a node waits for the lock of one that was killed and is not quite gone.
+const ENDING_MAX: Duration = Duration::from_secs(5);
+const ENDING_POLL: Duration = Duration::from_millis(10);
 
 impl DataDir {
     /// Opens `path`, creating it with mode 0700 where it is missing, and locks it.
@@ -139,10 +144,20 @@ fn lock(dir: &Path) -> Result<File, OpenDataDirError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(dir.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(held_by(dir, &mut file)),
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    let deadline = Instant::now() + ENDING_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) => {
+                let held = held_by(dir, &mut file);
+                let ending = matches!(held, OpenDataDirError::InUse { pid, .. } if is_ending(pid));
+                if !ending || Instant::now() >= deadline {
+                    return Err(held);
+                }
+                std::thread::sleep(ENDING_POLL);
+            }
+        }
     }
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
@@ -150,9 +165,20 @@ fn lock(dir: &Path) -> Result<File, OpenDataDirError> {
     Ok(file)
 }
 
+/// Whether a process is gone but for what the kernel has yet to tear down: a killed node holds its lock until its last
+/// thread has ended, which is after it has become a zombie.
+fn is_ending(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let state = stat.rsplit(") ").next().and_then(|fields| fields.chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
 fn held_by(dir: &Path, file: &mut File) -> OpenDataDirError {
     let dir = dir.to_path_buf();
     let mut text = String::new();
+    if file.rewind().is_err() {
+        return OpenDataDirError::InUseByUnknown { dir };
+    }
     let pid = file.take(16).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
     match pid {
         Some(pid) => OpenDataDirError::InUse { dir, pid },
@@ -171,6 +197,19 @@ mod tests {
         let dir = DataDir::open(root.path().join("a/b")).unwrap();
         assert_eq!(dir.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(dir.path().join("lock").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn only_a_process_that_is_over_is_ending() {
+        assert!(!is_ending(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let deadline = Instant::now() + ENDING_MAX;
+        while !is_ending(child.id()) {
+            assert!(Instant::now() < deadline, "a process that has ended is not seen as ending");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(is_ending(child.id()), "nothing of it is left");
     }
 
     #[test]
