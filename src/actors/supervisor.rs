@@ -1,6 +1,6 @@
 //! The tree: which actors a node has, and what happens when one ends.
 //!
-//! Each child is started from a factory and put into its [`Address`], so that those who speak to it never notice a
+//! Each child is started from a factory and put into its `Address`, so that those who speak to it never notice a
 //! restart but by an answer that did not come. A child that ends too often ends the node.
 
 use std::collections::{BTreeMap, VecDeque};

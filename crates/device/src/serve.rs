@@ -10,7 +10,7 @@ use magpie_core::limits::DEVICE_BATCH_LEN_MAX;
 use crate::error::DeviceError;
 use crate::frames::{FrameReader, StreamError, write_frame};
 
-/// What runs models. [`crate::torch::TorchDevice`] is the one built; tests bring their own.
+/// What runs models. `TorchDevice` is the one built; tests bring their own.
 pub trait Device {
     fn describe(&self) -> Description;
 

@@ -1,6 +1,6 @@
 //! Workflows: a document becomes a checked graph of steps, and a step whose needs are met becomes tasks.
 //!
-//! [`parse_workflow`] refuses with every problem at its place; [`bind`] fills in the `${...}` of one step;
+//! [`parse_workflow`] refuses with every problem at its place; [`bind()`] fills in the `${...}` of one step;
 //! [`Graph`] knows the order of the steps and draws it.
 
 mod bind;

@@ -80,7 +80,7 @@ impl WorkflowSpec {
         self.steps.iter().find(|step| step.name == name)
     }
 
-    /// A task of `step` without what [`super::bind`] fills in: input, command and needs.
+    /// A task of `step` without what [`super::bind()`] fills in: input, command and needs.
     pub fn task(&self, step: &StepSpec) -> TaskSpec {
         let mut task = TaskSpec::new(step.kind);
         task.timeout = step.timeout.unwrap_or(task.timeout);

@@ -15,6 +15,8 @@ mod record;
 mod state;
 mod submit;
 mod task_entry;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod views;
 mod waiters;

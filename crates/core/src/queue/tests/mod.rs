@@ -1,0 +1,336 @@
+//! The core of a home by itself: every transition in a sentence.
+
+mod gates;
+mod leases;
+mod lifecycle;
+mod order;
+mod outcomes;
+mod properties;
+mod recovery;
+mod submission;
+mod workflows;
+
+use std::sync::Arc;
+
+use super::*;
+use crate::ids::{
+    Epoch, Incarnation, LeaseToken, LedgerId, LogIndex, OperationId, PeerId, Sending, TaskId, WorkflowId,
+};
+use crate::lease::{
+    CompleteAnswer, Completion, CreditName, CreditOffer, Fence, Grant, Release, ReleaseReason, RenewAnswer, Renewal,
+    Slots,
+};
+use crate::limits;
+use crate::matching::Capabilities;
+use crate::payload::{JsonText, Payload};
+use crate::retry::RetryPolicy;
+use crate::task::{AttemptResult, Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState};
+use crate::time::{DurationMs, Now, Wall};
+
+const LEDGER: LedgerId = LedgerId([7; 16]);
+const START_MS: u64 = 1_795_230_000_000;
+
+/// A home on its bench: its log, its clocks and what left it.
+struct Bench {
+    ledger: Ledger,
+    now: Now,
+    log: Vec<NewEntry>,
+    left: Vec<Effect>,
+    /// Whether every record is on the disk at once, and every marker comes out at once.
+    syncs: bool,
+    markers: bool,
+    replies: u64,
+    operations: u128,
+    sendings: u64,
+}
+
+fn identity(secret: u8) -> LedgerIdentity {
+    LedgerIdentity { ledger: LEDGER, home: peer(0), secret: [secret; 32] }
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId([n; 32])
+}
+
+fn noop() -> TaskSpec {
+    TaskSpec::new(TaskKind::Noop)
+}
+
+fn at_most(max_attempts: u32) -> TaskSpec {
+    let retry = RetryPolicy { max_attempts, initial: DurationMs(1_000), jitter: 0.0, ..RetryPolicy::default() };
+    TaskSpec { retry, timeout: DurationMs(5_000), ..noop() }
+}
+
+fn success(text: &str) -> Outcome {
+    let output = Payload::Inline(JsonText::of(&serde_json::Value::from(text)));
+    Outcome { result: AttemptResult::Succeeded { output }, log_tail: String::new(), ran_ms: 1 }
+}
+
+fn failure(retryable: bool) -> Outcome {
+    let error = TaskError::new("exit_status", "exit status 1");
+    Outcome { result: AttemptResult::Failed { error, retryable }, log_tail: String::new(), ran_ms: 1 }
+}
+
+fn completion(grant: &Grant, outcome: Outcome) -> Completion {
+    Completion { fence: grant.fence, token: grant.token, outcome }
+}
+
+fn renewal(grant: &Grant, started: bool) -> Renewal {
+    Renewal { fence: grant.fence, token: grant.token, started }
+}
+
+fn all_kinds() -> Arc<Capabilities> {
+    Arc::new(Capabilities { kinds: TaskKind::ALL.into_iter().collect(), ..Capabilities::default() })
+}
+
+impl Bench {
+    /// A new home. Its own worker is peer 0; nobody has a credit.
+    fn new() -> Self {
+        let now = Now { mono_ms: 1_000, wall_ms: START_MS };
+        Self::open(Replay::new(identity(1)), now, Vec::new())
+    }
+
+    fn open(replay: Replay, now: Now, log: Vec<NewEntry>) -> Self {
+        let mut bench = Self {
+            ledger: replay.open(now),
+            now,
+            log,
+            left: Vec::new(),
+            syncs: true,
+            markers: true,
+            replies: 0,
+            operations: 0,
+            sendings: 0,
+        };
+        bench.settle();
+        bench
+    }
+
+    /// The next life of the same home, some time later.
+    fn restart(mut self, later_ms: u64) -> Self {
+        self.settle();
+        self.now.mono_ms = 50_000;
+        self.now.wall_ms += later_ms;
+        let mut bench = Self::open(self.replay(2), self.now, self.log);
+        (bench.replies, bench.operations, bench.sendings) = (self.replies, self.operations, self.sendings);
+        bench
+    }
+
+    fn replay(&self, secret: u8) -> Replay {
+        let mut replay = Replay::new(identity(secret));
+        self.log.iter().for_each(|entry| replay.apply(entry.index, &entry.body, entry.event).unwrap());
+        replay
+    }
+
+    fn event(&mut self, event: Event) {
+        self.ledger.handle(self.now, event);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let entries = self.ledger.take_entries();
+            let effects = self.ledger.take_effects();
+            if entries.is_empty() && effects.is_empty() {
+                return;
+            }
+            let markers = effects.iter().filter_map(|effect| match effect {
+                Effect::PlaceMarker { marker } if self.markers => Some(*marker),
+                _ => None,
+            });
+            let markers: Vec<u64> = markers.collect();
+            self.left.extend(effects);
+            self.log.extend(entries);
+            if self.syncs {
+                self.sync();
+            }
+            for marker in markers {
+                self.ledger.handle(self.now, Event::MarkerOut { marker });
+            }
+        }
+    }
+
+    fn index(&self) -> LogIndex {
+        LogIndex(self.log.len() as u64)
+    }
+
+    fn sync(&mut self) {
+        let all = Watermark { written: self.index(), synced: self.index() };
+        self.ledger.handle(self.now, Event::Durable(all));
+    }
+
+    fn ask_as(&mut self, who: PeerId, request: LedgerRequest) -> Option<LedgerReply> {
+        self.replies += 1;
+        let (reply, caller) = (ReplyTo(self.replies), Caller { peer: who, owner: "someone".into() });
+        self.event(Event::Request { caller, request, reply });
+        self.answer_to(reply)
+    }
+
+    fn answer_to(&mut self, wanted: ReplyTo) -> Option<LedgerReply> {
+        let place = self.left.iter().position(|effect| matches!(effect, Effect::Reply { to, .. } if *to == wanted))?;
+        match self.left.remove(place) {
+            Effect::Reply { reply, .. } => Some(reply),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, request: LedgerRequest) -> LedgerReply {
+        self.ask_as(peer(0), request).expect("the disk is synced at once")
+    }
+
+    fn operation(&mut self) -> OperationId {
+        self.operations += 1;
+        OperationId((self.operations | 1 << 120).to_be_bytes())
+    }
+
+    fn submit_all(&mut self, specs: Vec<TaskSpec>) -> Vec<TaskId> {
+        let operation = self.operation();
+        let items = specs.into_iter().map(SubmitItem::one).collect();
+        accepted(self.ask(LedgerRequest::Submit { operation, items }))
+    }
+
+    fn submit(&mut self, spec: TaskSpec) -> TaskId {
+        self.submit_all(vec![spec])[0]
+    }
+
+    /// A worker that may run everything is there, with `cpu` slots to offer.
+    fn worker(&mut self, n: u8, cpu: u32) {
+        self.event(Event::WorkerSeen { worker: peer(n), capabilities: all_kinds(), alive: true });
+        self.credit(n, cpu, 0);
+    }
+
+    /// `received` grants arrived at the worker so far; it has `cpu` slots free.
+    fn credit(&mut self, n: u8, cpu: u32, received: u32) {
+        self.sendings += 1;
+        let name = CreditName { incarnation: Incarnation(1), sending: Sending(self.sendings) };
+        let offer = CreditOffer { name, received: Slots { cpu: received, device: 0 }, free: Slots { cpu, device: 0 } };
+        self.ask_as(peer(n), LedgerRequest::Credit(offer));
+    }
+
+    /// Grants that left since the last look, with the worker they went to.
+    fn grants(&mut self) -> Vec<(PeerId, Grant)> {
+        let mut grants = Vec::new();
+        for effect in std::mem::take(&mut self.left) {
+            match effect {
+                Effect::Notify { worker, notice: WorkerNotice::Grants(all) } => {
+                    grants.extend(all.into_iter().map(|grant| (worker, grant)));
+                }
+                other => self.left.push(other),
+            }
+        }
+        grants
+    }
+
+    fn grant(&mut self) -> Grant {
+        let grants = self.grants();
+        assert_eq!(grants.len(), 1, "{grants:?}");
+        grants.into_iter().next().unwrap().1
+    }
+
+    /// One task, granted to worker 1.
+    fn granted(&mut self, spec: TaskSpec) -> Grant {
+        self.submit(spec);
+        self.worker(1, 1);
+        self.pass(200);
+        self.grant()
+    }
+
+    /// Time passes, with ticks.
+    fn pass(&mut self, ms: u64) {
+        let until_ms = self.now.mono_ms + ms;
+        while self.now.mono_ms < until_ms {
+            let step_ms = limits::TICK_MS.min(until_ms - self.now.mono_ms);
+            self.now.mono_ms += step_ms;
+            self.now.wall_ms += step_ms;
+            self.event(Event::Tick);
+        }
+    }
+
+    fn complete(&mut self, grant: &Grant, outcome: Outcome) -> CompleteAnswer {
+        match self.ask_as(peer(1), LedgerRequest::Complete(vec![completion(grant, outcome)])) {
+            Some(LedgerReply::Completed(answers)) => answers[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn renew(&mut self, grant: &Grant, started: bool) -> RenewAnswer {
+        match self.ask_as(peer(1), LedgerRequest::Renew(vec![renewal(grant, started)])) {
+            Some(LedgerReply::Renewed(answers)) => answers[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn release(&mut self, grant: &Grant, reason: ReleaseReason) {
+        self.ask_as(peer(1), LedgerRequest::Release(vec![Release { fence: grant.fence, token: grant.token, reason }]));
+    }
+
+    fn cancel(&mut self, id: TaskId) -> TaskState {
+        let operation = self.operation();
+        match self.ask(LedgerRequest::Cancel { operation, id, reason: "enough".to_owned() }) {
+            LedgerReply::Cancelled { state } => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn task(&mut self, id: TaskId) -> TaskView {
+        match self.ask(LedgerRequest::GetTask { id }) {
+            LedgerReply::Task(view) => *view,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn state(&mut self, id: TaskId) -> TaskState {
+        self.task(id).state
+    }
+
+    fn stats(&mut self) -> QueueStats {
+        match self.ask(LedgerRequest::Stats) {
+            LedgerReply::Stats(stats) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Worker 1 takes and ends whatever it is granted, until nothing is left.
+    fn work_off(&mut self, outcome: impl Fn(&Grant) -> Outcome) -> Vec<Grant> {
+        let (mut done, mut received) = (Vec::new(), 0);
+        loop {
+            self.credit(1, 100, received);
+            self.pass(100);
+            let grants = self.grants();
+            if grants.is_empty() {
+                return done;
+            }
+            received += grants.len() as u32;
+            for (_, grant) in grants {
+                self.complete(&grant, outcome(&grant));
+                self.bind_all();
+                done.push(grant);
+            }
+        }
+    }
+
+    /// Answers every request for a binding with what the step's templates say.
+    fn bind_all(&mut self) {
+        for effect in std::mem::take(&mut self.left) {
+            match effect {
+                Effect::Bind { workflow, step, from, spec, outputs } => {
+                    let bound = workflows::bind(&spec, step, from, &outputs);
+                    self.event(Event::Bound { workflow, step, from, bound });
+                }
+                Effect::BindOutputs { workflow, .. } => {
+                    self.event(Event::OutputsBound { workflow, outputs: Ok(JsonText::null()) });
+                }
+                other => self.left.push(other),
+            }
+        }
+    }
+}
+
+fn accepted(reply: LedgerReply) -> Vec<TaskId> {
+    let LedgerReply::Submitted { answers } = reply else { panic!("{reply:?}") };
+    let id = |answer| match answer {
+        SubmitAnswer::Accepted { id } => id,
+        SubmitAnswer::Refused(refusal) => panic!("{refusal}"),
+    };
+    answers.into_iter().map(id).collect()
+}

@@ -1,0 +1,279 @@
+//! Steps, needs, `for_each`, ends of workflows (2.6).
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::dag::{StepSpec, Template, WorkflowSpec};
+
+pub fn template(value: serde_json::Value) -> Template {
+    Template::parse(&value).unwrap()
+}
+
+fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
+    WorkflowSpec {
+        name: "w".to_owned(),
+        tag: None,
+        namespace: "default".to_owned(),
+        durability: Durability::Sync,
+        priority: Priority::default(),
+        input: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        steps,
+        outputs: BTreeMap::new(),
+    }
+}
+
+fn step(name: &str, needs: &[&str]) -> StepSpec {
+    let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+    StepSpec {
+        needs: needs.iter().map(|need| (*need).to_owned()).collect(),
+        retry,
+        ..StepSpec::new(name, TaskKind::Noop)
+    }
+}
+
+/// Steps `s0`, `s1`, ..., each of which needs the one before.
+pub fn chain(steps: usize) -> WorkflowSpec {
+    let step = |n: usize| match n {
+        0 => step("s0", &[]),
+        n => step(&format!("s{n}"), &[&format!("s{}", n - 1)]),
+    };
+    workflow((0..steps).map(step).collect())
+}
+
+/// A list of items, a step over it, one that joins.
+fn fan_out(items: usize) -> WorkflowSpec {
+    let list: Vec<usize> = (0..items).collect();
+    let list = StepSpec { input: template(serde_json::json!(list)), ..step("list", &[]) };
+    let each = StepSpec { for_each: Some(template("${steps.list.output}".into())), ..step("each", &["list"]) };
+    workflow(vec![list, each, step("join", &["each"])])
+}
+
+/// What the scheduler does; a `for_each` goes over as many items as its list step was told.
+pub fn bind(
+    spec: &WorkflowSpec,
+    step: u32,
+    from: u32,
+    _outputs: &BTreeMap<String, StepOutputs>,
+) -> Result<BoundWindow, TaskError> {
+    let total = match &spec.steps[step as usize].for_each {
+        None => 1,
+        Some(_) => match &spec.steps[0].input {
+            Template::Verbatim(text) => text.to_value().as_array().map_or(0, Vec::len) as u32,
+            _ => 0,
+        },
+    };
+    let window = (total - from).min(limits::FOR_EACH_WINDOW_LEN_MAX as u32);
+    let task = Arc::new(spec.task(&spec.steps[step as usize]));
+    Ok(BoundWindow { total, tasks: vec![task; window as usize] })
+}
+
+fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
+    let operation = home.operation();
+    match home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(spec) }) {
+        LedgerReply::WorkflowSubmitted { id } => {
+            home.bind_all();
+            id
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn view(home: &mut Bench, id: WorkflowId) -> WorkflowView {
+    match home.ask(LedgerRequest::GetWorkflow { id }) {
+        LedgerReply::Workflow(view) => *view,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn states(home: &mut Bench, id: WorkflowId) -> Vec<TaskState> {
+    view(home, id).steps.into_iter().map(|step| step.state).collect()
+}
+
+fn worker(home: &mut Bench) {
+    home.event(Event::WorkerSeen { worker: peer(1), capabilities: all_kinds(), alive: true });
+}
+
+#[test]
+fn each_step_starts_when_all_it_needs_has_succeeded() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    let diamond = vec![step("a", &[]), step("b", &["a"]), step("c", &["a"]), step("d", &["b", "c"])];
+    let id = start(&mut home, workflow(diamond));
+    assert_eq!(states(&mut home, id)[1..], [TaskState::Blocked; 3]);
+    let done = home.work_off(|_| success("done"));
+    assert_eq!(done.len(), 4);
+    assert_eq!(view(&mut home, id).summary.state, WorkflowState::Succeeded);
+    assert_eq!(states(&mut home, id), [TaskState::Succeeded; 4]);
+}
+
+#[test]
+fn a_step_over_a_list_has_a_task_for_each_item() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    let id = start(&mut home, fan_out(7));
+    assert_eq!(home.work_off(|_| success("done")).len(), 9);
+    let view = view(&mut home, id);
+    assert_eq!(view.steps[1].tasks.succeeded, 7);
+    assert_eq!(view.summary.state, WorkflowState::Succeeded);
+}
+
+#[test]
+fn a_list_longer_than_a_window_is_worked_off_to_its_end() {
+    let items = limits::FOR_EACH_WINDOW_LEN_MAX + 300;
+    let mut home = Bench::new();
+    worker(&mut home);
+    let mut spec = fan_out(items);
+    spec.durability = Durability::Memory;
+    let id = start(&mut home, spec);
+    let mut received = 0;
+    while view(&mut home, id).summary.state == WorkflowState::Running {
+        home.credit(1, 5_000, received);
+        home.pass(100);
+        let grants = home.grants();
+        received += grants.len() as u32;
+        let all = grants.iter().map(|(_, grant)| completion(grant, success("x"))).collect();
+        home.ask_as(peer(1), LedgerRequest::Complete(all));
+        home.bind_all();
+    }
+    assert_eq!(view(&mut home, id).steps[1].tasks.succeeded, items as u64);
+    assert!(home.ledger.state.conservation_holds());
+}
+
+#[test]
+fn outcomes_of_one_workflow_in_one_message_see_its_end() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    start(&mut home, workflow(vec![step("a", &[]), step("b", &[])]));
+    home.credit(1, 2, 0);
+    home.pass(200);
+    home.credit(1, 2, 1);
+    home.pass(200);
+    let grants: Vec<Grant> = home.grants().into_iter().map(|(_, grant)| grant).collect();
+    let all = vec![completion(&grants[0], failure(false)), completion(&grants[1], success("too late"))];
+    let reply = home.ask_as(peer(1), LedgerRequest::Complete(all)).unwrap();
+    let cancelled = CompleteAnswer::Terminal { state: TaskState::Cancelled };
+    assert_eq!(reply, LedgerReply::Completed(vec![CompleteAnswer::Committed, cancelled]));
+}
+
+#[test]
+fn tasks_of_one_workflow_buried_in_one_record_end_once() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    let slow = |name| StepSpec { timeout: Some(DurationMs(1_000)), ..step(name, &[]) };
+    start(&mut home, workflow(vec![slow("a"), slow("b")]));
+    home.credit(1, 2, 0);
+    home.pass(200);
+    home.credit(1, 2, 1);
+    home.pass(200);
+    let grants: Vec<Grant> = home.grants().into_iter().map(|(_, grant)| grant).collect();
+    home.ask_as(peer(1), LedgerRequest::Renew(grants.iter().map(|grant| renewal(grant, true)).collect()));
+    home.pass(40_000);
+    let mut states: Vec<TaskState> = grants.iter().map(|grant| home.state(grant.fence.task)).collect();
+    states.sort();
+    assert_eq!(states, [TaskState::Dead, TaskState::Cancelled]);
+    assert!(home.ledger.state.conservation_holds());
+}
+
+#[test]
+fn a_cancelled_workflow_cancels_its_tasks_and_skips_the_rest() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    let id = start(&mut home, chain(3));
+    assert_eq!(home.cancel(id), TaskState::Cancelled);
+    assert_eq!(states(&mut home, id), [TaskState::Cancelled, TaskState::Skipped, TaskState::Skipped]);
+    assert_eq!(view(&mut home, id).summary.state, WorkflowState::Cancelled);
+    assert!(home.work_off(|_| success("never")).is_empty());
+}
+
+#[test]
+fn a_step_whose_references_do_not_resolve_fails_in_words() {
+    let mut home = Bench::new();
+    let operation = home.operation();
+    let spec = Arc::new(fan_out(2));
+    let LedgerReply::WorkflowSubmitted { id } = home.ask(LedgerRequest::SubmitWorkflow { operation, spec }) else {
+        panic!("it is a good workflow");
+    };
+    let bound = Err(TaskError::new("unresolved", "there is no key n"));
+    home.event(Event::Bound { workflow: id, step: 0, from: 0, bound });
+    let view = view(&mut home, id);
+    assert_eq!(view.summary.state, WorkflowState::Failed);
+    assert_eq!(view.steps[0].error.as_ref().unwrap().message, "there is no key n");
+    assert!(home.ledger.state.conservation_holds());
+}
+
+#[test]
+fn a_window_that_does_not_resolve_fails_its_workflow() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    let id = start(&mut home, fan_out(limits::FOR_EACH_WINDOW_LEN_MAX + 1));
+    home.credit(1, 2, 0);
+    home.pass(100);
+    let grant = home.grant();
+    home.complete(&grant, success("the list"));
+    home.bind_all();
+    let bound = Err(TaskError::new("unresolved", "the list is gone"));
+    let from = limits::FOR_EACH_WINDOW_LEN_MAX as u32;
+    // As if its first window were half done, which is when the next is asked for.
+    let mut received = 1;
+    while !home.left.iter().any(|effect| matches!(effect, Effect::Bind { from: asked, .. } if *asked == from)) {
+        home.credit(1, 5_000, received);
+        home.pass(100);
+        let grants = home.grants();
+        received += grants.len() as u32;
+        let all = grants.iter().map(|(_, grant)| completion(grant, success("x"))).collect();
+        home.ask_as(peer(1), LedgerRequest::Complete(all));
+    }
+    home.event(Event::Bound { workflow: id, step: 1, from, bound });
+    let view = view(&mut home, id);
+    assert_eq!((view.summary.state, view.steps[1].state), (WorkflowState::Failed, TaskState::Failed));
+    assert!(home.ledger.state.conservation_holds());
+}
+
+#[test]
+fn a_binding_without_an_answer_is_asked_for_again_and_counts_once() {
+    let mut home = Bench::new();
+    let operation = home.operation();
+    home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(chain(1)) });
+    let binds = |home: &Bench| home.left.iter().filter(|effect| matches!(effect, Effect::Bind { .. })).count();
+    home.pass(29_000);
+    assert_eq!(binds(&home), 1);
+    home.pass(2_000);
+    assert_eq!(binds(&home), 2);
+    home.bind_all();
+    assert_eq!(home.stats().counts.ready, 1);
+}
+
+#[test]
+fn a_cycle_or_an_unknown_need_is_refused() {
+    let mut home = Bench::new();
+    for steps in [vec![step("a", &["b"]), step("b", &["a"])], vec![step("a", &["nobody"])]] {
+        let operation = home.operation();
+        let reply = home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(workflow(steps)) });
+        assert!(matches!(reply, LedgerReply::Refused(Refusal::Invalid { .. })), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_workflow_sent_again_is_the_same_one() {
+    let mut home = Bench::new();
+    let request = LedgerRequest::SubmitWorkflow { operation: OperationId([3; 16]), spec: Arc::new(chain(2)) };
+    let first = home.ask(request.clone());
+    assert_eq!(home.ask(request.clone()), first);
+    let mut home = home.restart(0);
+    assert_eq!(home.ask(request), first);
+    assert_eq!(home.stats().workflows_running, 1);
+}
+
+#[test]
+fn who_waits_for_a_workflow_hears_of_its_end() {
+    let mut home = Bench::new();
+    worker(&mut home);
+    let id = start(&mut home, chain(1));
+    assert_eq!(home.ask_as(peer(0), LedgerRequest::WaitWorkflow { id, timeout_ms: 5_000 }), None);
+    let waiting = ReplyTo(home.replies);
+    home.work_off(|_| success("done"));
+    home.bind_all();
+    let Some(LedgerReply::Workflow(view)) = home.answer_to(waiting) else { panic!("nobody was told") };
+    assert_eq!(view.summary.state, WorkflowState::Succeeded);
+}
