@@ -363,8 +363,9 @@ class Wire(unittest.TestCase):
 
     def test_garbage_before_and_between_requests_changes_nothing(self):
         answers, _ = self.exchange(
-            self.request(1, "server/discover"),
             "{not json",
+            self.request(1, "server/discover"),
+            "}",
             "[]",
             '{"jsonrpc": "2.0", "id": 9, "method": "no/such"}',
             self.request(2, "tools/call", name="tools_list_categories", arguments={}),
