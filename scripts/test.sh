@@ -51,7 +51,9 @@ else
     # shellcheck disable=SC2086
     phase test cargo test --workspace $features --no-fail-fast
 fi
-phase simulator cargo run --quiet -p magpie-sim -- --seeds 0..200
+# Other seeds than the tests have; planted bugs too, since a simulator that finds nothing may not look.
+phase simulator cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --seeds 1000..3000
+phase canaries cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --canaries
 phase python python_tests
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
 
