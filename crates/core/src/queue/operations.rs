@@ -100,16 +100,6 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_is_remembered_for_its_time() {
-        let mut operations = Operations::default();
-        for minute in 0..=11 {
-            operations.remember(&cancelled(minute * 60_000, minute as u8));
-        }
-        assert!(!remembers(&operations, 0) && remembers(&operations, 1));
-        assert_eq!(operations.len(), 11);
-    }
-
-    #[test]
     fn i15_a_clock_that_jumps_an_hour_ahead_forgets_no_operation() {
         let mut operations = Operations::default();
         operations.remember(&cancelled(1_000, 1));
