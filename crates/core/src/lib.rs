@@ -6,6 +6,7 @@
 #[cfg(feature = "canary")]
 pub mod canary;
 pub mod clock;
+pub mod clock_alarm;
 pub mod cron;
 pub mod dag;
 pub mod device;

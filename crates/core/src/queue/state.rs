@@ -7,9 +7,10 @@ use hashbrown::HashMap;
 
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, StepLink, Task};
 use super::workflow_run::{StepPhase, WorkflowRun};
-use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::task::{Durability, TaskError, TaskSpec, TaskState};
 use crate::time::Wall;
@@ -37,6 +38,7 @@ pub(super) struct State {
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// (owner, namespace, idempotency key) -> task.
     pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
     pub counts: TaskCounts,
@@ -62,6 +64,7 @@ impl State {
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             counts: TaskCounts::default(),
             submitted: 0,
@@ -125,6 +128,7 @@ impl State {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;
@@ -261,7 +265,7 @@ impl State {
         }
     }
 
-    fn add_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
+    pub(super) fn add_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
         run.index = index;
         let steps = run.steps.len() as u64;
         self.submitted += steps;
@@ -380,7 +384,14 @@ impl State {
     }
 
     /// Fail-fast: what did not start is skipped, what runs is cancelled.
-    fn stop_workflow(&mut self, index: LogIndex, at: Wall, id: WorkflowId, state: WorkflowState, error: TaskError) {
+    pub(super) fn stop_workflow(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        id: WorkflowId,
+        state: WorkflowState,
+        error: TaskError,
+    ) {
         let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
         run.state = state;
         run.finished = Some(at);
