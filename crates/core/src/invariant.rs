@@ -39,10 +39,12 @@ pub enum InvariantId {
     I16,
     /// A worker that drains starts nothing new.
     I17,
+    /// Each time of a schedule is decided once and starts at most one run.
+    I18,
 }
 
 impl InvariantId {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -59,6 +61,7 @@ impl InvariantId {
         Self::I15,
         Self::I16,
         Self::I17,
+        Self::I18,
     ];
 }
 

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use magpie_core::dag::WorkflowSpec;
-use magpie_core::ids::{Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use magpie_core::ids::{
+    Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
+};
 use magpie_core::lease::Fence;
-use magpie_core::queue::{AfterAttempt, CompletionRecord, Record};
+use magpie_core::queue::{AfterAttempt, CompletionRecord, Record, ScheduleRecord};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
+
+use crate::schedule_book::ScheduleFacts;
 
 /// One home's facts. Entries that a crash lost are taken out again by reading the rest anew.
 #[derive(Debug)]
@@ -22,6 +26,7 @@ pub struct Book {
     pub opened: LogIndex,
     pub tasks: BTreeMap<TaskId, TaskFacts>,
     pub workflows: BTreeMap<WorkflowId, WorkflowFacts>,
+    pub schedules: BTreeMap<ScheduleId, ScheduleFacts>,
 }
 
 #[derive(Debug)]
@@ -96,7 +101,12 @@ pub fn operation(record: &Record) -> Option<OperationId> {
         Record::Submitted { operation, .. }
         | Record::WorkflowSubmitted { operation, .. }
         | Record::Cancelled { operation, .. }
-        | Record::PrioritySet { operation, .. } => Some(*operation),
+        | Record::PrioritySet { operation, .. }
+        | Record::Schedule(
+            ScheduleRecord::Made { operation, .. }
+            | ScheduleRecord::RunAsked { operation, .. }
+            | ScheduleRecord::Changed { operation, .. },
+        ) => Some(*operation),
         _ => None,
     }
 }
@@ -111,7 +121,12 @@ impl Book {
             opened: LogIndex(0),
             tasks: BTreeMap::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
         }
+    }
+
+    pub fn tag(&self) -> LedgerTag {
+        self.tag
     }
 
     /// Forgets what stood behind `index`.
@@ -139,8 +154,7 @@ impl Book {
             }
             Record::WorkflowSubmitted { at, operation, spec, .. } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let steps = vec![StepFacts::default(); spec.steps.len()];
-                self.workflows.insert(id, WorkflowFacts { spec: spec.clone(), submitted: index, steps, ended: None });
+                self.start_workflow(id, spec.clone(), index);
             }
             Record::StepBound { at, workflow, step, from, total, tasks } => {
                 self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
@@ -181,6 +195,7 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::Schedule(record) => self.read_schedule(index, record),
             Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
@@ -195,6 +210,11 @@ impl Book {
             AfterAttempt::Dead => self.end(index, result.fence.task, TaskState::Dead),
             AfterAttempt::Retry { .. } => {}
         }
+    }
+
+    pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
+        let steps = vec![StepFacts::default(); spec.steps.len()];
+        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended: None });
     }
 
     fn bind(
@@ -246,7 +266,7 @@ impl Book {
         }
     }
 
-    fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
+    pub fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
         if let Some(facts) = self.workflows.get_mut(&workflow) {
             facts.ended.get_or_insert(index);
         }

@@ -22,6 +22,7 @@ pub mod node;
 pub mod partition;
 pub mod rng;
 pub mod runner;
+pub mod schedule_book;
 pub mod trace;
 pub mod verdict;
 pub mod worker_shell;

@@ -12,6 +12,9 @@ mod ownership;
 mod protocol;
 mod ready;
 mod record;
+mod schedule;
+mod schedule_record;
+mod schedules;
 mod state;
 mod submit;
 mod task_entry;
@@ -33,3 +36,5 @@ pub use protocol::{
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
 };
+pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
+pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -103,6 +104,7 @@ pub enum Record {
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
     },
+    Schedule(ScheduleRecord),
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
@@ -207,6 +209,7 @@ impl Record {
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::Schedule(record) => record.kind(),
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -231,6 +234,7 @@ impl Record {
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
             | Self::MemoryTally { at, .. } => *at,
+            Self::Schedule(record) => record.at(),
         }
     }
 }

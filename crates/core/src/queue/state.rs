@@ -7,9 +7,10 @@ use hashbrown::HashMap;
 
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
-use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
@@ -37,6 +38,7 @@ pub(super) struct State {
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// (owner, namespace, idempotency key) -> task.
     pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
     pub counts: TaskCounts,
@@ -62,6 +64,7 @@ impl State {
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             counts: TaskCounts::default(),
             submitted: 0,
@@ -125,6 +128,7 @@ impl State {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;

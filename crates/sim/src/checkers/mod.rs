@@ -10,6 +10,7 @@ pub mod log;
 pub mod membership;
 pub mod persistence;
 pub mod recovery;
+pub mod schedules;
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ mod order;
 mod outcomes;
 mod properties;
 mod recovery;
+mod schedules;
 mod submission;
 mod workflows;
 
