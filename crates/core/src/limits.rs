@@ -58,6 +58,8 @@ pub const CLOCK_JUMP_MS: u64 = 60_000;
 pub const CLOCK_AGREES_MS: u64 = 60_000;
 /// Steps of one workflow.
 pub const WORKFLOW_STEPS_MAX: usize = 1_000;
+/// Workflows in workflows.
+pub const WORKFLOW_DEPTH_MAX: usize = 8;
 /// Items that one `for_each` may expand to.
 pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
 /// Tasks of one `for_each` that exist at a time: the others wait as items.

@@ -1,6 +1,7 @@
 //! A workflow as it was accepted: steps, what each needs, and the templates that join them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct StepSpec {
     /// Steps that succeed before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// What a step of kind `workflow` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<WorkflowSpec>>,
     /// One reference to a list, or a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_each: Option<Template>,
@@ -99,6 +103,7 @@ impl WorkflowSpec {
             namespace: self.namespace.clone(),
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
+            workflow: step.workflow.clone(),
             ..task
         }
     }
@@ -115,6 +120,7 @@ impl StepSpec {
         Self {
             name: name.to_owned(),
             needs: Vec::new(),
+            workflow: None,
             for_each: None,
             kind,
             run: Vec::new(),

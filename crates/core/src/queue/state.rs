@@ -129,6 +129,7 @@ impl State {
             }
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Schedule(record) => self.apply_to_schedules(index, record),
+            Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;
@@ -245,12 +246,17 @@ impl State {
         }
         task.index = task.index.max(index);
         let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
+        let child = task.child.filter(|_| to.is_terminal());
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;
         }
         self.counts.shift(from, to);
         self.memory_terminal += u64::from(memory && to.is_terminal());
+        if let Some(child) = child {
+            let error = TaskError::new("cancelled", format!("the task that it runs for is {to}"));
+            self.stop_workflow(index, at, child, WorkflowState::Cancelled, error);
+        }
         if let Some(link) = step {
             self.step_moved(index, at, link, from, to);
         }
