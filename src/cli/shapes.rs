@@ -47,6 +47,8 @@ pub struct TaskDocument<'a> {
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    child: Option<WorkflowId>,
     namespace: &'a str,
     labels: &'a BTreeMap<String, String>,
     durability: Durability,
@@ -75,6 +77,7 @@ impl<'a> TaskDocument<'a> {
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),
+            child: view.child,
             namespace: &view.namespace,
             labels: &view.labels,
             durability: view.durability,
@@ -92,6 +95,8 @@ pub struct WorkflowDocument<'a> {
     home: PeerId,
     created_at: Wall,
     finished_at: Option<Wall>,
+    /// The task that it is the attempt of.
+    parent: Option<TaskId>,
     /// What started it.
     schedule: Option<ScheduleId>,
     error: &'a Option<TaskError>,
@@ -110,6 +115,7 @@ impl<'a> WorkflowDocument<'a> {
             home: view.home,
             created_at: summary.created_at,
             finished_at: summary.finished_at,
+            parent: summary.parent,
             schedule: summary.schedule,
             error: &view.error,
             tasks: summary.tasks,
