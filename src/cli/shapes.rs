@@ -49,6 +49,8 @@ pub struct TaskDocument<'a> {
     step: Option<&'a str>,
     /// Of a task that is a workflow: the newest one that was started for it.
     child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    parent: Option<TaskId>,
     namespace: &'a str,
     labels: &'a BTreeMap<String, String>,
     durability: Durability,
@@ -78,6 +80,7 @@ impl<'a> TaskDocument<'a> {
             workflow: view.workflow,
             step: view.step.as_deref(),
             child: view.child,
+            parent: view.parent,
             namespace: &view.namespace,
             labels: &view.labels,
             durability: view.durability,
@@ -95,7 +98,7 @@ pub struct WorkflowDocument<'a> {
     home: PeerId,
     created_at: Wall,
     finished_at: Option<Wall>,
-    /// The task that it is the attempt of.
+    /// The task that it is the attempt of, or that submitted it.
     parent: Option<TaskId>,
     /// What started it.
     schedule: Option<ScheduleId>,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::dag::WorkflowSpec;
-use crate::ids::ContentId;
+use crate::ids::{ContentId, TaskId};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -278,6 +278,9 @@ pub struct TaskSpec {
     pub idempotency_key: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// `workflow`: what it runs, with its parameters; set by the home.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Arc<WorkflowSpec>>,
@@ -304,8 +307,17 @@ impl TaskSpec {
             labels: BTreeMap::new(),
             idempotency_key: None,
             durability: Durability::default(),
+            parent: None,
             workflow: None,
         }
+    }
+}
+
+impl TaskSpec {
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let values = self.needs.values().chain([&self.input]);
+        !self.files.is_empty() || values.into_iter().any(|value| value.blob().is_some())
     }
 }
 

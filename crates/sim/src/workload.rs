@@ -111,6 +111,7 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
         durability: durability(rng),
         priority: Priority::default(),
         schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         steps: vec![list, each, aside, join],

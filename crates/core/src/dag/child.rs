@@ -138,6 +138,7 @@ pub fn child(parent: &WorkflowSpec, step: &StepSpec, input: &JsonText) -> Result
     }
     child.namespace.clone_from(&parent.namespace);
     child.durability = parent.durability;
+    child.parent = None;
     child.tag = child.tag.or(step.tag).or(parent.tag);
     Ok(child)
 }

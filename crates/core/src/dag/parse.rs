@@ -115,6 +115,7 @@ fn read_workflow(document: &Value, problems: &mut Problems) -> Option<WorkflowSp
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         durability: read_durability(&fields, problems),
         priority: fields.read("priority", problems).unwrap_or_default(),
+        parent: None,
         schedule: fields.value("schedule").and_then(|value| schedule::read(value, fields.at.key("schedule"), problems)),
         input: fields.mapping("input", problems).map(|(name, _, value)| (name.clone(), JsonText::of(value))).collect(),
         labels: read_labels(&fields, problems),

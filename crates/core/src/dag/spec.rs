@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::reference::Reference;
 use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
+use crate::ids::TaskId;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
@@ -29,6 +30,9 @@ pub struct WorkflowSpec {
     /// Submitting it makes a schedule, which starts a run at each of its times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSpec>,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// The parameters with their defaults: `${input.NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub input: BTreeMap<String, JsonText>,
@@ -108,6 +112,12 @@ impl WorkflowSpec {
         }
     }
 
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let in_child = |step: &StepSpec| step.workflow.as_ref().is_some_and(|child| child.names_blobs());
+        self.steps.iter().any(|step| !step.files.is_empty() || in_child(step))
+    }
+
     /// The steps whose outputs the workflow's outputs are made of.
     pub fn output_steps(&self) -> BTreeSet<&str> {
         self.outputs.values().flat_map(Template::references).filter_map(Reference::step).collect()
@@ -172,6 +182,7 @@ mod tests {
             durability: Durability::Memory,
             priority: Priority::default(),
             schedule: None,
+            parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::from([("a".into(), "workflow".into()), ("b".into(), "workflow".into())]),
             steps: vec![step],

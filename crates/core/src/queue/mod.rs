@@ -10,6 +10,7 @@ mod grant;
 mod ledger;
 mod operations;
 mod ownership;
+mod parents;
 mod protocol;
 mod ready;
 mod record;

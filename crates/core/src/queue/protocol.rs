@@ -211,6 +211,9 @@ pub struct TaskView {
     /// Of a task that is a workflow: the newest one that was started for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     pub created_at: Wall,
     pub started_at: Option<Wall>,
     pub finished_at: Option<Wall>,
@@ -281,7 +284,7 @@ pub struct WorkflowSummary {
     pub state: WorkflowState,
     pub created_at: Wall,
     pub finished_at: Option<Wall>,
-    /// The task that it is the attempt of.
+    /// The task that it is the attempt of, or that submitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
     /// What started it.

@@ -182,6 +182,7 @@ impl Ledger {
             let fix = "submit a workflow; one of its steps may be a workflow";
             return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
         }
+        self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
@@ -251,7 +252,8 @@ impl Ledger {
         if !self.has_room_for(&spec) {
             return self.refuse(reply, overloaded("running workflows or live tasks"));
         }
-        if let Err(refusal) = self.check_steps(&spec, "", 0) {
+        let parent = self.check_parent(spec.parent, spec.durability);
+        if let Err(refusal) = parent.and_then(|()| self.check_steps(&spec, "", 0)) {
             return self.refuse(reply, refusal);
         }
         if let Some(terms) = spec.schedule.clone() {

@@ -83,6 +83,7 @@ impl Ledger {
             workflow: task.step.map(|link| link.workflow),
             step,
             child: task.child,
+            parent: task.spec.parent,
             created_at: task.created,
             started_at: task.started,
             finished_at: task.finished,

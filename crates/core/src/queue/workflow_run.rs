@@ -17,7 +17,7 @@ pub(super) struct WorkflowRun {
     pub graph: Graph,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
-    /// The task that it is the attempt of.
+    /// The task that it is the attempt of, or that submitted it.
     pub parent: Option<TaskId>,
     /// What started it.
     pub schedule: Option<ScheduleId>,

@@ -6,6 +6,7 @@ mod leases;
 mod lifecycle;
 mod order;
 mod outcomes;
+mod parents;
 mod properties;
 mod recovery;
 mod schedules;

@@ -17,6 +17,7 @@ pub fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
         durability: Durability::Sync,
         priority: Priority::default(),
         schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         steps,
