@@ -102,7 +102,7 @@ pub async fn submit(
         Spec::Workflow(mut spec) => {
             spec.durability = durability.unwrap_or(spec.durability);
             spec.parent = parent()?;
-            let request = LedgerRequest::SubmitWorkflow { operation: operation::fresh(), spec: Arc::new(spec) };
+            let request = LedgerRequest::SubmitWorkflow { operation: operation::fresh(), spec: Arc::new(*spec) };
             match insist(link, request, deadline).await?.map_err(at_line)? {
                 LedgerReply::WorkflowSubmitted { id } => Ok(Submitted::Workflow(id)),
                 LedgerReply::Schedule(ScheduleReply::Made { id, next_at }) => Ok(Submitted::Schedule { id, next_at }),

@@ -139,10 +139,11 @@ impl Book {
             Record::StepBound { at, workflow, step, from, total, tasks } => {
                 self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
             }
-            Record::WorkflowEnded { workflow, outputs: Ok(_), .. } => self.succeed_workflow(*workflow, index),
-            Record::StepUnbound { workflow, .. } | Record::WorkflowEnded { workflow, .. } => {
-                self.end_workflow(*workflow, index);
+            Record::StepUnbound { workflow, .. } => self.end_workflow(*workflow, index),
+            Record::WorkflowEnded { workflow, outputs, .. } if outputs.is_ok() => {
+                self.succeed_workflow(*workflow, index)
             }
+            Record::WorkflowEnded { workflow, .. } => self.end_workflow(*workflow, index),
             Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::Granted { grants, .. } => {
                 for grant in grants {

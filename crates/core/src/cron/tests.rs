@@ -140,9 +140,9 @@ fn naive(cron: &Cron, from: Wall, minutes: u64) -> Option<Wall> {
         let mut skipped = Vec::new();
         let mut before = now;
         // What lies between this local minute and the newest one before it was left out by a change.
-        while !seen.contains(&before) && before > *seen.last().unwrap() {
+        while !seen.contains(&before) && seen.last().is_some_and(|newest| before > *newest) {
             skipped.push(before);
-            before = before.checked_sub(jiff::Span::new().minutes(1)).unwrap();
+            before = before.checked_sub(jiff::Span::new().minutes(1)).ok()?;
         }
         let fires = skipped.iter().any(named);
         seen.extend(skipped);
@@ -174,7 +174,7 @@ fn near_a_change(zone: &str, seed: u64) -> Wall {
     let zone = zone_named(zone).unwrap();
     let change = zone.following(Timestamp::from_millisecond(anywhere as i64).unwrap()).next();
     let ahead = change.map_or(anywhere, |change| change.timestamp().as_millisecond() as u64);
-    Wall(if seed % 4 == 0 { anywhere } else { ahead - DAY_MS * 3 / 2 + seed % (DAY_MS * 2) })
+    Wall(if seed.is_multiple_of(4) { anywhere } else { ahead - DAY_MS * 3 / 2 + seed % (DAY_MS * 2) })
 }
 
 proptest! {

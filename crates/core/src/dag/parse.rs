@@ -354,13 +354,13 @@ pub(super) mod tests {
         let document = json!({
             "name": "w",
             "run": ["x"],
-            "schedule": "@daily",
+            "rate_key": "x",
             "durability": "replicated",
             "steps": [{"name": "a", "kind": "noop", "durability": "sync", "when": "x", "join": "any"}],
         });
         let expected = "\
+/rate_key: this version does not support rate_key yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
-/schedule: this version does not support schedule yet (remove it)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
 /steps/0/join: this version does not support join yet (remove it)
