@@ -140,11 +140,8 @@ impl Book {
                 self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
             }
             Record::StepUnbound { workflow, .. } => self.end_workflow(*workflow, index),
-            Record::WorkflowEnded { workflow, outputs, .. } if outputs.is_ok() => {
-                self.succeed_workflow(*workflow, index)
-            }
-            Record::WorkflowEnded { workflow, .. } => self.end_workflow(*workflow, index),
-            Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
+            Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
+            Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
             Record::Granted { grants, .. } => {
                 for grant in grants {
                     self.touch(index, grant.task, |facts| {
@@ -258,12 +255,19 @@ impl Book {
         }
     }
 
-    fn succeed_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
+    fn workflow_ended(&mut self, workflow: WorkflowId, well: bool, index: LogIndex) {
+        if !well {
+            return self.end_workflow(workflow, index);
+        }
         let Some(facts) = self.workflows.get_mut(&workflow).filter(|facts| facts.ended.is_none()) else { return };
         facts.ended = Some(index);
         if let Some(parent) = facts.parent {
             self.end(index, parent, TaskState::Succeeded);
         }
+    }
+
+    fn start_children(&mut self, index: LogIndex, at: Wall, tasks: &[TaskId]) {
+        tasks.iter().for_each(|task| self.start_child(index, at, *task));
     }
 
     /// The workflow that a task of kind `workflow` stands for: its id follows from the task, which has no attempt yet.
