@@ -79,7 +79,8 @@ impl World {
                 let wait_ms = self.rng.between(100, PAUSE_MS_MAX);
                 self.trace
                     .note(self.now_ms, "pause", &[node as u64, wait_ms], || format!("node {node} for {wait_ms} ms"));
-                self.nodes[node].paused_until_ms = self.now_ms + wait_ms;
+                let until_ms = &mut self.nodes[node].paused_until_ms;
+                *until_ms = (*until_ms).max(self.now_ms + wait_ms);
             }
             NemesisKind::Partition => self.part(),
             NemesisKind::Jump => self.jump(node),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use magpie_core::ids::{LeaseToken, LedgerTag, LogIndex, PeerId, Sending};
+use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, PeerId, Sending, TaskId};
 use magpie_core::lease::{Completion, Fence, Slots};
 use magpie_core::membership::Membership;
 use magpie_core::queue::{Ledger, LedgerIdentity};
@@ -76,8 +76,8 @@ pub struct WorkerHost {
     pub next_call: u64,
     /// When each credit was sent, on the worker's monotonic clock.
     pub sendings: BTreeMap<(LedgerTag, Sending), u64>,
-    /// Fences that came in a grant.
-    pub granted: BTreeSet<Fence>,
+    /// The highest epoch of each task that came in a grant: the worker ignores what comes after it with a lower one.
+    pub granted: BTreeMap<TaskId, Epoch>,
     /// Attempts under way.
     pub running: BTreeSet<Fence>,
     pub draining: bool,

@@ -39,7 +39,7 @@ impl World {
             calls: BTreeMap::new(),
             next_call: 0,
             sendings: BTreeMap::new(),
-            granted: BTreeSet::new(),
+            granted: BTreeMap::new(),
             running: BTreeSet::new(),
             draining: false,
         });
@@ -77,7 +77,12 @@ impl World {
         let now = self.clock(node);
         let own = &mut self.nodes[node];
         let Some(host) = own.worker.as_mut() else { return };
-        let new: Vec<Grant> = grants.iter().filter(|grant| host.granted.insert(grant.fence)).cloned().collect();
+        let mut is_new = |grant: &&Grant| {
+            let Fence { task, epoch } = grant.fence;
+            let newest = host.granted.entry(task).or_default();
+            epoch > std::mem::replace(newest, epoch.max(*newest))
+        };
+        let new: Vec<Grant> = grants.iter().filter(&mut is_new).cloned().collect();
         host.worker.handle(now, WorkerEvent::Granted { home, grants });
         let effects = host.worker.take_effects();
         let returned: BTreeSet<Fence> = effects

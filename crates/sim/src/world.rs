@@ -30,7 +30,6 @@ use crate::node::{Node, Spool};
 use crate::partition::Cuts;
 use crate::rng::Rng;
 use crate::trace::Trace;
-use crate::workload;
 
 /// How large a run is, and whether something is wrong with it on purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -231,10 +230,8 @@ pub struct Counters {
 /// The faults stop after a time drawn between these.
 const STORM_MS_MIN: u64 = 8_000;
 const STORM_MS_MAX: u64 = 25_000;
-/// The faults stopped this long ago, and everything has ended: what is left of the longest attempt and of back-offs,
-/// and a minute to heal.
-const CALM_MS_MAX: u64 = workload::TIMEOUT_MS_MAX + magpie_core::limits::LEASE_GRACE_MS + HEAL_MS_MAX;
-const HEAL_MS_MAX: u64 = 60_000;
+/// Everything has ended this long after the faults stopped. Time-outs and back-offs are below 30 s, and part of it.
+const CALM_MS_MAX: u64 = 60_000;
 const TICKS_PER_WORKER_MS: u64 = magpie_core::limits::SPOOL_AFTER_MS;
 
 impl World {

@@ -4,11 +4,13 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod children;
 mod effects;
 mod grant;
 mod ledger;
 mod operations;
 mod ownership;
+mod parents;
 mod protocol;
 mod ready;
 mod record;

@@ -105,6 +105,11 @@ pub enum Record {
         outputs: Result<crate::payload::JsonText, TaskError>,
     },
     Schedule(ScheduleRecord),
+    /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
+    ChildrenStarted {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
@@ -210,6 +215,7 @@ impl Record {
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::Schedule(record) => record.kind(),
+            Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -233,6 +239,7 @@ impl Record {
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),
         }

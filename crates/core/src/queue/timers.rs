@@ -112,7 +112,11 @@ impl Ledger {
             run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
-        self.ready.insert(task, self.workers.alive());
+        if task.is_workflow() {
+            self.children_due.insert(id);
+        } else {
+            self.ready.insert(task, self.workers.alive());
+        }
     }
 
     /// While the wall clock cannot be believed none passes.
