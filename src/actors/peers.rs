@@ -11,6 +11,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::time::Wall;
 use magpie_core::{limits, wire};
 use magpie_net::NetHandle;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
@@ -119,12 +120,17 @@ impl Peers {
         }
     }
 
-    /// Runs `work` to its end, owned by this node.
+    /// Runs `work` to its end beside the actor that calls, owned by this node.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.errand_on(&Handle::current(), work);
+    }
+
+    /// As [`Self::errand`], on another runtime: for work that computes.
+    pub fn errand_on(&self, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
         let mut errands = self.shared.errands.lock().unwrap_or_else(PoisonError::into_inner);
         while errands.try_join_next().is_some() {}
         if errands.len() < ERRANDS_MAX {
-            errands.spawn(work);
+            errands.spawn_on(work, runtime);
         } else {
             tracing::warn!(under_way = errands.len(), "too many errands: one is dropped");
         }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::{ParseAddressError, parse_address};
@@ -185,7 +185,7 @@ pub struct NetHandle {
     pub(crate) local: PeerId,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    pub(crate) running: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl NetHandle {
@@ -277,15 +277,15 @@ impl NetHandle {
         self.commands.send(Command::Marker { id }).await.map_err(|_| RequestError::Stopped)
     }
 
-    /// Closes all connections and listeners and joins the thread. Calls under way end with [`RequestError::Stopped`].
+    /// Closes all connections and listeners and waits for the end. Calls under way end with [`RequestError::Stopped`].
     pub async fn shutdown(&self) {
         let _ = self.commands.send(Command::Stop).await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the network thread ended by a panic");
-            }
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running
+            && let Err(error) = running.await
+            && error.is_panic()
+        {
+            tracing::error!("the network ended by a panic");
         }
     }
 }

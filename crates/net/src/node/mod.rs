@@ -1,5 +1,4 @@
-//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a
-//! renewal.
+//! The swarm loop: a task that owns the swarm.
 //!
 //! It runs no handlers. Requests go out through the [`Inbox`], replies come back through futures that the loop polls.
 
