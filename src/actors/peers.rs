@@ -88,13 +88,21 @@ impl Peers {
     /// # Errors
     /// Why no answer came; all are worth a retry with the same operation id.
     pub async fn ask(&self, peer: PeerId, body: Body, patience: Duration) -> Result<Answer, Refusal> {
-        let unavailable = |what: String| Refusal::Unavailable { what };
-        let net = self.net().ok_or_else(|| unavailable("the network is restarting".to_owned()))?;
+        let frame = self.frame(body, patience)?;
+        self.ask_with(peer, frame, patience).await
+    }
+
+    fn frame(&self, body: Body, patience: Duration) -> Result<Vec<u8>, Refusal> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let envelope = Envelope { id, ttl_ms: patience.as_millis() as u64, trace: None, body };
-        let bytes = wire::encode(&envelope, limits::FRAME_BYTES_MAX)
-            .map_err(|error| Refusal::Unsupported { what: error.to_string() })?;
-        let reply = net.request(peer, bytes, patience).await.map_err(|error| unavailable(error.to_string()))?;
+        wire::encode(&envelope, limits::FRAME_BYTES_MAX)
+            .map_err(|error| Refusal::Unsupported { what: error.to_string() })
+    }
+
+    async fn ask_with(&self, peer: PeerId, frame: Vec<u8>, patience: Duration) -> Result<Answer, Refusal> {
+        let unavailable = |what: String| Refusal::Unavailable { what };
+        let net = self.net().ok_or_else(|| unavailable("the network is restarting".to_owned()))?;
+        let reply = net.request(peer, frame, patience).await.map_err(|error| unavailable(error.to_string()))?;
         let reply: ReplyEnvelope =
             wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
         Ok(reply.answer)
@@ -107,6 +115,25 @@ impl Peers {
             let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
             then(peers.ask(peer, body, patience).await);
         });
+    }
+
+    /// Sends a message that wants no answer and may get lost.
+    pub fn notify(&self, peer: PeerId, body: Body) {
+        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        let Some(net) = self.net() else { return };
+        let told = self.frame(body, patience).map(|frame| net.tell(peer, frame));
+        match told {
+            Ok(Ok(())) => {}
+            Ok(Err(frame)) => {
+                let peers = self.clone();
+                self.errand_at_once(async move {
+                    if let Err(refusal) = peers.ask_with(peer, frame, patience).await {
+                        tracing::debug!(%refusal, "a notice may have been lost");
+                    }
+                });
+            }
+            Err(refusal) => tracing::error!(%refusal, "a notice does not fit a frame"),
+        }
     }
 
     /// As [`Self::errand`], with the first step taken here: what it sends is on its way when this returns, in the

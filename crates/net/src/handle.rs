@@ -225,6 +225,18 @@ impl NetHandle {
         reply.unwrap_or(Err(timed_out))
     }
 
+    /// Puts `frame` on its way to `peer` as a request that wants no reply. It costs half of one, and may get lost.
+    ///
+    /// # Errors
+    /// Gives the frame back where that way is not open just now: it may go as a request.
+    pub fn tell(&self, peer: PeerId, frame: Vec<u8>) -> Result<(), Vec<u8>> {
+        let lane = self.shared.link(peer).and_then(|link| link.lane());
+        match lane.filter(|_| frame.len() <= limits::LANE_FRAME_BYTES_MAX) {
+            Some(lane) => lane.tell(frame).map_err(|NotSent(frame)| frame),
+            None => Err(frame),
+        }
+    }
+
     async fn ask(&self, peer: PeerId, link: &Link, frame: Vec<u8>) -> Result<Vec<u8>, RequestError> {
         let permit = link.permits.clone().acquire_owned().await.map_err(|_| RequestError::Interrupted { peer })?;
         let (reply, replied) = oneshot::channel();

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -175,6 +176,14 @@ fn refuse_taken_port(address: &Multiaddr) -> Result<(), NetError> {
             _ => NetError::Listen { address, reason: error.to_string() },
         }
     })
+}
+
+/// Waits until nobody holds any of `addresses`.
+pub(super) async fn until_free(addresses: &[Multiaddr]) {
+    let is_taken = |address| matches!(refuse_taken_port(address), Err(NetError::PortTaken { .. }));
+    while addresses.iter().any(is_taken) {
+        tokio::time::sleep(Duration::from_millis(limits::PORT_LOOK_EVERY_MS)).await;
+    }
 }
 
 fn listen_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
