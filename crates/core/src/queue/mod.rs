@@ -4,14 +4,19 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod children;
 mod effects;
 mod grant;
 mod ledger;
 mod operations;
 mod ownership;
+mod parents;
 mod protocol;
 mod ready;
 mod record;
+mod schedule;
+mod schedule_record;
+mod schedules;
 mod state;
 mod submit;
 mod task_entry;
@@ -22,6 +27,7 @@ mod views;
 mod waiters;
 mod workers;
 mod workflow_run;
+mod workflow_state;
 
 pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
@@ -32,3 +38,5 @@ pub use protocol::{
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
 };
+pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
+pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
