@@ -20,7 +20,7 @@ use crate::world::{Happening, World};
 
 /// Who asks when the simulator does: its answers go nowhere.
 pub const NOBODY: Endpoint = Endpoint::MAX;
-/// From the network's thread to the ledger.
+/// From the network to the ledger.
 const INGRESS_MS_MAX: u64 = 20;
 const BINDING_MS_MAX: u64 = 20;
 /// The log's writer tries a refused transaction again after this, doubling.

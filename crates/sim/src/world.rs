@@ -83,7 +83,7 @@ pub enum Happening {
         to: Endpoint,
         message: Message,
     },
-    /// A message for the ledger came through the node's network thread.
+    /// A message for the ledger came through the node's network.
     Ingress {
         node: usize,
         life: u64,
