@@ -256,10 +256,11 @@ fn file_value(file: &FileRef) -> Value {
     serde_json::to_value(file).expect("a file reference has only string keys")
 }
 
-/// Pointers to the `files` of a task or of each step.
+/// Pointers to the `files` of a task, or of each step and of what undoes it.
 fn file_lists(document: &Value) -> Vec<String> {
     let steps = document.get("steps").and_then(Value::as_array).map_or(0, Vec::len);
-    let pointers = (0..steps).map(|index| format!("/steps/{index}/files")).chain(["/files".to_owned()]);
+    let of_step = |index| [format!("/steps/{index}/files"), format!("/steps/{index}/compensate/files")];
+    let pointers = (0..steps).flat_map(of_step).chain(["/files".to_owned()]);
     pointers.filter(|at| document.pointer(at).is_some()).collect()
 }
 

@@ -16,3 +16,5 @@ mod streams;
 mod usage;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod workflows;

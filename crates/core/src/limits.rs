@@ -42,7 +42,11 @@ pub const TASKS_LIVE_MAX: usize = 1_000_000;
 /// Workflows of one home that are not terminal.
 pub const WORKFLOWS_LIVE_MAX: usize = 10_000;
 /// Steps of one workflow.
-pub const WORKFLOW_STEPS_MAX: usize = 1_000;
+pub const WORKFLOW_STEPS_MAX: usize = 10_000;
+/// Retries of one workflow.
+pub const WORKFLOW_RETRIES_MAX: usize = 1_000;
+/// The condition of one step.
+pub const CONDITION_BYTES_MAX: usize = 4 * 1024;
 /// Items that one `for_each` may expand to.
 pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
 /// Tasks of one `for_each` that exist at a time: the others wait as items.

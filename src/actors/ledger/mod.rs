@@ -93,10 +93,7 @@ impl Actor for LedgerActor {
             }
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
-            LedgerMsg::Bound { workflow, step, from, bound } => {
-                state.event(Event::Bound { workflow, step, from, bound })
-            }
-            LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
+            LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::Durable(watermark) => {
                 state.log.recovered();
@@ -194,12 +191,7 @@ impl LedgerState {
                 self.notify(worker, notice);
                 Ok(())
             }
-            Effect::Bind { workflow, step, from, spec, outputs } => {
-                addresses.scheduler.cast(SchedulerMsg::Bind { workflow, step, from, spec, outputs })
-            }
-            Effect::BindOutputs { workflow, spec, outputs } => {
-                addresses.scheduler.cast(SchedulerMsg::BindOutputs { workflow, spec, outputs })
-            }
+            Effect::Bind { id, spec, steps } => addresses.scheduler.cast(SchedulerMsg::Bind { id, spec, steps }),
             Effect::PlaceMarker { marker } => addresses.swarm.cast(SwarmMsg::PlaceMarker { marker }),
             Effect::PublishHead { count, event } => {
                 let generation = self.core.generation();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::record::Record;
-use crate::ids::{OperationId, TaskId};
+use crate::ids::{OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::time::Wall;
 
@@ -16,6 +16,10 @@ pub(super) enum Done {
     },
     WorkflowSubmitted {
         at: Wall,
+    },
+    WorkflowRetried {
+        workflow: WorkflowId,
+        steps: u32,
     },
     Cancelled {
         target: TaskId,
@@ -41,11 +45,17 @@ impl Operations {
         let (at, operation, done) = match record {
             Record::Submitted { at, operation, .. } => (*at, *operation, Done::Submitted { at: *at }),
             Record::WorkflowSubmitted { at, operation, .. } => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
+            Record::WorkflowRetried { at, operation, workflow, steps } => {
+                (*at, *operation, Done::WorkflowRetried { workflow: *workflow, steps: steps.len() as u32 })
+            }
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
             Record::Opened { .. }
             | Record::StepBound { .. }
+            | Record::StepSkipped { .. }
             | Record::StepUnbound { .. }
+            | Record::CompensationBound { .. }
+            | Record::CompensationUnbound { .. }
             | Record::Granted { .. }
             | Record::Started { .. }
             | Record::Completed { .. }

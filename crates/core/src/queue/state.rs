@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::effects::BindingId;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
+use super::workflow_state::Window;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::task::{Durability, TaskError, TaskState};
@@ -20,7 +22,10 @@ pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub tasks: Vec<Change>,
+    /// Workflows that ended.
     pub workflows: Vec<WorkflowId>,
+    /// What is to be bound from now on.
+    pub bindings: Vec<BindingId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,11 +94,20 @@ impl State {
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
                 let run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
-                self.add_workflow(index, run);
+                self.add_workflow(index, *at, run);
             }
-            Record::StepBound { at, workflow, step, from, total, tasks } => {
-                self.bind_step(index, *at, (*workflow, *step), (*from, *total), tasks);
+            Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
+                let window = Window { from: *from, total: *total, tasks, skipped };
+                self.bind_step(index, *at, (*workflow, *step), &window);
             }
+            Record::StepSkipped { at, workflow, step } => self.skip_step(index, *at, (*workflow, *step)),
+            Record::CompensationBound { at, workflow, step, task } => {
+                self.bind_compensation(index, *at, (*workflow, *step), task);
+            }
+            Record::CompensationUnbound { at, workflow, step, error } => {
+                self.unbind_compensation(index, *at, (*workflow, *step), error);
+            }
+            Record::WorkflowRetried { at, workflow, steps, .. } => self.retry_workflow(index, *at, *workflow, steps),
             Record::StepUnbound { at, workflow, step, error } => {
                 self.unbind_step(index, *at, (*workflow, *step), error)
             }
@@ -167,7 +181,9 @@ impl State {
         task.index = index;
         self.submitted += 1;
         self.counts.add(task.state, 1);
-        self.memory_submitted += u64::from(task.durability() == Durability::Memory);
+        let memory = task.durability() == Durability::Memory;
+        self.memory_submitted += u64::from(memory);
+        self.memory_terminal += u64::from(memory && task.state.is_terminal());
         self.changes.tasks.push(Change { task: task.id, from: None });
         self.order.insert(task.id);
         self.tasks.insert(task.id, task);
@@ -254,7 +270,8 @@ impl State {
 
     fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
         if self.workflows.contains_key(&target) {
-            self.stop_workflow(index, at, target, WorkflowState::Cancelled, TaskError::new("cancelled", reason));
+            let end = (WorkflowState::Cancelled, TaskError::new("cancelled", reason));
+            self.stop_workflow(index, at, target, end, false);
         } else {
             let error = TaskError::new("cancelled", reason);
             self.change(index, at, target, |task| task.fail_with(at, TaskState::Cancelled, error));

@@ -16,7 +16,16 @@ use crate::time::Wall;
 pub(super) struct StepLink {
     pub workflow: WorkflowId,
     pub step: u32,
-    pub item: u32,
+    pub part: StepPart,
+}
+
+/// What a task does for its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepPart {
+    /// It runs the step, or this item of it.
+    Item(u32),
+    /// It undoes the step.
+    Compensation,
 }
 
 /// How the newest epoch of a task stands.
@@ -42,6 +51,8 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
+    /// The task that this one was made for anew.
+    pub retry_of: Option<TaskId>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
@@ -101,6 +112,7 @@ impl Task {
             owner,
             clock_root,
             step: None,
+            retry_of: None,
             created,
             started: None,
             finished: None,
