@@ -54,6 +54,8 @@ fn workflow(steps: Vec<StepSpec>, durability: Durability) -> WorkflowSpec {
         namespace: "default".to_owned(),
         durability,
         priority: Priority::default(),
+        schedule: None,
+        parent: None,
         input: Default::default(),
         labels: Default::default(),
         on_fail: OnFail::FailFast,

@@ -189,8 +189,9 @@ async fn view(context: &Context, id: &str) -> Result<WorkflowView, CommandError>
 fn graph(view: &WorkflowView, format: GraphFormat) -> Result<Exit, CommandError> {
     let graph = Graph::of(&view.spec).map_err(|error| CommandError::new(Exit::Failed, error.to_string()))?;
     let states: BTreeMap<String, TaskState> = view.steps.iter().map(|step| (step.name.clone(), step.state)).collect();
+    let children = view.steps.iter().filter_map(|step| Some((step.name.clone(), step.child?))).collect();
     let critical_path = view.critical_path.iter().filter_map(|name| graph.index_of(name)).collect();
-    let drawing = GraphView { states, critical_path };
+    let drawing = GraphView { states, critical_path, children };
     output::print(&match format {
         GraphFormat::Json => format!("{}\n", output::json_pretty(&graph.to_json(&drawing))),
         GraphFormat::Dot => graph.to_dot(&drawing),

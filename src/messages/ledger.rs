@@ -1,5 +1,6 @@
 //! To the ledger actor. Its words are those of [`magpie_core::queue`].
 
+use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::ids::PeerId;
 use magpie_core::matching::Capabilities;
 use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Watermark};
@@ -27,6 +28,7 @@ pub enum LedgerMsg {
         worker: PeerId,
     },
     ClockRoot(ClockRoot),
+    PeerClocks(PeerClocks),
     Bound {
         id: BindingId,
         bound: Result<Bound, TaskError>,

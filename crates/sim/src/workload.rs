@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::dag::{CompensateSpec, Join, OnFail, StepSpec, Template, WorkflowSpec};
+use magpie_core::dag::{CompensateSpec, Join, OnFail, Overlap, ScheduleSpec, StepSpec, Template, WorkflowSpec};
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::SubmitItem;
 use magpie_core::retry::RetryPolicy;
@@ -69,6 +69,22 @@ fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     spec
 }
 
+/// A workflow; one in four runs every minute, by any policy.
+pub fn maybe_scheduled(rng: &mut Rng) -> WorkflowSpec {
+    let mut spec = workflow(rng);
+    if rng.chance(250) && spec.durability != Durability::Memory {
+        let overlap = [Overlap::Skip, Overlap::Queue, Overlap::Replace, Overlap::Allow][rng.below(4) as usize];
+        spec.schedule = Some(ScheduleSpec {
+            cron: "* * * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            overlap,
+            catch_up: rng.below(3) as u32,
+            jitter: DurationMs(rng.below(5_000)),
+        });
+    }
+    spec
+}
+
 /// A list, a step over it, a step without items, and one that joins them; often with conditions, and with policies for
 /// what fails.
 pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
@@ -102,18 +118,29 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
             .filter(|_| branches && rng.chance(400)),
         ..step(rng, "join", &["each", "aside"])
     };
-    WorkflowSpec {
+    let inside = vec![step(rng, "one", &[]), step(rng, "two", &["one"])];
+    let mut spec = WorkflowSpec {
         name: "drawn".to_owned(),
         tag: None,
         namespace: "default".to_owned(),
         durability: durability(rng),
         priority: Priority::default(),
+        schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         on_fail: if branches { on_fail(rng) } else { OnFail::FailFast },
         steps: vec![list, each, aside, join],
         outputs: BTreeMap::from([("all".to_owned(), template("${steps.join.output}".into()))]),
+    };
+    if rng.chance(250) {
+        let (steps, outputs) = (inside, BTreeMap::new());
+        let inside = WorkflowSpec { steps, outputs, on_fail: OnFail::FailFast, ..spec.clone() };
+        let needs = vec!["list".to_owned()];
+        let sub = StepSpec { workflow: Some(Arc::new(inside)), needs, ..StepSpec::new("sub", TaskKind::Workflow) };
+        spec.steps.push(sub);
     }
+    spec
 }
 
 fn on_fail(rng: &mut Rng) -> OnFail {

@@ -93,6 +93,7 @@ impl Actor for LedgerActor {
             }
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
+            LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
             LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::Durable(watermark) => {

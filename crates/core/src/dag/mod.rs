@@ -6,6 +6,7 @@
 mod bind;
 mod body;
 mod check;
+mod child;
 mod condition;
 mod error;
 mod fields;
@@ -15,6 +16,7 @@ mod policy;
 mod reference;
 mod render;
 mod resolve;
+mod schedule;
 mod spec;
 mod template;
 
@@ -22,6 +24,7 @@ pub use bind::{
     BindError, BoundStep, BoundTask, ItemWindow, Place, Scope, StepEnd, bind_compensation, bind_window, outputs,
 };
 pub use body::is_relative;
+pub use child::child;
 pub use condition::{Condition, ConditionError};
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
@@ -30,5 +33,6 @@ pub use policy::{Join, JoinVerdict, OnFail};
 pub use reference::{Reference, Root, Segment, TemplateError};
 pub use render::GraphView;
 pub use resolve::ResolveError;
+pub use schedule::{Overlap, ScheduleError, ScheduleSpec};
 pub use spec::{CompensateSpec, ReadSteps, StepSpec, WorkflowSpec};
 pub use template::{Template, TextTemplate};

@@ -6,10 +6,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check;
+use super::child;
 use super::condition::Condition;
 use super::error::{Pointer, Problems, SpecError, instead, one_of, shown};
 use super::fields::{Fields, Shape, typed};
 use super::reference::TemplateError;
+use super::schedule;
 use super::spec::{CompensateSpec, StepSpec, WorkflowSpec, default_namespace};
 use super::template::{Template, TextTemplate};
 use crate::limits;
@@ -17,12 +19,23 @@ use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Tag, TaskKind, TaskSpec};
 
-const WORKFLOW_KEYS: &[&str] =
-    &["name", "tag", "namespace", "durability", "priority", "input", "labels", "on_fail", "steps", "outputs"];
+const WORKFLOW_KEYS: &[&str] = &[
+    "name",
+    "tag",
+    "namespace",
+    "durability",
+    "priority",
+    "schedule",
+    "input",
+    "labels",
+    "on_fail",
+    "steps",
+    "outputs",
+];
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
-    "name", "needs", "join", "when", "for_each", "kind", "run", "model", "input", "files", "requires", "priority", "tag",
-    "timeout", "retry", "on_fail", "labels", "compensate",
+    "name", "needs", "join", "when", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires",
+    "priority", "tag", "timeout", "retry", "on_fail", "labels", "compensate",
 ];
 const COMPENSATE_KEYS: &[&str] = &["kind", "run", "model", "input", "files", "requires", "timeout", "retry"];
 #[rustfmt::skip]
@@ -34,7 +47,7 @@ const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", 
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "schedule", "exclusive", "concurrency_key", "rate_key", "retention", "not_before",
+    "exclusive", "concurrency_key", "rate_key", "retention", "not_before",
     "deadline", "idempotency_key",
 ];
 
@@ -119,6 +132,8 @@ fn read_workflow(document: &Value, problems: &mut Problems) -> Option<WorkflowSp
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         durability: read_durability(&fields, problems),
         priority: fields.read("priority", problems).unwrap_or_default(),
+        parent: None,
+        schedule: fields.value("schedule").and_then(|value| schedule::read(value, fields.at.key("schedule"), problems)),
         input: fields.mapping("input", problems).map(|(name, _, value)| (name.clone(), JsonText::of(value))).collect(),
         labels: read_labels(&fields, problems),
         on_fail: fields.read("on_fail", problems).unwrap_or_default(),
@@ -153,7 +168,8 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         when: read_condition(&fields, problems),
         on_fail: fields.read("on_fail", problems),
         for_each: fields.value("for_each").map(|value| read_template(value, &fields.at.key("for_each"), problems)),
-        kind: read_kind(&fields, problems),
+        workflow: fields.value("workflow").and_then(|value| child::read(value, &fields.at.key("workflow"), problems)),
+        kind: read_step_kind(&fields, problems),
         run: read_run(&fields, problems),
         model: fields.read("model", problems),
         input: read_input(&fields, problems),
@@ -239,6 +255,14 @@ fn read_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
         problems.report(&at, format!("{} is not a kind of task", shown(written)), instead(written, names));
     }
     written.as_ref().and_then(known).unwrap_or(TaskKind::Noop)
+}
+
+/// A step may also be a workflow.
+fn read_step_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
+    if fields.value("kind").is_some_and(|kind| kind == TaskKind::Workflow.name()) {
+        return TaskKind::Workflow;
+    }
+    read_kind(fields, problems)
 }
 
 fn read_tag(fields: &Fields<'_>, problems: &mut Problems) -> Option<Tag> {
@@ -374,13 +398,13 @@ pub(super) mod tests {
         let document = json!({
             "name": "w",
             "run": ["x"],
-            "schedule": "@daily",
+            "rate_key": "x",
             "durability": "replicated",
             "steps": [{"name": "a", "kind": "noop", "durability": "sync", "exclusive": true, "compensate": {"kind": "noop", "tag": "p2p-only"}}],
         });
         let expected = "\
+/rate_key: this version does not support rate_key yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
-/schedule: this version does not support schedule yet (remove it)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
 /steps/0/exclusive: this version does not support exclusive yet (remove it)

@@ -1,13 +1,16 @@
 //! A workflow as it was accepted: steps, what each needs, and the templates that join them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::policy::{Join, OnFail};
 use super::reference::{Reference, Root};
+use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
+use crate::ids::TaskId;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
@@ -26,6 +29,12 @@ pub struct WorkflowSpec {
     pub durability: Durability,
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// Submitting it makes a schedule, which starts a run at each of its times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// The parameters with their defaults: `${input.NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub input: BTreeMap<String, JsonText>,
@@ -55,6 +64,9 @@ pub struct StepSpec {
     /// Unless given, the workflow's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_fail: Option<OnFail>,
+    /// What a step of kind `workflow` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<WorkflowSpec>>,
     /// One reference to a list, or a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_each: Option<Template>,
@@ -132,6 +144,7 @@ impl WorkflowSpec {
             namespace: self.namespace.clone(),
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
+            workflow: step.workflow.clone(),
             ..task
         }
     }
@@ -139,6 +152,13 @@ impl WorkflowSpec {
     /// What the failure of `step` means.
     pub fn on_fail(&self, step: &StepSpec) -> OnFail {
         step.on_fail.unwrap_or(self.on_fail)
+    }
+
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let in_child = |step: &StepSpec| step.workflow.as_ref().is_some_and(|child| child.names_blobs());
+        let undo_does = |step: &StepSpec| step.compensate.as_ref().is_some_and(|undo| !undo.files.is_empty());
+        self.steps.iter().any(|step| !step.files.is_empty() || undo_does(step) || in_child(step))
     }
 
     /// The steps that the workflow's outputs are made of.
@@ -156,6 +176,7 @@ impl StepSpec {
             join: Join::All,
             when: None,
             on_fail: None,
+            workflow: None,
             for_each: None,
             kind,
             run: Vec::new(),
@@ -255,6 +276,8 @@ mod tests {
             namespace: "books".into(),
             durability: Durability::Memory,
             priority: Priority::default(),
+            schedule: None,
+            parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::from([("a".into(), "workflow".into()), ("b".into(), "workflow".into())]),
             on_fail: OnFail::FailFast,

@@ -7,7 +7,7 @@ use super::effects::{BindingPart, Bound, BoundWindow, StepOutputs};
 use crate::dag::{self, BoundStep, BoundTask, Scope, StepEnd, StepSpec, WorkflowSpec};
 use crate::limits;
 use crate::payload::{JsonText, Payload};
-use crate::task::{TaskError, TaskSpec};
+use crate::task::{TaskError, TaskKind, TaskSpec};
 
 /// Where the values of a workflow lie.
 pub trait Values {
@@ -113,6 +113,10 @@ fn make_task(
     values: &impl Values,
 ) -> Result<Arc<TaskSpec>, TaskError> {
     let mut task = spec.task(step);
+    if step.kind == TaskKind::Workflow {
+        task.workflow = Some(Arc::new(dag::child(spec, step, &bound.input).map_err(unresolved)?));
+        return Ok(Arc::new(task));
+    }
     task.input = values.place(bound.input)?;
     task.run = bound.run;
     let needs = bound.needs.into_iter().map(|(name, value)| Ok((name, values.place(value)?)));

@@ -6,14 +6,19 @@
 
 mod bind;
 mod bindings;
+mod children;
 mod effects;
 mod grant;
 mod ledger;
 mod operations;
 mod ownership;
+mod parents;
 mod protocol;
 mod ready;
 mod record;
+mod schedule;
+mod schedule_record;
+mod schedules;
 mod state;
 mod submit;
 mod task_entry;
@@ -41,3 +46,5 @@ pub use protocol::{
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
 };
+pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
+pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::record::Record;
-use crate::ids::{OperationId, TaskId, WorkflowId};
+use super::schedule_record::ScheduleRecord;
+use crate::ids::{OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::limits;
 use crate::time::Wall;
 
@@ -26,6 +27,9 @@ pub(super) enum Done {
     },
     PrioritySet {
         task: TaskId,
+    },
+    ScheduleChanged {
+        schedule: ScheduleId,
     },
 }
 
@@ -50,7 +54,16 @@ impl Operations {
             }
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
-            Record::Opened { .. }
+            // Their ids follow from the time as a workflow's do.
+            Record::Schedule(
+                ScheduleRecord::Made { at, operation, .. } | ScheduleRecord::RunAsked { at, operation, .. },
+            ) => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
+            Record::Schedule(ScheduleRecord::Changed { at, operation, schedule, .. }) => {
+                (*at, *operation, Done::ScheduleChanged { schedule: *schedule })
+            }
+            Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
+            | Record::ChildrenStarted { .. }
+            | Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepSkipped { .. }
             | Record::StepUnbound { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -133,6 +134,12 @@ pub enum Record {
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
     },
+    Schedule(ScheduleRecord),
+    /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
+    ChildrenStarted {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
@@ -241,6 +248,8 @@ impl Record {
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::Schedule(record) => record.kind(),
+            Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -268,7 +277,9 @@ impl Record {
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
+            Self::Schedule(record) => record.at(),
         }
     }
 }

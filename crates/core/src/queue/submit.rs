@@ -14,7 +14,7 @@ use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
 use crate::matching::Shape;
 use crate::payload::Payload;
-use crate::task::{Durability, Tag, TaskSpec};
+use crate::task::{Durability, Tag, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
@@ -178,8 +178,37 @@ impl Ledger {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
+        if item.spec.kind == TaskKind::Workflow {
+            let fix = "submit a workflow; one of its steps may be a workflow";
+            return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
+        }
+        self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
         self.check_tag(&item.spec, "")
+    }
+
+    /// The steps of a workflow, and of those in it, whichever door they came through.
+    fn check_steps(&self, spec: &WorkflowSpec, path: &str, depth: usize) -> Result<(), Refusal> {
+        let at = format!("{path}/steps");
+        if depth > limits::WORKFLOW_DEPTH_MAX {
+            let fix = format!("let them stand at most {} deep in each other", limits::WORKFLOW_DEPTH_MAX);
+            return Err(Refusal::invalid(&at, "workflows in workflows in workflows", fix));
+        }
+        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
+            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
+            return Err(Refusal::invalid(&at, format!("{} steps", spec.steps.len()), fix));
+        }
+        if let Err(error) = Graph::of(spec) {
+            return Err(Refusal::invalid(&at, error.to_string(), "see the workflow reference"));
+        }
+        for (index, step) in spec.steps.iter().enumerate() {
+            let path = format!("{at}/{index}");
+            self.check_step(spec, step, &path)?;
+            if let Some(child) = &step.workflow {
+                self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// At submit only: a step that is bound later waits for the node that allows its tag, if that is away.
@@ -194,6 +223,12 @@ impl Ledger {
         tag.runs_on_the_mesh() || self.workers.alive().any(|(_, capabilities)| capabilities.tags.contains(&tag))
     }
 
+    /// Whether one more run of `spec` stays within the bounds.
+    pub(super) fn has_room_for(&self, spec: &WorkflowSpec) -> bool {
+        let workflows = (self.state.workflows_running as usize) < limits::WORKFLOWS_LIVE_MAX;
+        workflows && self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX
+    }
+
     pub(super) fn submit_workflow(
         &mut self,
         caller: &Caller,
@@ -203,30 +238,25 @@ impl Ledger {
     ) {
         match self.operations.find(&operation) {
             Some(Done::WorkflowSubmitted { at }) => {
+                let gate = self.gate_of_replay();
+                if spec.schedule.is_some() {
+                    return self.answer_made(operation, at, gate, reply);
+                }
                 let id = TaskId::derive(self.state.tag, at.0, operation, 0);
-                return self.reply(self.gate_of_replay(), reply, LedgerReply::WorkflowSubmitted { id });
+                return self.reply(gate, reply, LedgerReply::WorkflowSubmitted { id });
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
-        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return self.refuse(reply, overloaded("running workflows"));
+        if !self.has_room_for(&spec) {
+            return self.refuse(reply, overloaded("running workflows or live tasks"));
         }
-        if self.live_tasks() + spec.steps.len() > limits::TASKS_LIVE_MAX {
-            return self.refuse(reply, overloaded("live tasks"));
+        let parent = self.check_parent(spec.parent, spec.durability);
+        if let Err(refusal) = parent.and_then(|()| self.check_steps(&spec, "", 0)) {
+            return self.refuse(reply, refusal);
         }
-        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
-            let problem = format!("{} steps", spec.steps.len());
-            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
-            return self.refuse(reply, Refusal::invalid("/steps", problem, fix));
-        }
-        if let Err(error) = Graph::of(&spec) {
-            return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
-        }
-        for (index, step) in spec.steps.iter().enumerate() {
-            if let Err(refusal) = self.check_step(&spec, step, &format!("/steps/{index}")) {
-                return self.refuse(reply, refusal);
-            }
+        if let Some(terms) = spec.schedule.clone() {
+            return self.make_schedule(caller, operation, spec, &terms, reply);
         }
         let (at, durability) = (self.at(), spec.durability);
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);
@@ -261,6 +291,10 @@ pub(super) fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
         |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
     if let Err(error) = Shape::of(spec) {
         return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
+    }
+    let is_workflow = spec.kind == TaskKind::Workflow;
+    if is_workflow != spec.workflow.as_ref().is_some_and(|child| Graph::of(child).is_ok()) {
+        return wrong("workflow", "kind workflow without a valid workflow, or the reverse".to_owned(), "give both");
     }
     if let Err(error) = spec.retry.validate() {
         return wrong("retry", error.to_string(), "see the task reference");

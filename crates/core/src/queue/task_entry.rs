@@ -53,6 +53,8 @@ pub(super) struct Task {
     pub step: Option<StepLink>,
     /// The task that this one was made for anew.
     pub retry_of: Option<TaskId>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    pub child: Option<WorkflowId>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
@@ -113,6 +115,7 @@ impl Task {
             clock_root,
             step: None,
             retry_of: None,
+            child: None,
             created,
             started: None,
             finished: None,
@@ -147,7 +150,7 @@ impl Task {
     }
 
     pub fn has_live_lease(&self) -> bool {
-        matches!(self.state, TaskState::Leased | TaskState::Running)
+        matches!(self.state, TaskState::Leased | TaskState::Running) && !self.is_workflow()
     }
 
     pub fn grant(&mut self, epoch: Epoch, token: LeaseToken, worker: PeerId) {
@@ -223,6 +226,12 @@ impl Task {
             }
         };
         self.epoch_status = EpochStatus::Reported { digest, answer };
+    }
+
+    /// A failure that another attempt follows.
+    pub fn retry_later(&mut self, error: TaskError, due: Wall, at_most_ms: u64) {
+        self.remember_error(&error);
+        self.delay(due, at_most_ms);
     }
 
     fn delay(&mut self, due: Wall, at_most_ms: u64) {

@@ -79,6 +79,8 @@ impl Ledger {
             workflow: task.step.map(|link| link.workflow),
             step,
             retry_of: task.retry_of,
+            child: task.child,
+            parent: task.spec.parent,
             created_at: task.created,
             started_at: task.started,
             finished_at: task.finished,
@@ -109,9 +111,10 @@ impl Ledger {
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
-        let nodes = self.unmet_everywhere(task);
+        let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
         let reason = match task.state {
+            TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
             TaskState::Ready => format!("{able} nodes could run it; none has a free slot"),
@@ -151,6 +154,8 @@ impl Ledger {
             ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),
+            schedules: self.state.schedules.len() as u64,
+            clock_alarm: self.clock_watch.alarm(),
         };
         let gate = Gate::Synced(crate::ids::LogIndex(self.next.0 - 1));
         self.reply(gate, reply, LedgerReply::Stats(Box::new(stats)));

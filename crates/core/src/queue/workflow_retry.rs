@@ -49,6 +49,11 @@ impl Ledger {
                 return Err(Refusal::AlreadyTerminal { id: run.id, state: TaskState::Succeeded });
             }
         }
+        let stands_for = |parent: TaskId| self.state.tasks.get(&parent).is_some_and(Task::is_workflow);
+        if let Some(parent) = run.parent.filter(|parent| stands_for(*parent)) {
+            let problem = format!("{} is an attempt of the task {parent}", run.id);
+            return Err(Refusal::invalid("/id", problem, "retry the workflow that this task belongs to"));
+        }
         if run.retries as usize >= limits::WORKFLOW_RETRIES_MAX {
             let problem = format!("{} was retried {} times", run.id, run.retries);
             return Err(Refusal::invalid("/id", problem, "submit it as a new workflow"));

@@ -7,7 +7,7 @@ use super::protocol::{TaskCounts, WorkflowState};
 use super::record::ClockRoot;
 use super::task_entry::{StepLink, StepPart};
 use crate::dag::{Graph, JoinVerdict, OnFail, WorkflowSpec};
-use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
+use crate::ids::{LogIndex, OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limits;
 use crate::payload::JsonText;
@@ -21,6 +21,10 @@ pub(super) struct WorkflowRun {
     pub graph: Graph,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
+    /// The task that it is the attempt of, or that submitted it.
+    pub parent: Option<TaskId>,
+    /// What started it.
+    pub schedule: Option<ScheduleId>,
     pub created: Wall,
     pub finished: Option<Wall>,
     pub state: WorkflowState,
@@ -117,6 +121,8 @@ impl WorkflowRun {
             spec,
             owner,
             clock_root,
+            parent: None,
+            schedule: None,
             created,
             finished: None,
             state: WorkflowState::Running,

@@ -331,5 +331,6 @@ impl State {
         run.index = run.index.max(index);
         self.workflows_running -= 1;
         self.changes.workflows.push(id);
+        self.child_ended(index, at, id);
     }
 }

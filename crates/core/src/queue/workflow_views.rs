@@ -71,6 +71,7 @@ impl Ledger {
             name: spec.name.clone(),
             state: step_state(step),
             task_id: single.map(|task| task.id),
+            child: single.and_then(|task| task.child),
             worker: single.and_then(|task| task.worker),
             attempts: tasks().map(|task| task.attempts).sum(),
             output: single.and_then(|task| task.output.clone()),
@@ -158,6 +159,8 @@ fn summary(run: &WorkflowRun) -> WorkflowSummary {
         state: run.state,
         created_at: run.created,
         finished_at: run.finished,
+        parent: run.parent,
+        schedule: run.schedule,
         steps: run.steps.len(),
         tasks: run.counts(),
     }

@@ -1,12 +1,15 @@
 //! The core of a home by itself: every transition in a sentence.
 
+mod children;
 mod gates;
 mod leases;
 mod lifecycle;
 mod order;
 mod outcomes;
+mod parents;
 mod properties;
 mod recovery;
+mod schedules;
 mod submission;
 mod workflow_model;
 mod workflow_policies;

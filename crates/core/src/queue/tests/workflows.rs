@@ -16,6 +16,8 @@ pub fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
         namespace: "default".to_owned(),
         durability: Durability::Sync,
         priority: Priority::default(),
+        schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         on_fail: OnFail::FailFast,
