@@ -144,26 +144,14 @@ impl Book {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
                 self.start_workflow(id, spec.clone(), index);
             }
-            Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
-                let ids = self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
-                skipped.iter().for_each(|place| self.end(index, ids[*place as usize], TaskState::Skipped));
-            }
-            Record::StepUnbound { workflow, step, .. } => {
-                if let Some(facts) = self.workflows.get_mut(workflow) {
-                    facts.steps[*step as usize].unbound = true;
-                }
-                self.fail_step(*workflow, *step, index);
-            }
-            Record::CompensationBound { at, workflow, step, task } => {
-                let retries = self.workflows.get(workflow).map_or(0, |facts| facts.retries);
-                let id = TaskId::derive(self.tag, at.0, step_operation(*workflow, retries, step | COMPENSATION), 0);
-                // Its failure is not the step's: it stands for itself.
-                self.tasks.insert(id, TaskFacts::new(task.clone(), None, index));
-            }
-            Record::StepSkipped { .. } | Record::CompensationUnbound { .. } => {}
-            Record::WorkflowRetried { at, workflow, steps, .. } => self.retry(index, *at, *workflow, steps),
-            Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
-            Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
+            Record::StepBound { .. }
+            | Record::StepUnbound { .. }
+            | Record::StepSkipped { .. }
+            | Record::CompensationBound { .. }
+            | Record::CompensationUnbound { .. }
+            | Record::WorkflowRetried { .. }
+            | Record::WorkflowEnded { .. }
+            | Record::ChildrenStarted { .. } => self.read_of_workflow(index, &record),
             Record::Granted { grants, .. } => {
                 for grant in grants {
                     self.touch(index, grant.task, |facts| {
@@ -212,6 +200,32 @@ impl Book {
             Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
+    }
+
+    fn read_of_workflow(&mut self, index: LogIndex, record: &Record) {
+        match record {
+            Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
+                let ids = self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
+                skipped.iter().for_each(|place| self.end(index, ids[*place as usize], TaskState::Skipped));
+            }
+            Record::StepUnbound { workflow, step, .. } => {
+                if let Some(facts) = self.workflows.get_mut(workflow) {
+                    facts.steps[*step as usize].unbound = true;
+                }
+                self.fail_step(*workflow, *step, index);
+            }
+            Record::CompensationBound { at, workflow, step, task } => {
+                let retries = self.workflows.get(workflow).map_or(0, |facts| facts.retries);
+                let id = TaskId::derive(self.tag, at.0, step_operation(*workflow, retries, step | COMPENSATION), 0);
+                // Its failure is not the step's: it stands for itself.
+                self.tasks.insert(id, TaskFacts::new(task.clone(), None, index));
+            }
+            Record::StepSkipped { .. } | Record::CompensationUnbound { .. } => {}
+            Record::WorkflowRetried { at, workflow, steps, .. } => self.retry(index, *at, *workflow, steps),
+            Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
+            Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
+            _ => {}
+        }
     }
 
     pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {

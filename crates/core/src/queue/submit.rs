@@ -203,10 +203,11 @@ impl Ledger {
         }
         for (index, step) in spec.steps.iter().enumerate() {
             let path = format!("{at}/{index}");
-            self.check_step(spec, step, &path)?;
+            // A child first: what is wrong with it is told at its own place.
             if let Some(child) = &step.workflow {
                 self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
             }
+            self.check_step(spec, step, &path)?;
         }
         Ok(())
     }

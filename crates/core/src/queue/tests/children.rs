@@ -117,9 +117,9 @@ fn a_child_runs_again_only_where_the_policy_names_its_failure() {
 fn each_item_of_a_list_may_be_a_workflow_of_its_own() {
     let mut home = Bench::new();
     worker(&mut home);
-    let list = StepSpec { input: template(serde_json::json!([1, 2, 3])), ..step("list", &[]) };
-    let each = StepSpec { for_each: Some(template("${steps.list.output}".into())), ..sub("each", &["list"], chain(2)) };
-    let id = start(&mut home, workflow(vec![list, each]));
+    let items = Some(template(serde_json::json!([1, 2, 3])));
+    let each = StepSpec { for_each: items, ..sub("each", &["list"], chain(2)) };
+    let id = start(&mut home, workflow(vec![step("list", &[]), each]));
     let done = home.work_off(|_| success("done"));
     assert_eq!((done.len(), state(&mut home, id)), (7, WorkflowState::Succeeded));
     assert_eq!(view(&mut home, id).steps[1].tasks.succeeded, 3);
