@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use magpie_core::ids::PeerId;
+use magpie_core::queue::QueueSettings;
 use magpie_core::task::Tag;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     pub tags: Vec<Tag>,
     /// Tasks that run at a time, those on devices aside; unset: one per core.
     pub slots: Option<u32>,
+    /// Weights of namespaces at this home: `research = 3` is granted three times what a namespace of weight 1 is.
+    pub namespaces: BTreeMap<String, u32>,
     pub process: ProcessConfig,
     pub inference: InferenceConfig,
 }
@@ -72,6 +75,7 @@ impl Default for NodeConfig {
             labels: BTreeMap::new(),
             tags: Vec::new(),
             slots: None,
+            namespaces: BTreeMap::new(),
             process: ProcessConfig::default(),
             inference: InferenceConfig::default(),
         }
@@ -120,7 +124,12 @@ impl NodeConfig {
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());
         }
-        Ok(())
+        self.queue_settings().validate()
+    }
+
+    /// How this node's home orders its work.
+    pub fn queue_settings(&self) -> QueueSettings {
+        QueueSettings { weights: self.namespaces.clone() }
     }
 
     /// Checks what did not come from a file.
@@ -203,5 +212,6 @@ mod tests {
         assert!(problem("mdns = \n").starts_with("node.toml:1:"));
         assert!(problem("mdns = true\nslots = 0\n").starts_with("node.toml:2: slots is 0"));
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
+        assert!(problem("[namespaces]\na = 2\nresearch = 0\n").starts_with("node.toml:3: research is 0: a namespace"));
     }
 }

@@ -30,6 +30,16 @@ pub const FALSE_STARTS_MAX: u32 = 16;
 
 /// Queues of ready tasks that are kept while they are empty: one per namespace and requirement shape.
 pub const READY_QUEUES_KEPT_MAX: usize = 1_024;
+/// Namespaces whose share of grants is remembered while they have nothing to grant.
+pub const NAMESPACE_ACCOUNTS_MAX: usize = 1_024;
+/// Names that one table of a node's configuration may set something for.
+pub const QUEUE_SETTINGS_MAX: usize = 1_024;
+/// Weight of a namespace against those of weight 1.
+pub const NAMESPACE_WEIGHT_MAX: u32 = 1_000;
+/// Leases that one concurrency key may have at a time.
+pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Starts per period of a rate key, and the fastest rate's interval is a microsecond.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
 
 /// Tasks or outcomes in one message between peers.
 pub const BATCH_LEN_MAX: usize = 256;

@@ -10,7 +10,7 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, ShapeBacklog,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo, ShapeBacklog,
     WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
@@ -38,6 +38,7 @@ pub struct LedgerArguments {
     pub me: PeerId,
     /// The id of a ledger that is made here, where there is none.
     pub fresh: LedgerId,
+    pub settings: QueueSettings,
     pub blobs: Blobs,
     pub addresses: Addresses,
     pub peers: Peers,
@@ -66,8 +67,8 @@ impl Actor for LedgerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let feed = myself.clone();
         let dir = arguments.dir.clone();
-        let (me, fresh) = (arguments.me, arguments.fresh);
-        let opened = tokio::task::spawn_blocking(move || open(&dir, me, fresh, feed)).await??;
+        let (me, fresh, settings) = (arguments.me, arguments.fresh, arguments.settings.clone());
+        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), settings, feed)).await??;
         let (core, log) = opened;
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
@@ -116,13 +117,13 @@ impl Actor for LedgerActor {
 /// Reads the whole log, then serves.
 fn open(
     dir: &DataDir,
-    me: PeerId,
-    fresh: LedgerId,
+    (me, fresh): (PeerId, LedgerId),
+    settings: QueueSettings,
     feed: ActorRef<LedgerMsg>,
 ) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?;
     let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
-    let mut replay = Replay::new(identity);
+    let mut replay = Replay::new(identity).with_settings(settings);
     let log =
         recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     Ok((replay.open(now()), LogFeed::new(log)))

@@ -1,15 +1,15 @@
 //! Who runs what: heap heads meet credits.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
 use super::effects::Effect;
+use super::heads::Heads;
 use super::ledger::Ledger;
 use super::protocol::WorkerNotice;
+use super::ready::ShapeQueue;
 use super::record::{GrantRecord, Record};
-use crate::heap::aging::AgingKey;
 use crate::ids::{Epoch, LeaseToken, PeerId, TaskId};
 use crate::lease::{Fence, Grant};
 use crate::limits;
@@ -35,7 +35,7 @@ const PASSED_OVER_MAX: usize = 64;
 type Allowance = BTreeMap<(PeerId, SlotPool), usize>;
 
 impl Ledger {
-    /// Grants what credits and ready tasks allow, in queue order.
+    /// Grants what credits and ready tasks allow: to namespaces by their shares, within one in queue order.
     pub(super) fn pump(&mut self) {
         self.grants_due = false;
         self.preference_due_ms = None;
@@ -43,33 +43,33 @@ impl Ledger {
         if allowance.is_empty() {
             return;
         }
-        let mut heads: BinaryHeap<Reverse<(AgingKey, usize)>> = BinaryHeap::new();
-        for (place, queue) in self.ready.busy() {
-            if let Some((key, _)) = queue.heap.peek() {
-                heads.push(Reverse((*key, place)));
-            }
-        }
+        let mut heads = Heads::of(&self.ready, &mut self.fairness, |queue| may_grant(queue, &allowance));
         let mut granted: Vec<GrantRecord> = Vec::new();
         let mut passed_over: Vec<TaskId> = Vec::new();
-        while let Some(Reverse((_, place))) = heads.pop() {
+        while let Some(head) = heads.take() {
+            let place = head.place;
             let Some((_, task)) = self.ready.queues[place].heap.peek() else { continue };
             let task = *task;
-            match self.choose(place, task, &allowance) {
-                Choice::Nobody => continue,
+            let goes_on = match self.choose(place, task, &allowance) {
+                Choice::Nobody => false,
                 Choice::WaitUntil(due) => {
                     self.preference_due_ms = Some(self.preference_due_ms.map_or(due, |earlier| earlier.min(due)));
-                    continue;
+                    false
                 }
-                Choice::PassOver if passed_over.len() >= PASSED_OVER_MAX => continue,
+                Choice::PassOver if passed_over.len() >= PASSED_OVER_MAX => false,
                 Choice::PassOver => {
                     passed_over.push(task);
                     self.leave_heap(task);
+                    true
                 }
-                Choice::Grant(worker) => granted.push(self.take_head(place, task, worker, &mut allowance)),
-            }
-            if let Some((key, _)) = self.ready.queues[place].heap.peek() {
-                heads.push(Reverse((*key, place)));
-            }
+                Choice::Grant(worker) => {
+                    granted.push(self.take_head(place, task, worker, &mut allowance));
+                    self.fairness.charge(heads.namespace(&head), &self.settings);
+                    true
+                }
+            };
+            let key = self.ready.queues[place].heap.peek().map(|(key, _)| *key).filter(|_| goes_on);
+            heads.put_back(&head, key, &self.fairness);
         }
         for task in passed_over {
             if let Some(task) = self.state.tasks.get_mut(&task) {
@@ -114,7 +114,7 @@ impl Ledger {
         let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
         let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer));
         let has_credit = |peer: &PeerId| allowance.get(&(*peer, queue.pool())).is_some_and(|left| *left > 0);
-        if !queue.fitting.keys().any(has_credit) {
+        if !may_grant(queue, allowance) {
             return Choice::Nobody;
         }
         let target = placement::Target::of(&task.clock_root.0, &id.hash());
@@ -174,6 +174,12 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether anyone whom `queue`'s tasks fit may still get something.
+fn may_grant(queue: &ShapeQueue, allowance: &Allowance) -> bool {
+    let pool = queue.pool();
+    allowance.iter().any(|((peer, of), left)| *of == pool && *left > 0 && queue.fitting.contains_key(peer))
 }
 
 /// As many grants as one message may carry, in their order.

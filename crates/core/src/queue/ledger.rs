@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
+use super::fairness::Fairness;
 use super::operations::Operations;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::waiters::Waiters;
 use super::workers::Workers;
@@ -48,6 +50,7 @@ pub enum ReplayError {
 /// A ledger while its log is read, before it serves.
 pub struct Replay {
     identity: LedgerIdentity,
+    settings: QueueSettings,
     state: State,
     chain: Chain,
     next: LogIndex,
@@ -60,9 +63,16 @@ impl Replay {
             state: State::new(identity.ledger.tag()),
             chain: Chain::genesis(identity.ledger),
             identity,
+            settings: QueueSettings::default(),
             next: LogIndex(1),
             operations: Operations::default(),
         }
+    }
+
+    /// The ledger orders its work by these settings from its start on.
+    #[must_use]
+    pub fn with_settings(self, settings: QueueSettings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Applies the next stored record.
@@ -89,6 +99,8 @@ impl Replay {
         let synced = LogIndex(self.next.0 - 1);
         let mut ledger = Ledger {
             identity: self.identity,
+            settings: self.settings,
+            fairness: Fairness::default(),
             now,
             state: self.state,
             ready: ReadySet::default(),
@@ -126,6 +138,8 @@ impl Replay {
 
 pub struct Ledger {
     pub(super) identity: LedgerIdentity,
+    pub(super) settings: QueueSettings,
+    pub(super) fairness: Fairness,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,

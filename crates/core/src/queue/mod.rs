@@ -5,13 +5,16 @@
 //! replay alike.
 
 mod effects;
+mod fairness;
 mod grant;
+mod heads;
 mod ledger;
 mod operations;
 mod ownership;
 mod protocol;
 mod ready;
 mod record;
+mod settings;
 mod state;
 mod submit;
 mod task_entry;
@@ -32,3 +35,4 @@ pub use protocol::{
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
 };
+pub use settings::QueueSettings;

@@ -14,7 +14,7 @@ use crate::task::{SlotPool, TaskSpec};
 
 /// Tasks that differ in nothing that decides where they may run.
 pub(super) struct ShapeQueue {
-    namespace: String,
+    pub namespace: Arc<str>,
     pub shape: Shape,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
@@ -33,7 +33,7 @@ pub(super) struct ReadySet {
     /// Places of the queues that hold tasks.
     busy: BTreeSet<usize>,
     aging: Aging,
-    index: BTreeMap<(String, Shape), usize>,
+    index: BTreeMap<(Arc<str>, Shape), usize>,
     /// Where the last task went: those of one batch share their specification.
     last: Option<(Arc<TaskSpec>, usize)>,
 }
@@ -61,7 +61,7 @@ impl ReadySet {
             return *place;
         }
         let shape = Shape::of(spec).expect("the expression was parsed when the task was submitted");
-        let key = (spec.namespace.clone(), shape);
+        let key = (Arc::from(spec.namespace.as_str()), shape);
         let place = self.index.get(&key).copied().unwrap_or_else(|| self.add_queue(key, members));
         self.last = Some((spec.clone(), place));
         place
@@ -70,7 +70,7 @@ impl ReadySet {
     /// An empty queue is kept for the next task of its shape, until there are too many of them.
     fn add_queue<'a>(
         &mut self,
-        key: (String, Shape),
+        key: (Arc<str>, Shape),
         members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
     ) -> usize {
         let (namespace, shape) = key.clone();

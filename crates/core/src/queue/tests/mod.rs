@@ -1,5 +1,6 @@
 //! The core of a home by itself: every transition in a sentence.
 
+mod fairness;
 mod gates;
 mod leases;
 mod lifecycle;
