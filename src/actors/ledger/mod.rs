@@ -10,8 +10,8 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo, ShapeBacklog,
-    WorkerNotice,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo,
+    ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};

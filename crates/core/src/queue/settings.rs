@@ -22,7 +22,11 @@ impl QueueSettings {
     /// The first setting out of bounds, beginning with its name.
     pub fn validate(&self) -> Result<(), String> {
         if self.weights.len() > limits::QUEUE_SETTINGS_MAX {
-            return Err(format!("namespaces has {} entries: at most {}", self.weights.len(), limits::QUEUE_SETTINGS_MAX));
+            return Err(format!(
+                "namespaces has {} entries: at most {}",
+                self.weights.len(),
+                limits::QUEUE_SETTINGS_MAX
+            ));
         }
         for (namespace, weight) in &self.weights {
             check_name(namespace)?;

@@ -126,7 +126,11 @@ fn a_namespace_is_served_in_the_order_of_its_keys() {
     let mine = home.grants().into_iter().map(|(_, grant)| grant).filter(|grant| grant.spec.namespace == "mine");
     assert_eq!(mine.map(|grant| grant.fence.task).collect::<Vec<_>>(), [first, late]);
     received += 4;
-    assert_eq!(serve(&mut home, &mut received, 4), [("other".into(), 4)].into(), "nobody is held back for an empty one");
+    assert_eq!(
+        serve(&mut home, &mut received, 4),
+        [("other".into(), 4)].into(),
+        "nobody is held back for an empty one"
+    );
 }
 
 #[test]
@@ -139,7 +143,9 @@ fn settings_out_of_bounds_are_refused_by_name() {
     assert!(with("research", limits::NAMESPACE_WEIGHT_MAX + 1).validate().is_err());
     assert!(with("", 1).validate().is_err());
     let weights = (0..=limits::QUEUE_SETTINGS_MAX).map(|n| (n.to_string(), 1)).collect();
-    assert!(QueueSettings { weights, ..QueueSettings::default() }.validate().unwrap_err().starts_with("namespaces has "));
+    assert!(
+        QueueSettings { weights, ..QueueSettings::default() }.validate().unwrap_err().starts_with("namespaces has ")
+    );
 }
 
 #[test]
