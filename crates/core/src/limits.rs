@@ -40,6 +40,18 @@ pub const NAMESPACE_WEIGHT_MAX: u32 = 1_000;
 pub const CONCURRENCY_MAX: u32 = 1_000_000;
 /// Starts per period of a rate key, and the fastest rate's interval is a microsecond.
 pub const RATE_COUNT_MAX: u32 = 1_000_000;
+/// Permits that a limiter home lends to one home at a time.
+pub const PERMITS_LENT_MAX: u64 = 10_000;
+/// Keys of which a home lends or borrows permits.
+pub const PERMIT_KEYS_MAX: usize = 4_096;
+/// Lifetime of permits that nobody asks for again, and how much earlier the borrower ends them.
+pub const PERMIT_TTL_MS: u64 = LEASE_TTL_MS;
+pub const PERMIT_MARGIN_MS: u64 = LEASE_WORKER_MARGIN_MS;
+/// A home that holds or wants permits says so this often.
+pub const PERMIT_RENEW_EVERY_MS: u64 = PERMIT_TTL_MS / 3;
+/// After this it asks again without an answer, and at most so often when it wants more.
+pub const PERMIT_RETRY_MS: u64 = 1_000;
+pub const PERMIT_ASK_EVERY_MS: u64 = TICK_MS;
 
 /// Tasks or outcomes in one message between peers.
 pub const BATCH_LEN_MAX: usize = 256;

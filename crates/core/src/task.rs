@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ContentId;
+use crate::limiter::LimitKey;
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -265,6 +266,12 @@ pub struct TaskSpec {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Tasks of one key run at most as many at a time as its limit says; without one, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<LimitKey>,
+    /// Tasks of one key start at most as often as its limit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_key: Option<LimitKey>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
 }
@@ -289,6 +296,8 @@ impl TaskSpec {
             namespace: default_namespace(),
             labels: BTreeMap::new(),
             idempotency_key: None,
+            concurrency_key: None,
+            rate_key: None,
             durability: Durability::default(),
         }
     }

@@ -21,19 +21,19 @@ const WORKFLOW_KEYS: &[&str] =
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
     "name", "needs", "for_each", "kind", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
-    "retry", "labels",
+    "retry", "labels", "concurrency_key", "rate_key",
 ];
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "durability",
+    "deadline", "namespace", "labels", "idempotency_key", "concurrency_key", "rate_key", "durability",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "when", "join", "on_fail", "schedule", "exclusive", "concurrency_key", "rate_key", "retention", "not_before",
-    "deadline", "idempotency_key",
+    "when", "join", "on_fail", "schedule", "exclusive", "retention", "not_before", "deadline",
+    "idempotency_key",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -156,6 +156,8 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         timeout: fields.read("timeout", problems),
         retry: read_retry(&fields, problems),
         labels: read_labels(&fields, problems),
+        concurrency_key: fields.read("concurrency_key", problems),
+        rate_key: fields.read("rate_key", problems),
     }
 }
 
@@ -177,6 +179,8 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
+        concurrency_key: fields.read("concurrency_key", problems),
+        rate_key: fields.read("rate_key", problems),
         durability: read_durability(&fields, problems),
         ..task
     })

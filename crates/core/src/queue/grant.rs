@@ -24,7 +24,7 @@ enum Choice {
     WaitUntil(u64),
     /// Those who have a credit gave it back not long ago: others behind it may go to them.
     PassOver,
-    /// Nobody who fits has a credit.
+    /// Nobody who fits has a credit, or a key of these tasks is used up.
     Nobody,
 }
 
@@ -114,7 +114,7 @@ impl Ledger {
         let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
         let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer));
         let has_credit = |peer: &PeerId| allowance.get(&(*peer, queue.pool())).is_some_and(|left| *left > 0);
-        if !may_grant(queue, allowance) {
+        if queue.closed || !may_grant(queue, allowance) {
             return Choice::Nobody;
         }
         let target = placement::Target::of(&task.clock_root.0, &id.hash());
@@ -140,7 +140,7 @@ impl Ledger {
         self.grants += 1;
         let epoch = Epoch::new(self.state.generation, self.grants);
         let token = LeaseToken(first_half(derive_bytes(self.identity.secret, Fence { task: id, epoch })));
-        GrantRecord { task: id, epoch, token, worker }
+        GrantRecord { task: id, epoch, token, worker, rate_mark: self.take_limits(id) }
     }
 
     fn send_grants(&mut self, granted: Vec<GrantRecord>) {
@@ -150,6 +150,7 @@ impl Ledger {
         let at = self.at();
         let records = granted.clone();
         self.commit_by_class(records, |grant: &GrantRecord| grant.task, |grants| Record::Granted { at, grants });
+        self.limits.end_round();
         let mut messages: BTreeMap<(PeerId, Durability), Vec<Grant>> = BTreeMap::new();
         for record in granted {
             let task = &self.state.tasks[&record.task];

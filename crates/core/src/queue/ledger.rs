@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
 use super::fairness::Fairness;
+use super::limit_keys::Limits;
 use super::operations::Operations;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
@@ -101,6 +102,7 @@ impl Replay {
             identity: self.identity,
             settings: self.settings,
             fairness: Fairness::default(),
+            limits: Limits::opened(Wall(now.wall_ms)),
             now,
             state: self.state,
             ready: ReadySet::default(),
@@ -140,6 +142,7 @@ pub struct Ledger {
     pub(super) identity: LedgerIdentity,
     pub(super) settings: QueueSettings,
     pub(super) fairness: Fairness,
+    pub(super) limits: Limits,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,
@@ -341,13 +344,20 @@ impl Ledger {
         }
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
+        if change.from.is_none()
+            && let Some(deadline) = task.spec.deadline
+        {
+            self.deadlines.insert((deadline, id));
+        }
+        let moved = self.limits.count(task);
         match to {
             TaskState::Ready => {
                 if change.from != Some(TaskState::Ready) {
                     task.soft.ready_since_ms = now_ms;
                 }
-                self.ready.insert(task, self.workers.alive());
+                let place = self.ready.insert(task, self.workers.alive());
                 self.grants_due = true;
+                self.refresh_limits_of(place);
             }
             TaskState::Delayed => {
                 if change.from != Some(TaskState::Delayed) {
@@ -365,14 +375,11 @@ impl Ledger {
             }
             TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
                 self.task_ended(id, change.from);
-                return;
             }
             TaskState::Blocked => {}
         }
-        if change.from.is_none()
-            && let Some(deadline) = task.spec.deadline
-        {
-            self.deadlines.insert((deadline, id));
+        if let Some(limit) = moved {
+            self.refresh_limit(&limit);
         }
     }
 

@@ -9,6 +9,7 @@ mod fairness;
 mod grant;
 mod heads;
 mod ledger;
+mod limit_keys;
 mod operations;
 mod ownership;
 mod protocol;

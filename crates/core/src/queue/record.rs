@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
+use crate::limiter::RateMark;
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
 use crate::time::Wall;
 
@@ -157,6 +158,9 @@ pub struct GrantRecord {
     pub epoch: Epoch,
     pub token: LeaseToken,
     pub worker: PeerId,
+    /// Of a task with a rate key: the rate's mark after this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mark: Option<RateMark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -185,6 +189,9 @@ pub enum AfterAttempt {
 pub struct ReleaseRecord {
     pub fence: Fence,
     pub reason: ReleaseReason,
+    /// What the grant, which never started, gives back to the rate of its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_back_us: Option<u64>,
 }
 
 impl Record {

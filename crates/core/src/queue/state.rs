@@ -6,11 +6,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::protocol::{TaskCounts, WorkflowState};
-use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
+use crate::limiter::{LimitKey, RateMark};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
 
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub retried_total: u64,
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub workflows_running: u64,
+    /// By rate key.
+    pub rate_marks: BTreeMap<LimitKey, RateMark>,
     /// The newest time in the log.
     pub last_at: Wall,
     pub changes: Changes,
@@ -73,6 +76,7 @@ impl State {
             retried_total: 0,
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
+            rate_marks: BTreeMap::new(),
             last_at: Wall(0),
             changes: Changes::default(),
         }
@@ -102,14 +106,7 @@ impl State {
                 self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(*at))
             }
             Record::Completed { at, results } => results.iter().for_each(|result| self.complete(index, *at, result)),
-            Record::Released { at, releases } => {
-                for release in releases {
-                    self.released_total += 1;
-                    let (reason, false_start) = (format!("{:?}", release.reason), release.reason.is_false_start());
-                    let lose = |task: &mut Task| task.lose_lease(EpochStatus::Released, &reason, false_start);
-                    self.change(index, *at, release.fence.task, lose);
-                }
-            }
+            Record::Released { at, releases } => releases.iter().for_each(|release| self.release(index, *at, release)),
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
             Record::Buried { at, tasks } => {
@@ -174,12 +171,31 @@ impl State {
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
-        let GrantRecord { task, epoch, token, worker } = *grant;
+        let GrantRecord { task, epoch, token, worker, rate_mark } = *grant;
+        if let (Some(mark), Some(key)) = (rate_mark, self.rate_key(&task)) {
+            // One round's grants stand in a record for each class: the latest mark counts.
+            let newest = self.rate_marks.entry(key).or_default();
+            *newest = mark.max(*newest);
+        }
         self.change(index, self.last_at, task, |entry| {
             check(InvariantId::I2, epoch > entry.epoch, "an epoch did not grow");
             check(InvariantId::I5, !entry.has_live_lease(), "a leased task was granted");
             entry.grant(epoch, token, worker);
         });
+    }
+
+    fn release(&mut self, index: LogIndex, at: Wall, release: &ReleaseRecord) {
+        self.released_total += 1;
+        let task = release.fence.task;
+        if let (Some(back_us), Some(key)) = (release.rate_back_us, self.rate_key(&task)) {
+            self.rate_marks.entry(key).and_modify(|mark| *mark = mark.given_back(back_us));
+        }
+        let (reason, false_start) = (format!("{:?}", release.reason), release.reason.is_false_start());
+        self.change(index, at, task, |task| task.lose_lease(EpochStatus::Released, &reason, false_start));
+    }
+
+    fn rate_key(&self, task: &TaskId) -> Option<LimitKey> {
+        Some(self.tasks.get(task)?.spec.rate_key.as_ref()?.seen_from(self.tag))
     }
 
     fn complete(&mut self, index: LogIndex, at: Wall, result: &CompletionRecord) {

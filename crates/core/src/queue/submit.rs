@@ -179,6 +179,7 @@ impl Ledger {
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
         check_task(&item.spec, "")?;
+        self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
 
@@ -225,7 +226,8 @@ impl Ledger {
         }
         for (index, step) in spec.steps.iter().enumerate() {
             let (task, path) = (spec.task(step), format!("/steps/{index}"));
-            if let Err(refusal) = check_task(&task, &path).and_then(|()| self.check_tag(&task, &path)) {
+            let checked = check_task(&task, &path).and_then(|()| self.check_limits(&task, &path));
+            if let Err(refusal) = checked.and_then(|()| self.check_tag(&task, &path)) {
                 return self.refuse(reply, refusal);
             }
         }

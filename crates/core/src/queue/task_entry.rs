@@ -88,6 +88,8 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// Whether it takes a place under its concurrency key.
+    pub counted: bool,
 }
 
 impl Task {

@@ -23,6 +23,7 @@ impl Ledger {
         self.grants_due = true;
         self.place_marker();
         self.wake_delayed();
+        self.refresh_rates();
         self.pass_deadlines();
         self.answer_impatient();
         self.recall_unstarted();
@@ -96,7 +97,8 @@ impl Ledger {
             run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
-        self.ready.insert(task, self.workers.alive());
+        let place = self.ready.insert(task, self.workers.alive());
+        self.refresh_limits_of(place);
     }
 
     fn pass_deadlines(&mut self) {

@@ -4,6 +4,7 @@ mod fairness;
 mod gates;
 mod leases;
 mod lifecycle;
+mod limit_keys;
 mod order;
 mod outcomes;
 mod properties;
