@@ -175,7 +175,7 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
-            Record::MemoryTally { .. } => {}
+            Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
     }

@@ -1,6 +1,7 @@
 //! The ledger: this node's home. It translates between mailboxes, the core and the log, and decides nothing.
 
 mod log_feed;
+mod permits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub struct LedgerState {
     tag: LedgerTag,
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
+    me: ActorRef<LedgerMsg>,
     arguments: LedgerArguments,
 }
 
@@ -74,8 +76,16 @@ impl Actor for LedgerActor {
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
-        let mut state =
-            LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, backlog: Vec::new(), arguments };
+        let mut state = LedgerState {
+            core,
+            log,
+            ports: HashMap::new(),
+            next_port: 0,
+            tag,
+            backlog: Vec::new(),
+            me: myself,
+            arguments,
+        };
         state.perform();
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
         Ok(state)
@@ -99,6 +109,9 @@ impl Actor for LedgerActor {
             }
             LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
+            LedgerMsg::PermitsAnswered { home, ask, answer } => {
+                state.event(Event::PermitsAnswered { home, ask, answer });
+            }
             LedgerMsg::Durable(watermark) => {
                 state.log.recovered();
                 state.event(Event::Durable(watermark));
@@ -200,6 +213,14 @@ impl LedgerState {
             }
             Effect::BindOutputs { workflow, spec, outputs } => {
                 addresses.scheduler.cast(SchedulerMsg::BindOutputs { workflow, spec, outputs })
+            }
+            Effect::AskPermits { home, ask } => {
+                permits::ask(&self.arguments.peers, &self.me, home, ask);
+                Ok(())
+            }
+            Effect::LendPermits { home, answer } => {
+                permits::lend(&self.arguments.peers, home, answer);
+                Ok(())
             }
             Effect::PlaceMarker { marker } => addresses.swarm.cast(SwarmMsg::PlaceMarker { marker }),
             Effect::PublishHead { count, event } => {

@@ -212,6 +212,11 @@ pub(super) fn derive_bytes(secret: [u8; 32], fence: Fence) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// As [`derive_bytes`], for what is no fence.
+pub(super) fn derive_token(secret: [u8; 32], named: &[u8]) -> [u8; 16] {
+    first_half(Sha256::new_with_prefix(secret).chain_update(named).finalize().into())
+}
+
 fn first_half(bytes: [u8; 32]) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&bytes[..16]);

@@ -11,6 +11,7 @@ use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Ste
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
 use super::operations::Operations;
+use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
@@ -103,6 +104,7 @@ impl Replay {
             settings: self.settings,
             fairness: Fairness::default(),
             limits: Limits::opened(Wall(now.wall_ms)),
+            permits: Permits::default(),
             now,
             state: self.state,
             ready: ReadySet::default(),
@@ -133,6 +135,7 @@ impl Replay {
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
+        ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
         ledger
     }
@@ -143,6 +146,7 @@ pub struct Ledger {
     pub(super) settings: QueueSettings,
     pub(super) fairness: Fairness,
     pub(super) limits: Limits,
+    pub(super) permits: Permits,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,
@@ -209,9 +213,15 @@ impl Ledger {
             Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
             Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
             Event::MarkerOut { marker } => self.marker_out(marker),
+            Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
         }
+        if self.grants_due {
+            self.pump();
+        }
+        self.settle_permits();
+        // A limit that opened just now is not left for the next event.
         if self.grants_due {
             self.pump();
         }
@@ -236,6 +246,11 @@ impl Ledger {
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
+            LedgerRequest::AskPermits(ask) => self.lend(&ask, reply),
+            LedgerRequest::TakePermits(answer) => {
+                self.take_permits(&answer);
+                self.reply(Gate::Open, reply, LedgerReply::PermitsTaken);
+            }
         }
     }
 

@@ -45,8 +45,8 @@ impl Limits {
         Self { live: BTreeMap::new(), marks: BTreeMap::new(), opened }
     }
 
-    fn live(&self, key: &LimitKey) -> u32 {
-        self.live.get(key).copied().unwrap_or(0)
+    pub fn live(&self, key: &LimitKey) -> u64 {
+        self.live.get(key).copied().unwrap_or(0).into()
     }
 
     /// Brings the count of `task`'s key in line with whether it has a live lease. Returns the limit that this moved.
@@ -73,27 +73,38 @@ impl Limits {
 }
 
 impl Ledger {
-    fn rate_mark(&self, key: &LimitKey) -> RateMark {
+    pub(super) fn rate_mark(&self, key: &LimitKey) -> RateMark {
         let known = self.limits.marks.get(key).or_else(|| self.state.rate_marks.get(key)).copied();
         let rate = self.settings.rates.get(&key.name);
         known.or_else(|| rate.map(|rate| rate.used_up(self.limits.opened))).unwrap_or_default()
     }
 
-    fn is_open(&self, limit: &Limit) -> bool {
+    pub(super) fn is_open(&self, limit: &Limit) -> bool {
         let key = &limit.key;
-        match limit.kind {
-            LimitKind::Concurrency => self.limits.live(key) < self.settings.concurrency(&key.name),
+        if key.home.is_some() {
+            return self.permits.allows(limit, self.now.mono_ms, self.limits.live(key));
+        }
+        let left = match limit.kind {
+            LimitKind::Concurrency => self.free_places(limit) > 0,
             LimitKind::Rate => {
                 let rate = self.settings.rates.get(&key.name);
                 rate.is_some_and(|rate| rate.allows(self.rate_mark(key), Wall(self.now.wall_ms)))
             }
-        }
+        };
+        left && self.permits.is_own_turn(limit)
+    }
+
+    /// Places of a concurrency key of this home that nobody has.
+    pub(super) fn free_places(&self, limit: &Limit) -> u64 {
+        let all = u64::from(self.settings.concurrency(&limit.key.name));
+        all.saturating_sub(self.limits.live(&limit.key) + self.permits.lent(limit))
     }
 
     /// Opens or closes the queues behind a limit, as it stands now.
     pub(super) fn refresh_limit(&mut self, limit: &Limit) {
         let open = self.is_open(limit);
         self.grants_due |= self.ready.set_open(limit, open) && open;
+        self.permits.stir(limit);
     }
 
     /// A task came to the queue at `place`.
@@ -122,6 +133,7 @@ impl Ledger {
                     self.state.tasks.get_mut(&id)?.soft.counted = true;
                     self.limits.shift(key, true);
                 }
+                LimitKind::Rate if key.home.is_some() => {}
                 LimitKind::Rate => {
                     let rate = self.settings.rates.get(&key.name).copied()?;
                     let started = rate.started(self.rate_mark(key), Wall(self.now.wall_ms));
@@ -129,6 +141,7 @@ impl Ledger {
                     mark = Some(started);
                 }
             }
+            self.permits.took(limit);
             self.refresh_limit(limit);
         }
         mark
@@ -137,47 +150,61 @@ impl Ledger {
     /// What a grant of `task` that never started gives back to its rate.
     pub(super) fn rate_given_back_us(&self, task: &Task) -> Option<u64> {
         let key = task.spec.rate_key.as_ref()?.seen_from(task.id.ledger);
+        if key.home.is_some() {
+            return None;
+        }
         Some(self.settings.rates.get(&key.name)?.interval_us())
     }
 
-    /// Whether this home can hold to the limits that a task names.
+    /// Whether this home can hold to the limits that a task names. One of another home is that home's to know.
     pub(super) fn check_limits(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
-        for (field, key) in [("concurrency_key", &spec.concurrency_key), ("rate_key", &spec.rate_key)] {
-            let Some(key) = key.as_ref().map(|key| key.seen_from(self.state.tag)) else { continue };
-            let wrong = |problem, fix: String| Refusal::invalid(&format!("{path}/{field}"), problem, fix);
-            if let Some(home) = key.home {
-                let problem = format!("this version does not hold limits at another home ({home})");
-                return Err(wrong(problem, format!("write {}: the limit then holds at this home", key.name)));
-            }
-            if field == "rate_key" && !self.settings.rates.contains_key(&key.name) {
-                let problem = format!("this home's configuration has no rate for {:?}", key.name);
-                return Err(wrong(problem, format!("set it there: [rate] {} = \"60/min\"", key.name)));
+        let rate = spec.rate_key.as_ref().map(|key| key.seen_from(self.state.tag));
+        match rate.filter(|key| key.home.is_none() && !self.settings.rates.contains_key(&key.name)) {
+            None => self.permits.check(&Limit::all_of(spec, self.state.tag)),
+            Some(key) => {
+                let (problem, fix) = no_rate(&key.name);
+                Err(Refusal::invalid(&format!("{path}/rate_key"), problem, fix))
             }
         }
-        Ok(())
     }
 
     /// The limit that keeps a ready task back, in words.
     pub(super) fn used_up_in_words(&self, task: &Task) -> Option<String> {
         let limits = Limit::all_of(&task.spec, task.id.ledger);
         let limit = limits.iter().find(|limit| !self.is_open(limit))?;
-        let key = &limit.key;
-        Some(match limit.kind {
-            LimitKind::Concurrency => {
-                format!(
-                    "concurrency key {key}: {} of {} run",
-                    self.limits.live(key),
-                    self.settings.concurrency(&key.name)
-                )
-            }
-            LimitKind::Rate => match self.settings.rates.get(&key.name) {
-                Some(rate) => {
-                    let now = Wall(self.now.wall_ms);
-                    let wait_ms = rate.next_start(self.rate_mark(key), now).0 - now.0;
-                    format!("rate key {key}: {rate} is used up for another {wait_ms} ms")
-                }
-                None => format!("rate key {key}: this home's configuration has no rate for it any more"),
+        let (kind, key, now) = (limit.kind.name(), &limit.key, Wall(self.now.wall_ms));
+        let said = self.limit_in_words(limit);
+        let how = match (limit.kind, key.home, self.settings.rates.get(&key.name)) {
+            (_, Some(_), _) => match self.permits.said(limit) {
+                Ok(said) => format!("{said} over all homes, and this home's turn has not come"),
+                Err(why) => format!("no permit of its home: {why}"),
             },
-        })
+            (LimitKind::Concurrency, None, _) => {
+                let lent = self.permits.lent(limit);
+                let elsewhere = if lent > 0 { format!(", {lent} of them lent to other homes") } else { String::new() };
+                format!("{} of {said} run{elsewhere}", self.limits.live(key) + lent)
+            }
+            (LimitKind::Rate, None, Some(rate)) => {
+                let wait_ms = rate.next_start(self.rate_mark(key), now).0.saturating_sub(now.0);
+                format!("{said} is used up for another {wait_ms} ms")
+            }
+            (LimitKind::Rate, None, None) => said,
+        };
+        Some(format!("{kind} key {key}: {how}"))
     }
+
+    /// A limit of this home, as its configuration says it.
+    pub(super) fn limit_in_words(&self, limit: &Limit) -> String {
+        match (limit.kind, self.settings.rates.get(&limit.key.name)) {
+            (LimitKind::Concurrency, _) => self.settings.concurrency(&limit.key.name).to_string(),
+            (LimitKind::Rate, Some(rate)) => rate.to_string(),
+            (LimitKind::Rate, None) => no_rate(&limit.key.name).0,
+        }
+    }
+}
+
+/// The problem and the fix of a rate key without a rate.
+pub(super) fn no_rate(name: &str) -> (String, String) {
+    let problem = format!("this home's configuration has no rate for {name:?}");
+    (problem, format!("set it there: [rate] {name} = \"60/min\""))
 }

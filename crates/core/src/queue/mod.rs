@@ -12,6 +12,7 @@ mod ledger;
 mod limit_keys;
 mod operations;
 mod ownership;
+mod permits;
 mod protocol;
 mod ready;
 mod record;

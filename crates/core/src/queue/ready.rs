@@ -142,6 +142,12 @@ impl ReadySet {
         true
     }
 
+    /// Ready tasks behind `limit`.
+    pub fn waiting_behind(&self, limit: &Limit) -> u64 {
+        let places = self.gates.get(limit).map(|gate| &gate.places);
+        places.into_iter().flatten().map(|place| self.queues[*place].heap.len() as u64).sum()
+    }
+
     /// Rates that are used up.
     pub fn closed_rates(&self) -> Vec<Limit> {
         let rates = self.gates.iter().filter(|(limit, gate)| gate.closed && limit.kind == LimitKind::Rate);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
-use crate::limiter::RateMark;
+use crate::limiter::{LimitKind, LoanFacts, RateMark};
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
 use crate::time::Wall;
 
@@ -103,6 +103,16 @@ pub enum Record {
         at: Wall,
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
+    },
+    /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
+    PermitsLent {
+        at: Wall,
+        kind: LimitKind,
+        name: String,
+        loans: Vec<LoanFacts>,
+        /// Of a rate key: its mark, with what was lent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate_mark: Option<RateMark>,
     },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
@@ -214,6 +224,7 @@ impl Record {
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::PermitsLent { .. } => "permits_lent",
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -237,6 +248,7 @@ impl Record {
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::PermitsLent { at, .. }
             | Self::MemoryTally { at, .. } => *at,
         }
     }

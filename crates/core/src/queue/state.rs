@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::limit_keys::Limit;
+use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
-use crate::limiter::{LimitKey, RateMark};
+use crate::limiter::{LimitKey, LimitKind, LoanFacts, RateMark};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
 
@@ -52,6 +54,7 @@ pub(super) struct State {
     pub workflows_running: u64,
     /// By rate key.
     pub rate_marks: BTreeMap<LimitKey, RateMark>,
+    pub loans: Loans,
     /// The newest time in the log.
     pub last_at: Wall,
     pub changes: Changes,
@@ -77,6 +80,7 @@ impl State {
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
             rate_marks: BTreeMap::new(),
+            loans: Loans::new(),
             last_at: Wall(0),
             changes: Changes::default(),
         }
@@ -122,6 +126,9 @@ impl State {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
+                self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
+            }
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;
@@ -192,6 +199,19 @@ impl State {
         }
         let (reason, false_start) = (format!("{:?}", release.reason), release.reason.is_false_start());
         self.change(index, at, task, |task| task.lose_lease(EpochStatus::Released, &reason, false_start));
+    }
+
+    fn lend(&mut self, kind: LimitKind, key: LimitKey, loans: &[LoanFacts], rate_mark: Option<RateMark>) {
+        if let Some(mark) = rate_mark {
+            self.rate_marks.insert(key.clone(), mark);
+        }
+        let limit = Limit { kind, key };
+        let homes = self.loans.entry(limit.clone()).or_default();
+        homes.extend(loans.iter().map(|facts| (facts.borrower, *facts)));
+        homes.retain(|_, facts| facts.count > 0);
+        if homes.is_empty() {
+            self.loans.remove(&limit);
+        }
     }
 
     fn rate_key(&self, task: &TaskId) -> Option<LimitKey> {

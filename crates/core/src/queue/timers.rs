@@ -24,6 +24,7 @@ impl Ledger {
         self.place_marker();
         self.wake_delayed();
         self.refresh_rates();
+        self.permits_tick();
         self.pass_deadlines();
         self.answer_impatient();
         self.recall_unstarted();
@@ -37,6 +38,7 @@ impl Ledger {
         if late < limits::STALL_MS {
             return;
         }
+        self.permits.extend(late);
         let leases = std::mem::take(&mut self.leases);
         for (expires_ms, id) in leases {
             if let Some(task) = self.state.tasks.get_mut(&id) {

@@ -7,6 +7,7 @@ mod lifecycle;
 mod limit_keys;
 mod order;
 mod outcomes;
+mod permits;
 mod properties;
 mod recovery;
 mod submission;
