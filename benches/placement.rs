@@ -133,6 +133,7 @@ impl Bench {
                 name,
                 received: Slots { cpu: *received, device: 0 },
                 free: Slots { cpu: SLOTS, device: 0 },
+                slots: Some(Slots { cpu: SLOTS, device: 0 }),
             };
             *received += SLOTS;
             grants.extend(self.request(peer(n), LedgerRequest::Credit(offer)));

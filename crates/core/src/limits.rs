@@ -12,6 +12,11 @@ pub const LEASE_GRACE_MS: u64 = 10_000;
 pub const CREDIT_REFRESH_MS: u64 = LEASE_TTL_MS / 4;
 /// A home answers no credit older than this: the grant would arrive after the worker's end of it.
 pub const CREDIT_AGE_MAX_MS: u64 = LEASE_TTL_MS / 2;
+/// What a link between two nodes is taken to do: a local network's latency, and a fast wide-area one's bytes.
+pub const PEER_LATENCY_US: u64 = 1_000;
+pub const PEER_BYTES_PER_S: u64 = 32 * 1024 * 1024;
+/// A task that was ready for so long goes to an idle node, whatever must be brought there.
+pub const IDLE_BESIDE_MS_MAX: u64 = 1_000;
 /// How long the preferred peer of a task is waited for, before anyone eligible gets it.
 pub const PREFERENCE_WAIT_MS: u64 = 50;
 /// An unstarted lease that another worker's credit could run is recalled after this.

@@ -303,6 +303,14 @@ impl TaskSpec {
     }
 }
 
+impl TaskSpec {
+    /// Bytes of the blobs that a worker must have before it starts.
+    pub fn blob_bytes(&self) -> u64 {
+        let values = self.needs.values().chain([&self.input]).filter_map(Payload::blob).map(|blob| blob.bytes);
+        values.chain(self.files.iter().map(|file| file.bytes)).fold(0, u64::saturating_add)
+    }
+}
+
 fn default_timeout() -> DurationMs {
     DurationMs(3_600_000)
 }

@@ -101,7 +101,7 @@ impl Actor for RegistryActor {
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
             RegistryMsg::Models(models) => state.offer_models(models),
             RegistryMsg::SlotsFree(slots) => state.slots_free = slots,
-            RegistryMsg::Backlog(backlog) => state.backlog = backlog,
+            RegistryMsg::Backlog(backlog) => state.tell_backlog(backlog),
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
             RegistryMsg::Tick => state.tick(),
         }
@@ -148,6 +148,17 @@ impl RegistryState {
         self.apply(&changes);
         for peer in self.core.probe_targets(now(), HEARTBEATS_PER_ROUND) {
             self.greet(peer);
+        }
+    }
+
+    /// Idle nodes hear of new work at once, not with the next heartbeat.
+    fn tell_backlog(&mut self, backlog: Vec<ShapeBacklog>) {
+        let had_none = self.backlog.is_empty();
+        self.backlog = backlog;
+        if had_none && !self.backlog.is_empty() {
+            let alive = self.core.peers().filter(|(_, entry)| entry.state == PeerState::Alive);
+            let peers: Vec<PeerId> = alive.map(|(peer, _)| *peer).take(HEARTBEATS_PER_ROUND).collect();
+            peers.into_iter().for_each(|peer| self.greet(peer));
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Borrower {
     asked: u64,
     limiter: Option<Generation>,
     contended: bool,
+    /// A permit that was used is free, and another home waits for it.
+    owes: bool,
     /// The limit as its home says it, or why there is none.
     said: Result<String, String>,
 }
@@ -45,6 +47,7 @@ impl Borrower {
             asked: 0,
             limiter: None,
             contended: false,
+            owes: false,
             said: Err("its home has not answered yet".to_owned()),
         }
     }
@@ -77,7 +80,7 @@ impl Borrower {
             // An answer that does not come is not waited for: the next ask replaces this one.
             (true, true) => silent_ms >= limits::PERMIT_RETRY_MS,
             (false, true) => {
-                let returns = self.contended && spare > 0;
+                let returns = self.owes || (self.contended && spare > 0);
                 let more = want > self.asked && want > self.allowed && silent_ms >= limits::PERMIT_ASK_EVERY_MS;
                 first || returns || more || silent_ms >= limits::PERMIT_RENEW_EVERY_MS
             }
@@ -96,10 +99,19 @@ impl Borrower {
         }
         self.sent_ms = now_ms;
         self.under_way = true;
+        self.owes = false;
         self.asked = want;
         let Borrowing { kind, ref name, borrower, generation, token } = self.who;
         let (name, seq, limiter) = (name.clone(), self.seq, self.limiter);
         PermitAsk { kind, name, borrower, generation, token, seq, limiter, hold: self.allowed.max(used), want }
+    }
+
+    /// What used a permit ended. While another home waits, that permit is used no more: it goes back.
+    pub fn freed(&mut self) {
+        if self.contended {
+            self.allowed = self.allowed.saturating_sub(1);
+            self.owes = true;
+        }
     }
 
     /// Takes an answer, or what was lent later in answer to the same ask. Returns whether it was for the newest ask.

@@ -52,6 +52,15 @@ struct Mesh {
     starts: Vec<(u64, LedgerTag)>,
 }
 
+impl Home {
+    fn end_one(&mut self) {
+        if self.used > 0 {
+            self.used -= 1;
+            self.borrower.freed();
+        }
+    }
+}
+
 fn borrowing(n: usize, kind: LimitKind, generation: u32) -> Borrowing {
     let token = LeaseToken([generation as u8; 16]);
     Borrowing { kind, name: "k".to_owned(), borrower: home(n), generation: Generation(generation), token }
@@ -231,8 +240,10 @@ impl Mesh {
 
     fn end_some(&mut self) {
         let n = self.roll(self.homes.len() as u64 + 1) as usize;
-        let used = self.homes.get_mut(n).map_or(&mut self.own_used, |home| &mut home.used);
-        *used = used.saturating_sub(1);
+        match self.homes.get_mut(n) {
+            Some(home) => home.end_one(),
+            None => self.own_used = self.own_used.saturating_sub(1),
+        }
     }
 
     fn happen(&mut self) {
@@ -244,7 +255,9 @@ impl Mesh {
             }
             2 => self.now_ms += self.roll(20_000),
             3..=6 => {
-                let n = self.roll(self.homes.len() as u64 + 1) as usize;
+                // The own home starts under a rate of its own without asking anybody.
+                let own = u64::from(self.rate.is_none());
+                let n = self.roll(self.homes.len() as u64 + own) as usize;
                 let more = self.roll(4);
                 *self.homes.get_mut(n).map_or(&mut self.own_waiting, |home| &mut home.waiting) += more;
             }
@@ -312,7 +325,7 @@ fn waiting_homes_are_served_in_turn() {
     while mesh.starts.len() < 60 {
         mesh.step();
         mesh.own_used = 0;
-        mesh.homes.iter_mut().for_each(|home| home.used = 0);
+        mesh.homes.iter_mut().for_each(Home::end_one);
     }
     for tag in [OWN, home(0), home(1)] {
         let turns = mesh.starts.iter().filter(|(_, who)| *who == tag).count();

@@ -29,12 +29,12 @@ pub(super) struct Heads {
 
 impl Heads {
     /// The heads of those queues from which something may be granted in this round.
-    pub fn of(ready: &ReadySet, fairness: &mut Fairness, may_grant: impl Fn(&ShapeQueue) -> bool) -> Self {
+    pub fn of(ready: &ReadySet, fairness: &mut Fairness, may_grant: impl Fn(usize, &ShapeQueue) -> bool) -> Self {
         fairness.begin_round();
         let mut by_namespace: BTreeMap<&Arc<str>, BinaryHeap<Reverse<(AgingKey, usize)>>> = BTreeMap::new();
         for (place, queue) in ready.busy() {
             if let Some((key, _)) = queue.heap.peek()
-                && may_grant(queue)
+                && may_grant(place, queue)
             {
                 by_namespace.entry(&queue.namespace).or_default().push(Reverse((*key, place)));
             }

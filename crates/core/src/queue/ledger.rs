@@ -15,6 +15,7 @@ use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::waiters::Waiters;
@@ -105,6 +106,7 @@ impl Replay {
             fairness: Fairness::default(),
             limits: Limits::opened(Wall(now.wall_ms)),
             permits: Permits::default(),
+            loads: Loads::default(),
             now,
             state: self.state,
             ready: ReadySet::default(),
@@ -147,6 +149,7 @@ pub struct Ledger {
     pub(super) fairness: Fairness,
     pub(super) limits: Limits,
     pub(super) permits: Permits,
+    pub(super) loads: Loads,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,
@@ -365,6 +368,10 @@ impl Ledger {
             self.deadlines.insert((deadline, id));
         }
         let moved = self.limits.count(task);
+        if let Some(limit) = moved.as_ref().filter(|_| !task.soft.counted) {
+            self.permits.freed(limit);
+        }
+        self.grants_due |= self.loads.count(task, self.ready.run_us(task.soft.queue));
         match to {
             TaskState::Ready => {
                 if change.from != Some(TaskState::Ready) {

@@ -16,6 +16,7 @@ mod permits;
 mod protocol;
 mod ready;
 mod record;
+mod room;
 mod settings;
 mod state;
 mod submit;

@@ -164,6 +164,7 @@ impl Ledger {
             return CompleteAnswer::Terminal { state: task.state };
         }
         let next = after_attempt(task, &completion.outcome, at, self.identity.secret);
+        self.ready.ran(task.soft.queue, completion.outcome.ran_ms.saturating_mul(1_000));
         let answer = match next {
             AfterAttempt::Retry { .. } => CompleteAnswer::Recorded { state: TaskState::Delayed },
             AfterAttempt::Succeeded | AfterAttempt::Failed | AfterAttempt::Dead => CompleteAnswer::Committed,

@@ -64,6 +64,13 @@ impl Permits {
         }
     }
 
+    /// A lease under the limit ended.
+    pub fn freed(&mut self, limit: &Limit) {
+        if let Some(borrowed) = self.borrowed.get_mut(limit) {
+            borrowed.borrower.freed();
+        }
+    }
+
     /// Something about a limit changed that may concern another home.
     pub fn stir(&mut self, limit: &Limit) {
         if limit.key.home.is_some() || self.lent.contains_key(limit) {

@@ -22,6 +22,8 @@ pub(super) struct ShapeQueue {
     pub limits: Vec<Limit>,
     /// Whether one of its limits is used up.
     pub closed: bool,
+    /// What its tasks take, the newest ones most; `None` before the first ended.
+    run_us: Option<u64>,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
     pub fitting: BTreeMap<PeerId, Beacon>,
@@ -32,6 +34,9 @@ impl ShapeQueue {
         self.shape.kind.pool()
     }
 }
+
+/// What a task counts as before one like it ended.
+const UNKNOWN_RUN_US: u64 = 1_000_000;
 
 type QueueKey = (Arc<str>, Shape, Vec<Limit>);
 
@@ -70,7 +75,21 @@ impl ReadySet {
         let handle = self.queues[place].heap.insert(key, task.id);
         self.mark_busy(place);
         task.soft.ready = Some((place, handle));
+        task.soft.queue = Some(place);
         place
+    }
+
+    /// A task of the queue at `place` ran so long.
+    pub fn ran(&mut self, place: Option<usize>, run_us: u64) {
+        if let Some(queue) = place.and_then(|place| self.queues.get_mut(place)) {
+            queue.run_us = Some(queue.run_us.map_or(run_us, |mean| (7 * mean + run_us) / 8));
+        }
+    }
+
+    /// What a task of the queue at `place` is expected to take.
+    pub fn run_us(&self, place: Option<usize>) -> u64 {
+        let queue = place.and_then(|place| self.queues.get(place));
+        queue.and_then(|queue| queue.run_us).unwrap_or(UNKNOWN_RUN_US)
     }
 
     fn mark_busy(&mut self, place: usize) {
@@ -102,7 +121,7 @@ impl ReadySet {
             .map(|(peer, _)| (*peer, Beacon::of(peer)))
             .collect();
         let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
-        let queue = ShapeQueue { namespace, shape, limits, closed, heap: FibonacciHeap::new(), fitting };
+        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: FibonacciHeap::new(), fitting };
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
         let reused = full.then(|| self.queues.iter().position(|queue| queue.heap.is_empty())).flatten();
         let place = reused.unwrap_or(self.queues.len());
