@@ -27,6 +27,7 @@ impl Routes {
     /// The home that a request is for: of the id it names, else this node's.
     fn home_of(request: &LedgerRequest) -> Option<TaskId> {
         match request {
+            LedgerRequest::Schedule(request) => request.id(),
             LedgerRequest::GetTask { id }
             | LedgerRequest::WaitTask { id, .. }
             | LedgerRequest::GetWorkflow { id }

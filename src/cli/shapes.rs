@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
+use magpie_core::clock_alarm::ClockAlarm;
+use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{
@@ -91,6 +92,8 @@ pub struct WorkflowDocument<'a> {
     home: PeerId,
     created_at: Wall,
     finished_at: Option<Wall>,
+    /// What started it.
+    schedule: Option<ScheduleId>,
     error: &'a Option<TaskError>,
     tasks: TaskCounts,
     steps: &'a [StepView],
@@ -107,6 +110,7 @@ impl<'a> WorkflowDocument<'a> {
             home: view.home,
             created_at: summary.created_at,
             finished_at: summary.finished_at,
+            schedule: summary.schedule,
             error: &view.error,
             tasks: summary.tasks,
             steps: &view.steps,
@@ -163,6 +167,7 @@ pub struct QueueDocument {
     submitted: u64,
     lost: u64,
     workflows_running: u64,
+    schedules: u64,
 }
 
 impl QueueDocument {
@@ -172,6 +177,7 @@ impl QueueDocument {
             submitted: stats.submitted,
             lost: stats.lost,
             workflows_running: stats.workflows_running,
+            schedules: stats.schedules,
         }
     }
 }
@@ -228,6 +234,8 @@ pub struct StatusDocument<'a> {
     worker: &'a WorkerStats,
     ledger: LedgerId,
     uptime_ms: u64,
+    /// The wall clock jumped, and what ends by wall time waits.
+    clock_alarm: Option<ClockAlarm>,
     notices: &'a [String],
 }
 
@@ -245,6 +253,7 @@ impl<'a> StatusDocument<'a> {
             worker: &status.worker,
             ledger: status.ledger,
             uptime_ms: status.uptime_ms,
+            clock_alarm: status.queue.clock_alarm,
             notices: &status.notices,
         }
     }

@@ -80,7 +80,7 @@ pub struct Submission {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
-    Workflow(WorkflowSpec),
+    Workflow(Box<WorkflowSpec>),
     Task(Box<TaskSpec>),
 }
 
@@ -240,7 +240,7 @@ impl SpecFile {
             }
         }
         let spec = match self.kind {
-            SpecKind::Workflow => dag::parse_workflow(&document).map(Spec::Workflow),
+            SpecKind::Workflow => dag::parse_workflow(&document).map(|workflow| Spec::Workflow(Box::new(workflow))),
             SpecKind::Task => dag::parse_task(&document).map(|task| Spec::Task(Box::new(task))),
         };
         let spec = spec.map_err(|errors| self.origin.refuse_spec(&self.lines, errors))?;

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use magpie_core::dag::SpecError;
-use magpie_core::ids::{TaskId, WorkflowId};
+use magpie_core::ids::{ScheduleId, TaskId, WorkflowId};
 use magpie_core::limits;
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, SubmitAnswer, SubmitItem};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, ScheduleReply, SubmitAnswer, SubmitItem};
 use magpie_core::task::{Durability, TaskSpec};
+use magpie_core::time::Wall;
 
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
@@ -24,12 +25,13 @@ use crate::messages::{Answer, Body};
 pub enum Submitted {
     Task(TaskId),
     Workflow(WorkflowId),
+    Schedule { id: ScheduleId, next_at: Option<Wall> },
 }
 
 impl Submitted {
     pub fn id(self) -> TaskId {
         match self {
-            Self::Task(id) | Self::Workflow(id) => id,
+            Self::Task(id) | Self::Workflow(id) | Self::Schedule { id, .. } => id,
         }
     }
 }
@@ -96,9 +98,10 @@ pub async fn submit(
     match submission.spec {
         Spec::Workflow(mut spec) => {
             spec.durability = durability.unwrap_or(spec.durability);
-            let request = LedgerRequest::SubmitWorkflow { operation: operation::fresh(), spec: Arc::new(spec) };
+            let request = LedgerRequest::SubmitWorkflow { operation: operation::fresh(), spec: Arc::new(*spec) };
             match insist(link, request, deadline).await?.map_err(at_line)? {
                 LedgerReply::WorkflowSubmitted { id } => Ok(Submitted::Workflow(id)),
+                LedgerReply::Schedule(ScheduleReply::Made { id, next_at }) => Ok(Submitted::Schedule { id, next_at }),
                 _ => Err(unexpected()),
             }
         }

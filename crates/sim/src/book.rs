@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use magpie_core::dag::WorkflowSpec;
-use magpie_core::ids::{Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use magpie_core::ids::{
+    Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
+};
 use magpie_core::lease::Fence;
 use magpie_core::queue::{AfterAttempt, Record};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
+
+use crate::schedule_book::ScheduleFacts;
 
 /// One home's facts. Entries that a crash lost are taken out again by reading the rest anew.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub struct Book {
     pub opened: LogIndex,
     pub tasks: BTreeMap<TaskId, TaskFacts>,
     pub workflows: BTreeMap<WorkflowId, WorkflowFacts>,
+    pub schedules: BTreeMap<ScheduleId, ScheduleFacts>,
 }
 
 #[derive(Debug)]
@@ -97,7 +102,12 @@ impl Book {
             opened: LogIndex(0),
             tasks: BTreeMap::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
         }
+    }
+
+    pub fn tag(&self) -> LedgerTag {
+        self.tag
     }
 
     /// Forgets what stood behind `index`.
@@ -122,8 +132,7 @@ impl Book {
             }
             Record::WorkflowSubmitted { at, operation, spec, .. } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let steps = vec![StepFacts::default(); spec.steps.len()];
-                self.workflows.insert(id, WorkflowFacts { spec: spec.clone(), submitted: index, steps, ended: None });
+                self.start_workflow(id, spec.clone(), index);
             }
             Record::StepBound { at, workflow, step, from, total, tasks } => {
                 self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
@@ -175,9 +184,15 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::Schedule(record) => self.read_schedule(index, record),
             Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
+    }
+
+    pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
+        let steps = vec![StepFacts::default(); spec.steps.len()];
+        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended: None });
     }
 
     fn bind(
@@ -229,7 +244,7 @@ impl Book {
         }
     }
 
-    fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
+    pub fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
         if let Some(facts) = self.workflows.get_mut(&workflow) {
             facts.ended.get_or_insert(index);
         }

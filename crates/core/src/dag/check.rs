@@ -6,6 +6,7 @@ use super::body::{self, Body};
 use super::error::{Pointer, Problems, instead, shown};
 use super::graph::{self, StepSet};
 use super::reference::{Reference, Root, is_key};
+use super::schedule;
 use super::spec::{StepSpec, WorkflowSpec};
 use super::template::{Template, TextTemplate};
 use crate::limits;
@@ -44,6 +45,7 @@ pub(super) fn workflow(spec: &WorkflowSpec, problems: &mut Problems) {
     check_name(&spec.namespace, &root.key("namespace"), problems);
     body::check_labels(&spec.labels, &root.key("labels"), problems);
     spec.labels.iter().for_each(|(key, value)| check_plain(value, &root.key("labels").key(key), problems));
+    schedule::check(spec.schedule.as_ref(), spec.durability, problems);
     check_keys(spec.input.keys(), &root.key("input"), problems);
     check_keys(spec.outputs.keys(), &root.key("outputs"), problems);
     for (index, step) in spec.steps.iter().enumerate() {

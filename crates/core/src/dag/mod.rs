@@ -13,6 +13,7 @@ mod parse;
 mod reference;
 mod render;
 mod resolve;
+mod schedule;
 mod spec;
 mod template;
 
@@ -24,5 +25,6 @@ pub use parse::{parse_task, parse_workflow};
 pub use reference::{Reference, Root, Segment, TemplateError};
 pub use render::GraphView;
 pub use resolve::ResolveError;
+pub use schedule::{Overlap, ScheduleError, ScheduleSpec};
 pub use spec::{StepSpec, WorkflowSpec};
 pub use template::{Template, TextTemplate};

@@ -9,6 +9,7 @@ use super::check;
 use super::error::{Pointer, Problems, SpecError, instead, one_of, shown};
 use super::fields::{Fields, Shape, typed};
 use super::reference::TemplateError;
+use super::schedule;
 use super::spec::{StepSpec, WorkflowSpec, default_namespace};
 use super::template::{Template, TextTemplate};
 use crate::limits;
@@ -17,7 +18,7 @@ use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Tag, TaskKind, TaskSpec};
 
 const WORKFLOW_KEYS: &[&str] =
-    &["name", "tag", "namespace", "durability", "priority", "input", "labels", "steps", "outputs"];
+    &["name", "tag", "namespace", "durability", "priority", "schedule", "input", "labels", "steps", "outputs"];
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
     "name", "needs", "for_each", "kind", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
@@ -32,8 +33,7 @@ const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", 
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "when", "join", "on_fail", "schedule", "exclusive", "retention", "not_before", "deadline",
-    "idempotency_key",
+    "when", "join", "on_fail", "exclusive", "retention", "not_before", "deadline", "idempotency_key",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -113,6 +113,7 @@ fn read_workflow(document: &Value, problems: &mut Problems) -> Option<WorkflowSp
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         durability: read_durability(&fields, problems),
         priority: fields.read("priority", problems).unwrap_or_default(),
+        schedule: fields.value("schedule").and_then(|value| schedule::read(value, fields.at.key("schedule"), problems)),
         input: fields.mapping("input", problems).map(|(name, _, value)| (name.clone(), JsonText::of(value))).collect(),
         labels: read_labels(&fields, problems),
         steps: read_steps(&fields, problems),
@@ -345,13 +346,13 @@ pub(super) mod tests {
         let document = json!({
             "name": "w",
             "run": ["x"],
-            "schedule": "@daily",
+            "retention": "x",
             "durability": "replicated",
             "steps": [{"name": "a", "kind": "noop", "durability": "sync", "when": "x", "join": "any"}],
         });
         let expected = "\
+/retention: this version does not support retention yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
-/schedule: this version does not support schedule yet (remove it)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
 /steps/0/join: this version does not support join yet (remove it)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::reference::Reference;
+use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
 use crate::limiter::LimitKey;
 use crate::payload::JsonText;
@@ -25,6 +26,9 @@ pub struct WorkflowSpec {
     pub durability: Durability,
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// Submitting it makes a schedule, which starts a run at each of its times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
     /// The parameters with their defaults: `${input.NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub input: BTreeMap<String, JsonText>,
@@ -170,6 +174,7 @@ mod tests {
             namespace: "books".into(),
             durability: Durability::Memory,
             priority: Priority::default(),
+            schedule: None,
             input: BTreeMap::new(),
             labels: BTreeMap::from([("a".into(), "workflow".into()), ("b".into(), "workflow".into())]),
             steps: vec![step],

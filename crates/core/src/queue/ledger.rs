@@ -22,6 +22,7 @@ use super::waiters::Waiters;
 use super::workers::Workers;
 use super::workflow_run::WorkflowRun;
 use crate::clock::chain::Chain;
+use crate::clock_alarm::ClockWatch;
 use crate::ids::{ContentId, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limits;
@@ -100,6 +101,7 @@ impl Replay {
     /// Starts to serve: the generation grows, every recorded lease lives one full TTL from now.
     pub fn open(self, now: Now) -> Ledger {
         let synced = LogIndex(self.next.0 - 1);
+        let clock_watch = ClockWatch::new(now, self.state.last_at);
         let mut ledger = Ledger {
             identity: self.identity,
             settings: self.settings,
@@ -122,6 +124,7 @@ impl Replay {
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
+            clock_watch,
             marker: None,
             markers: 0,
             last_tick_ms: now.mono_ms,
@@ -167,6 +170,7 @@ pub struct Ledger {
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
+    pub(super) clock_watch: ClockWatch,
     pub(super) marker: Option<Marker>,
     pub(super) markers: u64,
     pub(super) last_tick_ms: u64,
@@ -213,6 +217,7 @@ impl Ledger {
                 self.ready.member_changed(worker, None);
             }
             Event::ClockRoot(root) => self.clock_root = root,
+            Event::PeerClocks(clocks) => self.clock_watch.peers(clocks),
             Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
             Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
             Event::MarkerOut { marker } => self.marker_out(marker),
@@ -244,6 +249,7 @@ impl Ledger {
             LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
+            LedgerRequest::Schedule(request) => self.schedule_request(request, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),

@@ -17,6 +17,9 @@ mod protocol;
 mod ready;
 mod record;
 mod room;
+mod schedule;
+mod schedule_record;
+mod schedules;
 mod settings;
 mod state;
 mod submit;
@@ -39,4 +42,6 @@ pub use protocol::{
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
 };
+pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
+pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
 pub use settings::QueueSettings;

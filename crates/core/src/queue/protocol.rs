@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::record::SubmitItem;
+use super::schedules::{ScheduleReply, ScheduleRequest};
+use crate::clock_alarm::ClockAlarm;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
@@ -65,6 +67,7 @@ pub enum LedgerRequest {
     WhyPending {
         id: TaskId,
     },
+    Schedule(ScheduleRequest),
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -115,6 +118,7 @@ pub enum LedgerReply {
         priority: Priority,
     },
     Pending(PendingView),
+    Schedule(ScheduleReply),
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -281,6 +285,9 @@ pub struct WorkflowSummary {
     pub state: WorkflowState,
     pub created_at: Wall,
     pub finished_at: Option<Wall>,
+    /// What started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleId>,
     pub steps: usize,
     /// Tasks of all its steps so far.
     pub tasks: TaskCounts,
@@ -392,6 +399,11 @@ pub struct QueueStats {
     /// Succeeded tasks by the worker that ran them.
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub invariant_violations: u64,
+    #[serde(default)]
+    pub schedules: u64,
+    /// The wall clock jumped: deadlines and schedules wait until it can be believed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_alarm: Option<ClockAlarm>,
 }
 
 /// A backlog of one requirement shape.

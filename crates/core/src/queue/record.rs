@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -114,6 +115,7 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rate_mark: Option<RateMark>,
     },
+    Schedule(ScheduleRecord),
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
@@ -225,6 +227,7 @@ impl Record {
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::PermitsLent { .. } => "permits_lent",
+            Self::Schedule(record) => record.kind(),
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -250,6 +253,7 @@ impl Record {
             | Self::WorkflowEnded { at, .. }
             | Self::PermitsLent { at, .. }
             | Self::MemoryTally { at, .. } => *at,
+            Self::Schedule(record) => record.at(),
         }
     }
 }

@@ -9,9 +9,10 @@ use super::limit_keys::Limit;
 use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
+use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
-use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limiter::{LimitKey, LimitKind, LoanFacts, RateMark};
 use crate::task::{Durability, TaskError, TaskState};
@@ -40,6 +41,7 @@ pub(super) struct State {
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// (owner, namespace, idempotency key) -> task.
     pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
     pub counts: TaskCounts,
@@ -68,6 +70,7 @@ impl State {
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             counts: TaskCounts::default(),
             submitted: 0,
@@ -129,6 +132,7 @@ impl State {
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
+            Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;

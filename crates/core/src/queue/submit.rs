@@ -62,7 +62,7 @@ impl Ledger {
     }
 
     /// Everything accepted so far is on disk when the answer to a replay leaves.
-    fn gate_of_replay(&self) -> Gate {
+    pub(super) fn gate_of_replay(&self) -> Gate {
         Gate::Synced(LogIndex(self.next.0 - 1))
     }
 
@@ -195,6 +195,12 @@ impl Ledger {
         tag.runs_on_the_mesh() || self.workers.alive().any(|(_, capabilities)| capabilities.tags.contains(&tag))
     }
 
+    /// Whether one more run of `spec` stays within the bounds.
+    pub(super) fn has_room_for(&self, spec: &WorkflowSpec) -> bool {
+        let workflows = (self.state.workflows_running as usize) < limits::WORKFLOWS_LIVE_MAX;
+        workflows && self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX
+    }
+
     pub(super) fn submit_workflow(
         &mut self,
         caller: &Caller,
@@ -204,17 +210,18 @@ impl Ledger {
     ) {
         match self.operations.find(&operation) {
             Some(Done::WorkflowSubmitted { at }) => {
+                let gate = self.gate_of_replay();
+                if spec.schedule.is_some() {
+                    return self.answer_made(operation, at, gate, reply);
+                }
                 let id = TaskId::derive(self.state.tag, at.0, operation, 0);
-                return self.reply(self.gate_of_replay(), reply, LedgerReply::WorkflowSubmitted { id });
+                return self.reply(gate, reply, LedgerReply::WorkflowSubmitted { id });
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
-        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return self.refuse(reply, overloaded("running workflows"));
-        }
-        if self.live_tasks() + spec.steps.len() > limits::TASKS_LIVE_MAX {
-            return self.refuse(reply, overloaded("live tasks"));
+        if !self.has_room_for(&spec) {
+            return self.refuse(reply, overloaded("running workflows or live tasks"));
         }
         if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
             let problem = format!("{} steps", spec.steps.len());
@@ -230,6 +237,9 @@ impl Ledger {
             if let Err(refusal) = checked.and_then(|()| self.check_tag(&task, &path)) {
                 return self.refuse(reply, refusal);
             }
+        }
+        if let Some(terms) = spec.schedule.clone() {
+            return self.make_schedule(caller, operation, spec, &terms, reply);
         }
         let (at, durability) = (self.at(), spec.durability);
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);

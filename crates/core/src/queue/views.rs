@@ -233,6 +233,8 @@ impl Ledger {
             ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),
+            schedules: self.state.schedules.len() as u64,
+            clock_alarm: self.clock_watch.alarm(),
         };
         let gate = Gate::Synced(crate::ids::LogIndex(self.next.0 - 1));
         self.reply(gate, reply, LedgerReply::Stats(Box::new(stats)));
@@ -254,6 +256,7 @@ fn summary(run: &WorkflowRun) -> WorkflowSummary {
         state: run.state,
         created_at: run.created,
         finished_at: run.finished,
+        schedule: run.schedule,
         steps: run.steps.len(),
         tasks: run.counts(),
     }

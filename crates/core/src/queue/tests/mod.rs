@@ -11,6 +11,7 @@ mod permits;
 mod placing;
 mod properties;
 mod recovery;
+mod schedules;
 mod submission;
 mod workflows;
 

@@ -16,6 +16,7 @@ fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
         namespace: "default".to_owned(),
         durability: Durability::Sync,
         priority: Priority::default(),
+        schedule: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         steps,
@@ -79,7 +80,7 @@ fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
     }
 }
 
-fn view(home: &mut Bench, id: WorkflowId) -> WorkflowView {
+pub fn view(home: &mut Bench, id: WorkflowId) -> WorkflowView {
     match home.ask(LedgerRequest::GetWorkflow { id }) {
         LedgerReply::Workflow(view) => *view,
         other => panic!("{other:?}"),
