@@ -9,10 +9,13 @@ use super::fairness::Fairness;
 use super::ready::{ReadySet, ShapeQueue};
 use crate::heap::aging::AgingKey;
 
+/// Heads of queues, with the queues' places: the least key first.
+type ByKey = BinaryHeap<Reverse<(AgingKey, usize)>>;
+
 /// A namespace with the heads of its queues.
 struct Contender {
     namespace: Arc<str>,
-    heads: BinaryHeap<Reverse<(AgingKey, usize)>>,
+    heads: ByKey,
 }
 
 /// The head of the queue at `place`, taken out of the round until it is put back.
@@ -31,7 +34,7 @@ impl Heads {
     /// The heads of those queues from which something may be granted in this round.
     pub fn of(ready: &ReadySet, fairness: &mut Fairness, may_grant: impl Fn(usize, &ShapeQueue) -> bool) -> Self {
         fairness.begin_round();
-        let mut by_namespace: BTreeMap<&Arc<str>, BinaryHeap<Reverse<(AgingKey, usize)>>> = BTreeMap::new();
+        let mut by_namespace: BTreeMap<&Arc<str>, ByKey> = BTreeMap::new();
         for (place, queue) in ready.busy() {
             if let Some((key, _)) = queue.heap.peek()
                 && may_grant(place, queue)
