@@ -47,6 +47,10 @@ pub struct TaskDocument<'a> {
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    parent: Option<TaskId>,
     namespace: &'a str,
     labels: &'a BTreeMap<String, String>,
     durability: Durability,
@@ -75,6 +79,8 @@ impl<'a> TaskDocument<'a> {
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),
+            child: view.child,
+            parent: view.parent,
             namespace: &view.namespace,
             labels: &view.labels,
             durability: view.durability,
@@ -92,6 +98,8 @@ pub struct WorkflowDocument<'a> {
     home: PeerId,
     created_at: Wall,
     finished_at: Option<Wall>,
+    /// The task that it is the attempt of, or that submitted it.
+    parent: Option<TaskId>,
     /// What started it.
     schedule: Option<ScheduleId>,
     error: &'a Option<TaskError>,
@@ -110,6 +118,7 @@ impl<'a> WorkflowDocument<'a> {
             home: view.home,
             created_at: summary.created_at,
             finished_at: summary.finished_at,
+            parent: summary.parent,
             schedule: summary.schedule,
             error: &view.error,
             tasks: summary.tasks,

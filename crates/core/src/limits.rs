@@ -85,6 +85,11 @@ pub const CLOCK_JUMP_MS: u64 = 60_000;
 pub const CLOCK_AGREES_MS: u64 = 60_000;
 /// Steps of one workflow.
 pub const WORKFLOW_STEPS_MAX: usize = 1_000;
+/// Tasks and workflows that one running task may submit as its children, and tasks that submitted each other.
+pub const CHILDREN_MAX: usize = 10_000;
+pub const PARENTS_MAX: usize = 16;
+/// Workflows in workflows.
+pub const WORKFLOW_DEPTH_MAX: usize = 8;
 /// Items that one `for_each` may expand to.
 pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
 /// Tasks of one `for_each` that exist at a time: the others wait as items.

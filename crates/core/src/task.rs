@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ContentId;
+use crate::dag::WorkflowSpec;
+use crate::ids::{ContentId, TaskId};
 use crate::limiter::LimitKey;
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
@@ -26,9 +28,12 @@ pub enum TaskKind {
     Tool,
     Sleep,
     Noop,
+    /// A step that is a workflow: its home runs it, no worker does.
+    Workflow,
 }
 
 impl TaskKind {
+    /// The kinds that workers run.
     pub const ALL: [Self; 10] = [
         Self::Inference,
         Self::Embed,
@@ -54,6 +59,7 @@ impl TaskKind {
             Self::Tool => "tool",
             Self::Sleep => "sleep",
             Self::Noop => "noop",
+            Self::Workflow => "workflow",
         }
     }
 
@@ -61,9 +67,14 @@ impl TaskKind {
     pub fn pool(self) -> SlotPool {
         match self {
             Self::Inference | Self::Embed | Self::Generate => SlotPool::Device,
-            Self::Process | Self::Docker | Self::Wasm | Self::Http | Self::Tool | Self::Sleep | Self::Noop => {
-                SlotPool::Cpu
-            }
+            Self::Process
+            | Self::Docker
+            | Self::Wasm
+            | Self::Http
+            | Self::Tool
+            | Self::Sleep
+            | Self::Noop
+            | Self::Workflow => SlotPool::Cpu,
         }
     }
 }
@@ -274,6 +285,12 @@ pub struct TaskSpec {
     pub rate_key: Option<LimitKey>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// `workflow`: what it runs, with its parameters; set by the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<WorkflowSpec>>,
 }
 
 impl TaskSpec {
@@ -299,6 +316,8 @@ impl TaskSpec {
             concurrency_key: None,
             rate_key: None,
             durability: Durability::default(),
+            parent: None,
+            workflow: None,
         }
     }
 }
@@ -308,6 +327,12 @@ impl TaskSpec {
     pub fn blob_bytes(&self) -> u64 {
         let values = self.needs.values().chain([&self.input]).filter_map(Payload::blob).map(|blob| blob.bytes);
         values.chain(self.files.iter().map(|file| file.bytes)).fold(0, u64::saturating_add)
+    }
+
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let values = self.needs.values().chain([&self.input]);
+        !self.files.is_empty() || values.into_iter().any(|value| value.blob().is_some())
     }
 }
 

@@ -103,16 +103,25 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     };
     let aside = step(rng, "aside", &[]);
     let join = StepSpec { input: template("${steps.each.output}".into()), ..step(rng, "join", &["each", "aside"]) };
-    WorkflowSpec {
+    let inside = vec![step(rng, "one", &[]), step(rng, "two", &["one"])];
+    let mut spec = WorkflowSpec {
         name: "drawn".to_owned(),
         tag: None,
         namespace: "default".to_owned(),
         durability: durability(rng),
         priority: Priority::default(),
         schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         steps: vec![list, each, aside, join],
         outputs: BTreeMap::from([("all".to_owned(), template("${steps.join.output}".into()))]),
+    };
+    if rng.chance(250) {
+        let inside = WorkflowSpec { steps: inside, outputs: BTreeMap::new(), ..spec.clone() };
+        let needs = vec!["list".to_owned()];
+        let sub = StepSpec { workflow: Some(Arc::new(inside)), needs, ..StepSpec::new("sub", TaskKind::Workflow) };
+        spec.steps.push(sub);
     }
+    spec
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::body::{self, Body};
+use super::child;
 use super::error::{Pointer, Problems, instead, shown};
 use super::graph::{self, StepSet};
 use super::reference::{Reference, Root, is_key};
@@ -81,6 +82,7 @@ fn check_step(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
         labels: &step.labels,
     };
     body::check(&body, at, problems);
+    child::check(step, at, problems);
     step.model.iter().for_each(|model| check_plain(model, &at.key("model"), problems));
     step.requires.iter().for_each(|requires| check_plain(requires, &at.key("requires"), problems));
     step.labels.iter().for_each(|(key, value)| check_plain(value, &at.key("labels").key(key), problems));

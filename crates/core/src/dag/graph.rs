@@ -251,6 +251,7 @@ pub(super) mod tests {
             durability: crate::task::Durability::Sync,
             priority: crate::task::Priority::default(),
             schedule: None,
+            parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::new(),
             steps: needs.iter().enumerate().map(step).collect(),

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check;
+use super::child;
 use super::error::{Pointer, Problems, SpecError, instead, one_of, shown};
 use super::fields::{Fields, Shape, typed};
 use super::reference::TemplateError;
@@ -21,7 +22,7 @@ const WORKFLOW_KEYS: &[&str] =
     &["name", "tag", "namespace", "durability", "priority", "schedule", "input", "labels", "steps", "outputs"];
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
-    "name", "needs", "for_each", "kind", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
+    "name", "needs", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
     "retry", "labels", "concurrency_key", "rate_key",
 ];
 #[rustfmt::skip]
@@ -113,6 +114,7 @@ fn read_workflow(document: &Value, problems: &mut Problems) -> Option<WorkflowSp
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         durability: read_durability(&fields, problems),
         priority: fields.read("priority", problems).unwrap_or_default(),
+        parent: None,
         schedule: fields.value("schedule").and_then(|value| schedule::read(value, fields.at.key("schedule"), problems)),
         input: fields.mapping("input", problems).map(|(name, _, value)| (name.clone(), JsonText::of(value))).collect(),
         labels: read_labels(&fields, problems),
@@ -144,7 +146,8 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         name: required(&fields, "name", problems).unwrap_or_default(),
         needs: read_list(&fields, "needs", problems),
         for_each: fields.value("for_each").map(|value| read_template(value, &fields.at.key("for_each"), problems)),
-        kind: read_kind(&fields, problems),
+        workflow: fields.value("workflow").and_then(|value| child::read(value, &fields.at.key("workflow"), problems)),
+        kind: read_step_kind(&fields, problems),
         run: read_run(&fields, problems),
         model: fields.read("model", problems),
         input: fields
@@ -211,6 +214,14 @@ fn read_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
         problems.report(&at, format!("{} is not a kind of task", shown(written)), instead(written, names));
     }
     written.as_ref().and_then(known).unwrap_or(TaskKind::Noop)
+}
+
+/// A step may also be a workflow.
+fn read_step_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
+    if fields.value("kind").is_some_and(|kind| kind == TaskKind::Workflow.name()) {
+        return TaskKind::Workflow;
+    }
+    read_kind(fields, problems)
 }
 
 fn read_tag(fields: &Fields<'_>, problems: &mut Problems) -> Option<Tag> {

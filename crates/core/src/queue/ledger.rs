@@ -127,6 +127,7 @@ impl Replay {
             clock_watch,
             marker: None,
             markers: 0,
+            children_due: BTreeSet::new(),
             last_tick_ms: now.mono_ms,
             fenced_total: 0,
             binding: BTreeMap::new(),
@@ -173,6 +174,8 @@ pub struct Ledger {
     pub(super) clock_watch: ClockWatch,
     pub(super) marker: Option<Marker>,
     pub(super) markers: u64,
+    /// Ready tasks whose workflows are to be started.
+    pub(super) children_due: BTreeSet<TaskId>,
     pub(super) last_tick_ms: u64,
     pub(super) fenced_total: u64,
     /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
@@ -224,6 +227,9 @@ impl Ledger {
             Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
+        }
+        if !self.children_due.is_empty() {
+            self.start_children();
         }
         if self.grants_due {
             self.pump();
@@ -379,6 +385,9 @@ impl Ledger {
         }
         self.grants_due |= self.loads.count(task, self.ready.run_us(task.soft.queue));
         match to {
+            TaskState::Ready if task.is_workflow() => {
+                self.children_due.insert(id);
+            }
             TaskState::Ready => {
                 if change.from != Some(TaskState::Ready) {
                     task.soft.ready_since_ms = now_ms;
@@ -394,6 +403,7 @@ impl Ledger {
                 }
                 self.delayed.insert((task.soft.due_ms, id));
             }
+            TaskState::Leased | TaskState::Running if task.is_workflow() => {}
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
                     task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;

@@ -10,7 +10,7 @@ use super::protocol::Refusal;
 use super::task_entry::Task;
 use crate::ids::{LedgerTag, TaskId};
 use crate::limiter::{LimitKey, LimitKind, RateMark};
-use crate::task::TaskSpec;
+use crate::task::{TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// One limit that a queue of ready tasks stands behind.
@@ -158,6 +158,12 @@ impl Ledger {
 
     /// Whether this home can hold to the limits that a task names. One of another home is that home's to know.
     pub(super) fn check_limits(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+        for (field, key) in [("concurrency_key", &spec.concurrency_key), ("rate_key", &spec.rate_key)] {
+            if spec.kind == TaskKind::Workflow && key.is_some() {
+                let problem = "a workflow has no lease of its own that a key could count";
+                return Err(Refusal::invalid(&format!("{path}/{field}"), problem, "give the key to its steps"));
+            }
+        }
         let rate = spec.rate_key.as_ref().map(|key| key.seen_from(self.state.tag));
         match rate.filter(|key| key.home.is_none() && !self.settings.rates.contains_key(&key.name)) {
             None => self.permits.check(&Limit::all_of(spec, self.state.tag)),

@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod children;
 mod effects;
 mod fairness;
 mod grant;
@@ -12,6 +13,7 @@ mod ledger;
 mod limit_keys;
 mod operations;
 mod ownership;
+mod parents;
 mod permits;
 mod protocol;
 mod ready;

@@ -55,6 +55,7 @@ impl Operations {
                 (*at, *operation, Done::ScheduleChanged { schedule: *schedule })
             }
             Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
+            | Record::ChildrenStarted { .. }
             | Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepUnbound { .. }

@@ -215,6 +215,12 @@ pub struct TaskView {
     pub workflow: Option<WorkflowId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     pub created_at: Wall,
     pub started_at: Option<Wall>,
     pub finished_at: Option<Wall>,
@@ -285,6 +291,9 @@ pub struct WorkflowSummary {
     pub state: WorkflowState,
     pub created_at: Wall,
     pub finished_at: Option<Wall>,
+    /// The task that it is the attempt of, or that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// What started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleId>,
@@ -309,6 +318,9 @@ pub struct StepView {
     pub state: TaskState,
     /// Of a step without `for_each`.
     pub task_id: Option<TaskId>,
+    /// Of a step that is a workflow: the newest one that was started for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowId>,
     pub worker: Option<PeerId>,
     /// Attempts of all its tasks.
     pub attempts: u32,

@@ -116,6 +116,11 @@ pub enum Record {
         rate_mark: Option<RateMark>,
     },
     Schedule(ScheduleRecord),
+    /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
+    ChildrenStarted {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
@@ -228,6 +233,7 @@ impl Record {
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
+            Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -252,6 +258,7 @@ impl Record {
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
             | Self::PermitsLent { at, .. }
+            | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),
         }

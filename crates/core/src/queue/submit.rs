@@ -14,7 +14,7 @@ use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::matching::Shape;
 use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, Tag, TaskError, TaskSpec};
+use crate::task::{Durability, Tag, TaskError, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
@@ -178,9 +178,40 @@ impl Ledger {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
+        if item.spec.kind == TaskKind::Workflow {
+            let fix = "submit a workflow; one of its steps may be a workflow";
+            return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
+        }
+        self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
         self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
+    }
+
+    /// The steps of a workflow, and of those in it, whichever door they came through.
+    fn check_steps(&self, spec: &WorkflowSpec, path: &str, depth: usize) -> Result<(), Refusal> {
+        let at = format!("{path}/steps");
+        if depth > limits::WORKFLOW_DEPTH_MAX {
+            let fix = format!("let them stand at most {} deep in each other", limits::WORKFLOW_DEPTH_MAX);
+            return Err(Refusal::invalid(&at, "workflows in workflows in workflows", fix));
+        }
+        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
+            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
+            return Err(Refusal::invalid(&at, format!("{} steps", spec.steps.len()), fix));
+        }
+        if let Err(error) = Graph::of(spec) {
+            return Err(Refusal::invalid(&at, error.to_string(), "see the workflow reference"));
+        }
+        for (index, step) in spec.steps.iter().enumerate() {
+            let (task, path) = (spec.task(step), format!("{at}/{index}"));
+            check_task(&task, &path)?;
+            self.check_limits(&task, &path)?;
+            self.check_tag(&task, &path)?;
+            if let Some(child) = &step.workflow {
+                self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// At submit only: a step that is bound later waits for the node that allows its tag, if that is away.
@@ -223,20 +254,9 @@ impl Ledger {
         if !self.has_room_for(&spec) {
             return self.refuse(reply, overloaded("running workflows or live tasks"));
         }
-        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
-            let problem = format!("{} steps", spec.steps.len());
-            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
-            return self.refuse(reply, Refusal::invalid("/steps", problem, fix));
-        }
-        if let Err(error) = Graph::of(&spec) {
-            return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
-        }
-        for (index, step) in spec.steps.iter().enumerate() {
-            let (task, path) = (spec.task(step), format!("/steps/{index}"));
-            let checked = check_task(&task, &path).and_then(|()| self.check_limits(&task, &path));
-            if let Err(refusal) = checked.and_then(|()| self.check_tag(&task, &path)) {
-                return self.refuse(reply, refusal);
-            }
+        let parent = self.check_parent(spec.parent, spec.durability);
+        if let Err(refusal) = parent.and_then(|()| self.check_steps(&spec, "", 0)) {
+            return self.refuse(reply, refusal);
         }
         if let Some(terms) = spec.schedule.clone() {
             return self.make_schedule(caller, operation, spec, &terms, reply);
@@ -293,6 +313,10 @@ fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
         |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
     if let Err(error) = Shape::of(spec) {
         return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
+    }
+    let is_workflow = spec.kind == TaskKind::Workflow;
+    if is_workflow != spec.workflow.as_ref().is_some_and(|child| Graph::of(child).is_ok()) {
+        return wrong("workflow", "kind workflow without a valid workflow, or the reverse".to_owned(), "give both");
     }
     if let Err(error) = spec.retry.validate() {
         return wrong("retry", error.to_string(), "see the task reference");

@@ -101,8 +101,12 @@ impl Ledger {
             run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
-        let place = self.ready.insert(task, self.workers.alive());
-        self.refresh_limits_of(place);
+        if task.is_workflow() {
+            self.children_due.insert(id);
+        } else {
+            let place = self.ready.insert(task, self.workers.alive());
+            self.refresh_limits_of(place);
+        }
     }
 
     /// While the wall clock cannot be believed none passes.

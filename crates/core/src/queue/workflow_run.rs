@@ -17,6 +17,8 @@ pub(super) struct WorkflowRun {
     pub graph: Graph,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
+    /// The task that it is the attempt of, or that submitted it.
+    pub parent: Option<TaskId>,
     /// What started it.
     pub schedule: Option<ScheduleId>,
     pub created: Wall,
@@ -68,6 +70,7 @@ impl WorkflowRun {
             spec,
             owner,
             clock_root,
+            parent: None,
             schedule: None,
             created,
             finished: None,
