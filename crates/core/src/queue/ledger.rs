@@ -120,6 +120,7 @@ impl Replay {
             grants: 0,
             leases: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            delayed_until: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             waiters: Waiters::default(),
             operations: self.operations,
@@ -166,7 +167,10 @@ pub struct Ledger {
     pub(super) grants: u32,
     /// Live leases by the home's end of them.
     pub(super) leases: BTreeSet<(u64, TaskId)>,
+    /// Tasks whose back-off ends then, on the monotonic clock.
     pub(super) delayed: BTreeSet<(u64, TaskId)>,
+    /// Tasks with a `not_before`.
+    pub(super) delayed_until: BTreeSet<(Wall, TaskId)>,
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
@@ -240,6 +244,7 @@ impl Ledger {
             self.pump();
         }
         check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
+        self.check_bounds();
     }
 
     fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
@@ -266,6 +271,19 @@ impl Ledger {
                 self.take_permits(&answer);
                 self.reply(Gate::Open, reply, LedgerReply::PermitsTaken);
             }
+        }
+    }
+
+    /// I13: what a home keeps for others stays within its limits.
+    fn check_bounds(&self) {
+        let bounded = [
+            (self.operations.len(), limits::OPERATIONS_MAX, "too many operations are remembered"),
+            (self.waiters.len(), limits::WAITERS_MAX, "too many callers wait"),
+            (self.workers.entries.len(), limits::PEERS_MAX + 1, "too many members are kept"),
+            (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
+        ];
+        for (len, len_max, what) in bounded {
+            check(InvariantId::I13, len <= len_max, what);
         }
     }
 
@@ -374,6 +392,7 @@ impl Ledger {
         }
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
+        self.delayed_until.remove(&(task.due, id));
         if change.from.is_none()
             && let Some(deadline) = task.spec.deadline
         {
@@ -396,13 +415,18 @@ impl Ledger {
                 self.grants_due = true;
                 self.refresh_limits_of(place);
             }
-            TaskState::Delayed => {
-                if change.from != Some(TaskState::Delayed) {
-                    let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
-                    task.soft.due_ms = now_ms + wait_ms.min(task.wait_ms_max.unwrap_or(u64::MAX));
+            TaskState::Delayed => match task.wait_ms_max {
+                None => {
+                    self.delayed_until.insert((task.due, id));
                 }
-                self.delayed.insert((task.soft.due_ms, id));
-            }
+                Some(wait_ms_max) => {
+                    if change.from != Some(TaskState::Delayed) {
+                        let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
+                        task.soft.due_ms = now_ms + wait_ms.min(wait_ms_max);
+                    }
+                    self.delayed.insert((task.soft.due_ms, id));
+                }
+            },
             TaskState::Leased | TaskState::Running if task.is_workflow() => {}
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
