@@ -11,6 +11,7 @@ use super::reference::{Reference, Root};
 use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
 use crate::ids::TaskId;
+use crate::limiter::LimitKey;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
@@ -94,6 +95,10 @@ pub struct StepSpec {
     pub retry: RetryPolicy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<LimitKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_key: Option<LimitKey>,
     /// The task that undoes what the step did, if it succeeded and another step fails with `on_fail: compensate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensate: Option<Box<CompensateSpec>>,
@@ -144,6 +149,8 @@ impl WorkflowSpec {
             namespace: self.namespace.clone(),
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
+            concurrency_key: step.concurrency_key.clone(),
+            rate_key: step.rate_key.clone(),
             workflow: step.workflow.clone(),
             ..task
         }
@@ -189,6 +196,8 @@ impl StepSpec {
             timeout: None,
             retry: RetryPolicy::default(),
             labels: BTreeMap::new(),
+            concurrency_key: None,
+            rate_key: None,
             compensate: None,
         }
     }

@@ -184,6 +184,7 @@ impl Ledger {
         }
         self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
+        self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
 
@@ -272,6 +273,7 @@ impl Ledger {
     fn check_step(&self, spec: &WorkflowSpec, step: &StepSpec, path: &str) -> Result<(), Refusal> {
         let task = spec.task(step);
         check_task(&task, path)?;
+        self.check_limits(&task, path)?;
         self.check_tag(&task, path)?;
         if let Join::Count(count) = step.join
             && !(1..=step.needs.len()).contains(&(count as usize))
