@@ -6,6 +6,7 @@
 
 mod children;
 mod effects;
+mod fingerprint;
 mod grant;
 mod ledger;
 mod operations;

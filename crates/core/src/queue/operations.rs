@@ -29,7 +29,7 @@ pub(super) enum Done {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Operations {
     done: HashMap<OperationId, Done>,
     by_age: VecDeque<(Wall, OperationId)>,

@@ -13,6 +13,7 @@ use crate::placement::Beacon;
 use crate::task::{SlotPool, TaskSpec};
 
 /// Tasks that differ in nothing that decides where they may run.
+#[derive(Clone)]
 pub(super) struct ShapeQueue {
     namespace: String,
     pub shape: Shape,
@@ -27,15 +28,15 @@ impl ShapeQueue {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
     /// Places of the queues that hold tasks.
-    busy: BTreeSet<usize>,
-    aging: Aging,
-    index: BTreeMap<(String, Shape), usize>,
+    pub busy: BTreeSet<usize>,
+    pub aging: Aging,
+    pub index: BTreeMap<(String, Shape), usize>,
     /// Where the last task went: those of one batch share their specification.
-    last: Option<(Arc<TaskSpec>, usize)>,
+    pub last: Option<(Arc<TaskSpec>, usize)>,
 }
 
 impl ReadySet {
