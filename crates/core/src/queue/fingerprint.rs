@@ -1,7 +1,8 @@
 //! What of a ledger decides how it goes on, for whoever explores its states and must know one again.
 //!
 //! Left out is what only numbers or dates things: log indices, the chain, counters that are shown, and the times of
-//! records, which differ by a millisecond with the order of what happened. Each structure is taken apart in full, so
+//! records, which differ by a millisecond with the order of what happened. Namespaces beside each other and limits are
+//! left out as well: no model has them. Each structure is taken apart in full, so
 //! that who adds a field says here whether it decides.
 
 use std::hash::{Hash, Hasher};
@@ -23,15 +24,18 @@ impl Ledger {
     pub fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
         let Self {
             identity, state, ready, workers, outbox, grants, clock_root, marker, last_tick_ms, binding, grants_due,
-            preference_due_ms,
+            preference_due_ms, loads, children_due,
+            // Of one namespace without limits, in a node whose settings stay and whose clocks agree.
+            settings: _, fairness: _, limits: _, permits: _, clock_watch: _,
             // Derived from the tasks.
-            leases: _, delayed: _, deadlines: _,
+            leases: _, delayed: _, delayed_until: _, deadlines: _,
             // Who asked, what was written, what is only shown.
             now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
             fenced_total: _, tallied: _, tallied_ms: _,
         } = self;
         (identity.secret, grants, clock_root.0, last_tick_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
+        (format!("{loads:?}"), children_due).hash(hasher);
         state.fingerprint(now_ms, outbox.synced(), hasher);
         ready.fingerprint(hasher);
         outbox.fingerprint(hasher);
@@ -51,12 +55,14 @@ impl State {
     #[rustfmt::skip]
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
-            tag: _, generation, tasks, order, workflows, idempotency, submitted, lost,
+            tag: _, generation, tasks, order, workflows, schedules, children, idempotency, submitted, lost,
+            // Of limits.
+            rate_marks: _, loans: _,
             // Sums over the tasks, and what is only shown.
             counts: _, memory_submitted: _, memory_terminal: _, released_total: _, expired_total: _, retried_total: _,
             commits_by_worker: _, workflows_running: _, last_at: _, changes: _,
         } = self;
-        (generation, submitted, lost, idempotency).hash(hasher);
+        (generation, submitted, lost, idempotency, children, format!("{schedules:?}")).hash(hasher);
         for task in order.iter().filter_map(|id| tasks.get(id)) {
             task.fingerprint(now_ms, synced, hasher);
         }
@@ -71,13 +77,13 @@ impl Task {
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
             id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
-            bury_when_due, wait_ms_max, index, soft,
+            bury_when_due, wait_ms_max, index, child, soft,
             // Given at submission, or told to whoever asks.
             spec: _, owner: _, clock_root: _, step: _, created: _, started: _, finished: _, due: _, attempt_started: _,
             output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _,
         } = self;
-        let Soft { ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms } = soft;
-        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, *index > synced).hash(hasher);
+        let Soft { ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _ } = soft;
+        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, child, *index > synced).hash(hasher);
         (epoch, token, worker, epoch_status, epoch_started).hash(hasher);
         match state {
             TaskState::Ready => {
@@ -97,7 +103,8 @@ impl Task {
 impl ReadySet {
     /// Tasks in the order in which they leave.
     fn fingerprint(&self, hasher: &mut impl Hasher) {
-        let Self { queues: _, busy: _, aging: _, index: _, last: _ } = self;
+        let Self { queues, busy: _, gates: _, aging: _, index: _, last: _ } = self;
+        queues.iter().for_each(|queue| queue.run_us.hash(hasher));
         for (place, queue) in self.busy() {
             let mut heap = queue.heap.clone();
             place.hash(hasher);
