@@ -110,7 +110,11 @@ impl Home {
                 around.letters.push(Letter { worker, life: 0, body, held_back: false });
             }
             Effect::PlaceMarker { marker } => self.markers.push(marker),
-            Effect::PublishHead { .. } | Effect::Bind { .. } | Effect::BindOutputs { .. } => {}
+            Effect::PublishHead { .. }
+            | Effect::Bind { .. }
+            | Effect::BindOutputs { .. }
+            | Effect::AskPermits { .. }
+            | Effect::LendPermits { .. } => {}
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) struct Permits {
     stirred: BTreeSet<Limit>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Borrowed {
     borrower: Borrower,
     /// Of a rate key: starts in this life.
