@@ -83,6 +83,7 @@ impl Operations {
             | Record::Buried { .. }
             | Record::DeadlinePassed { .. }
             | Record::WorkflowEnded { .. }
+            | Record::PermitsLent { .. }
             | Record::MemoryTally { .. } => return,
         };
         self.done.insert(operation, done);

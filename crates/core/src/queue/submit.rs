@@ -184,6 +184,7 @@ impl Ledger {
         }
         self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
+        self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
 
@@ -207,6 +208,7 @@ impl Ledger {
                 self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
             }
             check_task(&task, &path)?;
+            self.check_limits(&task, &path)?;
             self.check_tag(&task, &path)?;
         }
         Ok(())

@@ -374,14 +374,14 @@ impl Worker {
     fn send_offers(&mut self) {
         self.offers_due = false;
         let free = if self.takes_leases() { self.free(self.prefetch()) } else { Slots::default() };
-        let (now_ms, incarnation) = (self.now.mono_ms, self.incarnation);
+        let (now_ms, incarnation, slots) = (self.now.mono_ms, self.incarnation, self.slots);
         let cpu = split(now_ms, free.cpu, SlotPool::Cpu, self.own, &self.homes);
         let device = split(now_ms, free.device, SlotPool::Device, self.own, &self.homes);
         for (home, entry) in &mut self.homes {
             let share = |split: &BTreeMap<LedgerTag, u32>| split.get(home).copied().unwrap_or(0);
             let wanted = Slots { cpu: share(&cpu), device: share(&device) };
             if entry.must_send(now_ms, wanted) {
-                let offer = entry.send(now_ms, incarnation, wanted);
+                let offer = entry.send(now_ms, incarnation, wanted, slots);
                 self.effects.push(WorkerEffect::Offer { home: *home, offer });
             }
         }
