@@ -7,6 +7,7 @@
 mod children;
 mod effects;
 mod fairness;
+mod fingerprint;
 mod grant;
 mod heads;
 mod ledger;
