@@ -148,6 +148,7 @@ impl Replay {
     }
 }
 
+#[derive(Clone)]
 pub struct Ledger {
     pub(super) identity: LedgerIdentity,
     pub(super) settings: QueueSettings,
@@ -160,8 +161,8 @@ pub struct Ledger {
     pub(super) ready: ReadySet,
     pub(super) workers: Workers,
     pub(super) outbox: Outbox,
-    chain: Chain,
-    entries: Vec<NewEntry>,
+    pub(super) chain: Chain,
+    pub(super) entries: Vec<NewEntry>,
     pub(super) next: LogIndex,
     /// Grants of this generation: the low half of epochs.
     pub(super) grants: u32,
@@ -186,7 +187,7 @@ pub struct Ledger {
     pub(super) binding: BTreeMap<BindingId, u64>,
     /// What is to be bound, until this event is over.
     pub(super) wanted: VecDeque<BindingId>,
-    unpublished: VecDeque<(LogIndex, ContentId)>,
+    pub(super) unpublished: VecDeque<(LogIndex, ContentId)>,
     /// Whether a task, a credit or a member came since the last round of grants.
     pub(super) grants_due: bool,
     /// When a task that waits for its preferred peer goes to anyone.

@@ -9,6 +9,7 @@ mod bindings;
 mod children;
 mod effects;
 mod fairness;
+mod fingerprint;
 mod grant;
 mod heads;
 mod ledger;
