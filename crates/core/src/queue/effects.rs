@@ -68,7 +68,7 @@ pub enum Event {
 }
 
 /// Names a binding: the answer repeats it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingId {
     pub workflow: WorkflowId,
     /// How often the workflow was retried before: an answer to an earlier run is none to a later one.
@@ -77,7 +77,7 @@ pub struct BindingId {
 }
 
 /// Whose templates are filled in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BindingPart {
     /// The items of a step from `from` on; of a step without `for_each` its one task.
     Items { step: u32, from: u32 },
