@@ -35,6 +35,7 @@ impl Routes {
             | LedgerRequest::WaitTask { id, .. }
             | LedgerRequest::GetWorkflow { id }
             | LedgerRequest::WaitWorkflow { id, .. }
+            | LedgerRequest::RetryWorkflow { id, .. }
             | LedgerRequest::Cancel { id, .. }
             | LedgerRequest::SetPriority { id, .. }
             | LedgerRequest::WhyPending { id } => Some(*id),
@@ -44,7 +45,9 @@ impl Routes {
             | LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)
             | LedgerRequest::Complete(_)
-            | LedgerRequest::Release(_) => None,
+            | LedgerRequest::Release(_)
+            | LedgerRequest::AskPermits(_)
+            | LedgerRequest::TakePermits(_) => None,
         }
     }
 

@@ -4,19 +4,28 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod bind;
+mod bindings;
 mod children;
 mod effects;
+mod fairness;
+mod fingerprint;
 mod grant;
+mod heads;
 mod ledger;
+mod limit_keys;
 mod operations;
 mod ownership;
 mod parents;
+mod permits;
 mod protocol;
 mod ready;
 mod record;
+mod room;
 mod schedule;
 mod schedule_record;
 mod schedules;
+mod settings;
 mod state;
 mod submit;
 mod task_entry;
@@ -26,17 +35,24 @@ mod timers;
 mod views;
 mod waiters;
 mod workers;
+mod workflow_retry;
 mod workflow_run;
 mod workflow_state;
+mod workflow_views;
 
-pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
+pub use bind::{Values, bind};
+pub use effects::{
+    BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
+};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
 pub use protocol::{
-    LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, SubmitAnswer, TaskCounts,
-    TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView,
+    SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState,
+    WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
 };
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
+pub use settings::QueueSettings;

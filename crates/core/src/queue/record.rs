@@ -9,6 +9,7 @@ use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
+use crate::limiter::{LimitKind, LoanFacts, RateMark};
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
 use crate::time::Wall;
 
@@ -44,6 +45,15 @@ pub enum Record {
         from: u32,
         total: u32,
         tasks: Vec<Arc<TaskSpec>>,
+        /// Places in `tasks` of items whose condition does not hold, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<u32>,
+    },
+    /// A step's condition does not hold.
+    StepSkipped {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
     },
     /// A step's references do not resolve: it fails, in words.
     StepUnbound {
@@ -51,6 +61,27 @@ pub enum Record {
         workflow: WorkflowId,
         step: u32,
         error: TaskError,
+    },
+    /// A step that succeeded begins to be undone.
+    CompensationBound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        task: Arc<TaskSpec>,
+    },
+    /// What would undo a step cannot be made: that is shown, the others still run.
+    CompensationUnbound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        error: TaskError,
+    },
+    /// These steps of a workflow that is over run again, as new tasks.
+    WorkflowRetried {
+        at: Wall,
+        operation: OperationId,
+        workflow: WorkflowId,
+        steps: Vec<u32>,
     },
     Granted {
         at: Wall,
@@ -103,6 +134,16 @@ pub enum Record {
         at: Wall,
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
+    },
+    /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
+    PermitsLent {
+        at: Wall,
+        kind: LimitKind,
+        name: String,
+        loans: Vec<LoanFacts>,
+        /// Of a rate key: its mark, with what was lent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate_mark: Option<RateMark>,
     },
     Schedule(ScheduleRecord),
     /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
@@ -164,6 +205,9 @@ pub struct GrantRecord {
     pub epoch: Epoch,
     pub token: LeaseToken,
     pub worker: PeerId,
+    /// Of a task with a rate key: the rate's mark after this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mark: Option<RateMark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -192,6 +236,9 @@ pub enum AfterAttempt {
 pub struct ReleaseRecord {
     pub fence: Fence,
     pub reason: ReleaseReason,
+    /// What the grant, which never started, gives back to the rate of its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_back_us: Option<u64>,
 }
 
 impl Record {
@@ -202,7 +249,11 @@ impl Record {
             Self::Submitted { .. } => "submitted",
             Self::WorkflowSubmitted { .. } => "workflow_submitted",
             Self::StepBound { .. } => "step_bound",
+            Self::StepSkipped { .. } => "step_skipped",
             Self::StepUnbound { .. } => "step_unbound",
+            Self::CompensationBound { .. } => "compensation_bound",
+            Self::CompensationUnbound { .. } => "compensation_unbound",
+            Self::WorkflowRetried { .. } => "workflow_retried",
             Self::Granted { .. } => "granted",
             Self::Started { .. } => "started",
             Self::Completed { .. } => "completed",
@@ -214,6 +265,7 @@ impl Record {
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
@@ -227,7 +279,11 @@ impl Record {
             | Self::Submitted { at, .. }
             | Self::WorkflowSubmitted { at, .. }
             | Self::StepBound { at, .. }
+            | Self::StepSkipped { at, .. }
             | Self::StepUnbound { at, .. }
+            | Self::CompensationBound { at, .. }
+            | Self::CompensationUnbound { at, .. }
+            | Self::WorkflowRetried { at, .. }
             | Self::Granted { at, .. }
             | Self::Started { at, .. }
             | Self::Completed { at, .. }
@@ -239,6 +295,7 @@ impl Record {
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{AfterAttempt, ClockRoot};
+use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
@@ -16,11 +17,20 @@ use crate::time::Wall;
 pub(super) struct StepLink {
     pub workflow: WorkflowId,
     pub step: u32,
-    pub item: u32,
+    pub part: StepPart,
+}
+
+/// What a task does for its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepPart {
+    /// It runs the step, or this item of it.
+    Item(u32),
+    /// It undoes the step.
+    Compensation,
 }
 
 /// How the newest epoch of a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EpochStatus {
     /// No grant yet.
     None,
@@ -42,6 +52,8 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
+    /// The task that this one was made for anew.
+    pub retry_of: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     pub child: Option<WorkflowId>,
     pub state: TaskState,
@@ -90,6 +102,12 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// The ready queue that it stood in last.
+    pub queue: Option<usize>,
+    /// What its live lease counts as at its worker.
+    pub share: Option<Share>,
+    /// Whether it takes a place under its concurrency key.
+    pub counted: bool,
 }
 
 impl Task {
@@ -103,6 +121,7 @@ impl Task {
             owner,
             clock_root,
             step: None,
+            retry_of: None,
             child: None,
             created,
             started: None,
