@@ -34,6 +34,8 @@ impl Routes {
             | LedgerRequest::Cancel { id, .. }
             | LedgerRequest::SetPriority { id, .. }
             | LedgerRequest::WhyPending { id } => Some(*id),
+            // They share a home: a caller splits what does not.
+            LedgerRequest::RetryTasks { ids, .. } => ids.first().copied(),
             LedgerRequest::Submit { .. }
             | LedgerRequest::SubmitWorkflow { .. }
             | LedgerRequest::ListTasks { .. }

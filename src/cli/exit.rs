@@ -95,6 +95,7 @@ impl From<Refusal> for CommandError {
             }
             Refusal::Overloaded { .. }
             | Refusal::AlreadyTerminal { .. }
+            | Refusal::NotRetryable { .. }
             | Refusal::IdempotencyConflict { .. }
             | Refusal::Forbidden { .. }
             | Refusal::Unsupported { .. } => Exit::Refused,

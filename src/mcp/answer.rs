@@ -147,6 +147,7 @@ impl From<Refusal> for ToolError {
             }
             Refusal::Invalid { errors } => Self::invalid_spec(errors),
             Refusal::AlreadyTerminal { .. } => Self::new("already_terminal", message, "submit a new task instead"),
+            Refusal::NotRetryable { .. } => Self::new("not_retryable", message, "do what the message says"),
             Refusal::IdempotencyConflict { .. } => {
                 let fix = "take another idempotency_key for another task, or send exactly what the key was used for";
                 Self::new("idempotency_conflict", message, fix)

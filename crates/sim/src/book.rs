@@ -175,6 +175,12 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::Retried { tasks, .. } => {
+                for retried in tasks {
+                    self.touch(index, retried.of, |_| {});
+                    self.tasks.insert(retried.id, TaskFacts::new(retried.spec.clone(), None, index));
+                }
+            }
             Record::MemoryTally { .. } => {}
         }
         self.records.push(record);

@@ -99,6 +99,9 @@ impl Client {
             (15, Some(known)) if known.is_workflow => {
                 Some((known.home, LedgerRequest::WaitWorkflow { id: known.id, timeout_ms: 1_500 }))
             }
+            (16, Some(known)) if !known.is_workflow => {
+                Some((known.home, LedgerRequest::RetryTasks { operation, ids: vec![known.id] }))
+            }
             (_, Some(known)) => Some((known.home, read(known))),
             (_, None) => None,
         }
@@ -126,8 +129,8 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, SetPriority, Submit, SubmitWorkflow};
-    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. })
+    use LedgerRequest::{Cancel, RetryTasks, SetPriority, Submit, SubmitWorkflow};
+    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. } | RetryTasks { .. })
 }
 
 impl World {
@@ -176,7 +179,7 @@ impl World {
         self.clients[client].calls.remove(&call);
         let home = pending.home;
         match reply {
-            LedgerReply::Submitted { answers } => {
+            LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
                 for answer in answers {
                     if let SubmitAnswer::Accepted { id } = answer {
                         self.client_knows(client, Known { id, home, is_workflow: false, over: false });

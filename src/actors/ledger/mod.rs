@@ -142,7 +142,9 @@ impl LedgerState {
     /// What the disk must be able to take before the core decides: room in the log, blobs that outcomes name.
     fn admit(&self, request: &LedgerRequest) -> Result<(), Refusal> {
         match request {
-            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } => self.log.admit(),
+            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } | LedgerRequest::RetryTasks { .. } => {
+                self.log.admit()
+            }
             LedgerRequest::Complete(completions) => {
                 let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
                     AttemptResult::Succeeded { output } => Payload::blob(output),

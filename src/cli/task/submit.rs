@@ -155,14 +155,19 @@ async fn one(
     end(context, id, wait).await
 }
 
+/// Waits for the end of a task, and prints the task.
+pub async fn until_end(context: &Context, id: TaskId, wait: &WaitArgs) -> Result<Exit, CommandError> {
+    context.goes_on(format!("task {id} goes on"));
+    let view: TaskView = until_terminal(&context.link, id, Deadline::within(wait.timeout), STEP_MAX, |_| {}).await?;
+    super::print(context, &view)?;
+    Ok(view.exit())
+}
+
 /// Prints the id of a task, or waits for its end and prints the task.
 async fn end(context: &Context, id: TaskId, wait: &WaitArgs) -> Result<Exit, CommandError> {
     if !wait.wait {
         context.format.line(&IdDocument { id }, || id.to_string())?;
         return Ok(Exit::Ok);
     }
-    context.goes_on(format!("task {id} goes on"));
-    let view: TaskView = until_terminal(&context.link, id, Deadline::within(wait.timeout), STEP_MAX, |_| {}).await?;
-    super::print(context, &view)?;
-    Ok(view.exit())
+    until_end(context, id, wait).await
 }

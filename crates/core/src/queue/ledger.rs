@@ -214,6 +214,7 @@ impl Ledger {
             LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
+            LedgerRequest::RetryTasks { operation, ids } => self.retry_tasks(operation, &ids, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),

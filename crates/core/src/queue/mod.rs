@@ -12,6 +12,7 @@ mod ownership;
 mod protocol;
 mod ready;
 mod record;
+mod retried;
 mod state;
 mod submit;
 mod task_entry;
@@ -30,5 +31,5 @@ pub use protocol::{
     TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
-    AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
+    AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,
 };

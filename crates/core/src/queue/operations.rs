@@ -23,6 +23,8 @@ pub(super) enum Done {
     PrioritySet {
         task: TaskId,
     },
+    /// Each task names the one that took its place.
+    Retried,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +45,7 @@ impl Operations {
             Record::WorkflowSubmitted { at, operation, .. } => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
+            Record::Retried { at, operation, .. } => (*at, *operation, Done::Retried),
             Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepUnbound { .. }
@@ -57,6 +60,10 @@ impl Operations {
             | Record::WorkflowEnded { .. }
             | Record::MemoryTally { .. } => return,
         };
+        self.keep(at, operation, done);
+    }
+
+    pub fn keep(&mut self, at: Wall, operation: OperationId, done: Done) {
         self.done.insert(operation, done);
         self.by_age.push_back((at, operation));
         let oldest = Wall(at.0.saturating_sub(limits::OPERATION_TTL_MS));

@@ -64,6 +64,11 @@ pub enum LedgerRequest {
     WhyPending {
         id: TaskId,
     },
+    /// Runs ended tasks of one home again, each as a new task; of one that was retried before, that task is the answer.
+    RetryTasks {
+        operation: OperationId,
+        ids: Vec<TaskId>,
+    },
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -110,6 +115,10 @@ pub enum LedgerReply {
         priority: Priority,
     },
     Pending(PendingView),
+    /// One answer per task, in order: the id of the new one.
+    Retried {
+        answers: Vec<SubmitAnswer>,
+    },
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -144,6 +153,8 @@ pub enum Refusal {
     Invalid { errors: Vec<SpecError> },
     #[error("{id} is {state} and stays so")]
     AlreadyTerminal { id: TaskId, state: TaskState },
+    #[error("{id} cannot be retried: {why}")]
+    NotRetryable { id: TaskId, why: String },
     #[error("the idempotency key {key:?} belongs to {id}, which has another specification")]
     IdempotencyConflict { key: String, id: TaskId },
     #[error("this needs the role {needs}, the caller has {has}")]
@@ -204,6 +215,12 @@ pub struct TaskView {
     pub workflow: Option<WorkflowId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// The task that this one is a retry of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<TaskId>,
+    /// The task that is a retry of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_by: Option<TaskId>,
     pub created_at: Wall,
     pub started_at: Option<Wall>,
     pub finished_at: Option<Wall>,

@@ -98,6 +98,13 @@ pub enum Record {
         task: TaskId,
         priority: Priority,
     },
+    /// Ended tasks run again, as new ones.
+    Retried {
+        at: Wall,
+        operation: OperationId,
+        clock_root: ClockRoot,
+        tasks: Vec<RetriedTask>,
+    },
     WorkflowEnded {
         at: Wall,
         workflow: WorkflowId,
@@ -181,6 +188,15 @@ pub enum AfterAttempt {
     Dead,
 }
 
+/// An ended task and the new one that takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetriedTask {
+    pub of: TaskId,
+    pub id: TaskId,
+    pub owner: Arc<str>,
+    pub spec: Arc<TaskSpec>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
     pub fence: Fence,
@@ -206,6 +222,7 @@ impl Record {
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
+            Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::MemoryTally { .. } => "memory_tally",
         }
@@ -229,6 +246,7 @@ impl Record {
             | Self::DeadlinePassed { at, .. }
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
+            | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }
             | Self::MemoryTally { at, .. } => *at,
         }

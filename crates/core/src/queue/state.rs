@@ -124,6 +124,7 @@ impl State {
             Record::PrioritySet { task, priority, .. } => {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
+            Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
@@ -163,7 +164,7 @@ impl State {
         }
     }
 
-    fn insert(&mut self, index: LogIndex, mut task: Task) {
+    pub(super) fn insert(&mut self, index: LogIndex, mut task: Task) {
         task.index = index;
         self.submitted += 1;
         self.counts.add(task.state, 1);

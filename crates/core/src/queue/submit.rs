@@ -66,7 +66,7 @@ impl Ledger {
         Gate::Synced(LogIndex(self.next.0 - 1))
     }
 
-    fn live_tasks(&self) -> usize {
+    pub(super) fn live_tasks(&self) -> usize {
         (self.state.counts.total() - self.state.counts.terminal()) as usize
     }
 
@@ -304,7 +304,7 @@ pub(super) fn overloaded(what: &str) -> Refusal {
     Refusal::Overloaded { retry_after_ms: 1_000, what: what.to_owned() }
 }
 
-fn reused(operation: OperationId) -> Refusal {
+pub(super) fn reused(operation: OperationId) -> Refusal {
     Refusal::invalid(
         "/operation",
         format!("operation {operation} already did something else"),

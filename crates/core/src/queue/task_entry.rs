@@ -19,6 +19,13 @@ pub(super) struct StepLink {
     pub item: u32,
 }
 
+/// A task that took an ended one's place, or was given up for a new one. Few are, so the pair stands apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RetryLinks {
+    pub retry_of: Option<TaskId>,
+    pub retried_by: Option<TaskId>,
+}
+
 /// How the newest epoch of a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EpochStatus {
@@ -42,6 +49,7 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
+    links: Option<Box<RetryLinks>>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
@@ -101,6 +109,7 @@ impl Task {
             owner,
             clock_root,
             step: None,
+            links: None,
             created,
             started: None,
             finished: None,
@@ -128,6 +137,15 @@ impl Task {
 
     pub fn durability(&self) -> Durability {
         self.spec.durability
+    }
+
+    /// Which task it is a retry of, and which one is a retry of it.
+    pub fn links(&self) -> RetryLinks {
+        self.links.as_deref().copied().unwrap_or_default()
+    }
+
+    pub fn set_links(&mut self, links: RetryLinks) {
+        self.links = Some(Box::new(links));
     }
 
     pub fn fence(&self) -> Fence {

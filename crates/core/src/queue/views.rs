@@ -82,6 +82,8 @@ impl Ledger {
             owner: task.owner.to_string(),
             workflow: task.step.map(|link| link.workflow),
             step,
+            retry_of: task.links().retry_of,
+            retried_by: task.links().retried_by,
             created_at: task.created,
             started_at: task.started,
             finished_at: task.finished,

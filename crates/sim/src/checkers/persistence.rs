@@ -35,10 +35,12 @@ impl Evidence<'_> {
 
     fn reply(&self, reply: &LedgerReply) -> Verdict {
         match reply {
-            LedgerReply::Submitted { answers } => answers.iter().try_for_each(|answer| match answer {
-                SubmitAnswer::Accepted { id } => self.acknowledged(*id),
-                SubmitAnswer::Refused(_) => Ok(()),
-            }),
+            LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
+                answers.iter().try_for_each(|answer| match answer {
+                    SubmitAnswer::Accepted { id } => self.acknowledged(*id),
+                    SubmitAnswer::Refused(_) => Ok(()),
+                })
+            }
             LedgerReply::WorkflowSubmitted { id } => self.acknowledged(*id),
             LedgerReply::Task(view) => self.view(view),
             LedgerReply::Tasks { items, .. } => items.iter().try_for_each(|view| self.view(view)),

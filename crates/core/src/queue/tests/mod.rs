@@ -7,6 +7,7 @@ mod order;
 mod outcomes;
 mod properties;
 mod recovery;
+mod retries;
 mod submission;
 mod workflows;
 
