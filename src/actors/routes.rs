@@ -33,13 +33,15 @@ impl Routes {
             | LedgerRequest::WaitWorkflow { id, .. }
             | LedgerRequest::Cancel { id, .. }
             | LedgerRequest::SetPriority { id, .. }
-            | LedgerRequest::WhyPending { id } => Some(*id),
+            | LedgerRequest::WhyPending { id }
+            | LedgerRequest::ShowDead { id } => Some(*id),
             // They share a home: a caller splits what does not.
-            LedgerRequest::RetryTasks { ids, .. } => ids.first().copied(),
+            LedgerRequest::RetryTasks { ids, .. } | LedgerRequest::PurgeDead { ids, .. } => ids.first().copied(),
             LedgerRequest::Submit { .. }
             | LedgerRequest::SubmitWorkflow { .. }
             | LedgerRequest::ListTasks { .. }
             | LedgerRequest::ListWorkflows { .. }
+            | LedgerRequest::ListDead { .. }
             | LedgerRequest::Stats
             | LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)

@@ -9,6 +9,7 @@ mod connection;
 mod deadline;
 mod dev;
 mod device;
+mod dlq;
 mod exit;
 mod human;
 mod id_prefix;

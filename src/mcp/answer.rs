@@ -147,7 +147,10 @@ impl From<Refusal> for ToolError {
             }
             Refusal::Invalid { errors } => Self::invalid_spec(errors),
             Refusal::AlreadyTerminal { .. } => Self::new("already_terminal", message, "submit a new task instead"),
-            Refusal::NotRetryable { .. } => Self::new("not_retryable", message, "do what the message says"),
+            Refusal::WrongState { .. } => Self::new("wrong_state", message, "do what the message says, or leave it"),
+            Refusal::Pruned { .. } => {
+                Self::new("pruned", message, "submit it again if its result is needed; keep results elsewhere")
+            }
             Refusal::IdempotencyConflict { .. } => {
                 let fix = "take another idempotency_key for another task, or send exactly what the key was used for";
                 Self::new("idempotency_conflict", message, fix)

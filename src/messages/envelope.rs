@@ -93,6 +93,8 @@ impl Role {
             | Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange { .. })
             | Body::Worker(WorkerRequest::Notice { .. }) => &[Self::Peer][..],
+            // A peer forwards what it let an operator say.
+            Body::Ledger(LedgerRequest::PurgeDead { .. }) => &[Self::Peer, Self::Operator][..],
             Body::Ledger(_) | Body::Blob(_) | Body::Node(NodeRequest::Status) => {
                 &[Self::Peer, Self::Agent, Self::Operator][..]
             }

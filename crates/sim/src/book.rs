@@ -175,6 +175,10 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::Pruned { tasks, workflows, .. } => {
+                tasks.iter().for_each(|task| drop(self.tasks.remove(task)));
+                workflows.iter().for_each(|workflow| drop(self.workflows.remove(workflow)));
+            }
             Record::Retried { tasks, .. } => {
                 for retried in tasks {
                     self.touch(index, retried.of, |_| {});

@@ -102,6 +102,9 @@ impl Client {
             (16, Some(known)) if !known.is_workflow => {
                 Some((known.home, LedgerRequest::RetryTasks { operation, ids: vec![known.id] }))
             }
+            (17, Some(known)) if !known.is_workflow => {
+                Some((known.home, LedgerRequest::PurgeDead { operation, ids: vec![known.id] }))
+            }
             (_, Some(known)) => Some((known.home, read(known))),
             (_, None) => None,
         }
@@ -129,8 +132,12 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, RetryTasks, SetPriority, Submit, SubmitWorkflow};
-    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. } | RetryTasks { .. })
+    use LedgerRequest::{Cancel, PurgeDead, RetryTasks, SetPriority, Submit, SubmitWorkflow};
+    match request {
+        Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. } => true,
+        RetryTasks { .. } | PurgeDead { .. } => true,
+        _ => false,
+    }
 }
 
 impl World {
@@ -204,6 +211,7 @@ impl World {
                 }
             }
             LedgerReply::Workflow(view) => self.client_reads_workflow(client, pending.asked_ms, &view),
+            LedgerReply::Refused(Refusal::Pruned { id, .. }) => self.client_has_seen_the_end(client, id),
             LedgerReply::Refused(Refusal::NotFound { id }) => {
                 let verdict = self.acknowledged.invariant_nothing_acknowledged_is_lost(self.now_ms, &id);
                 self.judge(verdict);

@@ -8,6 +8,9 @@ mod retry;
 mod show;
 mod submit;
 
+pub use retry::{RetryDocument, retry};
+pub use show::text as show_text;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};

@@ -80,6 +80,8 @@ impl Replay {
         }
         self.operations.remember(&record);
         self.state.apply(index, &record);
+        // All that is derived is made once, when the ledger opens.
+        self.state.changes = super::state::Changes::default();
         self.next = index.next();
         Ok(())
     }
@@ -101,6 +103,7 @@ impl Replay {
             leases: BTreeSet::new(),
             delayed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            dead: BTreeSet::new(),
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
@@ -115,7 +118,6 @@ impl Replay {
             tallied: (0, 0),
             tallied_ms: 0,
         };
-        ledger.state.changes = super::state::Changes::default();
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
@@ -140,6 +142,8 @@ pub struct Ledger {
     pub(super) leases: BTreeSet<(u64, TaskId)>,
     pub(super) delayed: BTreeSet<(u64, TaskId)>,
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
+    /// Dead tasks that were not retried.
+    pub(super) dead: BTreeSet<TaskId>,
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
@@ -215,6 +219,9 @@ impl Ledger {
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
             LedgerRequest::RetryTasks { operation, ids } => self.retry_tasks(operation, &ids, reply),
+            LedgerRequest::ListDead { filter, cursor, limit } => self.list_dead(&filter, cursor, limit, reply),
+            LedgerRequest::ShowDead { id } => self.show_dead(id, reply),
+            LedgerRequest::PurgeDead { operation, ids } => self.purge_dead(operation, &ids, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
@@ -312,6 +319,9 @@ impl Ledger {
     /// Brings heaps, timers, waiters and workers in line with what the last record moved.
     fn react(&mut self) {
         let changes = std::mem::take(&mut self.state.changes);
+        for task in &changes.removed {
+            self.dead.remove(&task.id);
+        }
         for change in &changes.tasks {
             self.react_to_task(*change);
         }
@@ -367,6 +377,9 @@ impl Ledger {
         let Some(task) = self.state.tasks.get(&id) else { return };
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
+        }
+        if task.state == TaskState::Dead && task.links().retried_by.is_none() {
+            self.dead.insert(id);
         }
         let runs_elsewhere = matches!(from, Some(TaskState::Leased | TaskState::Running))
             && task.epoch_status == super::task_entry::EpochStatus::Live;

@@ -4,12 +4,14 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod dead_letters;
 mod effects;
 mod grant;
 mod ledger;
 mod operations;
 mod ownership;
 mod protocol;
+mod pruned;
 mod ready;
 mod record;
 mod retried;
@@ -27,8 +29,9 @@ mod workflow_run;
 pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
 pub use protocol::{
-    LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, SubmitAnswer, TaskCounts,
-    TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
+    DeadFilter, DeadLetter, DeadLetterView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog,
+    StepView, SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary,
+    WorkflowView,
 };
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,

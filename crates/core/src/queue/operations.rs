@@ -25,6 +25,8 @@ pub(super) enum Done {
     },
     /// Each task names the one that took its place.
     Retried,
+    /// Those it named are gone.
+    Purged,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +48,9 @@ impl Operations {
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
             Record::Retried { at, operation, .. } => (*at, *operation, Done::Retried),
-            Record::Opened { .. }
+            Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
+            Record::Pruned { operation: None, .. }
+            | Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepUnbound { .. }
             | Record::Granted { .. }

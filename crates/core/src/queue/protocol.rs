@@ -10,7 +10,7 @@ use crate::dag::{SpecError, WorkflowSpec};
 use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
+use crate::task::{Durability, Priority, TaskError, TaskKind, TaskSpec, TaskState};
 use crate::time::Wall;
 
 /// To a home's ledger.
@@ -69,6 +69,21 @@ pub enum LedgerRequest {
         operation: OperationId,
         ids: Vec<TaskId>,
     },
+    /// Dead tasks that were not retried, the oldest first.
+    ListDead {
+        filter: DeadFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    },
+    /// All there is of a dead task: its specification, its errors, the end of its log.
+    ShowDead {
+        id: TaskId,
+    },
+    /// Removes dead tasks of one home for good.
+    PurgeDead {
+        operation: OperationId,
+        ids: Vec<TaskId>,
+    },
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -84,6 +99,14 @@ pub struct TaskFilter {
     pub workflow: Option<WorkflowId>,
     pub namespace: Option<String>,
     pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadFilter {
+    pub namespace: Option<String>,
+    /// Dead for this long, by the home's clock.
+    pub older_than_ms: Option<u64>,
 }
 
 /// From a home's ledger.
@@ -119,6 +142,15 @@ pub enum LedgerReply {
     Retried {
         answers: Vec<SubmitAnswer>,
     },
+    DeadLetters {
+        items: Vec<DeadLetter>,
+        next_cursor: Option<TaskId>,
+    },
+    DeadLetter(Box<DeadLetterView>),
+    /// One answer per task, in order; `None`: it is gone.
+    Purged {
+        answers: Vec<Option<Refusal>>,
+    },
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -153,8 +185,11 @@ pub enum Refusal {
     Invalid { errors: Vec<SpecError> },
     #[error("{id} is {state} and stays so")]
     AlreadyTerminal { id: TaskId, state: TaskState },
-    #[error("{id} cannot be retried: {why}")]
-    NotRetryable { id: TaskId, why: String },
+    /// What was asked is not for a task in its state.
+    #[error("{id} {why}")]
+    WrongState { id: TaskId, why: String },
+    #[error("{id} is not kept any more: this home has removed ended tasks that came up to {before}")]
+    Pruned { id: TaskId, before: Wall },
     #[error("the idempotency key {key:?} belongs to {id}, which has another specification")]
     IdempotencyConflict { key: String, id: TaskId },
     #[error("this needs the role {needs}, the caller has {has}")]
@@ -237,6 +272,30 @@ pub struct TaskView {
     /// For a ready task that no known node can run: what each of them lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmet: Vec<UnmetAt>,
+}
+
+/// A line of the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub id: TaskId,
+    pub kind: TaskKind,
+    pub namespace: String,
+    /// Attempts that started.
+    pub attempts: u32,
+    /// The last one.
+    pub error: Option<TaskError>,
+    pub dead_at: Wall,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
+}
+
+/// A dead task with what it takes to find out why, and to decide what to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// With its last errors and the end of its log.
+    pub task: TaskView,
+    /// With its input.
+    pub spec: Arc<TaskSpec>,
 }
 
 /// What one node lacks to run a task.
@@ -347,6 +406,13 @@ impl TaskCounts {
 
     pub fn terminal(&self) -> u64 {
         TaskState::ALL.into_iter().filter(|state| state.is_terminal()).map(|state| self.of(state)).sum()
+    }
+
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        TaskState::ALL.into_iter().for_each(|state| sum.add(state, other.of(state)));
+        sum
     }
 
     pub fn of(&self, state: TaskState) -> u64 {

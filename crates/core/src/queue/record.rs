@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::TaskCounts;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -97,6 +98,18 @@ pub enum Record {
         operation: OperationId,
         task: TaskId,
         priority: Priority,
+    },
+    /// Ended tasks and workflows are not kept any more. It says all that must stay of them, so it applies as well where
+    /// they are not.
+    Pruned {
+        at: Wall,
+        /// Of a purge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<OperationId>,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+        /// Their ends.
+        counts: TaskCounts,
     },
     /// Ended tasks run again, as new ones.
     Retried {
@@ -222,6 +235,7 @@ impl Record {
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
+            Self::Pruned { .. } => "pruned",
             Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::MemoryTally { .. } => "memory_tally",
@@ -246,6 +260,7 @@ impl Record {
             | Self::DeadlinePassed { at, .. }
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
+            | Self::Pruned { at, .. }
             | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }
             | Self::MemoryTally { at, .. } => *at,

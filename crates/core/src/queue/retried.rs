@@ -41,6 +41,7 @@ impl Ledger {
             self.operations.keep(at, operation, Done::Retried);
             let record = |tasks| Record::Retried { at, operation, clock_root, tasks };
             self.commit_by_class(tasks, |retried| retried.of, record);
+            ids.iter().for_each(|of| drop(self.dead.remove(of)));
         }
         let gate = ids.iter().zip(&answers).fold(Gate::Open, |gate, (of, answer)| {
             let gate = latest(gate, self.gate_of_read(*of));
@@ -50,7 +51,7 @@ impl Ledger {
     }
 
     /// What a reader of a task waits for.
-    fn gate_of_read(&self, id: TaskId) -> Gate {
+    pub(super) fn gate_of_read(&self, id: TaskId) -> Gate {
         self.state.tasks.get(&id).map_or(Gate::Open, |task| self.late_gate(task.durability(), task.index))
     }
 
@@ -61,12 +62,12 @@ impl Ledger {
         at: Wall,
         planned: &mut BTreeMap<TaskId, RetriedTask>,
     ) -> Result<TaskId, Refusal> {
-        let task = self.state.tasks.get(&of).ok_or(Refusal::NotFound { id: of })?;
+        let task = self.state.tasks.get(&of).ok_or_else(|| self.missing(of))?;
         if let Some(retried_by) = task.links().retried_by {
             return Ok(retried_by);
         }
         if let Some(why) = why_not(task) {
-            return Err(Refusal::NotRetryable { id: of, why });
+            return Err(Refusal::WrongState { id: of, why: format!("cannot be retried: {why}") });
         }
         if self.live_tasks() + planned.len() >= limits::TASKS_LIVE_MAX {
             return Err(overloaded("live tasks"));

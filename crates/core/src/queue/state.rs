@@ -21,6 +21,8 @@ pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
 pub(super) struct Changes {
     pub tasks: Vec<Change>,
     pub workflows: Vec<WorkflowId>,
+    /// Tasks that are not kept any more.
+    pub removed: Vec<Task>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,10 @@ pub(super) struct State {
     pub retried_total: u64,
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub workflows_running: u64,
+    /// Ends that are not kept any more; the other counters go on counting them.
+    pub pruned: TaskCounts,
+    /// The newest id among them.
+    pub pruned_newest: Option<TaskId>,
     /// The newest time in the log.
     pub last_at: Wall,
     pub changes: Changes,
@@ -73,6 +79,8 @@ impl State {
             retried_total: 0,
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
+            pruned: TaskCounts::default(),
+            pruned_newest: None,
             last_at: Wall(0),
             changes: Changes::default(),
         }
@@ -113,8 +121,7 @@ impl State {
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
             Record::Buried { at, tasks } => {
-                let error = || TaskError::new("lease_expired", "the last attempt's worker never answered again");
-                self.end_each(index, *at, tasks, TaskState::Dead, error);
+                tasks.iter().for_each(|task| self.change(index, *at, *task, |task| task.bury(*at)));
             }
             Record::DeadlinePassed { at, tasks } => {
                 let error = || TaskError::new("deadline", "the deadline passed before the task ended");
@@ -124,6 +131,7 @@ impl State {
             Record::PrioritySet { task, priority, .. } => {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
+            Record::Pruned { tasks, workflows, counts, .. } => self.prune(tasks, workflows, counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::MemoryTally { submitted, terminal, .. } => {
@@ -203,7 +211,7 @@ impl State {
         self.expired_total += 1;
         self.change(index, at, task, |task| {
             let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
-            task.lose_lease(EpochStatus::Expired, "the lease expired", !task.epoch_started);
+            task.expire();
             if spent {
                 task.bury_later();
             }

@@ -51,7 +51,7 @@ impl Ledger {
         }
         let at = replayed.unwrap_or_else(|| self.at());
         let (planned, gate) = if replayed.is_some() {
-            (self.plan_again(caller, operation, at, &items), self.gate_of_replay())
+            (self.plan_again(caller, operation, at, &items), self.gate_of_all())
         } else {
             let planned = self.plan(caller, operation, at, &items);
             let gate = self.record_submission(caller, operation, at, &items, &planned);
@@ -62,7 +62,7 @@ impl Ledger {
     }
 
     /// Everything accepted so far is on disk when the answer to a replay leaves.
-    fn gate_of_replay(&self) -> Gate {
+    pub(super) fn gate_of_all(&self) -> Gate {
         Gate::Synced(LogIndex(self.next.0 - 1))
     }
 
@@ -204,7 +204,7 @@ impl Ledger {
         match self.operations.find(&operation) {
             Some(Done::WorkflowSubmitted { at }) => {
                 let id = TaskId::derive(self.state.tag, at.0, operation, 0);
-                return self.reply(self.gate_of_replay(), reply, LedgerReply::WorkflowSubmitted { id });
+                return self.reply(self.gate_of_all(), reply, LedgerReply::WorkflowSubmitted { id });
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}

@@ -189,11 +189,24 @@ impl Task {
         self.state = TaskState::Ready;
     }
 
+    /// The worker fell silent. An attempt that had started ends with an error of its own, as any other.
+    pub fn expire(&mut self) {
+        if self.epoch_started {
+            let message = format!("attempt {} ended with its lease: its worker fell silent", self.attempts);
+            self.remember_error(&TaskError::new("lease_expired", message));
+        }
+        self.lose_lease(EpochStatus::Expired, "the lease expired", !self.epoch_started);
+    }
+
     /// An expired epoch came back before a later grant: its expiry is as if it had not been.
     fn forget_expiry(&mut self) {
-        if self.epoch_status == EpochStatus::Expired && !self.epoch_started {
-            self.false_starts = self.false_starts.saturating_sub(1);
-            self.reasons.pop();
+        match (self.epoch_status, self.epoch_started) {
+            (EpochStatus::Expired, true) => self.error = self.earlier_errors.pop(),
+            (EpochStatus::Expired, false) => {
+                self.false_starts = self.false_starts.saturating_sub(1);
+                self.reasons.pop();
+            }
+            (EpochStatus::None | EpochStatus::Live | EpochStatus::Released | EpochStatus::Reported { .. }, _) => {}
         }
         self.epoch_status = EpochStatus::Live;
         self.bury_when_due = false;
@@ -213,7 +226,7 @@ impl Task {
         let answer = match (&outcome.result, next) {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
-                self.error = None;
+                self.earlier_errors.extend(self.error.take());
                 self.end(at, TaskState::Succeeded);
                 CompleteAnswer::Committed
             }
@@ -244,6 +257,13 @@ impl Task {
         self.bury_when_due = true;
     }
 
+    /// The last attempt's worker never answered again: what its expiry left open is now said.
+    pub fn bury(&mut self, at: Wall) {
+        self.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
+        self.end(at, TaskState::Dead);
+    }
+
+    /// Keeps the newest [`limits::ERRORS_KEPT_MAX`] errors: the last one and those before it.
     fn remember_error(&mut self, error: &TaskError) {
         if let Some(earlier) = self.error.replace(error.clone()) {
             self.earlier_errors.push(earlier);

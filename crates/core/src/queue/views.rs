@@ -21,7 +21,7 @@ impl Ledger {
     }
 
     pub(super) fn answer_task(&mut self, id: TaskId, to: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(to, self.missing(id)) };
         let view = self.task_view(task, true);
         let gate = self.late_gate(task.durability(), task.index);
         self.reply(gate, to, LedgerReply::Task(Box::new(view)));
@@ -59,7 +59,7 @@ impl Ledger {
         self.reply(gate, reply, LedgerReply::Tasks { items, next_cursor });
     }
 
-    fn task_view(&self, task: &Task, whole: bool) -> TaskView {
+    pub(super) fn task_view(&self, task: &Task, whole: bool) -> TaskView {
         let step = task.step.and_then(|link| {
             let run = self.state.workflows.get(&link.workflow)?;
             run.spec.steps.get(link.step as usize).map(|step| step.name.clone())
@@ -113,7 +113,7 @@ impl Ledger {
     }
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, self.missing(id)) };
         let nodes = self.unmet_everywhere(task);
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
         let reason = match task.state {
@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     pub(super) fn answer_workflow(&mut self, id: WorkflowId, to: ReplyTo) {
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, self.missing(id)) };
         let view = WorkflowView {
             summary: summary(run),
             home: self.identity.home,

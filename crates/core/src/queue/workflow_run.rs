@@ -90,6 +90,14 @@ impl WorkflowRun {
         }
     }
 
+    /// Steps that are over without a task: each stands for one in this state.
+    pub fn placeholders(&self) -> impl Iterator<Item = TaskState> {
+        self.steps.iter().filter(|step| step.tasks.is_empty()).filter_map(|step| match step.phase {
+            StepPhase::Ended(state) => Some(state),
+            StepPhase::Blocked | StepPhase::Binding | StepPhase::Active => None,
+        })
+    }
+
     /// Whether every step is over.
     pub fn all_ended(&self) -> bool {
         self.steps.iter().all(|step| matches!(step.phase, StepPhase::Ended(_)))

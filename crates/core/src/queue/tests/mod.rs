@@ -1,5 +1,6 @@
 //! The core of a home by itself: every transition in a sentence.
 
+mod dead_letters;
 mod gates;
 mod leases;
 mod lifecycle;
@@ -43,6 +44,8 @@ struct Bench {
     replies: u64,
     operations: u128,
     sendings: u64,
+    /// Grants that a test's worker has seen, where it counts them here.
+    received: u32,
 }
 
 fn identity(secret: u8) -> LedgerIdentity {
@@ -102,6 +105,7 @@ impl Bench {
             replies: 0,
             operations: 0,
             sendings: 0,
+            received: 0,
         };
         bench.settle();
         bench

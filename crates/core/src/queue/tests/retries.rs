@@ -20,7 +20,7 @@ fn retried(home: &mut Bench, id: TaskId) -> TaskId {
 fn why_not(home: &mut Bench, id: TaskId) -> String {
     let operation = home.operation();
     match &retry(home, operation, &[id])[0] {
-        SubmitAnswer::Refused(refusal @ Refusal::NotRetryable { .. }) => refusal.to_string(),
+        SubmitAnswer::Refused(refusal @ Refusal::WrongState { .. }) => refusal.to_string(),
         other => panic!("{other:?}"),
     }
 }

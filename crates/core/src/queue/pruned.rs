@@ -1,0 +1,73 @@
+//! What is not kept any more: tasks and workflows go, their counts and the newest of their ids stay.
+
+use super::effects::Gate;
+use super::ledger::Ledger;
+use super::ownership::latest;
+use super::protocol::{Refusal, TaskCounts};
+use super::record::Record;
+use super::state::State;
+use crate::ids::{OperationId, TaskId, WorkflowId};
+use crate::task::Durability;
+
+impl Ledger {
+    /// Removes ended tasks and workflows, each durability class by a record of its own; `tasks` holds those of
+    /// `workflows` too. Returns what an answer waits for.
+    pub(super) fn commit_pruned(
+        &mut self,
+        operation: Option<OperationId>,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+    ) -> Gate {
+        let at = self.at();
+        let mut gate = Gate::Open;
+        for memory in [true, false] {
+            let of_class = |durability: Option<Durability>| (durability == Some(Durability::Memory)) == memory;
+            let task_class = |id: &TaskId| self.state.tasks.get(id).map(|task| task.durability());
+            let run_class = |id: &WorkflowId| self.state.workflows.get(id).map(|run| run.spec.durability);
+            let tasks: Vec<TaskId> = tasks.iter().copied().filter(|id| of_class(task_class(id))).collect();
+            let workflows: Vec<WorkflowId> = workflows.iter().copied().filter(|id| of_class(run_class(id))).collect();
+            if tasks.is_empty() && workflows.is_empty() {
+                continue;
+            }
+            let counts = self.state.ends_of(&tasks, &workflows);
+            let record = Record::Pruned { at, operation, tasks, workflows, counts };
+            self.operations.remember(&record);
+            let class = if memory { Durability::Memory } else { Durability::Sync };
+            let index = self.commit(class, record);
+            gate = latest(gate, self.late_gate(class, index));
+        }
+        gate
+    }
+
+    /// Why an id is not here.
+    pub(super) fn missing(&self, id: TaskId) -> Refusal {
+        match self.state.pruned_newest.filter(|newest| id.ledger == self.state.tag && id <= *newest) {
+            Some(newest) => Refusal::Pruned { id, before: newest.made_at() },
+            None => Refusal::NotFound { id },
+        }
+    }
+}
+
+impl State {
+    /// The ends of tasks that are here, and of steps that ended without a task and stand for one.
+    fn ends_of(&self, tasks: &[TaskId], workflows: &[WorkflowId]) -> TaskCounts {
+        let mut counts = TaskCounts::default();
+        tasks.iter().filter_map(|id| self.tasks.get(id)).for_each(|task| counts.add(task.state, 1));
+        for run in workflows.iter().filter_map(|id| self.workflows.get(id)) {
+            run.placeholders().for_each(|state| counts.add(state, 1));
+        }
+        counts
+    }
+
+    pub(super) fn prune(&mut self, tasks: &[TaskId], workflows: &[WorkflowId], counts: &TaskCounts) {
+        for id in tasks {
+            self.order.remove(id);
+            self.changes.removed.extend(self.tasks.remove(id));
+        }
+        for id in workflows {
+            self.workflows.remove(id);
+        }
+        self.pruned = self.pruned.plus(counts);
+        self.pruned_newest = tasks.iter().chain(workflows).copied().chain(self.pruned_newest).max();
+    }
+}
