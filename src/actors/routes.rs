@@ -42,6 +42,9 @@ impl Routes {
             | LedgerRequest::ListTasks { .. }
             | LedgerRequest::ListWorkflows { .. }
             | LedgerRequest::ListDead { .. }
+            | LedgerRequest::PauseQueue { .. }
+            | LedgerRequest::ResumeQueue { .. }
+            | LedgerRequest::ClearQueue { .. }
             | LedgerRequest::Stats
             | LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)

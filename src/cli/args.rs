@@ -56,7 +56,7 @@ enum Command {
     /// Submit, watch and draw workflows
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
-    /// Count the tasks of this home
+    /// Count the tasks of this home; hold them back, or cancel those that wait
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     /// Look into dead tasks; run them again, or remove them

@@ -96,6 +96,7 @@ impl From<Refusal> for CommandError {
             Refusal::Overloaded { .. }
             | Refusal::AlreadyTerminal { .. }
             | Refusal::WrongState { .. }
+            | Refusal::QueueChanged { .. }
             | Refusal::IdempotencyConflict { .. }
             | Refusal::Forbidden { .. }
             | Refusal::Unsupported { .. } => Exit::Refused,

@@ -7,7 +7,7 @@ use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, TaskId, Wo
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{
-    QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView,
+    PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView,
 };
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use magpie_core::time::Wall;
@@ -193,6 +193,8 @@ pub struct QueueStatsDocument<'a> {
     generation: Generation,
     log_index: LogIndex,
     synced_index: LogIndex,
+    queue_version: u64,
+    paused: &'a [PausedView],
     ready_by_shape: &'a [ShapeBacklog],
     commits_by_worker: &'a BTreeMap<PeerId, u64>,
     invariant_violations: u64,
@@ -210,6 +212,8 @@ impl<'a> QueueStatsDocument<'a> {
             generation: stats.generation,
             log_index: stats.log_index,
             synced_index: stats.synced_index,
+            queue_version: stats.queue_version,
+            paused: &stats.paused,
             ready_by_shape: &stats.ready_by_shape,
             commits_by_worker: &stats.commits_by_worker,
             invariant_violations: stats.invariant_violations,

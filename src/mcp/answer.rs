@@ -148,6 +148,7 @@ impl From<Refusal> for ToolError {
             Refusal::Invalid { errors } => Self::invalid_spec(errors),
             Refusal::AlreadyTerminal { .. } => Self::new("already_terminal", message, "submit a new task instead"),
             Refusal::WrongState { .. } => Self::new("wrong_state", message, "do what the message says, or leave it"),
+            Refusal::QueueChanged { .. } => Self::new("queue_changed", message, "look at the queue and decide again"),
             Refusal::Pruned { .. } => {
                 Self::new("pruned", message, "submit it again if its result is needed; keep results elsewhere")
             }

@@ -94,7 +94,12 @@ impl Role {
             | Body::Clock(ClockRequest::Exchange { .. })
             | Body::Worker(WorkerRequest::Notice { .. }) => &[Self::Peer][..],
             // A peer forwards what it let an operator say.
-            Body::Ledger(LedgerRequest::PurgeDead { .. }) => &[Self::Peer, Self::Operator][..],
+            Body::Ledger(
+                LedgerRequest::PurgeDead { .. }
+                | LedgerRequest::PauseQueue { .. }
+                | LedgerRequest::ResumeQueue { .. }
+                | LedgerRequest::ClearQueue { .. },
+            ) => &[Self::Peer, Self::Operator][..],
             Body::Ledger(_) | Body::Blob(_) | Body::Node(NodeRequest::Status) => {
                 &[Self::Peer, Self::Agent, Self::Operator][..]
             }

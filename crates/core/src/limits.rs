@@ -35,6 +35,10 @@ pub const READY_QUEUES_KEPT_MAX: usize = 1_024;
 pub const BATCH_LEN_MAX: usize = 256;
 /// Bytes after which a message between peers takes no further task or outcome.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Namespaces that one home holds back.
+pub const PAUSED_NAMESPACES_MAX: usize = 1_024;
+/// Tasks and workflows that one record of a clear cancels.
+pub const CLEAR_LEN_MAX: usize = 100_000;
 /// Specs in one submission.
 pub const SUBMIT_LEN_MAX: usize = 10_000;
 /// Tasks of one home that are not terminal.

@@ -175,6 +175,11 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::QueuePaused { .. } | Record::QueueResumed { .. } => {}
+            Record::QueueCleared { tasks, workflows, .. } => {
+                tasks.iter().for_each(|task| self.end(index, *task, TaskState::Cancelled));
+                workflows.iter().for_each(|workflow| self.end_workflow(*workflow, index));
+            }
             Record::Pruned { tasks, workflows, .. } => {
                 tasks.iter().for_each(|task| drop(self.tasks.remove(task)));
                 workflows.iter().for_each(|workflow| drop(self.workflows.remove(workflow)));

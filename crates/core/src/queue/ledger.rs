@@ -222,6 +222,17 @@ impl Ledger {
             LedgerRequest::ListDead { filter, cursor, limit } => self.list_dead(&filter, cursor, limit, reply),
             LedgerRequest::ShowDead { id } => self.show_dead(id, reply),
             LedgerRequest::PurgeDead { operation, ids } => self.purge_dead(operation, &ids, reply),
+            LedgerRequest::PauseQueue { operation, namespace, version, reason } => {
+                let record = |at| Record::QueuePaused { at, operation, namespace: namespace.clone(), reason };
+                self.set_queue(operation, namespace.as_deref(), version, record, reply);
+            }
+            LedgerRequest::ResumeQueue { operation, namespace, version } => {
+                let record = |at| Record::QueueResumed { at, operation, namespace: namespace.clone() };
+                self.set_queue(operation, namespace.as_deref(), version, record, reply);
+            }
+            LedgerRequest::ClearQueue { operation, namespace, up_to } => {
+                self.clear_queue(operation, namespace, up_to, reply);
+            }
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
@@ -313,6 +324,7 @@ impl Ledger {
         let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
         self.state.changes.tasks = tasks;
         self.state.changes.workflows = self.state.workflows.keys().copied().collect();
+        self.ready.hold(&self.state.paused);
         self.react();
     }
 

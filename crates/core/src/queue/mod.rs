@@ -10,6 +10,7 @@ mod grant;
 mod ledger;
 mod operations;
 mod ownership;
+mod paused;
 mod protocol;
 mod pruned;
 mod ready;
@@ -29,9 +30,9 @@ mod workflow_run;
 pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
 pub use protocol::{
-    DeadFilter, DeadLetter, DeadLetterView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog,
-    StepView, SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary,
-    WorkflowView,
+    DeadFilter, DeadLetter, DeadLetterView, LedgerReply, LedgerRequest, PausedView, PendingView, QueueStats, Refusal,
+    ShapeBacklog, StepView, SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState,
+    WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,

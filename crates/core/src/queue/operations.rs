@@ -27,6 +27,13 @@ pub(super) enum Done {
     Retried,
     /// Those it named are gone.
     Purged,
+    /// Paused or resumed.
+    QueueSet,
+    Cleared {
+        tasks: u64,
+        workflows: u64,
+        left: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +55,13 @@ impl Operations {
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
             Record::Retried { at, operation, .. } => (*at, *operation, Done::Retried),
+            Record::QueuePaused { at, operation, .. } | Record::QueueResumed { at, operation, .. } => {
+                (*at, *operation, Done::QueueSet)
+            }
+            Record::QueueCleared { at, operation, tasks, workflows, left, .. } => {
+                let (tasks, workflows) = (tasks.len() as u64, workflows.len() as u64);
+                (*at, *operation, Done::Cleared { tasks, workflows, left: *left })
+            }
             Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
             Record::Pruned { operation: None, .. }
             | Record::Opened { .. }

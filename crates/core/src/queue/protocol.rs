@@ -84,6 +84,25 @@ pub enum LedgerRequest {
         operation: OperationId,
         ids: Vec<TaskId>,
     },
+    /// Holds back what is not granted yet, of a namespace or of the whole queue.
+    PauseQueue {
+        operation: OperationId,
+        namespace: Option<String>,
+        /// The queue's version that the caller saw.
+        version: u64,
+        reason: String,
+    },
+    ResumeQueue {
+        operation: OperationId,
+        namespace: Option<String>,
+        version: u64,
+    },
+    /// Cancels what has not started and was accepted up to a place in the log.
+    ClearQueue {
+        operation: OperationId,
+        namespace: Option<String>,
+        up_to: LogIndex,
+    },
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -151,6 +170,17 @@ pub enum LedgerReply {
     Purged {
         answers: Vec<Option<Refusal>>,
     },
+    /// The queue after a pause or a resume.
+    Queue {
+        version: u64,
+        paused: Vec<PausedView>,
+    },
+    Cleared {
+        tasks: u64,
+        workflows: u64,
+        /// What one record could not hold: clear again.
+        left: u64,
+    },
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -190,6 +220,8 @@ pub enum Refusal {
     WrongState { id: TaskId, why: String },
     #[error("{id} is not kept any more: this home has removed ended tasks that came up to {before}")]
     Pruned { id: TaskId, before: Wall },
+    #[error("the queue has changed: it is at version {version} now; look at it and decide again")]
+    QueueChanged { version: u64 },
     #[error("the idempotency key {key:?} belongs to {id}, which has another specification")]
     IdempotencyConflict { key: String, id: TaskId },
     #[error("this needs the role {needs}, the caller has {has}")]
@@ -463,11 +495,24 @@ pub struct QueueStats {
     pub released_total: u64,
     pub retried_total: u64,
     pub workflows_running: u64,
+    /// Grows with each pause, resume and clear.
+    #[serde(default)]
+    pub queue_version: u64,
+    #[serde(default)]
+    pub paused: Vec<PausedView>,
     /// Ready tasks by requirement shape, for thieves: who has what for whom.
     pub ready_by_shape: Vec<ShapeBacklog>,
     /// Succeeded tasks by the worker that ran them.
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub invariant_violations: u64,
+}
+
+/// A queue that is held back: a namespace's, or without one the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedView {
+    pub namespace: Option<String>,
+    pub since: Wall,
+    pub reason: String,
 }
 
 /// A backlog of one requirement shape.

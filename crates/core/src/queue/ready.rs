@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::paused::Paused;
 use super::task_entry::Task;
 use crate::heap::FibonacciHeap;
 use crate::heap::aging::{Aging, AgingKey};
@@ -33,6 +34,7 @@ pub(super) struct ReadySet {
     /// Places of the queues that hold tasks.
     busy: BTreeSet<usize>,
     aging: Aging,
+    paused: Paused,
     index: BTreeMap<(String, Shape), usize>,
     /// Where the last task went: those of one batch share their specification.
     last: Option<(Arc<TaskSpec>, usize)>,
@@ -103,9 +105,15 @@ impl ReadySet {
         }
     }
 
-    /// Queues that hold tasks, with their places.
+    /// Queues that hold tasks and are not held back, with their places.
     pub fn busy(&self) -> impl Iterator<Item = (usize, &ShapeQueue)> {
-        self.busy.iter().map(|place| (*place, &self.queues[*place]))
+        let busy = self.busy.iter().map(|place| (*place, &self.queues[*place]));
+        busy.filter(|(_, queue)| !self.paused.holds(&queue.namespace))
+    }
+
+    /// From now on these are held back.
+    pub fn hold(&mut self, paused: &Paused) {
+        self.paused = paused.clone();
     }
 
     /// A member's capabilities changed, or it died (`None`).

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::TaskCounts;
 use crate::dag::WorkflowSpec;
-use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
 use crate::time::Wall;
@@ -98,6 +98,29 @@ pub enum Record {
         operation: OperationId,
         task: TaskId,
         priority: Priority,
+    },
+    /// Nothing of a namespace, or of the whole queue, is granted any more.
+    QueuePaused {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+        reason: String,
+    },
+    QueueResumed {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+    },
+    /// What stood unstarted in the queue when its log ended at `up_to` is cancelled.
+    QueueCleared {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+        up_to: LogIndex,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+        /// Those that more than one record can hold: they wait for the next call.
+        left: u64,
     },
     /// Ended tasks and workflows are not kept any more. It says all that must stay of them, so it applies as well where
     /// they are not.
@@ -235,6 +258,9 @@ impl Record {
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
+            Self::QueuePaused { .. } => "queue_paused",
+            Self::QueueResumed { .. } => "queue_resumed",
+            Self::QueueCleared { .. } => "queue_cleared",
             Self::Pruned { .. } => "pruned",
             Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
@@ -260,6 +286,9 @@ impl Record {
             | Self::DeadlinePassed { at, .. }
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
+            | Self::QueuePaused { at, .. }
+            | Self::QueueResumed { at, .. }
+            | Self::QueueCleared { at, .. }
             | Self::Pruned { at, .. }
             | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }

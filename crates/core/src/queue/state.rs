@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::paused::{Pause, Paused};
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
 use super::task_entry::{EpochStatus, StepLink, Task};
@@ -51,12 +52,15 @@ pub(super) struct State {
     pub retried_total: u64,
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub workflows_running: u64,
+    pub paused: Paused,
     /// Ends that are not kept any more; the other counters go on counting them.
     pub pruned: TaskCounts,
     /// The newest id among them.
     pub pruned_newest: Option<TaskId>,
     /// The newest time in the log.
     pub last_at: Wall,
+    /// The newest written record.
+    pub last_index: LogIndex,
     pub changes: Changes,
 }
 
@@ -79,9 +83,11 @@ impl State {
             retried_total: 0,
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
+            paused: Paused::default(),
             pruned: TaskCounts::default(),
             pruned_newest: None,
             last_at: Wall(0),
+            last_index: LogIndex::default(),
             changes: Changes::default(),
         }
     }
@@ -89,6 +95,7 @@ impl State {
     /// Applies one record. `index` is its place in the log, zero for what is not written (`memory`).
     pub fn apply(&mut self, index: LogIndex, record: &Record) {
         self.last_at = self.last_at.max(record.at());
+        self.last_index = self.last_index.max(index);
         match record {
             Record::Opened { generation, .. } => self.open(*generation),
             Record::Submitted { at, operation, owner, clock_root, items } => {
@@ -131,6 +138,11 @@ impl State {
             Record::PrioritySet { task, priority, .. } => {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
+            Record::QueuePaused { at, namespace, reason, .. } => {
+                self.paused.pause(namespace.clone(), Pause { since: *at, reason: reason.clone() });
+            }
+            Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
+            Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
             Record::Pruned { tasks, workflows, counts, .. } => self.prune(tasks, workflows, counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
@@ -174,6 +186,7 @@ impl State {
 
     pub(super) fn insert(&mut self, index: LogIndex, mut task: Task) {
         task.index = index;
+        task.accepted = self.last_index;
         self.submitted += 1;
         self.counts.add(task.state, 1);
         self.memory_submitted += u64::from(task.durability() == Durability::Memory);
@@ -240,7 +253,7 @@ impl State {
     /// The one way in which a task changes: counters, changes and its workflow follow.
     ///
     /// What ended stays so: an earlier part of the same record may have ended the workflow, and this task with it.
-    fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
+    pub(super) fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
         let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.state.is_terminal()) else { return };
         let from = task.state;
         act(task);
@@ -261,7 +274,7 @@ impl State {
         }
     }
 
-    fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
+    pub(super) fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
         if self.workflows.contains_key(&target) {
             self.stop_workflow(index, at, target, WorkflowState::Cancelled, TaskError::new("cancelled", reason));
         } else {
@@ -272,6 +285,7 @@ impl State {
 
     fn add_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
         run.index = index;
+        run.accepted = self.last_index;
         let steps = run.steps.len() as u64;
         self.submitted += steps;
         self.counts.add(TaskState::Blocked, steps);

@@ -79,6 +79,8 @@ pub(super) struct Task {
     pub reasons: Vec<String>,
     /// The last record that touched it: what a reader of it waits for.
     pub index: LogIndex,
+    /// Where the log ended when it was accepted.
+    pub accepted: LogIndex,
     pub soft: Soft,
 }
 
@@ -131,6 +133,7 @@ impl Task {
             ran_ms: 0,
             reasons: Vec::new(),
             index: LogIndex::default(),
+            accepted: LogIndex::default(),
             soft: Soft::default(),
         }
     }

@@ -116,7 +116,9 @@ impl Ledger {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, self.missing(id)) };
         let nodes = self.unmet_everywhere(task);
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
+        let held = self.state.paused.why_held(&task.spec.namespace);
         let reason = match task.state {
+            TaskState::Ready if held.is_some() => held.unwrap_or_default(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
             TaskState::Ready => format!("{able} nodes could run it; none has a free slot"),
@@ -231,6 +233,8 @@ impl Ledger {
             released_total: self.state.released_total,
             retried_total: self.state.retried_total,
             workflows_running: self.state.workflows_running,
+            queue_version: self.state.paused.version,
+            paused: self.state.paused.views(),
             ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),

@@ -24,6 +24,8 @@ pub(super) struct WorkflowRun {
     pub outputs: Option<JsonText>,
     pub error: Option<TaskError>,
     pub index: LogIndex,
+    /// Where the log ended when it was accepted.
+    pub accepted: LogIndex,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +74,7 @@ impl WorkflowRun {
             outputs: None,
             error: None,
             index: LogIndex::default(),
+            accepted: LogIndex::default(),
         };
         run.unblock();
         run

@@ -6,6 +6,7 @@ mod leases;
 mod lifecycle;
 mod order;
 mod outcomes;
+mod paused;
 mod properties;
 mod recovery;
 mod retries;
