@@ -68,6 +68,26 @@ impl Routes {
         }
     }
 
+    /// Takes a request to the home that it names. What a peer sends here on is for this node's home, or for nobody: a
+    /// submission must not end up in another ledger than it named.
+    ///
+    /// # Errors
+    /// [`Refusal::HomeAway`] if that home is not known or does not answer.
+    pub async fn named(
+        &self,
+        from: Option<PeerId>,
+        owner: Arc<str>,
+        home: LedgerTag,
+        request: LedgerRequest,
+    ) -> Result<LedgerReply, Refusal> {
+        let own = self.peers.own_ledger().is_some_and(|(ledger, _)| ledger.tag() == home);
+        match from {
+            _ if own => self.own_ledger(from.unwrap_or(self.peers.me()), owner, request).await,
+            None => self.peers.ask_named(home, shorten_wait(request)).await,
+            Some(_) => Err(Refusal::HomeAway { home, last_seen: None }),
+        }
+    }
+
     /// Asks this node's ledger in a peer's name.
     ///
     /// # Errors

@@ -90,9 +90,10 @@ impl From<Refusal> for CommandError {
         let exit = match &refusal {
             Refusal::NotFound { .. } | Refusal::Pruned { .. } => Exit::NotFound,
             Refusal::Invalid { .. } => Exit::Usage,
-            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::Unavailable { .. } => {
-                Exit::Unreachable
-            }
+            Refusal::NotHome { .. }
+            | Refusal::HomeUnreachable { .. }
+            | Refusal::HomeAway { .. }
+            | Refusal::Unavailable { .. } => Exit::Unreachable,
             Refusal::Overloaded { .. }
             | Refusal::AlreadyTerminal { .. }
             | Refusal::WrongState { .. }

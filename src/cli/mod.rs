@@ -11,6 +11,7 @@ mod dev;
 mod device;
 mod dlq;
 mod exit;
+mod home;
 mod human;
 mod id_prefix;
 pub mod node_args;

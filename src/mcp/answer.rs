@@ -139,7 +139,7 @@ impl From<Refusal> for ToolError {
                 let fix = "take an id that a submission answered or that p2p_taskqueue_list_tasks lists";
                 Self::new("not_found", message, fix).next(Next::new("p2p_taskqueue_list_tasks", json!({}), 0))
             }
-            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } => {
+            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::HomeAway { .. } => {
                 Self::passing("home_unreachable", message, "its home keeps it: call again when the home is back", 5_000)
             }
             Refusal::Overloaded { retry_after_ms, .. } => {

@@ -80,6 +80,14 @@ pub const RETRY_FACTOR_MAX: f64 = 100.0;
 pub const RETRY_DELAY_MS_MAX: u64 = 7 * 86_400_000;
 /// Error codes, and exit codes, that a retry policy may list.
 pub const RETRY_CODES_LEN_MAX: usize = 64;
+/// How long an idempotency key names its task: unless the task says so, at least and at most. While an operation is
+/// remembered, so is its key.
+pub const IDEMPOTENCY_TTL_MS: u64 = 86_400_000;
+pub const IDEMPOTENCY_TTL_MS_MIN: u64 = OPERATION_TTL_MS;
+pub const IDEMPOTENCY_TTL_MS_MAX: u64 = 30 * 86_400_000;
+/// Idempotency keys that one home keeps, and how often it looks for expired ones.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 1_000_000;
+pub const KEYS_FORGET_EVERY_MS: u64 = 60_000;
 /// Errors of earlier attempts that a task keeps.
 pub const ERRORS_KEPT_MAX: usize = 3;
 /// Clients that wait for one home at a time, and the longest that one waits.

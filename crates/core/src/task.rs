@@ -265,6 +265,9 @@ pub struct TaskSpec {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// How long the key names this task and no other; a day unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_ttl: Option<DurationMs>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
 }
@@ -289,6 +292,7 @@ impl TaskSpec {
             namespace: default_namespace(),
             labels: BTreeMap::new(),
             idempotency_key: None,
+            idempotency_ttl: None,
             durability: Durability::default(),
         }
     }

@@ -175,7 +175,7 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
-            Record::QueuePaused { .. } | Record::QueueResumed { .. } => {}
+            Record::QueuePaused { .. } | Record::QueueResumed { .. } | Record::KeysForgotten { .. } => {}
             Record::QueueCleared { tasks, workflows, .. } => {
                 tasks.iter().for_each(|task| self.end(index, *task, TaskState::Cancelled));
                 workflows.iter().for_each(|workflow| self.end_workflow(*workflow, index));

@@ -15,6 +15,7 @@ pub use show::text;
 use super::args::{Context, WaitArgs, key_value};
 use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
+use super::home::HomeArg;
 use super::shapes::{IdDocument, WorkflowDocument};
 use super::spec_file::SpecKind;
 use super::submission::{self, Submitted};
@@ -35,6 +36,8 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["wait", "timeout"])]
     dry_run: bool,
     #[command(flatten)]
+    home: HomeArg,
+    #[command(flatten)]
     wait: WaitArgs,
 }
 
@@ -52,6 +55,7 @@ impl RunArgs {
         if self.dry_run {
             return plan::print(context, &file);
         }
+        self.home.address(context).await?;
         let until = Deadline::within(self.wait.timeout);
         let by = context.link.submission_deadline(self.wait.timeout).await?;
         let submitted = submission::submit(&context.link, &self.file, &file, None, by).await?;

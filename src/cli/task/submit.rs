@@ -14,6 +14,7 @@ use super::list::kind;
 use crate::cli::args::{Context, WaitArgs, key_value};
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::home::HomeArg;
 use crate::cli::shapes::IdDocument;
 use crate::cli::spec_file::SpecKind;
 use crate::cli::submission;
@@ -52,6 +53,8 @@ pub struct SubmitArgs {
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
     #[command(flatten)]
+    home: HomeArg,
+    #[command(flatten)]
     wait: WaitArgs,
     /// The command of a process
     #[arg(last = true, value_name = "COMMAND", requires = "kind")]
@@ -80,6 +83,7 @@ impl From<DurabilityArg> for Durability {
 
 impl SubmitArgs {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        self.home.address(context).await?;
         let durability = self.durability.map(Durability::from);
         match (&self.file, self.kind) {
             (Some(path), _) if path == Path::new("-") => {

@@ -26,14 +26,14 @@ const STEP_KEYS: &[&str] = &[
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "durability",
+    "deadline", "namespace", "labels", "idempotency_key", "idempotency_ttl", "durability",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
     "when", "join", "on_fail", "schedule", "exclusive", "concurrency_key", "rate_key", "retention", "not_before",
-    "deadline", "idempotency_key",
+    "deadline", "idempotency_key", "idempotency_ttl",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -177,6 +177,7 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
+        idempotency_ttl: fields.read("idempotency_ttl", problems),
         durability: read_durability(&fields, problems),
         ..task
     })

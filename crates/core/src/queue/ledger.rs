@@ -117,6 +117,7 @@ impl Replay {
             preference_due_ms: None,
             tallied: (0, 0),
             tallied_ms: 0,
+            keys_forgotten_ms: 0,
         };
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
@@ -161,6 +162,8 @@ pub struct Ledger {
     /// The last written tally of `memory` tasks.
     pub(super) tallied: (u64, u64),
     pub(super) tallied_ms: u64,
+    /// When expired idempotency keys were last looked for.
+    pub(super) keys_forgotten_ms: u64,
 }
 
 /// A marker on its way: leases that ended before `cutoff_ms` expire when it comes out.

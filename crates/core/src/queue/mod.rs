@@ -7,6 +7,7 @@
 mod dead_letters;
 mod effects;
 mod grant;
+mod keys;
 mod ledger;
 mod operations;
 mod ownership;

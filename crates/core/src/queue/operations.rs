@@ -64,6 +64,7 @@ impl Operations {
             }
             Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
             Record::Pruned { operation: None, .. }
+            | Record::KeysForgotten { .. }
             | Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepUnbound { .. }

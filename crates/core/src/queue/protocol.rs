@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::SubmitItem;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, Generation, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Priority, TaskError, TaskKind, TaskSpec, TaskState};
@@ -209,6 +209,8 @@ pub enum Refusal {
     NotHome { id: TaskId, home: Option<PeerId> },
     #[error("the home of {id} cannot be reached; the task is not lost: retry")]
     HomeUnreachable { id: TaskId, last_seen: Option<Wall> },
+    #[error("the home {home} cannot be reached; nothing was changed elsewhere: retry")]
+    HomeAway { home: LedgerTag, last_seen: Option<Wall> },
     #[error("overloaded: retry after {retry_after_ms} ms ({what})")]
     Overloaded { retry_after_ms: u64, what: String },
     #[error("{}", invalid_in_words(.errors))]
@@ -239,7 +241,10 @@ impl Refusal {
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::HomeUnreachable { .. } | Self::Overloaded { .. } | Self::Unavailable { .. })
+        matches!(
+            self,
+            Self::HomeUnreachable { .. } | Self::HomeAway { .. } | Self::Overloaded { .. } | Self::Unavailable { .. }
+        )
     }
 }
 

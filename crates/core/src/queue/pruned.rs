@@ -7,7 +7,9 @@ use super::protocol::{Refusal, TaskCounts};
 use super::record::Record;
 use super::state::State;
 use crate::ids::{OperationId, TaskId, WorkflowId};
+use crate::limits;
 use crate::task::Durability;
+use crate::time::Wall;
 
 impl Ledger {
     /// Removes ended tasks and workflows, each durability class by a record of its own; `tasks` holds those of
@@ -59,7 +61,22 @@ impl State {
         counts
     }
 
-    pub(super) fn prune(&mut self, tasks: &[TaskId], workflows: &[WorkflowId], counts: &TaskCounts) {
+    /// Whether a task was removed while its submission may still be sent again.
+    pub(super) fn was_purged(&self, id: &TaskId) -> bool {
+        self.purged.contains(id)
+    }
+
+    /// Keeps the young among the removed, until their submissions are forgotten.
+    fn remember_purged(&mut self, at: Wall, tasks: &[TaskId]) {
+        let forgotten = |id: &TaskId| id.made_at().0 + limits::OPERATION_TTL_MS < at.0;
+        while self.purged.first().is_some_and(forgotten) {
+            self.purged.pop_first();
+        }
+        self.purged.extend(tasks.iter().copied().filter(|id| !forgotten(id)));
+    }
+
+    pub(super) fn prune(&mut self, at: Wall, tasks: &[TaskId], workflows: &[WorkflowId], counts: &TaskCounts) {
+        self.remember_purged(at, tasks);
         for id in tasks {
             self.order.remove(id);
             self.changes.removed.extend(self.tasks.remove(id));

@@ -122,6 +122,11 @@ pub enum Record {
         /// Those that more than one record can hold: they wait for the next call.
         left: u64,
     },
+    /// Idempotency keys that expired before this are free again.
+    KeysForgotten {
+        at: Wall,
+        before: Wall,
+    },
     /// Ended tasks and workflows are not kept any more. It says all that must stay of them, so it applies as well where
     /// they are not.
     Pruned {
@@ -261,6 +266,7 @@ impl Record {
             Self::QueuePaused { .. } => "queue_paused",
             Self::QueueResumed { .. } => "queue_resumed",
             Self::QueueCleared { .. } => "queue_cleared",
+            Self::KeysForgotten { .. } => "keys_forgotten",
             Self::Pruned { .. } => "pruned",
             Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
@@ -289,6 +295,7 @@ impl Record {
             | Self::QueuePaused { at, .. }
             | Self::QueueResumed { at, .. }
             | Self::QueueCleared { at, .. }
+            | Self::KeysForgotten { at, .. }
             | Self::Pruned { at, .. }
             | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::keys::Keys;
 use super::paused::{Pause, Paused};
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
@@ -40,8 +41,7 @@ pub(super) struct State {
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
-    /// (owner, namespace, idempotency key) -> task.
-    pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
+    pub keys: Keys,
     pub counts: TaskCounts,
     pub submitted: u64,
     pub lost: u64,
@@ -57,6 +57,8 @@ pub(super) struct State {
     pub pruned: TaskCounts,
     /// The newest id among them.
     pub pruned_newest: Option<TaskId>,
+    /// Those that were removed so young that their submission may be sent again.
+    pub purged: std::collections::BTreeSet<TaskId>,
     /// The newest time in the log.
     pub last_at: Wall,
     /// The newest written record.
@@ -72,7 +74,7 @@ impl State {
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
-            idempotency: BTreeMap::new(),
+            keys: Keys::default(),
             counts: TaskCounts::default(),
             submitted: 0,
             lost: 0,
@@ -86,6 +88,7 @@ impl State {
             paused: Paused::default(),
             pruned: TaskCounts::default(),
             pruned_newest: None,
+            purged: std::collections::BTreeSet::new(),
             last_at: Wall(0),
             last_index: LogIndex::default(),
             changes: Changes::default(),
@@ -143,7 +146,8 @@ impl State {
             }
             Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
             Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
-            Record::Pruned { tasks, workflows, counts, .. } => self.prune(tasks, workflows, counts),
+            Record::KeysForgotten { before, .. } => self.keys.forget(*before),
+            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(*at, tasks, workflows, counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::MemoryTally { submitted, terminal, .. } => {
@@ -176,9 +180,7 @@ impl State {
             for _ in 0..item.count {
                 let id = TaskId::derive(self.tag, at.0, operation, n);
                 n += 1;
-                if let Some(key) = &item.spec.idempotency_key {
-                    self.idempotency.insert((owner.clone(), item.spec.namespace.clone(), key.clone()), id);
-                }
+                self.keys.give(&item.spec, id, at);
                 self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
             }
         }

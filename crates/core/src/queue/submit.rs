@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::effects::{BoundWindow, Caller, Gate, ReplyTo};
+use super::keys::{KeyName, Keys};
 use super::ledger::{Ledger, OUTPUTS_STEP};
 use super::operations::Done;
 use super::ownership::latest;
@@ -51,9 +52,9 @@ impl Ledger {
         }
         let at = replayed.unwrap_or_else(|| self.at());
         let (planned, gate) = if replayed.is_some() {
-            (self.plan_again(caller, operation, at, &items), self.gate_of_all())
+            (self.plan_again(operation, at, &items), self.gate_of_all())
         } else {
-            let planned = self.plan(caller, operation, at, &items);
+            let planned = self.plan(operation, at, &items);
             let gate = self.record_submission(caller, operation, at, &items, &planned);
             (planned, gate)
         };
@@ -70,9 +71,9 @@ impl Ledger {
         (self.state.counts.total() - self.state.counts.terminal()) as usize
     }
 
-    fn plan(&self, caller: &Caller, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
-        let mut next = 0;
-        let mut keys: BTreeMap<(&str, &str), (TaskId, &TaskSpec)> = BTreeMap::new();
+    fn plan(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+        let (mut next, now) = (0, Wall(self.now.wall_ms));
+        let mut keys: BTreeMap<KeyName, (TaskId, &TaskSpec)> = BTreeMap::new();
         let mut planned = Vec::with_capacity(items.len());
         for item in items {
             let (spec, first) = (&*item.spec, next);
@@ -80,16 +81,18 @@ impl Ledger {
                 planned.push(Planned::Refused(refusal));
                 continue;
             }
-            if let Some(key) = &spec.idempotency_key {
-                let place = (spec.namespace.as_str(), key.as_str());
-                let here = keys.get(&place).map(|(id, spec)| (*id, Some(*spec)));
-                if let Some((id, earlier)) = here.or_else(|| self.task_of_key(caller, spec, key)) {
-                    let same = earlier == Some(spec);
-                    let conflict = || Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id });
-                    planned.push(if same { Planned::Existing(id) } else { conflict() });
+            if let Some(name) = Keys::name(spec) {
+                let here = keys.get(&name).map(|(id, earlier)| (*id, *earlier == spec));
+                let kept = || self.state.keys.find(&name, now).map(|entry| (entry.id, entry.is_for(spec)));
+                if let Some((id, same)) = here.or_else(kept) {
+                    planned.push(if same { Planned::Existing(id) } else { conflict(spec, id) });
                     continue;
                 }
-                keys.insert(place, (TaskId::derive(self.state.tag, at.0, operation, first), spec));
+                if self.state.keys.len() + keys.len() >= limits::IDEMPOTENCY_KEYS_MAX {
+                    planned.push(Planned::Refused(overloaded("idempotency keys")));
+                    continue;
+                }
+                keys.insert(name, (TaskId::derive(self.state.tag, at.0, operation, first), spec));
             }
             next += item.count;
             planned.push(Planned::New { first });
@@ -97,29 +100,23 @@ impl Ledger {
         planned
     }
 
-    /// The task that has an idempotency key, with its specification while it is kept.
-    fn task_of_key(&self, caller: &Caller, spec: &TaskSpec, key: &str) -> Option<(TaskId, Option<&TaskSpec>)> {
-        let id = self.state.idempotency.get(&(caller.owner.clone(), spec.namespace.clone(), key.to_owned()))?;
-        Some((*id, self.state.tasks.get(id).map(|task| &*task.spec)))
-    }
-
-    /// What was planned when the operation came first: an item was new then exactly if its tasks are here now.
-    fn plan_again(&self, caller: &Caller, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+    /// What was planned when the operation came first: an item was new then exactly if its tasks are here now, or were
+    /// removed since.
+    fn plan_again(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
         let mut next = 0;
         let plan = |item: &SubmitItem| {
             let SubmitItem { spec, count } = item;
             let id = TaskId::derive(self.state.tag, at.0, operation, next);
-            if self.state.tasks.get(&id).is_some_and(|task| task.spec == *spec) {
+            if self.state.tasks.get(&id).is_some_and(|task| task.spec == *spec) || self.state.was_purged(&id) {
                 next += count;
                 return Planned::New { first: next - count };
             }
             if let Err(refusal) = self.check_item(item) {
                 return Planned::Refused(refusal);
             }
-            let keyed = spec.idempotency_key.as_ref().and_then(|key| Some((key, self.task_of_key(caller, spec, key)?)));
-            match keyed {
-                Some((_, (id, Some(first)))) if first == &**spec => Planned::Existing(id),
-                Some((key, (id, _))) => Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id }),
+            match Keys::name(spec).and_then(|name| self.state.keys.find_even_expired(&name)) {
+                Some(entry) if entry.is_for(spec) => Planned::Existing(entry.id),
+                Some(entry) => conflict(spec, entry.id),
                 None => {
                     let what = format!("operation {operation} came before and this item was refused: make a new one");
                     Planned::Refused(Refusal::Unsupported { what })
@@ -298,6 +295,11 @@ fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
         return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
     }
     Ok(())
+}
+
+fn conflict(spec: &TaskSpec, id: TaskId) -> Planned {
+    let key = spec.idempotency_key.clone().unwrap_or_default();
+    Planned::Refused(Refusal::IdempotencyConflict { key, id })
 }
 
 pub(super) fn overloaded(what: &str) -> Refusal {

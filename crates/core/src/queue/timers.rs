@@ -28,6 +28,7 @@ impl Ledger {
         self.recall_unstarted();
         self.bind_again();
         self.tally_memory();
+        self.forget_keys();
     }
 
     /// Renewals that could not be read while this node stood still must not cost anyone a lease.

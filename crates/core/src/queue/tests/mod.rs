@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod gates;
+mod keys;
 mod leases;
 mod lifecycle;
 mod order;
