@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
+use magpie_core::queue::RetentionPolicy;
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
 use ractor::{Actor, ActorCell, ActorRef, Message};
@@ -75,6 +76,7 @@ struct Parts {
     executors: Arc<Executors>,
     spool: Arc<Spool>,
     slots: Slots,
+    retention: RetentionPolicy,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
     notices: Vec<String>,
@@ -151,6 +153,8 @@ impl Parts {
             .map_err(|error| StartError::Store(format!("the work directory cannot be made: {error}")))?;
         let slots = Slots { cpu: config.slots.unwrap_or_else(cores), device: 0 };
         let capabilities = capabilities(config, &executors);
+        let volume = crate::store::disk::volume_bytes(dir.path())
+            .map_err(|error| StartError::Store(format!("the volume's size cannot be read: {error}")))?;
         Ok(Self {
             net: net_config(config, &dir)?,
             control: config.control.clone().unwrap_or_else(|| dir.control_sock()),
@@ -162,6 +166,7 @@ impl Parts {
             executors: Arc::new(executors),
             spool: Arc::new(spool),
             slots,
+            retention: config.retention.policy(volume),
             capabilities: Arc::new(capabilities),
             devices,
             notices,
@@ -184,6 +189,7 @@ impl Parts {
             me: self.peers.me(),
             fresh: LedgerId(rand::random()),
             blobs: self.blobs.clone(),
+            retention: self.retention,
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),
         };

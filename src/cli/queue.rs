@@ -10,7 +10,7 @@ use super::args::Context;
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::exit::{CommandError, Exit};
 use super::shapes::QueueStatsDocument;
-use super::{operation, table};
+use super::{human, operation, table};
 
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
@@ -156,8 +156,11 @@ fn text(stats: &QueueStats) -> String {
         ("log records", stats.log_index.0),
         ("log records on disk", stats.synced_index.0),
         ("queue version", stats.queue_version),
+        ("no longer kept", stats.pruned.total()),
     ];
     let mut text = table::details(counts.into_iter().chain(others.map(|(name, count)| (name, count.to_string()))));
+    let (kept, most) = (human::bytes(stats.kept_bytes), human::bytes(stats.kept_bytes_max));
+    text += &table::details([("kept", format!("{kept} of {most}"))]);
     if !stats.paused.is_empty() {
         text += &format!("\n{}", paused_text(&stats.paused));
     }

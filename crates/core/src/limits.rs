@@ -35,6 +35,20 @@ pub const READY_QUEUES_KEPT_MAX: usize = 1_024;
 pub const BATCH_LEN_MAX: usize = 256;
 /// Bytes after which a message between peers takes no further task or outcome.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long an ended task or workflow is kept, and one that is dead, unless configured otherwise; at least and at most.
+pub const RETENTION_TERMINAL_MS: u64 = 7 * 86_400_000;
+pub const RETENTION_DEAD_MS: u64 = 30 * 86_400_000;
+pub const RETENTION_MS_MIN: u64 = OPERATION_TTL_MS;
+pub const RETENTION_MS_MAX: u64 = 365 * 86_400_000;
+/// Bytes of the tasks that one home keeps, unless configured otherwise.
+pub const RETENTION_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// What a task takes beside its values.
+pub const TASK_BYTES_MIN: usize = 512;
+/// Tasks that one tick lets go.
+pub const PRUNE_LEN_MAX: usize = 1_000;
+/// What an overloaded home asks its callers to wait, at least and at most.
+pub const RETRY_AFTER_MS_MIN: u64 = 100;
+pub const RETRY_AFTER_MS_MAX: u64 = 60_000;
 /// Namespaces that one home holds back.
 pub const PAUSED_NAMESPACES_MAX: usize = 1_024;
 /// Tasks and workflows that one record of a clear cancels.
@@ -65,6 +79,12 @@ pub const TASK_FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const PATH_BYTES_MAX: usize = 1_024;
 /// The command of a process and its arguments.
 pub const RUN_ARGUMENTS_MAX: usize = 1_000;
+/// The same in bytes: what a kernel takes for certain.
+pub const RUN_BYTES_MAX: usize = 120 * 1024;
+/// Parameters, and outputs, of one workflow.
+pub const WORKFLOW_VALUES_MAX: usize = 1_000;
+/// The end of the year 9999: later times have no RFC 3339 form.
+pub const WALL_MS_MAX: u64 = 253_402_300_799_999;
 /// Labels of one task or workflow.
 pub const LABELS_MAX: usize = 64;
 /// Execution of one attempt.

@@ -268,6 +268,9 @@ pub struct TaskSpec {
     /// How long the key names this task and no other; a day unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_ttl: Option<DurationMs>,
+    /// How long it is kept when it has ended; as its home is configured unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<DurationMs>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
 }
@@ -293,6 +296,7 @@ impl TaskSpec {
             labels: BTreeMap::new(),
             idempotency_key: None,
             idempotency_ttl: None,
+            retention: None,
             durability: Durability::default(),
         }
     }

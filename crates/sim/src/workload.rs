@@ -13,6 +13,8 @@ use magpie_core::time::{DurationMs, Wall};
 use crate::rng::Rng;
 
 const KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
+/// The one that every node has loaded.
+pub const MODEL: &str = "minilm";
 const NAMESPACES: [&str; 2] = ["default", "other"];
 
 fn durability(rng: &mut Rng) -> Durability {
@@ -52,6 +54,7 @@ pub fn batch(rng: &mut Rng, now_wall_ms: u64) -> Vec<SubmitItem> {
 fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
     let mut spec = TaskSpec::new(kind);
+    spec.model = model(kind);
     spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
     spec.timeout = DurationMs(rng.between(1_000, 20_000));
     spec.retry = retry(rng);
@@ -69,6 +72,15 @@ fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     spec
 }
 
+fn model(kind: TaskKind) -> Option<String> {
+    (kind == TaskKind::Embed).then(|| MODEL.to_owned())
+}
+
+fn step_of(name: &str, kind: TaskKind) -> StepSpec {
+    let input = Template::parse(&serde_json::json!("some text")).unwrap_or_default();
+    StepSpec { model: model(kind), input, ..StepSpec::new(name, kind) }
+}
+
 /// A list, a step over it, a step without items, and one that joins them.
 pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     let template = |value: serde_json::Value| Template::parse(&value).unwrap_or_default();
@@ -77,7 +89,7 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
         needs: needs.iter().map(|need| (*need).to_owned()).collect(),
         retry: retry(rng),
         timeout: Some(DurationMs(rng.between(1_000, 20_000))),
-        ..StepSpec::new(name, KINDS[rng.below(4) as usize])
+        ..step_of(name, KINDS[rng.below(4) as usize])
     };
     let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };
     let each = StepSpec {

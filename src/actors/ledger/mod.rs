@@ -10,8 +10,8 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, ShapeBacklog,
-    WorkerNotice,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo,
+    RetentionPolicy, ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -39,6 +39,7 @@ pub struct LedgerArguments {
     /// The id of a ledger that is made here, where there is none.
     pub fresh: LedgerId,
     pub blobs: Blobs,
+    pub retention: RetentionPolicy,
     pub addresses: Addresses,
     pub peers: Peers,
 }
@@ -68,7 +69,8 @@ impl Actor for LedgerActor {
         let dir = arguments.dir.clone();
         let (me, fresh) = (arguments.me, arguments.fresh);
         let opened = tokio::task::spawn_blocking(move || open(&dir, me, fresh, feed)).await??;
-        let (core, log) = opened;
+        let (mut core, log) = opened;
+        core.set_retention(arguments.retention);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);

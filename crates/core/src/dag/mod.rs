@@ -6,6 +6,7 @@
 mod bind;
 mod body;
 mod check;
+mod door;
 mod error;
 mod fields;
 mod graph;
@@ -18,6 +19,7 @@ mod template;
 
 pub use bind::{BindError, Binding, BoundTask, ItemWindow, Place, Scope, bind, bind_window, outputs};
 pub use body::is_relative;
+pub use door::{check_bound, check_task, check_workflow};
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
 pub use parse::{parse_task, parse_workflow};

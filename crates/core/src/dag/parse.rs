@@ -26,7 +26,8 @@ const STEP_KEYS: &[&str] = &[
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "idempotency_ttl", "durability",
+    "deadline", "namespace", "labels", "idempotency_key", "idempotency_ttl", "retention",
+    "durability",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
@@ -178,6 +179,7 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
         idempotency_ttl: fields.read("idempotency_ttl", problems),
+        retention: fields.read("retention", problems),
         durability: read_durability(&fields, problems),
         ..task
     })

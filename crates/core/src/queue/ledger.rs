@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
 use super::operations::Operations;
+use super::pace::Pace;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::retention::Retention;
 use super::state::{Change, State};
 use super::waiters::Waiters;
 use super::workers::Workers;
@@ -104,6 +106,9 @@ impl Replay {
             delayed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             dead: BTreeSet::new(),
+            retention: Retention::default(),
+            pace: Pace::default(),
+            workflow_pace: Pace::default(),
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
@@ -145,6 +150,9 @@ pub struct Ledger {
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
     /// Dead tasks that were not retried.
     pub(super) dead: BTreeSet<TaskId>,
+    pub(super) retention: Retention,
+    pub(super) pace: Pace,
+    pub(super) workflow_pace: Pace,
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
@@ -336,6 +344,7 @@ impl Ledger {
         let changes = std::mem::take(&mut self.state.changes);
         for task in &changes.removed {
             self.dead.remove(&task.id);
+            self.retention.removed(task);
         }
         for change in &changes.tasks {
             self.react_to_task(*change);
@@ -348,6 +357,9 @@ impl Ledger {
     fn react_to_task(&mut self, change: Change) {
         let Some(task) = self.state.tasks.get_mut(&change.task) else { return };
         let (id, to, now_ms) = (task.id, task.state, self.now.mono_ms);
+        if change.from.is_none() || to.is_terminal() {
+            self.retention.weigh(task);
+        }
         if to != TaskState::Ready {
             self.ready.remove(task);
         }
@@ -393,6 +405,9 @@ impl Ledger {
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
+        if task.step.is_none() {
+            self.retention.ended(task);
+        }
         if task.state == TaskState::Dead && task.links().retried_by.is_none() {
             self.dead.insert(id);
         }
@@ -409,6 +424,7 @@ impl Ledger {
     }
 
     pub(super) fn react_to_workflow(&mut self, id: WorkflowId) {
+        self.keep_workflow(id);
         let Some(run) = self.state.workflows.get(&id) else { return };
         if run.state.is_terminal() {
             for to in self.waiters.take(id) {

@@ -11,11 +11,13 @@ mod keys;
 mod ledger;
 mod operations;
 mod ownership;
+mod pace;
 mod paused;
 mod protocol;
 mod pruned;
 mod ready;
 mod record;
+mod retention;
 mod retried;
 mod state;
 mod submit;
@@ -38,3 +40,4 @@ pub use protocol::{
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,
 };
+pub use retention::RetentionPolicy;

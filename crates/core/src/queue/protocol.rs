@@ -500,6 +500,14 @@ pub struct QueueStats {
     pub released_total: u64,
     pub retried_total: u64,
     pub workflows_running: u64,
+    /// Ended tasks that are not kept any more: they are among the counts all the same.
+    #[serde(default)]
+    pub pruned: TaskCounts,
+    /// What the kept ones take, more or less, of what they may.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    #[serde(default)]
+    pub kept_bytes_max: u64,
     /// Grows with each pause, resume and clear.
     #[serde(default)]
     pub queue_version: u64,

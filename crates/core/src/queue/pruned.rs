@@ -84,6 +84,7 @@ impl State {
         for id in workflows {
             self.workflows.remove(id);
         }
+        self.changes.workflows.extend(workflows);
         self.pruned = self.pruned.plus(counts);
         self.pruned_newest = tasks.iter().chain(workflows).copied().chain(self.pruned_newest).max();
     }

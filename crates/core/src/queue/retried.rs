@@ -10,7 +10,7 @@ use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{ClockRoot, Record, RetriedTask};
 use super::state::State;
-use super::submit::{overloaded, reused};
+use super::submit::reused;
 use super::task_entry::{RetryLinks, Task};
 use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
@@ -41,7 +41,9 @@ impl Ledger {
             self.operations.keep(at, operation, Done::Retried);
             let record = |tasks| Record::Retried { at, operation, clock_root, tasks };
             self.commit_by_class(tasks, |retried| retried.of, record);
-            ids.iter().for_each(|of| drop(self.dead.remove(of)));
+            for of in ids {
+                self.dead.remove(of);
+            }
         }
         let gate = ids.iter().zip(&answers).fold(Gate::Open, |gate, (of, answer)| {
             let gate = latest(gate, self.gate_of_read(*of));
@@ -70,7 +72,7 @@ impl Ledger {
             return Err(Refusal::WrongState { id: of, why: format!("cannot be retried: {why}") });
         }
         if self.live_tasks() + planned.len() >= limits::TASKS_LIVE_MAX {
-            return Err(overloaded("live tasks"));
+            return Err(self.too_many_tasks(1));
         }
         planned.insert(of, RetriedTask { of, id, owner: task.owner.clone(), spec: spec_again(task, at) });
         Ok(id)

@@ -10,11 +10,10 @@ use super::operations::Done;
 use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{Record, SubmitItem};
-use crate::dag::{Graph, WorkflowSpec};
+use crate::dag::{self, WorkflowSpec};
 use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
 use crate::limits;
-use crate::matching::Shape;
-use crate::payload::{JsonText, Payload};
+use crate::payload::JsonText;
 use crate::task::{Durability, Tag, TaskError, TaskSpec};
 use crate::time::Wall;
 
@@ -47,8 +46,10 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => None,
         };
-        if replayed.is_none() && self.live_tasks() + total > limits::TASKS_LIVE_MAX {
-            return self.refuse(reply, overloaded("live tasks"));
+        if replayed.is_none()
+            && let Err(refusal) = self.check_room(total)
+        {
+            return self.refuse(reply, refusal);
         }
         let at = replayed.unwrap_or_else(|| self.at());
         let (planned, gate) = if replayed.is_some() {
@@ -65,6 +66,18 @@ impl Ledger {
     /// Everything accepted so far is on disk when the answer to a replay leaves.
     pub(super) fn gate_of_all(&self) -> Gate {
         Gate::Synced(LogIndex(self.next.0 - 1))
+    }
+
+    /// Whether so many more tasks fit. What follows from accepted work is not asked: it always does.
+    fn check_room(&mut self, tasks: usize) -> Result<(), Refusal> {
+        let excess = (self.live_tasks() + tasks).saturating_sub(limits::TASKS_LIVE_MAX);
+        if excess > 0 {
+            return Err(self.too_many_tasks(excess));
+        }
+        if self.retention.is_full() {
+            self.prune();
+        }
+        if self.retention.is_full() { Err(self.disk_budget_spent()) } else { Ok(()) }
     }
 
     pub(super) fn live_tasks(&self) -> usize {
@@ -89,7 +102,7 @@ impl Ledger {
                     continue;
                 }
                 if self.state.keys.len() + keys.len() >= limits::IDEMPOTENCY_KEYS_MAX {
-                    planned.push(Planned::Refused(overloaded("idempotency keys")));
+                    planned.push(Planned::Refused(self.too_many_keys()));
                     continue;
                 }
                 keys.insert(name, (TaskId::derive(self.state.tag, at.0, operation, first), spec));
@@ -175,7 +188,7 @@ impl Ledger {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
-        check_task(&item.spec, "")?;
+        dag::check_task(&item.spec, Wall(self.now.wall_ms)).map_err(|errors| Refusal::Invalid { errors })?;
         self.check_tag(&item.spec, "")
     }
 
@@ -207,22 +220,16 @@ impl Ledger {
             None => {}
         }
         if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return self.refuse(reply, overloaded("running workflows"));
+            return self.refuse(reply, self.too_many_workflows());
         }
-        if self.live_tasks() + spec.steps.len() > limits::TASKS_LIVE_MAX {
-            return self.refuse(reply, overloaded("live tasks"));
+        if let Err(refusal) = self.check_room(spec.steps.len()) {
+            return self.refuse(reply, refusal);
         }
-        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
-            let problem = format!("{} steps", spec.steps.len());
-            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
-            return self.refuse(reply, Refusal::invalid("/steps", problem, fix));
-        }
-        if let Err(error) = Graph::of(&spec) {
-            return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
+        if let Err(errors) = dag::check_workflow(&spec) {
+            return self.refuse(reply, Refusal::Invalid { errors });
         }
         for (index, step) in spec.steps.iter().enumerate() {
-            let (task, path) = (spec.task(step), format!("/steps/{index}"));
-            if let Err(refusal) = check_task(&task, &path).and_then(|()| self.check_tag(&task, &path)) {
+            if let Err(refusal) = self.check_tag(&spec.task(step), &format!("/steps/{index}")) {
                 return self.refuse(reply, refusal);
             }
         }
@@ -253,8 +260,9 @@ impl Ledger {
         }
         let at = self.at();
         let checked = bound.and_then(|window| {
-            let wrong = window.tasks.iter().find_map(|task| check_task(task, "").err());
-            wrong.map_or(Ok(window), |refusal| Err(TaskError::new("invalid", refusal.to_string())))
+            let wrong = window.tasks.iter().find_map(|task| dag::check_bound(task).err());
+            let in_words = |errors| Err(TaskError::new("invalid", Refusal::Invalid { errors }.to_string()));
+            wrong.map_or(Ok(window), in_words)
         });
         let record = match checked {
             Ok(BoundWindow { total, tasks }) => Record::StepBound { at, workflow, step, from, total, tasks },
@@ -272,38 +280,9 @@ impl Ledger {
     }
 }
 
-/// What any task must satisfy, whichever door it came through.
-fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
-    let wrong =
-        |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
-    if let Err(error) = Shape::of(spec) {
-        return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
-    }
-    if let Err(error) = spec.retry.validate() {
-        return wrong("retry", error.to_string(), "see the task reference");
-    }
-    if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
-        return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
-    }
-    let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
-    if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {
-        return wrong("namespace", "an empty or overlong name".to_owned(), "use 1 to 256 bytes");
-    }
-    if let Payload::Inline(text) = &spec.input
-        && !Payload::fits_inline(text)
-    {
-        return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
-    }
-    Ok(())
-}
-
 fn conflict(spec: &TaskSpec, id: TaskId) -> Planned {
     let key = spec.idempotency_key.clone().unwrap_or_default();
     Planned::Refused(Refusal::IdempotencyConflict { key, id })
-}
-
-pub(super) fn overloaded(what: &str) -> Refusal {
-    Refusal::Overloaded { retry_after_ms: 1_000, what: what.to_owned() }
 }
 
 pub(super) fn reused(operation: OperationId) -> Refusal {

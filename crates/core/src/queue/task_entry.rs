@@ -98,6 +98,8 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// What it takes of its home's budget, as last weighed.
+    pub bytes: u32,
 }
 
 impl Task {

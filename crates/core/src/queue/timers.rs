@@ -29,6 +29,8 @@ impl Ledger {
         self.bind_again();
         self.tally_memory();
         self.forget_keys();
+        self.prune();
+        self.sample_pace();
     }
 
     /// Renewals that could not be read while this node stood still must not cost anyone a lease.

@@ -4,10 +4,9 @@ use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
 use super::protocol::{
-    LedgerReply, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, TaskCounts, TaskFilter, TaskView, UnmetAt,
+    LedgerReply, PendingView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskFilter, TaskView, UnmetAt,
     WorkflowState, WorkflowSummary, WorkflowView,
 };
-use super::submit::overloaded;
 use super::task_entry::Task;
 use super::workflow_run::{StepPhase, StepRun, WorkflowRun};
 use crate::ids::{TaskId, WorkflowId};
@@ -37,7 +36,7 @@ impl Ledger {
 
     fn wait_for(&mut self, target: TaskId, timeout_ms: u64, reply: ReplyTo) {
         if self.waiters.is_full() {
-            return self.refuse(reply, overloaded("waiting callers"));
+            return self.refuse(reply, self.too_many_waiters());
         }
         self.waiters.add(target, reply, self.now.mono_ms + timeout_ms.min(limits::WAIT_MAX_MS));
     }
@@ -233,6 +232,9 @@ impl Ledger {
             released_total: self.state.released_total,
             retried_total: self.state.retried_total,
             workflows_running: self.state.workflows_running,
+            pruned: self.state.pruned,
+            kept_bytes: self.retention.bytes(),
+            kept_bytes_max: self.retention.bytes_max(),
             queue_version: self.state.paused.version,
             paused: self.state.paused.views(),
             ready_by_shape: self.backlog(),

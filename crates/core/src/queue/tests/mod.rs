@@ -7,9 +7,11 @@ mod leases;
 mod lifecycle;
 mod order;
 mod outcomes;
+mod overload;
 mod paused;
 mod properties;
 mod recovery;
+mod retention;
 mod retries;
 mod submission;
 mod workflows;
@@ -86,7 +88,8 @@ fn renewal(grant: &Grant, started: bool) -> Renewal {
 }
 
 fn all_kinds() -> Arc<Capabilities> {
-    Arc::new(Capabilities { kinds: TaskKind::ALL.into_iter().collect(), ..Capabilities::default() })
+    let models = ["minilm".to_owned()].into();
+    Arc::new(Capabilities { kinds: TaskKind::ALL.into_iter().collect(), models, ..Capabilities::default() })
 }
 
 impl Bench {

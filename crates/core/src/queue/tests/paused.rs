@@ -198,7 +198,7 @@ fn a_clear_of_a_namespace_and_of_every_class_counts_what_it_took() {
 #[test]
 fn a_workflow_that_has_not_begun_is_cleared_whole_and_one_that_has_goes_on() {
     let mut home = Bench::new();
-    let mut workflow = |home: &mut Bench| {
+    let workflow = |home: &mut Bench| {
         let operation = home.operation();
         let request = LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(workflows::chain(2)) };
         let LedgerReply::WorkflowSubmitted { id } = home.ask(request) else { panic!("it is good") };
@@ -212,7 +212,7 @@ fn a_workflow_that_has_not_begun_is_cleared_whole_and_one_that_has_goes_on() {
     let waiting = workflow(&mut home);
     let up_to = home.index();
     assert_eq!(clear(&mut home, None, up_to), (0, 1));
-    let mut state = |home: &mut Bench, id| match home.ask(LedgerRequest::GetWorkflow { id }) {
+    let state = |home: &mut Bench, id| match home.ask(LedgerRequest::GetWorkflow { id }) {
         LedgerReply::Workflow(view) => view.summary.state,
         other => panic!("{other:?}"),
     };

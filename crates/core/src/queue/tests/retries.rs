@@ -62,7 +62,9 @@ fn a_second_retry_answers_the_first_ones_task_across_operations_and_restarts() {
 fn one_task_named_twice_is_retried_once() {
     let mut home = Bench::new();
     let ids = home.submit_all(vec![noop(), TaskSpec { durability: Durability::Async, ..noop() }]);
-    ids.iter().for_each(|id| drop(home.cancel(*id)));
+    for id in &ids {
+        home.cancel(*id);
+    }
     let answers = retry(&mut home, OperationId([7; 16]), &[ids[0], ids[1], ids[0]]);
     assert!(answers[0] == answers[2] && answers[0] != answers[1]);
     assert_eq!(home.stats().submitted, 4);
