@@ -2,6 +2,9 @@
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
+#[path = "allocation/decoders.rs"]
+mod decoders;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeSet;
