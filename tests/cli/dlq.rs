@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::fixture::{Ended, Node};
 
 /// A process that fails and is not tried again.
-const DIES: &str = "kind: process\nrun: [sh, -c, 'echo went wrong >&2; exit 3']\ninput: {a: 1}\nretry: {max_attempts: 1}\n";
+const DIES: &str =
+    "kind: process\nrun: [sh, -c, 'echo went wrong >&2; exit 3']\ninput: {a: 1}\nretry: {max_attempts: 1}\n";
 
 fn dies(node: &Node) -> String {
     let file = node.file("dies.yaml", DIES);
@@ -80,7 +81,10 @@ fn a_refused_retry_says_why_and_does_the_others() {
     let dead = dies(&node);
     let done = text(&node.json(&["task", "submit", "--kind", "noop", "--wait"])["id"]);
     let told = node.ctl(&["task", "retry", &done]).with(6).stderr;
-    assert_eq!(told, format!("nodectl: {done} cannot be retried: it succeeded, and its result stays; submit a new task\n"));
+    assert_eq!(
+        told,
+        format!("nodectl: {done} cannot be retried: it succeeded, and its result stays; submit a new task\n")
+    );
     let mixed: Ended = node.ctl(&["dlq", "retry", &done, &dead, "-o", "json"]).with(6);
     let lines = mixed.json_lines();
     assert!(lines[0]["error"].as_str().unwrap().contains("cannot be retried") && lines[1]["retry_of"] == json!(dead));
@@ -133,7 +137,8 @@ fn a_submission_goes_to_the_home_that_it_names_or_to_none() {
         let id = text(&node.json(&["task", "submit", "--kind", "noop", "--home", &home])["id"]);
         assert!(id.ends_with(&text(&status["ledger"])[..8]));
     }
-    let told = node.ctl(&["task", "submit", "--kind", "noop", "--home", "nowhere", "--timeout", "300ms"]).with(2).stderr;
+    let told =
+        node.ctl(&["task", "submit", "--kind", "noop", "--home", "nowhere", "--timeout", "300ms"]).with(2).stderr;
     assert!(told.contains("names no home"), "{told}");
     let away = node.ctl(&["task", "submit", "--kind", "noop", "--home", "aaaaaaaa", "--timeout", "300ms"]).with(4);
     assert!(away.stderr.contains("the home aaaaaaaa cannot be reached"), "{}", away.stderr);

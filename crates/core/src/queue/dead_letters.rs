@@ -1,15 +1,53 @@
 //! The dead-letter queue: tasks whose attempts are spent, until they are retried or removed.
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::operations::Done;
 use super::ownership::latest;
-use super::protocol::{DeadFilter, DeadLetter, DeadLetterView, LedgerReply, Refusal};
-use super::submit::reused;
+use super::protocol::{LedgerReply, Refusal, TaskView};
+use super::submit::{came_before, reused};
 use super::task_entry::Task;
-use crate::ids::{OperationId, TaskId};
+use crate::ids::{OperationId, TaskId, WorkflowId};
 use crate::limits;
-use crate::task::TaskState;
+use crate::task::{TaskError, TaskKind, TaskSpec, TaskState};
+use crate::time::Wall;
+
+/// Which dead tasks are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadFilter {
+    pub namespace: Option<String>,
+    /// Dead for this long, by the home's clock.
+    pub older_than_ms: Option<u64>,
+}
+
+/// A line of the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub id: TaskId,
+    pub kind: TaskKind,
+    pub namespace: String,
+    /// Attempts that started.
+    pub attempts: u32,
+    /// The last one.
+    pub error: Option<TaskError>,
+    pub dead_at: Wall,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
+}
+
+/// A dead task with what it takes to find out why, and to decide what to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// With its last errors and the end of its log.
+    pub task: TaskView,
+    /// With its input.
+    pub spec: Arc<TaskSpec>,
+}
 
 impl Ledger {
     pub(super) fn list_dead(&mut self, filter: &DeadFilter, cursor: Option<TaskId>, limit: usize, reply: ReplyTo) {
@@ -56,8 +94,12 @@ impl Ledger {
         }
         // What this operation removed is not missing to it.
         let removed = |id: &TaskId| done.is_some() && !self.state.tasks.contains_key(id);
-        let answers: Vec<Option<Refusal>> =
-            ids.iter().map(|id| if removed(id) { None } else { self.why_not_purge(*id) }).collect();
+        let answer = |id: &TaskId| {
+            // A replay removes nothing that was refused when the operation came first.
+            let late = || done.is_some().then(|| came_before(operation));
+            if removed(id) { None } else { self.why_not_purge(*id).or_else(late) }
+        };
+        let answers: Vec<Option<Refusal>> = ids.iter().map(answer).collect();
         let refused = |id: &TaskId| self.gate_of_read(*id);
         let gate = ids.iter().map(refused).fold(Gate::Open, latest);
         let granted = ids.iter().zip(&answers).filter(|(id, answer)| answer.is_none() && !removed(id));

@@ -30,12 +30,13 @@ mod waiters;
 mod workers;
 mod workflow_run;
 
+pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
+pub use paused::PausedView;
 pub use protocol::{
-    DeadFilter, DeadLetter, DeadLetterView, LedgerReply, LedgerRequest, PausedView, PendingView, QueueStats, Refusal,
-    ShapeBacklog, StepView, SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState,
-    WorkflowSummary, WorkflowView,
+    LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, SubmitAnswer, TaskCounts,
+    TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::operations::Done;
-use super::protocol::{LedgerReply, PausedView, Refusal, WorkflowState};
+use super::protocol::{LedgerReply, Refusal, WorkflowState};
 use super::record::Record;
 use super::state::State;
 use super::submit::reused;
@@ -27,6 +29,14 @@ pub(super) struct Paused {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pause {
+    pub since: Wall,
+    pub reason: String,
+}
+
+/// A queue that is held back: a namespace's, or without one the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedView {
+    pub namespace: Option<String>,
     pub since: Wall,
     pub reason: String,
 }

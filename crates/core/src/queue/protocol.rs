@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
+use super::paused::PausedView;
 use super::record::SubmitItem;
 use crate::dag::{SpecError, WorkflowSpec};
 use crate::ids::{Epoch, Generation, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, Priority, TaskError, TaskKind, TaskSpec, TaskState};
+use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use crate::time::Wall;
 
 /// To a home's ledger.
@@ -118,14 +120,6 @@ pub struct TaskFilter {
     pub workflow: Option<WorkflowId>,
     pub namespace: Option<String>,
     pub labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeadFilter {
-    pub namespace: Option<String>,
-    /// Dead for this long, by the home's clock.
-    pub older_than_ms: Option<u64>,
 }
 
 /// From a home's ledger.
@@ -311,30 +305,6 @@ pub struct TaskView {
     pub unmet: Vec<UnmetAt>,
 }
 
-/// A line of the dead-letter queue.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    pub id: TaskId,
-    pub kind: TaskKind,
-    pub namespace: String,
-    /// Attempts that started.
-    pub attempts: u32,
-    /// The last one.
-    pub error: Option<TaskError>,
-    pub dead_at: Wall,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<WorkflowId>,
-}
-
-/// A dead task with what it takes to find out why, and to decide what to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetterView {
-    /// With its last errors and the end of its log.
-    pub task: TaskView,
-    /// With its input.
-    pub spec: Arc<TaskSpec>,
-}
-
 /// What one node lacks to run a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnmetAt {
@@ -518,14 +488,6 @@ pub struct QueueStats {
     /// Succeeded tasks by the worker that ran them.
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub invariant_violations: u64,
-}
-
-/// A queue that is held back: a namespace's, or without one the whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PausedView {
-    pub namespace: Option<String>,
-    pub since: Wall,
-    pub reason: String,
 }
 
 /// A backlog of one requirement shape.

@@ -10,7 +10,7 @@ use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{ClockRoot, Record, RetriedTask};
 use super::state::State;
-use super::submit::reused;
+use super::submit::{came_before, reused};
 use super::task_entry::{RetryLinks, Task};
 use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
@@ -24,7 +24,8 @@ impl Ledger {
             let fix = format!("name 1 to {}", limits::SUBMIT_LEN_MAX);
             return self.refuse(reply, Refusal::invalid("/ids", format!("{} tasks in one retry", ids.len()), fix));
         }
-        if self.operations.find(&operation).is_some_and(|done| done != Done::Retried) {
+        let done = self.operations.find(&operation);
+        if done.is_some_and(|done| done != Done::Retried) {
             return self.refuse(reply, reused(operation));
         }
         let (at, clock_root) = (self.at(), self.clock_root);
@@ -34,6 +35,9 @@ impl Ledger {
             let id = TaskId::derive(self.state.tag, at.0, operation, n as u32);
             let again = planned.get(of).map(|earlier| Ok(earlier.id));
             let answer = again.unwrap_or_else(|| self.plan_retry(*of, id, at, &mut planned));
+            // A replay retries nothing that was refused when the operation came first.
+            let late = done.is_some() && planned.remove(of).is_some();
+            let answer = if late { Err(came_before(operation)) } else { answer };
             answers.push(answer.map_or_else(SubmitAnswer::Refused, |id| SubmitAnswer::Accepted { id }));
         }
         let tasks: Vec<RetriedTask> = planned.into_values().collect();

@@ -130,10 +130,7 @@ impl Ledger {
             match Keys::name(spec).and_then(|name| self.state.keys.find_even_expired(&name)) {
                 Some(entry) if entry.is_for(spec) => Planned::Existing(entry.id),
                 Some(entry) => conflict(spec, entry.id),
-                None => {
-                    let what = format!("operation {operation} came before and this item was refused: make a new one");
-                    Planned::Refused(Refusal::Unsupported { what })
-                }
+                None => Planned::Refused(came_before(operation)),
             }
         };
         items.iter().map(plan).collect()
@@ -283,6 +280,12 @@ impl Ledger {
 fn conflict(spec: &TaskSpec, id: TaskId) -> Planned {
     let key = spec.idempotency_key.clone().unwrap_or_default();
     Planned::Refused(Refusal::IdempotencyConflict { key, id })
+}
+
+/// To what a replay would do anew.
+pub(super) fn came_before(operation: OperationId) -> Refusal {
+    let what = format!("operation {operation} came before and this item was refused: make a new one");
+    Refusal::Unsupported { what }
 }
 
 pub(super) fn reused(operation: OperationId) -> Refusal {

@@ -50,8 +50,9 @@ fn a_full_home_says_how_long_it_takes_to_have_room_again() {
 #[test]
 fn what_follows_from_accepted_work_finds_room_in_a_full_home() {
     let mut home = Bench::new();
-    let operation = home.operation();
-    home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(workflows::chain(2)) });
+    let (operation, mut spec) = (home.operation(), workflows::chain(2));
+    spec.steps[0].retry = at_most(3).retry;
+    home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(spec) });
     fill(&mut home);
     home.bind_all();
     home.worker(1, 1);

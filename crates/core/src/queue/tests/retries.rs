@@ -73,6 +73,20 @@ fn one_task_named_twice_is_retried_once() {
 }
 
 #[test]
+fn a_replay_retries_nothing_that_was_refused_at_first() {
+    let mut home = Bench::new();
+    let ids = home.submit_all(vec![noop(), noop()]);
+    home.cancel(ids[0]);
+    let first = retry(&mut home, OperationId([7; 16]), &ids);
+    assert!(matches!((&first[0], &first[1]), (SubmitAnswer::Accepted { .. }, SubmitAnswer::Refused(_))));
+    home.cancel(ids[1]);
+    let again = retry(&mut home, OperationId([7; 16]), &ids);
+    assert_eq!(again[0], first[0]);
+    assert!(matches!(&again[1], SubmitAnswer::Refused(Refusal::Unsupported { .. })), "{again:?}");
+    assert_eq!(home.task(ids[1]).retried_by, None);
+}
+
+#[test]
 fn a_retry_can_be_retried_in_its_turn() {
     let mut home = Bench::new();
     let first = home.submit(noop());
