@@ -29,6 +29,7 @@ mod views;
 mod waiters;
 mod workers;
 mod workflow_run;
+mod workflow_state;
 
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
