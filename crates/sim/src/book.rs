@@ -6,7 +6,7 @@ use std::sync::Arc;
 use magpie_core::dag::WorkflowSpec;
 use magpie_core::ids::{Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use magpie_core::lease::Fence;
-use magpie_core::queue::{AfterAttempt, Record};
+use magpie_core::queue::{AfterAttempt, GrantRecord, Record};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
 
@@ -131,21 +131,7 @@ impl Book {
             Record::StepUnbound { workflow, .. } | Record::WorkflowEnded { workflow, .. } => {
                 self.end_workflow(*workflow, index);
             }
-            Record::Granted { grants, .. } => {
-                for grant in grants {
-                    self.touch(index, grant.task, |facts| {
-                        facts.epochs.push(EpochFacts {
-                            epoch: grant.epoch,
-                            token: grant.token,
-                            worker: grant.worker,
-                            granted: index,
-                            held: index,
-                            started: false,
-                            outcome: None,
-                        });
-                    });
-                }
-            }
+            Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
             Record::Completed { results, .. } => {
                 for result in results {
@@ -175,7 +161,34 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
-            Record::QueuePaused { .. } | Record::QueueResumed { .. } | Record::KeysForgotten { .. } => {}
+            Record::QueuePaused { .. }
+            | Record::QueueResumed { .. }
+            | Record::QueueCleared { .. }
+            | Record::KeysForgotten { .. }
+            | Record::Pruned { .. }
+            | Record::Retried { .. } => self.read_upkeep(index, &record),
+            Record::MemoryTally { .. } => {}
+        }
+        self.records.push(record);
+    }
+
+    fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
+        self.touch(index, grant.task, |facts| {
+            facts.epochs.push(EpochFacts {
+                epoch: grant.epoch,
+                token: grant.token,
+                worker: grant.worker,
+                granted: index,
+                held: index,
+                started: false,
+                outcome: None,
+            });
+        });
+    }
+
+    /// What people and time do to a queue.
+    fn read_upkeep(&mut self, index: LogIndex, record: &Record) {
+        match record {
             Record::QueueCleared { tasks, workflows, .. } => {
                 tasks.iter().for_each(|task| self.end(index, *task, TaskState::Cancelled));
                 workflows.iter().for_each(|workflow| self.end_workflow(*workflow, index));
@@ -190,9 +203,8 @@ impl Book {
                     self.tasks.insert(retried.id, TaskFacts::new(retried.spec.clone(), None, index));
                 }
             }
-            Record::MemoryTally { .. } => {}
+            _ => {}
         }
-        self.records.push(record);
     }
 
     fn bind(

@@ -20,21 +20,19 @@ impl Ledger {
         tasks: Vec<TaskId>,
         workflows: Vec<WorkflowId>,
     ) -> Gate {
-        let at = self.at();
-        let mut gate = Gate::Open;
-        for memory in [true, false] {
-            let of_class = |durability: Option<Durability>| (durability == Some(Durability::Memory)) == memory;
-            let task_class = |id: &TaskId| self.state.tasks.get(id).map(|task| task.durability());
-            let run_class = |id: &WorkflowId| self.state.workflows.get(id).map(|run| run.spec.durability);
-            let tasks: Vec<TaskId> = tasks.iter().copied().filter(|id| of_class(task_class(id))).collect();
-            let workflows: Vec<WorkflowId> = workflows.iter().copied().filter(|id| of_class(run_class(id))).collect();
+        let in_memory = |durability: Option<Durability>| durability == Some(Durability::Memory);
+        let task_class = |id: &TaskId| self.state.tasks.get(id).map(|task| task.durability());
+        let run_class = |id: &WorkflowId| self.state.workflows.get(id).map(|run| run.spec.durability);
+        let tasks: (Vec<TaskId>, Vec<TaskId>) = tasks.into_iter().partition(|id| in_memory(task_class(id)));
+        let runs: (Vec<WorkflowId>, Vec<WorkflowId>) = workflows.into_iter().partition(|id| in_memory(run_class(id)));
+        let (at, mut gate) = (self.at(), Gate::Open);
+        for (class, tasks, workflows) in [(Durability::Memory, tasks.0, runs.0), (Durability::Sync, tasks.1, runs.1)] {
             if tasks.is_empty() && workflows.is_empty() {
                 continue;
             }
             let counts = self.state.ends_of(&tasks, &workflows);
             let record = Record::Pruned { at, operation, tasks, workflows, counts };
             self.operations.remember(&record);
-            let class = if memory { Durability::Memory } else { Durability::Sync };
             let index = self.commit(class, record);
             gate = latest(gate, self.late_gate(class, index));
         }

@@ -90,13 +90,16 @@ impl Draw {
         Value::Object(fields)
     }
 
-    /// Almost a workflow: a few steps that may need each other, or themselves.
+    /// Almost a workflow: a few steps that need earlier ones, and in one of five any, themselves too.
     fn workflow(&mut self) -> Value {
-        let mut fields = self.object(3, 4);
+        let mut fields = if self.below(2) == 0 { self.object(3, 4) } else { Map::new() };
         let steps = (0..self.below(6)).map(|n| {
-            let mut step = if self.below(3) == 0 { self.task() } else { json!({"kind": "noop"}) };
+            let mut step = if self.below(4) == 0 { self.task() } else { json!({"kind": "noop"}) };
             step["name"] = json!(format!("s{n}"));
-            let needs: Vec<String> = (0..self.below(3)).map(|_| format!("s{}", self.below(6))).collect();
+            let needed = if self.below(5) == 0 { 6 } else { n };
+            let count = self.below(3).min(needed);
+            let needs: std::collections::BTreeSet<String> =
+                (0..count).map(|_| format!("s{}", self.below(needed))).collect();
             step["needs"] = json!(needs);
             step
         });
