@@ -27,6 +27,10 @@ impl Routes {
     /// The home that a request is for: of the id it names, else this node's.
     fn home_of(request: &LedgerRequest) -> Option<TaskId> {
         match request {
+            LedgerRequest::Schedule(request) => request.id(),
+            // A child lives at its parent's home, so that one record cancels both.
+            LedgerRequest::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
+            LedgerRequest::SubmitWorkflow { spec, .. } => spec.parent,
             LedgerRequest::GetTask { id }
             | LedgerRequest::WaitTask { id, .. }
             | LedgerRequest::GetWorkflow { id }
@@ -37,9 +41,7 @@ impl Routes {
             | LedgerRequest::ShowDead { id } => Some(*id),
             // They share a home: a caller splits what does not.
             LedgerRequest::RetryTasks { ids, .. } | LedgerRequest::PurgeDead { ids, .. } => ids.first().copied(),
-            LedgerRequest::Submit { .. }
-            | LedgerRequest::SubmitWorkflow { .. }
-            | LedgerRequest::ListTasks { .. }
+            LedgerRequest::ListTasks { .. }
             | LedgerRequest::ListWorkflows { .. }
             | LedgerRequest::ListDead { .. }
             | LedgerRequest::PauseQueue { .. }
@@ -62,6 +64,7 @@ impl Routes {
         match Self::home_of(&request).filter(|id| Some(id.ledger) != own) {
             None => self.own_ledger(self.peers.me(), owner, request).await,
             Some(id) => {
+                refuse_blobs(&request)?;
                 let request = shorten_wait(request);
                 self.peers.ask_home(id, request, Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS)).await
             }
@@ -83,7 +86,10 @@ impl Routes {
         let own = self.peers.own_ledger().is_some_and(|(ledger, _)| ledger.tag() == home);
         match from {
             _ if own => self.own_ledger(from.unwrap_or(self.peers.me()), owner, request).await,
-            None => self.peers.ask_named(home, shorten_wait(request)).await,
+            None => {
+                refuse_blobs(&request)?;
+                self.peers.ask_named(home, shorten_wait(request)).await
+            }
             Some(_) => Err(Refusal::HomeAway { home, last_seen: None }),
         }
     }
@@ -129,6 +135,21 @@ impl Routes {
 /// The principal that a peer submits as.
 pub fn owner_of(peer: PeerId) -> Arc<str> {
     format!("peer:{peer}").into()
+}
+
+/// What a submission names in this node's store another home does not have.
+fn refuse_blobs(request: &LedgerRequest) -> Result<(), Refusal> {
+    let names_blobs = match request {
+        LedgerRequest::Submit { items, .. } => items.iter().any(|item| item.spec.names_blobs()),
+        LedgerRequest::SubmitWorkflow { spec, .. } => spec.names_blobs(),
+        _ => false,
+    };
+    if !names_blobs {
+        return Ok(());
+    }
+    let what = "it has files or large values, and its home, named or its parent's, is another node: submit it there \
+                (--control), or here without --home and without a parent (unset MAGPIE_TASK_ID)";
+    Err(Refusal::Unsupported { what: what.to_owned() })
 }
 
 fn shorten_wait(request: LedgerRequest) -> LedgerRequest {

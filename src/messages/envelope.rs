@@ -129,6 +129,7 @@ impl Role {
             | LedgerRequest::RetryTasks { .. }
             | LedgerRequest::ListDead { .. }
             | LedgerRequest::ShowDead { .. }
+            | LedgerRequest::Schedule(_)
             | LedgerRequest::Stats => &[Self::Peer, Self::Agent, Self::Operator],
         }
     }

@@ -1,5 +1,6 @@
 //! To the ledger actor. Its words are those of [`magpie_core::queue`].
 
+use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::ids::{PeerId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::JsonText;
@@ -28,6 +29,7 @@ pub enum LedgerMsg {
         worker: PeerId,
     },
     ClockRoot(ClockRoot),
+    PeerClocks(PeerClocks),
     Bound {
         workflow: WorkflowId,
         step: u32,

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ContentId;
+use crate::dag::WorkflowSpec;
+use crate::ids::{ContentId, TaskId};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -25,9 +27,12 @@ pub enum TaskKind {
     Tool,
     Sleep,
     Noop,
+    /// A step that is a workflow: its home runs it, no worker does.
+    Workflow,
 }
 
 impl TaskKind {
+    /// The kinds that workers run.
     pub const ALL: [Self; 10] = [
         Self::Inference,
         Self::Embed,
@@ -53,6 +58,7 @@ impl TaskKind {
             Self::Tool => "tool",
             Self::Sleep => "sleep",
             Self::Noop => "noop",
+            Self::Workflow => "workflow",
         }
     }
 
@@ -60,9 +66,14 @@ impl TaskKind {
     pub fn pool(self) -> SlotPool {
         match self {
             Self::Inference | Self::Embed | Self::Generate => SlotPool::Device,
-            Self::Process | Self::Docker | Self::Wasm | Self::Http | Self::Tool | Self::Sleep | Self::Noop => {
-                SlotPool::Cpu
-            }
+            Self::Process
+            | Self::Docker
+            | Self::Wasm
+            | Self::Http
+            | Self::Tool
+            | Self::Sleep
+            | Self::Noop
+            | Self::Workflow => SlotPool::Cpu,
         }
     }
 }
@@ -273,6 +284,12 @@ pub struct TaskSpec {
     pub retention: Option<DurationMs>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// `workflow`: what it runs, with its parameters; set by the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<WorkflowSpec>>,
 }
 
 impl TaskSpec {
@@ -298,7 +315,17 @@ impl TaskSpec {
             idempotency_ttl: None,
             retention: None,
             durability: Durability::default(),
+            parent: None,
+            workflow: None,
         }
+    }
+}
+
+impl TaskSpec {
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let values = self.needs.values().chain([&self.input]);
+        !self.files.is_empty() || values.into_iter().any(|value| value.blob().is_some())
     }
 }
 

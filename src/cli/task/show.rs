@@ -27,6 +27,8 @@ pub fn text(view: &TaskView, now: Wall) -> String {
     pairs.extend(step.map(|(workflow, step)| ("step", format!("{step} of {workflow}"))));
     pairs.extend(view.retry_of.map(|of| ("retry of", of.to_string())));
     pairs.extend(view.retried_by.map(|by| ("retried by", by.to_string())));
+    pairs.extend(view.parent.map(|parent| ("parent", parent.to_string())));
+    pairs.extend(view.child.map(|child| ("runs as", child.to_string())));
     pairs.extend(view.due_at.map(|due| ("due", due.to_string())));
     pairs.extend(view.output.as_ref().map(|output| ("output", payload(output))));
     pairs.extend(view.error.as_ref().map(|error| ("error", error.to_string())));

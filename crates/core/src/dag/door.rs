@@ -2,11 +2,12 @@
 
 use super::check;
 use super::error::{Pointer, Problems, SpecError, shown};
+use super::graph::Graph;
 use super::spec::WorkflowSpec;
 use crate::limits;
 use crate::matching::Requirement;
 use crate::payload::Payload;
-use crate::task::TaskSpec;
+use crate::task::{TaskKind, TaskSpec};
 use crate::time::{DurationMs, Wall};
 
 /// Checks a task that is submitted at a time of its home's wall clock.
@@ -43,6 +44,12 @@ pub fn check_bound(task: &TaskSpec) -> Result<(), Vec<SpecError>> {
 fn check_any(task: &TaskSpec, problems: &mut Problems) {
     let root = Pointer::default();
     check::task(task, problems);
+    // The workflow that is a step was checked when it was submitted: what its input changed is no matter of the graph.
+    let is_workflow = task.kind == TaskKind::Workflow;
+    if is_workflow != task.workflow.as_ref().is_some_and(|child| Graph::of(child).is_ok()) {
+        let problem = "kind workflow without a workflow, or a workflow of another kind";
+        problems.report(&root.key("workflow"), problem, "give both or neither");
+    }
     check_requires(task.requires.as_deref(), &root.key("requires"), problems);
     check_payload(&task.input, &root.key("input"), problems);
     if task.needs.len() > limits::WORKFLOW_STEPS_MAX {
@@ -54,11 +61,15 @@ fn check_any(task: &TaskSpec, problems: &mut Problems) {
     }
 }
 
-/// Checks a workflow that is submitted.
+/// Checks a workflow that is submitted, and those in it.
 ///
 /// # Errors
 /// As [`check_task`].
 pub fn check_workflow(workflow: &WorkflowSpec) -> Result<(), Vec<SpecError>> {
+    check_nested(workflow, 0)
+}
+
+fn check_nested(workflow: &WorkflowSpec, depth: usize) -> Result<(), Vec<SpecError>> {
     let mut problems = Problems::default();
     let steps = Pointer::default().key("steps");
     if workflow.steps.is_empty() || workflow.steps.len() > limits::WORKFLOW_STEPS_MAX {
@@ -66,9 +77,18 @@ pub fn check_workflow(workflow: &WorkflowSpec) -> Result<(), Vec<SpecError>> {
         problems.report(&steps, format!("{} steps", workflow.steps.len()), fix);
         return problems.into_result(None);
     }
+    if depth > limits::WORKFLOW_DEPTH_MAX {
+        let fix = format!("let them stand at most {} deep in each other", limits::WORKFLOW_DEPTH_MAX);
+        problems.report(&steps, "workflows in workflows in workflows", fix);
+        return problems.into_result(None);
+    }
     check::workflow(workflow, &mut problems);
     for (index, step) in workflow.steps.iter().enumerate() {
-        check_requires(step.requires.as_deref(), &steps.index(index).key("requires"), &mut problems);
+        let at = steps.index(index);
+        check_requires(step.requires.as_deref(), &at.key("requires"), &mut problems);
+        if let Some(Err(errors)) = step.workflow.as_deref().map(|child| check_nested(child, depth + 1)) {
+            problems.adopt(&at.key("workflow"), errors);
+        }
     }
     problems.into_result(Some(()))
 }
@@ -146,7 +166,7 @@ mod tests {
     use crate::ids::ContentId;
     use crate::payload::{BlobRef, JsonText};
     use crate::retry::RetryPolicy;
-    use crate::task::{FileRef, TaskKind};
+    use crate::task::FileRef;
 
     const NOW: Wall = Wall(1_795_230_000_000);
 
@@ -206,6 +226,7 @@ mod tests {
             ("/run/1", TaskSpec { run: vec!["x".to_owned(), "a\0b".to_owned()], ..process() }),
             ("/run/0", TaskSpec { run: vec![String::new()], ..process() }),
             ("/run", TaskSpec::new(TaskKind::Process)),
+            ("/workflow", TaskSpec::new(TaskKind::Workflow)),
             ("/model", TaskSpec { model: Some(long.clone()), input: text(1), ..TaskSpec::new(TaskKind::Embed) }),
             ("/model", TaskSpec { input: text(1), ..TaskSpec::new(TaskKind::Embed) }),
             ("/files/0", file("../etc/passwd", 1)),

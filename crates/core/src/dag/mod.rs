@@ -6,6 +6,7 @@
 mod bind;
 mod body;
 mod check;
+mod child;
 mod door;
 mod error;
 mod fields;
@@ -14,11 +15,13 @@ mod parse;
 mod reference;
 mod render;
 mod resolve;
+mod schedule;
 mod spec;
 mod template;
 
 pub use bind::{BindError, Binding, BoundTask, ItemWindow, Place, Scope, bind, bind_window, outputs};
 pub use body::is_relative;
+pub use child::child;
 pub use door::{check_bound, check_task, check_workflow};
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
@@ -26,5 +29,6 @@ pub use parse::{parse_task, parse_workflow};
 pub use reference::{Reference, Root, Segment, TemplateError};
 pub use render::GraphView;
 pub use resolve::ResolveError;
+pub use schedule::{Overlap, ScheduleError, ScheduleSpec};
 pub use spec::{StepSpec, WorkflowSpec};
 pub use template::{Template, TextTemplate};

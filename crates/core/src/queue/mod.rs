@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod children;
 mod dead_letters;
 mod effects;
 mod grant;
@@ -12,6 +13,7 @@ mod ledger;
 mod operations;
 mod ownership;
 mod pace;
+mod parents;
 mod paused;
 mod protocol;
 mod pruned;
@@ -19,6 +21,9 @@ mod ready;
 mod record;
 mod retention;
 mod retried;
+mod schedule;
+mod schedule_record;
+mod schedules;
 mod state;
 mod submit;
 mod task_entry;
@@ -43,3 +48,5 @@ pub use record::{
     AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,
 };
 pub use retention::RetentionPolicy;
+pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
+pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};

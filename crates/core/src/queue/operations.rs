@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::record::Record;
-use crate::ids::{OperationId, TaskId};
+use super::schedule_record::ScheduleRecord;
+use crate::ids::{OperationId, ScheduleId, TaskId};
 use crate::limits;
 use crate::time::Wall;
 
@@ -34,6 +35,9 @@ pub(super) enum Done {
         workflows: u64,
         left: u64,
     },
+    ScheduleChanged {
+        schedule: ScheduleId,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -63,8 +67,17 @@ impl Operations {
                 (*at, *operation, Done::Cleared { tasks, workflows, left: *left })
             }
             Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
+            // Their ids follow from the time as a workflow's do.
+            Record::Schedule(
+                ScheduleRecord::Made { at, operation, .. } | ScheduleRecord::RunAsked { at, operation, .. },
+            ) => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
+            Record::Schedule(ScheduleRecord::Changed { at, operation, schedule, .. }) => {
+                (*at, *operation, Done::ScheduleChanged { schedule: *schedule })
+            }
             Record::Pruned { operation: None, .. }
             | Record::KeysForgotten { .. }
+            | Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
+            | Record::ChildrenStarted { .. }
             | Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepUnbound { .. }

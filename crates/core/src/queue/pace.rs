@@ -60,6 +60,11 @@ impl Ledger {
         overloaded("live tasks", self.pace.wait_ms(excess as u64))
     }
 
+    /// One more of these fits when something has ended.
+    pub(super) fn too_many(&self, what: &str) -> Refusal {
+        overloaded(what, self.pace.wait_ms(1))
+    }
+
     pub(super) fn too_many_workflows(&self) -> Refusal {
         overloaded("running workflows", self.workflow_pace.wait_ms(1))
     }

@@ -202,6 +202,7 @@ impl Ledger {
             run.state == WorkflowState::Running
                 && run.accepted <= up_to
                 && of_namespace(&run.spec.namespace)
+                && !self.is_a_step(run)
                 && !self.has_begun(run)
         };
         let mut cleared = [Cleared::default(), Cleared::default()];
@@ -224,10 +225,15 @@ impl Ledger {
         (cleared, left)
     }
 
-    /// Whether any task of a workflow was ever granted, or is over.
+    /// Whether a workflow was started for a step of another.
+    fn is_a_step(&self, run: &WorkflowRun) -> bool {
+        run.parent.and_then(|id| self.state.tasks.get(&id)).is_some_and(|task| task.child == Some(run.id))
+    }
+
+    /// Whether any task of a workflow was ever granted or started, or is over.
     fn has_begun(&self, run: &WorkflowRun) -> bool {
         let mut tasks = run.steps.iter().flat_map(|step| &step.tasks).filter_map(|id| self.state.tasks.get(id));
-        tasks.any(|task| task.epoch.0 > 0 || task.state.is_terminal())
+        tasks.any(|task| task.epoch.0 > 0 || task.attempts > 0 || task.state.is_terminal())
     }
 }
 

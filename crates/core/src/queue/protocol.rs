@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 use super::paused::PausedView;
 use super::record::SubmitItem;
+use super::schedules::{ScheduleReply, ScheduleRequest};
+use crate::clock_alarm::ClockAlarm;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{Epoch, Generation, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{
+    Epoch, Generation, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
+};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
@@ -105,6 +109,7 @@ pub enum LedgerRequest {
         namespace: Option<String>,
         up_to: LogIndex,
     },
+    Schedule(ScheduleRequest),
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -175,6 +180,7 @@ pub enum LedgerReply {
         /// What one record could not hold: clear again.
         left: u64,
     },
+    Schedule(ScheduleReply),
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -287,6 +293,12 @@ pub struct TaskView {
     /// The task that is a retry of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried_by: Option<TaskId>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     pub created_at: Wall,
     pub started_at: Option<Wall>,
     pub finished_at: Option<Wall>,
@@ -357,6 +369,12 @@ pub struct WorkflowSummary {
     pub state: WorkflowState,
     pub created_at: Wall,
     pub finished_at: Option<Wall>,
+    /// The task that it is the attempt of, or that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// What started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleId>,
     pub steps: usize,
     /// Tasks of all its steps so far.
     pub tasks: TaskCounts,
@@ -378,6 +396,9 @@ pub struct StepView {
     pub state: TaskState,
     /// Of a step without `for_each`.
     pub task_id: Option<TaskId>,
+    /// Of a step that is a workflow: the newest one that was started for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowId>,
     pub worker: Option<PeerId>,
     /// Attempts of all its tasks.
     pub attempts: u32,
@@ -488,6 +509,11 @@ pub struct QueueStats {
     /// Succeeded tasks by the worker that ran them.
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub invariant_violations: u64,
+    #[serde(default)]
+    pub schedules: u64,
+    /// The wall clock jumped: deadlines and schedules wait until it can be believed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_alarm: Option<ClockAlarm>,
 }
 
 /// A backlog of one requirement shape.

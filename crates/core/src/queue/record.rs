@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::TaskCounts;
+use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -151,6 +152,12 @@ pub enum Record {
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
     },
+    Schedule(ScheduleRecord),
+    /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
+    ChildrenStarted {
+        at: Wall,
+        tasks: Vec<TaskId>,
+    },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
@@ -270,6 +277,8 @@ impl Record {
             Self::Pruned { .. } => "pruned",
             Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::Schedule(record) => record.kind(),
+            Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -299,7 +308,9 @@ impl Record {
             | Self::Pruned { at, .. }
             | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
+            Self::Schedule(record) => record.at(),
         }
     }
 }

@@ -153,8 +153,19 @@ impl Ledger {
         run.steps.iter().flat_map(|step| &step.tasks).filter_map(|id| self.state.tasks.get(id))
     }
 
-    /// Lets go what is not kept any longer, so much at a time that nobody waits for it.
+    /// Whether an ended workflow has tasks that are not over, or is itself a part of one that is not.
+    fn is_needed(&self, run: &WorkflowRun) -> bool {
+        let part_of = run.parent.and_then(|id| self.state.tasks.get(&id)).and_then(|task| task.step);
+        part_of.is_some_and(|link| self.workflow_is_running(&link.workflow))
+            || self.tasks_of(run).any(|task| !task.state.is_terminal())
+    }
+
+    /// Lets go what is not kept any longer, so much at a time that nobody waits for it. While the wall clock cannot be
+    /// believed nothing goes.
     pub(super) fn prune(&mut self) {
+        if self.clock_watch.is_raised() {
+            return;
+        }
         let bytes = |id: &TaskId| match (self.state.tasks.get(id), self.state.workflows.get(id)) {
             (Some(task), _) => u64::from(task.soft.bytes),
             (None, Some(run)) => self.tasks_of(run).map(|task| u64::from(task.soft.bytes)).sum(),
@@ -168,8 +179,7 @@ impl Ledger {
         for id in going {
             match self.state.workflows.get(&id) {
                 None => tasks.push(id),
-                // What compensates for it, or is being stopped, is not over yet.
-                Some(run) if self.tasks_of(run).any(|task| !task.state.is_terminal()) => {}
+                Some(run) if self.is_needed(run) => {}
                 Some(run) => {
                     tasks.extend(self.tasks_of(run).map(|task| task.id));
                     workflows.push(id);

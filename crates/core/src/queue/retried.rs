@@ -119,6 +119,7 @@ impl State {
             }
             let mut task = Task::new(*id, spec.clone(), owner.clone(), clock_root, at);
             task.set_links(RetryLinks { retry_of: Some(*of), retried_by: None });
+            self.add_child(spec.parent, *id);
             self.insert(index, task);
         }
     }

@@ -9,9 +9,10 @@ use super::keys::Keys;
 use super::paused::{Pause, Paused};
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
-use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
@@ -42,6 +43,9 @@ pub(super) struct State {
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
     pub keys: Keys,
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
+    /// What running attempts submitted, by their task.
+    pub children: BTreeMap<TaskId, Vec<TaskId>>,
     pub counts: TaskCounts,
     pub submitted: u64,
     pub lost: u64,
@@ -75,6 +79,8 @@ impl State {
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
             keys: Keys::default(),
+            schedules: BTreeMap::new(),
+            children: BTreeMap::new(),
             counts: TaskCounts::default(),
             submitted: 0,
             lost: 0,
@@ -106,7 +112,9 @@ impl State {
             }
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
+                let mut run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
+                run.parent = spec.parent;
+                self.add_child(spec.parent, id);
                 self.add_workflow(index, run);
             }
             Record::StepBound { at, workflow, step, from, total, tasks } => {
@@ -150,6 +158,8 @@ impl State {
             Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(*at, tasks, workflows, counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::Schedule(record) => self.apply_to_schedules(index, record),
+            Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;
@@ -181,6 +191,7 @@ impl State {
                 let id = TaskId::derive(self.tag, at.0, operation, n);
                 n += 1;
                 self.keys.give(&item.spec, id, at);
+                self.add_child(item.spec.parent, id);
                 self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
             }
         }
@@ -265,12 +276,20 @@ impl State {
         }
         task.index = task.index.max(index);
         let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
+        let child = task.child.filter(|_| to.is_terminal());
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;
         }
         self.counts.shift(from, to);
         self.memory_terminal += u64::from(memory && to.is_terminal());
+        if to.is_terminal() {
+            self.parent_ended(index, at, id, to);
+        }
+        if let Some(child) = child {
+            let error = TaskError::new("cancelled", format!("the task that it runs for is {to}"));
+            self.stop_workflow(index, at, child, WorkflowState::Cancelled, error);
+        }
         if let Some(link) = step {
             self.step_moved(index, at, link, from, to);
         }

@@ -14,7 +14,7 @@ use crate::dag::{self, WorkflowSpec};
 use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::payload::JsonText;
-use crate::task::{Durability, Tag, TaskError, TaskSpec};
+use crate::task::{Durability, Tag, TaskError, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
@@ -85,7 +85,7 @@ impl Ledger {
     }
 
     fn plan(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
-        let (mut next, now) = (0, Wall(self.now.wall_ms));
+        let mut next = 0;
         let mut keys: BTreeMap<KeyName, (TaskId, &TaskSpec)> = BTreeMap::new();
         let mut planned = Vec::with_capacity(items.len());
         for item in items {
@@ -96,7 +96,7 @@ impl Ledger {
             }
             if let Some(name) = Keys::name(spec) {
                 let here = keys.get(&name).map(|(id, earlier)| (*id, *earlier == spec));
-                let kept = || self.state.keys.find(&name, now).map(|entry| (entry.id, entry.is_for(spec)));
+                let kept = || self.owner_of_key(&name).map(|entry| (entry.id, entry.is_for(spec)));
                 if let Some((id, same)) = here.or_else(kept) {
                     planned.push(if same { Planned::Existing(id) } else { conflict(spec, id) });
                     continue;
@@ -185,8 +185,25 @@ impl Ledger {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
+        if item.spec.kind == TaskKind::Workflow {
+            let fix = "submit a workflow; one of its steps may be a workflow";
+            return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
+        }
+        self.check_parent(item.spec.parent, item.spec.durability)?;
         dag::check_task(&item.spec, Wall(self.now.wall_ms)).map_err(|errors| Refusal::Invalid { errors })?;
         self.check_tag(&item.spec, "")
+    }
+
+    /// The tags of a workflow's steps, and of those of the workflows in it.
+    fn check_tags(&self, spec: &WorkflowSpec, path: &str) -> Result<(), Refusal> {
+        for (index, step) in spec.steps.iter().enumerate() {
+            let path = format!("{path}/steps/{index}");
+            self.check_tag(&spec.task(step), &path)?;
+            if let Some(child) = &step.workflow {
+                self.check_tags(child, &format!("{path}/workflow"))?;
+            }
+        }
+        Ok(())
     }
 
     /// At submit only: a step that is bound later waits for the node that allows its tag, if that is away.
@@ -201,6 +218,21 @@ impl Ledger {
         tag.runs_on_the_mesh() || self.workers.alive().any(|(_, capabilities)| capabilities.tags.contains(&tag))
     }
 
+    /// Whether one more run of `spec` stays within the bounds.
+    pub(super) fn has_room_for(&self, spec: &WorkflowSpec) -> bool {
+        let workflows = (self.state.workflows_running as usize) < limits::WORKFLOWS_LIVE_MAX;
+        let tasks = self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX;
+        workflows && tasks && !self.retention.is_full()
+    }
+
+    /// The same, with when to ask again.
+    pub(super) fn check_room_for(&mut self, spec: &WorkflowSpec) -> Result<(), Refusal> {
+        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
+            return Err(self.too_many_workflows());
+        }
+        self.check_room(spec.steps.len())
+    }
+
     pub(super) fn submit_workflow(
         &mut self,
         caller: &Caller,
@@ -210,25 +242,24 @@ impl Ledger {
     ) {
         match self.operations.find(&operation) {
             Some(Done::WorkflowSubmitted { at }) => {
+                let gate = self.gate_of_all();
+                if spec.schedule.is_some() {
+                    return self.answer_made(operation, at, gate, reply);
+                }
                 let id = TaskId::derive(self.state.tag, at.0, operation, 0);
-                return self.reply(self.gate_of_all(), reply, LedgerReply::WorkflowSubmitted { id });
+                return self.reply(gate, reply, LedgerReply::WorkflowSubmitted { id });
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
-        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return self.refuse(reply, self.too_many_workflows());
-        }
-        if let Err(refusal) = self.check_room(spec.steps.len()) {
+        let room = self.check_room_for(&spec);
+        let parent = room.and_then(|()| self.check_parent(spec.parent, spec.durability));
+        let checked = parent.and_then(|()| dag::check_workflow(&spec).map_err(|errors| Refusal::Invalid { errors }));
+        if let Err(refusal) = checked.and_then(|()| self.check_tags(&spec, "")) {
             return self.refuse(reply, refusal);
         }
-        if let Err(errors) = dag::check_workflow(&spec) {
-            return self.refuse(reply, Refusal::Invalid { errors });
-        }
-        for (index, step) in spec.steps.iter().enumerate() {
-            if let Err(refusal) = self.check_tag(&spec.task(step), &format!("/steps/{index}")) {
-                return self.refuse(reply, refusal);
-            }
+        if let Some(terms) = spec.schedule.clone() {
+            return self.make_schedule(caller, operation, spec, &terms, reply);
         }
         let (at, durability) = (self.at(), spec.durability);
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);

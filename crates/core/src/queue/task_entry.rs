@@ -50,6 +50,8 @@ pub(super) struct Task {
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
     links: Option<Box<RetryLinks>>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    pub child: Option<WorkflowId>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
@@ -114,6 +116,7 @@ impl Task {
             clock_root,
             step: None,
             links: None,
+            child: None,
             created,
             started: None,
             finished: None,
@@ -158,7 +161,7 @@ impl Task {
     }
 
     pub fn has_live_lease(&self) -> bool {
-        matches!(self.state, TaskState::Leased | TaskState::Running)
+        matches!(self.state, TaskState::Leased | TaskState::Running) && !self.is_workflow()
     }
 
     pub fn grant(&mut self, epoch: Epoch, token: LeaseToken, worker: PeerId) {
@@ -247,6 +250,12 @@ impl Task {
             }
         };
         self.epoch_status = EpochStatus::Reported { digest, answer };
+    }
+
+    /// A failure that another attempt follows.
+    pub fn retry_later(&mut self, error: TaskError, due: Wall, at_most_ms: u64) {
+        self.remember_error(&error);
+        self.delay(due, at_most_ms);
     }
 
     fn delay(&mut self, due: Wall, at_most_ms: u64) {

@@ -83,6 +83,8 @@ impl Ledger {
             step,
             retry_of: task.links().retry_of,
             retried_by: task.links().retried_by,
+            child: task.child,
+            parent: task.spec.parent,
             created_at: task.created,
             started_at: task.started,
             finished_at: task.finished,
@@ -113,10 +115,11 @@ impl Ledger {
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, self.missing(id)) };
-        let nodes = self.unmet_everywhere(task);
+        let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
         let held = self.state.paused.why_held(&task.spec.namespace);
         let reason = match task.state {
+            TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
             TaskState::Ready if held.is_some() => held.unwrap_or_default(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
@@ -181,6 +184,7 @@ impl Ledger {
             name: name.to_owned(),
             state: step_state(step),
             task_id: single.map(|task| task.id),
+            child: single.and_then(|task| task.child),
             worker: single.and_then(|task| task.worker),
             attempts: tasks().map(|task| task.attempts).sum(),
             output: single.and_then(|task| task.output.clone()),
@@ -240,6 +244,8 @@ impl Ledger {
             ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),
+            schedules: self.state.schedules.len() as u64,
+            clock_alarm: self.clock_watch.alarm(),
         };
         let gate = Gate::Synced(crate::ids::LogIndex(self.next.0 - 1));
         self.reply(gate, reply, LedgerReply::Stats(Box::new(stats)));
@@ -261,6 +267,8 @@ fn summary(run: &WorkflowRun) -> WorkflowSummary {
         state: run.state,
         created_at: run.created,
         finished_at: run.finished,
+        parent: run.parent,
+        schedule: run.schedule,
         steps: run.steps.len(),
         tasks: run.counts(),
     }

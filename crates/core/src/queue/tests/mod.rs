@@ -1,5 +1,6 @@
 //! The core of a home by itself: every transition in a sentence.
 
+mod children;
 mod dead_letters;
 mod gates;
 mod keys;
@@ -8,11 +9,15 @@ mod lifecycle;
 mod order;
 mod outcomes;
 mod overload;
+mod parents;
 mod paused;
 mod properties;
+mod properties;
+mod recovery;
 mod recovery;
 mod retention;
 mod retries;
+mod schedules;
 mod submission;
 mod workflows;
 
@@ -321,16 +326,25 @@ impl Bench {
 
     /// Answers every request for a binding with what the step's templates say.
     fn bind_all(&mut self) {
-        for effect in std::mem::take(&mut self.left) {
-            match effect {
-                Effect::Bind { workflow, step, from, spec, outputs } => {
-                    let bound = workflows::bind(&spec, step, from, &outputs);
-                    self.event(Event::Bound { workflow, step, from, bound });
+        loop {
+            let is_bind = |effect: &Effect| matches!(effect, Effect::Bind { .. } | Effect::BindOutputs { .. });
+            let (wanted, left) = std::mem::take(&mut self.left).into_iter().partition(is_bind);
+            self.left = left;
+            let wanted: Vec<Effect> = wanted;
+            if wanted.is_empty() {
+                return;
+            }
+            for effect in wanted {
+                match effect {
+                    Effect::Bind { workflow, step, from, spec, outputs } => {
+                        let bound = workflows::bind(&spec, step, from, &outputs);
+                        self.event(Event::Bound { workflow, step, from, bound });
+                    }
+                    Effect::BindOutputs { workflow, .. } => {
+                        self.event(Event::OutputsBound { workflow, outputs: Ok(JsonText::null()) });
+                    }
+                    other => self.left.push(other),
                 }
-                Effect::BindOutputs { workflow, .. } => {
-                    self.event(Event::OutputsBound { workflow, outputs: Ok(JsonText::null()) });
-                }
-                other => self.left.push(other),
             }
         }
     }
