@@ -20,13 +20,13 @@ use self::log_feed::LogFeed;
 use super::Addresses;
 use super::peers::Peers;
 use super::readings::now;
+use crate::messages::Body;
 use crate::messages::clock::ClockMsg;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::swarm::SwarmMsg;
 use crate::messages::worker::{WorkerMsg, WorkerRequest};
-use crate::messages::{Answer, Body};
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 
@@ -222,11 +222,7 @@ impl LedgerState {
             let (reply, _) = tokio::sync::oneshot::channel();
             let _ = self.arguments.addresses.worker.cast(WorkerMsg::Request { request, reply: reply.into() });
         } else {
-            self.arguments.peers.tell(worker, Body::Worker(request), |answer: Result<Answer, Refusal>| {
-                if let Err(refusal) = answer {
-                    tracing::debug!(%refusal, "a notice may have been lost");
-                }
-            });
+            self.arguments.peers.notify(worker, Body::Worker(request));
         }
     }
 }

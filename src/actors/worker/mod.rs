@@ -12,6 +12,7 @@ use magpie_core::time::Wall;
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
 use magpie_core::{limits, wire};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::runtime::Handle;
 
 use super::blobs::PeerBlobs;
 use super::readings::now;
@@ -27,6 +28,8 @@ pub struct WorkerActor;
 pub struct WorkerArguments {
     pub routes: Routes,
     pub executors: Arc<Executors>,
+    /// Where attempts run: not beside the actors, whose thread renews their leases.
+    pub executing: Handle,
     pub blobs: PeerBlobs,
     pub spool: Arc<Spool>,
     pub slots: Slots,
@@ -185,7 +188,7 @@ impl WorkerState {
         self.stoppers.retain(|_, stopper| !stopper.is_closed());
         self.stoppers.insert(fence, stopper);
         let executors = self.arguments.executors.clone();
-        self.arguments.routes.peers.errand(async move {
+        self.arguments.routes.peers.errand_on(&self.arguments.executing, async move {
             let outcome = executors.run(attempt, signal).await;
             let _ = me.cast(WorkerMsg::Finished { fence, outcome });
         });

@@ -171,6 +171,10 @@ impl Outbox {
     }
 
     fn once_opened(&self, gate: Gate) -> Gate {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::GenerationNotDurable) {
+            return gate;
+        }
         match gate {
             gate if self.watermark.synced >= self.opened => gate,
             Gate::Open => Gate::Synced(self.opened),

@@ -106,6 +106,7 @@ impl Replay {
             grants: 0,
             leases: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            delayed_until: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             dead: BTreeSet::new(),
             retention: Retention::default(),
@@ -150,7 +151,10 @@ pub struct Ledger {
     pub(super) grants: u32,
     /// Live leases by the home's end of them.
     pub(super) leases: BTreeSet<(u64, TaskId)>,
+    /// Tasks whose back-off ends then, on the monotonic clock.
     pub(super) delayed: BTreeSet<(u64, TaskId)>,
+    /// Tasks with a `not_before`.
+    pub(super) delayed_until: BTreeSet<(Wall, TaskId)>,
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
     /// Dead tasks that were not retried.
     pub(super) dead: BTreeSet<TaskId>,
@@ -225,6 +229,7 @@ impl Ledger {
             self.pump();
         }
         check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
+        self.check_bounds();
     }
 
     fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
@@ -261,6 +266,19 @@ impl Ledger {
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
+        }
+    }
+
+    /// I13: what a home keeps for others stays within its limits.
+    fn check_bounds(&self) {
+        let bounded = [
+            (self.operations.len(), limits::OPERATIONS_MAX, "too many operations are remembered"),
+            (self.waiters.len(), limits::WAITERS_MAX, "too many callers wait"),
+            (self.workers.entries.len(), limits::PEERS_MAX + 1, "too many members are kept"),
+            (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
+        ];
+        for (len, len_max, what) in bounded {
+            check(InvariantId::I13, len <= len_max, what);
         }
     }
 
@@ -377,6 +395,7 @@ impl Ledger {
         }
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
+        self.delayed_until.remove(&(task.due, id));
         match to {
             TaskState::Ready if task.is_workflow() => {
                 self.children_due.insert(id);
@@ -388,13 +407,18 @@ impl Ledger {
                 self.ready.insert(task, self.workers.alive());
                 self.grants_due = true;
             }
-            TaskState::Delayed => {
-                if change.from != Some(TaskState::Delayed) {
-                    let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
-                    task.soft.due_ms = now_ms + wait_ms.min(task.wait_ms_max.unwrap_or(u64::MAX));
+            TaskState::Delayed => match task.wait_ms_max {
+                None => {
+                    self.delayed_until.insert((task.due, id));
                 }
-                self.delayed.insert((task.soft.due_ms, id));
-            }
+                Some(wait_ms_max) => {
+                    if change.from != Some(TaskState::Delayed) {
+                        let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
+                        task.soft.due_ms = now_ms + wait_ms.min(wait_ms_max);
+                    }
+                    self.delayed.insert((task.soft.due_ms, id));
+                }
+            },
             TaskState::Leased | TaskState::Running if task.is_workflow() => {}
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {

@@ -151,7 +151,7 @@ impl Worker {
         let Some(sent_ms) = entry.sent_at(grant.credit.sending) else {
             return Some((token, ReleaseReason::StaleCredit));
         };
-        if self.draining {
+        if self.refuses_leases() {
             return Some((token, ReleaseReason::Drained));
         }
         if self.held_slots[pool] >= self.slots[pool] + limits::LEASES_QUEUED_MAX {
@@ -358,9 +358,17 @@ impl Worker {
         }
     }
 
+    fn refuses_leases(&self) -> bool {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::DrainIgnored) {
+            return false;
+        }
+        self.draining
+    }
+
     /// Draining, or with a full spool, a worker takes no new lease.
     fn takes_leases(&self) -> bool {
-        !self.draining && self.reporting_bytes < limits::SPOOL_BYTES_MAX
+        !self.refuses_leases() && self.reporting_bytes < limits::SPOOL_BYTES_MAX
     }
 
     fn send_offers(&mut self) {
