@@ -12,8 +12,6 @@ mod overload;
 mod parents;
 mod paused;
 mod properties;
-mod properties;
-mod recovery;
 mod recovery;
 mod retention;
 mod retries;
