@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::RetentionPolicy;
+use magpie_core::queue::{QueueSettings, RetentionPolicy};
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
 use ractor::{Actor, ActorCell, ActorRef, Message};
@@ -83,6 +83,7 @@ struct Parts {
     spool: Arc<Spool>,
     slots: Slots,
     retention: RetentionPolicy,
+    queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
     notices: Vec<String>,
@@ -179,6 +180,7 @@ impl Parts {
             spool: Arc::new(spool),
             slots,
             retention: config.retention.policy(volume),
+            queue: config.queue_settings(),
             capabilities: Arc::new(capabilities),
             devices,
             notices,
@@ -200,6 +202,7 @@ impl Parts {
             dir: self.dir,
             me: self.peers.me(),
             fresh: LedgerId(rand::random()),
+            settings: self.queue,
             blobs: self.blobs.clone(),
             retention: self.retention,
             addresses: self.addresses.clone(),

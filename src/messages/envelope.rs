@@ -110,7 +110,9 @@ impl Role {
             LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)
             | LedgerRequest::Complete(_)
-            | LedgerRequest::Release(_) => &[Self::Peer],
+            | LedgerRequest::Release(_)
+            | LedgerRequest::AskPermits(_)
+            | LedgerRequest::TakePermits(_) => &[Self::Peer],
             LedgerRequest::PurgeDead { .. }
             | LedgerRequest::PauseQueue { .. }
             | LedgerRequest::ResumeQueue { .. }

@@ -190,7 +190,7 @@ impl Book {
             | Record::Pruned { .. }
             | Record::Retried { .. } => self.read_upkeep(index, &record),
             Record::Schedule(record) => self.read_schedule(index, record),
-            Record::MemoryTally { .. } => {}
+            Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
     }

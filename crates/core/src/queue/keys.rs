@@ -33,7 +33,7 @@ impl KeyEntry {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     entries: HashMap<Arc<KeyName>, KeyEntry>,
     by_expiry: BTreeSet<(Wall, Arc<KeyName>)>,

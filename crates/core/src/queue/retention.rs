@@ -35,7 +35,7 @@ impl Default for RetentionPolicy {
 }
 
 /// Ended work by when it goes. A step's task goes with its workflow.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Retention {
     policy: RetentionPolicy,
     by_end: BTreeSet<(Wall, TaskId)>,

@@ -191,17 +191,19 @@ impl Ledger {
         }
         self.check_parent(item.spec.parent, item.spec.durability)?;
         dag::check_task(&item.spec, Wall(self.now.wall_ms)).map_err(|errors| Refusal::Invalid { errors })?;
+        self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
 
-    /// The tags of a workflow's steps, and of those of the workflows in it.
-    fn check_tags(&self, spec: &WorkflowSpec, path: &str) -> Result<(), Refusal> {
+    /// The tags and limits of a workflow's steps, and of those of the workflows in it.
+    fn check_at_home(&self, spec: &WorkflowSpec, path: &str) -> Result<(), Refusal> {
         for (index, step) in spec.steps.iter().enumerate() {
-            let path = format!("{path}/steps/{index}");
-            self.check_tag(&spec.task(step), &path)?;
+            let (task, path) = (spec.task(step), format!("{path}/steps/{index}"));
             if let Some(child) = &step.workflow {
-                self.check_tags(child, &format!("{path}/workflow"))?;
+                self.check_at_home(child, &format!("{path}/workflow"))?;
             }
+            self.check_limits(&task, &path)?;
+            self.check_tag(&task, &path)?;
         }
         Ok(())
     }
@@ -255,7 +257,7 @@ impl Ledger {
         let room = self.check_room_for(&spec);
         let parent = room.and_then(|()| self.check_parent(spec.parent, spec.durability));
         let checked = parent.and_then(|()| dag::check_workflow(&spec).map_err(|errors| Refusal::Invalid { errors }));
-        if let Err(refusal) = checked.and_then(|()| self.check_tags(&spec, "")) {
+        if let Err(refusal) = checked.and_then(|()| self.check_at_home(&spec, "")) {
             return self.refuse(reply, refusal);
         }
         if let Some(terms) = spec.schedule.clone() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{AfterAttempt, ClockRoot};
+use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
@@ -27,7 +28,7 @@ pub(super) struct RetryLinks {
 }
 
 /// How the newest epoch of a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EpochStatus {
     /// No grant yet.
     None,
@@ -49,7 +50,7 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
-    links: Option<Box<RetryLinks>>,
+    pub links: Option<Box<RetryLinks>>,
     /// Of a task that is a workflow: the newest one that was started for it.
     pub child: Option<WorkflowId>,
     pub state: TaskState,
@@ -102,6 +103,12 @@ pub(super) struct Soft {
     pub due_ms: u64,
     /// What it takes of its home's budget, as last weighed.
     pub bytes: u32,
+    /// The ready queue that it stood in last.
+    pub queue: Option<usize>,
+    /// What its live lease counts as at its worker.
+    pub share: Option<Share>,
+    /// Whether it takes a place under its concurrency key.
+    pub counted: bool,
 }
 
 impl Task {
