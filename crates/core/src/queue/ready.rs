@@ -16,6 +16,7 @@ use crate::placement::Beacon;
 use crate::task::{SlotPool, TaskSpec};
 
 /// Tasks that differ in nothing that decides where and when they may run.
+#[derive(Clone)]
 pub(super) struct ShapeQueue {
     pub namespace: Arc<str>,
     pub shape: Shape,
@@ -23,7 +24,7 @@ pub(super) struct ShapeQueue {
     /// Whether one of its limits is used up.
     pub closed: bool,
     /// What its tasks take, the newest ones most; `None` before the first ended.
-    run_us: Option<u64>,
+    pub run_us: Option<u64>,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
     pub fitting: BTreeMap<PeerId, Beacon>,
@@ -41,22 +42,24 @@ const UNKNOWN_RUN_US: u64 = 1_000_000;
 type QueueKey = (Arc<str>, Shape, Vec<Limit>);
 
 /// The queues behind one limit.
-#[derive(Default)]
-struct Gate {
+#[derive(Clone, Default)]
+pub(super) struct Gate {
     places: BTreeSet<usize>,
     closed: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
     /// Places of the queues that hold tasks, those behind a used-up limit left out.
-    busy: BTreeSet<usize>,
-    gates: BTreeMap<Limit, Gate>,
-    aging: Aging,
-    index: BTreeMap<QueueKey, usize>,
+    pub busy: BTreeSet<usize>,
+    /// Places of those that hold none.
+    pub empty: BTreeSet<usize>,
+    pub gates: BTreeMap<Limit, Gate>,
+    pub aging: Aging,
+    pub index: BTreeMap<QueueKey, usize>,
     /// Where the last task went: those of one batch share their specification.
-    last: Option<(Arc<TaskSpec>, usize)>,
+    pub last: Option<(Arc<TaskSpec>, usize)>,
 }
 
 impl ReadySet {
@@ -73,7 +76,7 @@ impl ReadySet {
         // Fixed at insert: aging needs no re-keying.
         let key = self.aging.key(task.priority, task.created);
         let handle = self.queues[place].heap.insert(key, task.id);
-        self.mark_busy(place);
+        self.mark(place);
         task.soft.ready = Some((place, handle));
         task.soft.queue = Some(place);
         place
@@ -92,13 +95,11 @@ impl ReadySet {
         queue.and_then(|queue| queue.run_us).unwrap_or(UNKNOWN_RUN_US)
     }
 
-    fn mark_busy(&mut self, place: usize) {
+    fn mark(&mut self, place: usize) {
         let queue = &self.queues[place];
-        if queue.closed || queue.heap.is_empty() {
-            self.busy.remove(&place);
-        } else {
-            self.busy.insert(place);
-        }
+        let (empty, closed) = (queue.heap.is_empty(), queue.closed);
+        put(&mut self.empty, place, empty);
+        put(&mut self.busy, place, !empty && !closed);
     }
 
     fn place_of<'a>(&mut self, task: &Task, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) -> usize {
@@ -123,7 +124,7 @@ impl ReadySet {
         let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
         let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: FibonacciHeap::new(), fitting };
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
-        let reused = full.then(|| self.queues.iter().position(|queue| queue.heap.is_empty())).flatten();
+        let reused = full.then(|| self.empty.pop_first()).flatten();
         let place = reused.unwrap_or(self.queues.len());
         match self.queues.get_mut(place) {
             Some(old) => {
@@ -156,7 +157,7 @@ impl ReadySet {
         for place in gate.places.clone() {
             let closed = self.queues[place].limits.iter().any(|limit| self.gates[limit].closed);
             self.queues[place].closed = closed;
-            self.mark_busy(place);
+            self.mark(place);
         }
         true
     }
@@ -176,7 +177,7 @@ impl ReadySet {
     pub fn remove(&mut self, task: &mut Task) {
         if let Some((place, handle)) = task.soft.ready.take() {
             self.queues[place].heap.remove(handle);
-            self.mark_busy(place);
+            self.mark(place);
         }
     }
 
@@ -200,5 +201,13 @@ impl ReadySet {
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
         let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
         self.busy().map(|(_, queue)| queue).filter(fits).map(|queue| queue.heap.len()).sum()
+    }
+}
+
+fn put(set: &mut BTreeSet<usize>, place: usize, belongs: bool) {
+    if belongs {
+        set.insert(place);
+    } else {
+        set.remove(&place);
     }
 }
