@@ -95,7 +95,7 @@ impl Ledger {
     }
 }
 
-fn overloaded(what: &str, retry_after_ms: u64) -> Refusal {
+pub(super) fn overloaded(what: &str, retry_after_ms: u64) -> Refusal {
     Refusal::Overloaded { retry_after_ms, what: what.to_owned() }
 }
 

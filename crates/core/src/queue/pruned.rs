@@ -82,6 +82,7 @@ impl State {
         for id in workflows {
             self.workflows.remove(id);
         }
+        // Whoever derived something from them looks again.
         self.changes.workflows.extend(workflows);
         self.pruned = self.pruned.plus(counts);
         self.pruned_newest = tasks.iter().chain(workflows).copied().chain(self.pruned_newest).max();

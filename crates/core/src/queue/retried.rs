@@ -11,7 +11,7 @@ use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{ClockRoot, Record, RetriedTask};
 use super::state::State;
 use super::submit::{came_before, reused};
-use super::task_entry::{RetryLinks, Task};
+use super::task_entry::Task;
 use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
 use crate::task::{TaskSpec, TaskState};
@@ -69,7 +69,7 @@ impl Ledger {
         planned: &mut BTreeMap<TaskId, RetriedTask>,
     ) -> Result<TaskId, Refusal> {
         let task = self.state.tasks.get(&of).ok_or_else(|| self.missing(of))?;
-        if let Some(retried_by) = task.links().retried_by {
+        if let Some(retried_by) = task.retried_by {
             return Ok(retried_by);
         }
         if let Some(why) = why_not(task) {
@@ -114,11 +114,11 @@ impl State {
     pub(super) fn retry(&mut self, index: LogIndex, at: Wall, clock_root: ClockRoot, tasks: &[RetriedTask]) {
         for RetriedTask { of, id, owner, spec } in tasks {
             if let Some(task) = self.tasks.get_mut(of) {
-                task.set_links(RetryLinks { retried_by: Some(*id), ..task.links() });
+                task.retried_by = Some(*id);
                 task.index = task.index.max(index);
             }
             let mut task = Task::new(*id, spec.clone(), owner.clone(), clock_root, at);
-            task.set_links(RetryLinks { retry_of: Some(*of), retried_by: None });
+            task.retry_of = Some(*of);
             self.add_child(spec.parent, *id);
             self.insert(index, task);
         }

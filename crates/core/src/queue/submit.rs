@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::effects::{BoundWindow, Caller, Gate, ReplyTo};
+use super::effects::{Caller, Gate, ReplyTo};
 use super::keys::{KeyName, Keys};
-use super::ledger::{Ledger, OUTPUTS_STEP};
+use super::ledger::Ledger;
 use super::operations::Done;
 use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{Record, SubmitItem};
-use crate::dag::{self, WorkflowSpec};
-use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
+use crate::dag::{self, Join, StepSpec, WorkflowSpec};
+use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
-use crate::payload::JsonText;
-use crate::task::{Durability, Tag, TaskError, TaskKind, TaskSpec};
+use crate::task::{Durability, Tag, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
@@ -198,12 +197,12 @@ impl Ledger {
     /// The tags and limits of a workflow's steps, and of those of the workflows in it.
     fn check_at_home(&self, spec: &WorkflowSpec, path: &str) -> Result<(), Refusal> {
         for (index, step) in spec.steps.iter().enumerate() {
-            let (task, path) = (spec.task(step), format!("{path}/steps/{index}"));
+            let path = format!("{path}/steps/{index}");
+            // A child first: what is wrong with it is told at its own place.
             if let Some(child) = &step.workflow {
                 self.check_at_home(child, &format!("{path}/workflow"))?;
             }
-            self.check_limits(&task, &path)?;
-            self.check_tag(&task, &path)?;
+            self.check_step(spec, step, &path)?;
         }
         Ok(())
     }
@@ -272,41 +271,18 @@ impl Ledger {
         self.reply(self.early_gate(durability, index), reply, LedgerReply::WorkflowSubmitted { id });
     }
 
-    pub(super) fn bound(
-        &mut self,
-        workflow: WorkflowId,
-        (step, from): (u32, u32),
-        bound: Result<BoundWindow, TaskError>,
-    ) {
-        self.binding.remove(&(workflow, step, from));
-        if !self.workflow_is_running(&workflow) {
-            return;
+    /// What `parse_workflow` refuses at the client's door is refused here too, where a home would break over it.
+    fn check_step(&self, spec: &WorkflowSpec, step: &StepSpec, path: &str) -> Result<(), Refusal> {
+        let task = spec.task(step);
+        self.check_limits(&task, path)?;
+        self.check_tag(&task, path)?;
+        if let Join::Count(count) = step.join
+            && !(1..=step.needs.len()).contains(&(count as usize))
+        {
+            let problem = format!("{count} of {} needed steps cannot succeed", step.needs.len());
+            return Err(Refusal::invalid(&format!("{path}/join"), problem, "write a number of needed steps"));
         }
-        let run = &self.state.workflows[&workflow];
-        let expected = run.to_bind().any(|wanted| wanted == (step, from));
-        let durability = run.spec.durability;
-        if !expected {
-            return;
-        }
-        let at = self.at();
-        let checked = bound.and_then(|window| {
-            let wrong = window.tasks.iter().find_map(|task| dag::check_bound(task).err());
-            let in_words = |errors| Err(TaskError::new("invalid", Refusal::Invalid { errors }.to_string()));
-            wrong.map_or(Ok(window), in_words)
-        });
-        let record = match checked {
-            Ok(BoundWindow { total, tasks }) => Record::StepBound { at, workflow, step, from, total, tasks },
-            Err(error) => Record::StepUnbound { at, workflow, step, error },
-        };
-        self.commit(durability, record);
-    }
-
-    pub(super) fn outputs_bound(&mut self, workflow: WorkflowId, outputs: Result<JsonText, TaskError>) {
-        self.binding.remove(&(workflow, OUTPUTS_STEP, 0));
-        if self.workflow_is_running(&workflow) {
-            let (at, durability) = (self.at(), self.state.workflows[&workflow].spec.durability);
-            self.commit(durability, Record::WorkflowEnded { at, workflow, outputs });
-        }
+        Ok(())
     }
 }
 

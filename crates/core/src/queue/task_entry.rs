@@ -17,14 +17,16 @@ use crate::time::Wall;
 pub(super) struct StepLink {
     pub workflow: WorkflowId,
     pub step: u32,
-    pub item: u32,
+    pub part: StepPart,
 }
 
-/// A task that took an ended one's place, or was given up for a new one. Few are, so the pair stands apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct RetryLinks {
-    pub retry_of: Option<TaskId>,
-    pub retried_by: Option<TaskId>,
+/// What a task does for its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepPart {
+    /// It runs the step, or this item of it.
+    Item(u32),
+    /// It undoes the step.
+    Compensation,
 }
 
 /// How the newest epoch of a task stands.
@@ -50,7 +52,10 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
-    pub links: Option<Box<RetryLinks>>,
+    /// The task that this one was made for anew.
+    pub retry_of: Option<TaskId>,
+    /// The task that was made for this one anew, by hand.
+    pub retried_by: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     pub child: Option<WorkflowId>,
     pub state: TaskState,
@@ -122,7 +127,8 @@ impl Task {
             owner,
             clock_root,
             step: None,
-            links: None,
+            retry_of: None,
+            retried_by: None,
             child: None,
             created,
             started: None,
@@ -152,15 +158,6 @@ impl Task {
 
     pub fn durability(&self) -> Durability {
         self.spec.durability
-    }
-
-    /// Which task it is a retry of, and which one is a retry of it.
-    pub fn links(&self) -> RetryLinks {
-        self.links.as_deref().copied().unwrap_or_default()
-    }
-
-    pub fn set_links(&mut self, links: RetryLinks) {
-        self.links = Some(Box::new(links));
     }
 
     pub fn fence(&self) -> Fence {
