@@ -294,13 +294,13 @@ impl World {
                 for answer in answers {
                     if let SubmitAnswer::Accepted { id } = answer {
                         let class = self.books[node].tasks.get(id).map(|facts| facts.spec.durability);
-                        self.acknowledged.acknowledge(self.now_ms, node, class.unwrap_or(Durability::Memory), *id);
+                        self.acknowledged.acknowledge(node, class.unwrap_or(Durability::Memory), *id);
                     }
                 }
             }
             LedgerReply::WorkflowSubmitted { id } => {
                 let class = self.books[node].workflows.get(id).map(|facts| facts.spec.durability);
-                self.acknowledged.acknowledge(self.now_ms, node, class.unwrap_or(Durability::Memory), *id);
+                self.acknowledged.acknowledge(node, class.unwrap_or(Durability::Memory), *id);
             }
             LedgerReply::Stats(stats) => {
                 self.judge(conservation::invariant_submitted_is_the_sum_over_the_states(stats));
