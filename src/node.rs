@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
+use magpie_core::queue::QueueSettings;
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
 use ractor::{Actor, ActorCell, ActorRef, Message};
@@ -81,6 +82,7 @@ struct Parts {
     executing: Handle,
     spool: Arc<Spool>,
     slots: Slots,
+    queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
     notices: Vec<String>,
@@ -174,6 +176,7 @@ impl Parts {
             executing,
             spool: Arc::new(spool),
             slots,
+            queue: config.queue_settings(),
             capabilities: Arc::new(capabilities),
             devices,
             notices,
@@ -195,6 +198,7 @@ impl Parts {
             dir: self.dir,
             me: self.peers.me(),
             fresh: LedgerId(rand::random()),
+            settings: self.queue,
             blobs: self.blobs.clone(),
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),

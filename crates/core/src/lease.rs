@@ -17,7 +17,7 @@ pub struct Fence {
 }
 
 /// A number of slots of each pool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slots {
     pub cpu: u32,
     pub device: u32,
@@ -60,12 +60,15 @@ pub struct CreditName {
 ///
 /// `received` closes the gap that messages in flight open: the home may still grant `free - (granted - received)`,
 /// where `granted` is its own count for this incarnation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CreditOffer {
     pub name: CreditName,
     /// Grants of this home that this incarnation of the worker has seen so far.
     pub received: Slots,
     pub free: Slots,
+    /// Slots of the worker, busy ones included: what `free` has beyond them is for short tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
 }
 
 /// One task leased to one worker.
@@ -81,7 +84,7 @@ pub struct Grant {
 }
 
 /// A worker holds on to a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Renewal {
     pub fence: Fence,
     pub token: LeaseToken,
@@ -89,7 +92,7 @@ pub struct Renewal {
 }
 
 /// What a home says of a renewal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RenewAnswer {
     Renewed {
@@ -128,7 +131,7 @@ pub fn outcome_digest(outcome: &Outcome) -> OutcomeDigest {
 }
 
 /// What a home says of a completion. Every variant is final: the worker forgets the outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompleteAnswer {
     /// The outcome is the task's one result.
@@ -149,14 +152,14 @@ pub enum CompleteAnswer {
 }
 
 /// A worker gives an unstarted lease back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Release {
     pub fence: Fence,
     pub token: LeaseToken,
     pub reason: ReleaseReason,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
     /// The home asked for it back.

@@ -204,7 +204,7 @@ impl Book {
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
             Record::Schedule(record) => self.read_schedule(index, record),
-            Record::MemoryTally { .. } => {}
+            Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
     }

@@ -255,6 +255,8 @@ impl World {
                     self.enqueue(node, Happening::MarkerOut { node, life, marker });
                 }
             }
+            // No task of the workload names a limit of another home: core simulates that by itself (limiter/tests.rs).
+            Effect::AskPermits { .. } | Effect::LendPermits { .. } => {}
             Effect::PublishHead { count, .. } => {
                 self.trace
                     .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));

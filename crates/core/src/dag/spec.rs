@@ -9,6 +9,7 @@ use super::reference::Reference;
 use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
 use crate::ids::TaskId;
+use crate::limiter::LimitKey;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
@@ -81,6 +82,10 @@ pub struct StepSpec {
     pub retry: RetryPolicy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<LimitKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_key: Option<LimitKey>,
 }
 
 pub(super) fn default_namespace() -> String {
@@ -107,6 +112,8 @@ impl WorkflowSpec {
             namespace: self.namespace.clone(),
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
+            concurrency_key: step.concurrency_key.clone(),
+            rate_key: step.rate_key.clone(),
             workflow: step.workflow.clone(),
             ..task
         }
@@ -143,6 +150,8 @@ impl StepSpec {
             timeout: None,
             retry: RetryPolicy::default(),
             labels: BTreeMap::new(),
+            concurrency_key: None,
+            rate_key: None,
         }
     }
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::protocol::{LedgerReply, LedgerRequest, WorkerNotice};
+use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use super::record::ClockRoot;
 use crate::clock_alarm::PeerClocks;
 use crate::dag::WorkflowSpec;
-use crate::ids::{ContentId, LogIndex, PeerId, WorkflowId};
+use crate::ids::{ContentId, LedgerTag, LogIndex, PeerId, WorkflowId};
+use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::matching::Capabilities;
 use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, TaskError, TaskSpec};
@@ -57,6 +58,12 @@ pub enum Event {
     OutputsBound {
         workflow: WorkflowId,
         outputs: Result<JsonText, TaskError>,
+    },
+    /// The answer to [`Effect::AskPermits`].
+    PermitsAnswered {
+        home: LedgerTag,
+        ask: PermitAsk,
+        answer: Result<PermitAnswer, Refusal>,
     },
     /// A marker came out of the path that renewals take.
     MarkerOut {
@@ -118,6 +125,16 @@ pub enum Effect {
         spec: Arc<WorkflowSpec>,
         outputs: BTreeMap<String, StepOutputs>,
     },
+    /// Ask the home of a limit for permits, and answer [`Event::PermitsAnswered`].
+    AskPermits {
+        home: LedgerTag,
+        ask: PermitAsk,
+    },
+    /// To a home that borrows: what it has now; may get lost.
+    LendPermits {
+        home: LedgerTag,
+        answer: PermitAnswer,
+    },
     /// Put a marker at the end of the path that renewals take, and answer [`Event::MarkerOut`].
     PlaceMarker {
         marker: u64,
@@ -146,14 +163,14 @@ pub(super) enum Gate {
 }
 
 /// Effects that wait for the log: persist, then send, then reply.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outbox {
-    watermark: Watermark,
+    pub watermark: Watermark,
     /// The record that opened this generation: before it is synced, nothing leaves at all.
-    opened: LogIndex,
-    ready: Vec<Effect>,
-    until_written: VecDeque<(LogIndex, Effect)>,
-    until_synced: VecDeque<(LogIndex, Effect)>,
+    pub opened: LogIndex,
+    pub ready: Vec<Effect>,
+    pub until_written: VecDeque<(LogIndex, Effect)>,
+    pub until_synced: VecDeque<(LogIndex, Effect)>,
 }
 
 impl Outbox {

@@ -8,10 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
+use super::fairness::Fairness;
+use super::limit_keys::Limits;
 use super::operations::Operations;
+use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::room::Loads;
+use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::waiters::Waiters;
 use super::workers::Workers;
@@ -49,6 +54,7 @@ pub enum ReplayError {
 /// A ledger while its log is read, before it serves.
 pub struct Replay {
     identity: LedgerIdentity,
+    settings: QueueSettings,
     state: State,
     chain: Chain,
     next: LogIndex,
@@ -61,9 +67,16 @@ impl Replay {
             state: State::new(identity.ledger.tag()),
             chain: Chain::genesis(identity.ledger),
             identity,
+            settings: QueueSettings::default(),
             next: LogIndex(1),
             operations: Operations::default(),
         }
+    }
+
+    /// The ledger orders its work by these settings from its start on.
+    #[must_use]
+    pub fn with_settings(self, settings: QueueSettings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Applies the next stored record.
@@ -91,6 +104,11 @@ impl Replay {
         let clock_watch = ClockWatch::new(now, self.state.last_at);
         let mut ledger = Ledger {
             identity: self.identity,
+            settings: self.settings,
+            fairness: Fairness::default(),
+            limits: Limits::opened(Wall(now.wall_ms)),
+            permits: Permits::default(),
+            loads: Loads::default(),
             now,
             state: self.state,
             ready: ReadySet::default(),
@@ -124,20 +142,27 @@ impl Replay {
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
+        ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
         ledger
     }
 }
 
+#[derive(Clone)]
 pub struct Ledger {
     pub(super) identity: LedgerIdentity,
+    pub(super) settings: QueueSettings,
+    pub(super) fairness: Fairness,
+    pub(super) limits: Limits,
+    pub(super) permits: Permits,
+    pub(super) loads: Loads,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,
     pub(super) workers: Workers,
     pub(super) outbox: Outbox,
-    chain: Chain,
-    entries: Vec<NewEntry>,
+    pub(super) chain: Chain,
+    pub(super) entries: Vec<NewEntry>,
     pub(super) next: LogIndex,
     /// Grants of this generation: the low half of epochs.
     pub(super) grants: u32,
@@ -160,7 +185,7 @@ pub struct Ledger {
     pub(super) fenced_total: u64,
     /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
     pub(super) binding: BTreeMap<(WorkflowId, u32, u32), u64>,
-    unpublished: VecDeque<(LogIndex, ContentId)>,
+    pub(super) unpublished: VecDeque<(LogIndex, ContentId)>,
     /// Whether a task, a credit or a member came since the last round of grants.
     pub(super) grants_due: bool,
     /// When a task that waits for its preferred peer goes to anyone.
@@ -204,12 +229,18 @@ impl Ledger {
             Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
             Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
             Event::MarkerOut { marker } => self.marker_out(marker),
+            Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
         }
         if !self.children_due.is_empty() {
             self.start_children();
         }
+        if self.grants_due {
+            self.pump();
+        }
+        self.settle_permits();
+        // A limit that opened just now is not left for the next event.
         if self.grants_due {
             self.pump();
         }
@@ -236,6 +267,11 @@ impl Ledger {
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
+            LedgerRequest::AskPermits(ask) => self.lend(&ask, reply),
+            LedgerRequest::TakePermits(answer) => {
+                self.take_permits(&answer);
+                self.reply(Gate::Open, reply, LedgerReply::PermitsTaken);
+            }
         }
     }
 
@@ -358,6 +394,16 @@ impl Ledger {
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
         self.delayed_until.remove(&(task.due, id));
+        if change.from.is_none()
+            && let Some(deadline) = task.spec.deadline
+        {
+            self.deadlines.insert((deadline, id));
+        }
+        let moved = self.limits.count(task);
+        if let Some(limit) = moved.as_ref().filter(|_| !task.soft.counted) {
+            self.permits.freed(limit);
+        }
+        self.grants_due |= self.loads.count(task, self.ready.run_us(task.soft.queue));
         match to {
             TaskState::Ready if task.is_workflow() => {
                 self.children_due.insert(id);
@@ -366,8 +412,9 @@ impl Ledger {
                 if change.from != Some(TaskState::Ready) {
                     task.soft.ready_since_ms = now_ms;
                 }
-                self.ready.insert(task, self.workers.alive());
+                let place = self.ready.insert(task, self.workers.alive());
                 self.grants_due = true;
+                self.refresh_limits_of(place);
             }
             TaskState::Delayed => match task.wait_ms_max {
                 None => {
@@ -391,14 +438,11 @@ impl Ledger {
             }
             TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
                 self.task_ended(id, change.from);
-                return;
             }
             TaskState::Blocked => {}
         }
-        if change.from.is_none()
-            && let Some(deadline) = task.spec.deadline
-        {
-            self.deadlines.insert((deadline, id));
+        if let Some(limit) = moved {
+            self.refresh_limit(&limit);
         }
     }
 

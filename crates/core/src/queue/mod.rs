@@ -6,17 +6,24 @@
 
 mod children;
 mod effects;
+mod fairness;
+mod fingerprint;
 mod grant;
+mod heads;
 mod ledger;
+mod limit_keys;
 mod operations;
 mod ownership;
 mod parents;
+mod permits;
 mod protocol;
 mod ready;
 mod record;
+mod room;
 mod schedule;
 mod schedule_record;
 mod schedules;
+mod settings;
 mod state;
 mod submit;
 mod task_entry;
@@ -40,3 +47,4 @@ pub use record::{
 };
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
+pub use settings::QueueSettings;

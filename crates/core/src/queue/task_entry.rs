@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{AfterAttempt, ClockRoot};
+use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
@@ -20,7 +21,7 @@ pub(super) struct StepLink {
 }
 
 /// How the newest epoch of a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EpochStatus {
     /// No grant yet.
     None,
@@ -90,6 +91,12 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// The ready queue that it stood in last.
+    pub queue: Option<usize>,
+    /// What its live lease counts as at its worker.
+    pub share: Option<Share>,
+    /// Whether it takes a place under its concurrency key.
+    pub counted: bool,
 }
 
 impl Task {

@@ -24,6 +24,8 @@ impl Ledger {
         self.grants_due = true;
         self.place_marker();
         self.wake_delayed();
+        self.refresh_rates();
+        self.permits_tick();
         self.pass_deadlines();
         self.fire_schedules();
         self.answer_impatient();
@@ -38,6 +40,7 @@ impl Ledger {
         if late < limits::STALL_MS {
             return;
         }
+        self.permits.extend(late);
         let leases = std::mem::take(&mut self.leases);
         for (expires_ms, id) in leases {
             if let Some(task) = self.state.tasks.get_mut(&id) {
@@ -115,7 +118,8 @@ impl Ledger {
         if task.is_workflow() {
             self.children_due.insert(id);
         } else {
-            self.ready.insert(task, self.workers.alive());
+            let place = self.ready.insert(task, self.workers.alive());
+            self.refresh_limits_of(place);
         }
     }
 

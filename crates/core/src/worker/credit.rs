@@ -18,18 +18,18 @@ const BACKLOG_AGE_MAX_MS: u64 = 3 * limits::HEARTBEAT_MS / 2;
 #[derive(Debug, Clone, Default)]
 pub(super) struct HomeCredit {
     /// Tasks ready there that this node could run, as the home last said, and when.
-    backlog: Slots,
-    backlog_ms: u64,
+    pub backlog: Slots,
+    pub backlog_ms: u64,
     pub reachable: bool,
-    received: Slots,
+    pub received: Slots,
     /// The first of each group of sendings, with its time.
-    sendings: VecDeque<(Sending, u64)>,
+    pub sendings: VecDeque<(Sending, u64)>,
     /// The newest sending.
-    sent: Sending,
+    pub sent: Sending,
     /// Of the newest sending: what it offered less what it got.
-    outstanding: Slots,
-    sent_ms: u64,
-    ever_sent: bool,
+    pub outstanding: Slots,
+    pub sent_ms: u64,
+    pub ever_sent: bool,
 }
 
 impl HomeCredit {
@@ -64,7 +64,7 @@ impl HomeCredit {
         self.reachable && (differs || !self.ever_sent || (stale && !wanted.is_zero()))
     }
 
-    pub fn send(&mut self, now_ms: u64, incarnation: Incarnation, free: Slots) -> CreditOffer {
+    pub fn send(&mut self, now_ms: u64, incarnation: Incarnation, free: Slots, slots: Slots) -> CreditOffer {
         self.sent.0 += 1;
         if self.sendings.back().is_none_or(|(_, at_ms)| at_ms + SENDINGS_APART_MS <= now_ms) {
             self.sendings.push_back((self.sent, now_ms));
@@ -75,7 +75,8 @@ impl HomeCredit {
         self.outstanding = free;
         self.sent_ms = now_ms;
         self.ever_sent = true;
-        CreditOffer { name: CreditName { incarnation, sending: self.sent }, received: self.received, free }
+        let name = CreditName { incarnation, sending: self.sent };
+        CreditOffer { name, received: self.received, free, slots: Some(slots) }
     }
 
     /// The connection was lost: what was offered counts no more.

@@ -15,27 +15,28 @@ use crate::time::Now;
 /// Tasks whose highest epoch is remembered, so that no fence is ever started twice.
 const SEEN_MAX: usize = 200_000;
 
+#[derive(Clone)]
 pub struct Worker {
-    own: LedgerTag,
-    incarnation: Incarnation,
+    pub(super) own: LedgerTag,
+    pub(super) incarnation: Incarnation,
     pub(super) now: Now,
-    slots: Slots,
+    pub(super) slots: Slots,
     pub(super) homes: BTreeMap<LedgerTag, HomeCredit>,
     pub(super) held: BTreeMap<Fence, Held>,
-    queued: [VecDeque<Fence>; 2],
+    pub(super) queued: [VecDeque<Fence>; 2],
     /// Slots that run something, and those and all that is queued.
     pub(super) busy: Slots,
     pub(super) held_slots: Slots,
     /// Leases by when they want to be renewed.
     pub(super) renewals: BTreeSet<(u64, Fence)>,
-    seen: BTreeMap<TaskId, Epoch>,
-    seen_order: VecDeque<TaskId>,
+    pub(super) seen: BTreeMap<TaskId, Epoch>,
+    pub(super) seen_order: VecDeque<TaskId>,
     pub(super) outgoing: BTreeMap<LedgerTag, Outgoing>,
     /// Outcomes that are not on the disk, by when they came.
     pub(super) unspooled: VecDeque<(u64, Fence)>,
     pub(super) reporting_bytes: u64,
     pub(super) run_ms: Option<f64>,
-    draining: bool,
+    pub(super) draining: bool,
     /// Whether what this worker may offer has changed.
     pub(super) offers_due: bool,
     pub(super) stats: WorkerStats,
@@ -345,7 +346,7 @@ impl Worker {
     }
 
     /// How many leases beyond its slots keep this worker busy while messages travel.
-    fn prefetch(&self) -> u32 {
+    pub(super) fn prefetch(&self) -> u32 {
         let Some(run_ms) = self.run_ms else { return 0 };
         let covered = f64::from(self.slots.cpu) * limits::PREFETCH_HORIZON_MS as f64 / run_ms.max(0.05);
         (covered as u32).min(limits::PREFETCH_MAX)
@@ -374,14 +375,14 @@ impl Worker {
     fn send_offers(&mut self) {
         self.offers_due = false;
         let free = if self.takes_leases() { self.free(self.prefetch()) } else { Slots::default() };
-        let (now_ms, incarnation) = (self.now.mono_ms, self.incarnation);
+        let (now_ms, incarnation, slots) = (self.now.mono_ms, self.incarnation, self.slots);
         let cpu = split(now_ms, free.cpu, SlotPool::Cpu, self.own, &self.homes);
         let device = split(now_ms, free.device, SlotPool::Device, self.own, &self.homes);
         for (home, entry) in &mut self.homes {
             let share = |split: &BTreeMap<LedgerTag, u32>| split.get(home).copied().unwrap_or(0);
             let wanted = Slots { cpu: share(&cpu), device: share(&device) };
             if entry.must_send(now_ms, wanted) {
-                let offer = entry.send(now_ms, incarnation, wanted);
+                let offer = entry.send(now_ms, incarnation, wanted, slots);
                 self.effects.push(WorkerEffect::Offer { home: *home, offer });
             }
         }

@@ -4,6 +4,7 @@
 
 mod credit;
 mod delivery;
+mod fingerprint;
 mod held;
 mod machine;
 mod protocol;

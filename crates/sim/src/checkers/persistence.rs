@@ -33,9 +33,12 @@ impl Evidence<'_> {
                 fences.iter().try_for_each(|fence| self.end_of(fence.task, None))
             }
             Effect::PublishHead { count, .. } => self.synced(*count, "a published head"),
-            Effect::Notify { .. } | Effect::Bind { .. } | Effect::BindOutputs { .. } | Effect::PlaceMarker { .. } => {
-                Ok(())
-            }
+            Effect::Notify { .. }
+            | Effect::Bind { .. }
+            | Effect::BindOutputs { .. }
+            | Effect::AskPermits { .. }
+            | Effect::LendPermits { .. }
+            | Effect::PlaceMarker { .. } => Ok(()),
         }
     }
 
