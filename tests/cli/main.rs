@@ -18,3 +18,5 @@ mod streams;
 mod usage;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod workflows;
