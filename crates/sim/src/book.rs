@@ -139,6 +139,12 @@ impl Book {
         self.tag
     }
 
+    /// The record that a task or a workflow came with.
+    pub fn submitted(&self, id: &TaskId) -> Option<LogIndex> {
+        let task = self.tasks.get(id).map(|facts| facts.submitted);
+        task.or_else(|| self.workflows.get(id).map(|facts| facts.submitted))
+    }
+
     /// Forgets what stood behind `index`.
     pub fn truncate(&mut self, index: LogIndex) {
         let mut records = std::mem::take(&mut self.records);
