@@ -7,8 +7,7 @@ use super::effects::ReplyTo;
 use super::ledger::Ledger;
 use super::ownership::latest;
 use super::protocol::{
-    CompensationView, LedgerReply, Refusal, StepView, TaskCounts, WorkflowProgress, WorkflowState, WorkflowSummary,
-    WorkflowView,
+    CompensationView, LedgerReply, StepView, TaskCounts, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 use super::workflow_run::{SkipReason, Stage, StepPhase, StepRun, WorkflowRun};
 use crate::ids::WorkflowId;
