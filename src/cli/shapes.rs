@@ -50,7 +50,6 @@ pub struct TaskDocument<'a> {
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
-    retry_of: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     child: Option<WorkflowId>,
     /// The task whose running attempt submitted it.
@@ -85,7 +84,6 @@ impl<'a> TaskDocument<'a> {
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),
-            retry_of: view.retry_of,
             child: view.child,
             parent: view.parent,
             namespace: &view.namespace,

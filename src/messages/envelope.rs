@@ -129,6 +129,7 @@ impl Role {
             | LedgerRequest::SetPriority { .. }
             | LedgerRequest::WhyPending { .. }
             | LedgerRequest::RetryTasks { .. }
+            | LedgerRequest::RetryWorkflow { .. }
             | LedgerRequest::ListDead { .. }
             | LedgerRequest::ShowDead { .. }
             | LedgerRequest::Schedule(_)
