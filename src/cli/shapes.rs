@@ -8,7 +8,8 @@ use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, ScheduleId
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{
-    QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView,
+    PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress, WorkflowState,
+    WorkflowView,
 };
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use magpie_core::time::Wall;
@@ -36,6 +37,8 @@ pub struct TaskDocument<'a> {
     epoch: Epoch,
     home: PeerId,
     worker: Option<PeerId>,
+    retry_of: Option<TaskId>,
+    retried_by: Option<TaskId>,
     created_at: Wall,
     started_at: Option<Wall>,
     finished_at: Option<Wall>,
@@ -68,6 +71,8 @@ impl<'a> TaskDocument<'a> {
             epoch: view.epoch,
             home: view.home,
             worker: view.worker,
+            retry_of: view.retry_of,
+            retried_by: view.retried_by,
             created_at: view.created_at,
             started_at: view.started_at,
             finished_at: view.finished_at,
@@ -106,6 +111,10 @@ pub struct WorkflowDocument<'a> {
     tasks: TaskCounts,
     steps: &'a [StepView],
     outputs: JsonText,
+    retries: u32,
+    progress: WorkflowProgress,
+    current: &'a [String],
+    critical_path: &'a [String],
 }
 
 impl<'a> WorkflowDocument<'a> {
@@ -124,6 +133,10 @@ impl<'a> WorkflowDocument<'a> {
             tasks: summary.tasks,
             steps: &view.steps,
             outputs: outputs(view),
+            retries: view.retries,
+            progress: view.progress,
+            current: &view.current,
+            critical_path: &view.critical_path,
         }
     }
 }
@@ -204,6 +217,11 @@ pub struct QueueStatsDocument<'a> {
     generation: Generation,
     log_index: LogIndex,
     synced_index: LogIndex,
+    pruned: TaskCounts,
+    kept_bytes: u64,
+    kept_bytes_max: u64,
+    queue_version: u64,
+    paused: &'a [PausedView],
     ready_by_shape: &'a [ShapeBacklog],
     commits_by_worker: &'a BTreeMap<PeerId, u64>,
     invariant_violations: u64,
@@ -221,6 +239,11 @@ impl<'a> QueueStatsDocument<'a> {
             generation: stats.generation,
             log_index: stats.log_index,
             synced_index: stats.synced_index,
+            pruned: stats.pruned,
+            kept_bytes: stats.kept_bytes,
+            kept_bytes_max: stats.kept_bytes_max,
+            queue_version: stats.queue_version,
+            paused: &stats.paused,
             ready_by_shape: &stats.ready_by_shape,
             commits_by_worker: &stats.commits_by_worker,
             invariant_violations: stats.invariant_violations,

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod dlq;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod fixture;
@@ -18,3 +20,5 @@ mod streams;
 mod usage;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod workflows;

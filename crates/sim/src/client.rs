@@ -111,8 +111,17 @@ impl Client {
                 Some((home, LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor: None, limit: 20 }))
             }
             (14, Some(known)) if !known.is_workflow => Some((known.home, LedgerRequest::WhyPending { id: known.id })),
+            (16, Some(known)) if known.is_workflow => {
+                Some((known.home, LedgerRequest::RetryWorkflow { operation, id: known.id }))
+            }
             (15, Some(known)) if known.is_workflow => {
                 Some((known.home, LedgerRequest::WaitWorkflow { id: known.id, timeout_ms: 1_500 }))
+            }
+            (16, Some(known)) if !known.is_workflow => {
+                Some((known.home, LedgerRequest::RetryTasks { operation, ids: vec![known.id] }))
+            }
+            (17, Some(known)) if !known.is_workflow => {
+                Some((known.home, LedgerRequest::PurgeDead { operation, ids: vec![known.id] }))
             }
             (_, Some(known)) => Some((known.home, read(known))),
             (_, None) => None,
@@ -146,8 +155,9 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, Schedule, SetPriority, Submit, SubmitWorkflow};
-    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. } | Schedule(_))
+    use LedgerRequest::{Cancel, PurgeDead, RetryTasks, RetryWorkflow, Schedule, SetPriority, Submit, SubmitWorkflow};
+    let adds = matches!(request, Submit { .. } | SubmitWorkflow { .. } | RetryWorkflow { .. } | Schedule(_));
+    adds || matches!(request, Cancel { .. } | SetPriority { .. } | RetryTasks { .. } | PurgeDead { .. })
 }
 
 impl World {
@@ -196,7 +206,7 @@ impl World {
         self.clients[client].calls.remove(&call);
         let home = pending.home;
         match reply {
-            LedgerReply::Submitted { answers } => {
+            LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
                 for answer in answers {
                     if let SubmitAnswer::Accepted { id } = answer {
                         self.client_knows(client, Known { id, home, is_workflow: false, over: false });
@@ -206,6 +216,7 @@ impl World {
             LedgerReply::WorkflowSubmitted { id } => {
                 self.client_knows(client, Known { id, home, is_workflow: true, over: false });
             }
+            LedgerReply::WorkflowRetried { id, .. } => self.client_sees_a_beginning(client, id),
             LedgerReply::Schedule(reply) => self.client_hears_of_schedule(client, home, &reply),
             LedgerReply::Task(view) => {
                 let verdict =
@@ -222,6 +233,7 @@ impl World {
                 }
             }
             LedgerReply::Workflow(view) => self.client_reads_workflow(client, pending.asked_ms, &view),
+            LedgerReply::Refused(Refusal::Pruned { id, .. }) => self.client_has_seen_the_end(client, id),
             LedgerReply::Refused(Refusal::NotFound { id }) => {
                 let verdict = self.acknowledged.invariant_nothing_acknowledged_is_lost(self.now_ms, &id);
                 self.judge(verdict);
@@ -256,6 +268,12 @@ impl World {
         let state = &mut self.clients[client];
         if state.known.iter().all(|other| other.id != known.id) {
             state.known.push(known);
+        }
+    }
+
+    fn client_sees_a_beginning(&mut self, client: usize, id: TaskId) {
+        if let Some(known) = self.clients[client].known.iter_mut().find(|known| known.id == id) {
+            known.over = false;
         }
     }
 

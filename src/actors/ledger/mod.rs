@@ -12,7 +12,7 @@ use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
     Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo,
-    ShapeBacklog, WorkerNotice,
+    RetentionPolicy, ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -41,6 +41,7 @@ pub struct LedgerArguments {
     pub fresh: LedgerId,
     pub settings: QueueSettings,
     pub blobs: Blobs,
+    pub retention: RetentionPolicy,
     pub addresses: Addresses,
     pub peers: Peers,
 }
@@ -71,7 +72,8 @@ impl Actor for LedgerActor {
         let dir = arguments.dir.clone();
         let (me, fresh, settings) = (arguments.me, arguments.fresh, arguments.settings.clone());
         let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), settings, feed)).await??;
-        let (core, log) = opened;
+        let (mut core, log) = opened;
+        core.set_retention(arguments.retention);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
@@ -105,10 +107,7 @@ impl Actor for LedgerActor {
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
             LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
-            LedgerMsg::Bound { workflow, step, from, bound } => {
-                state.event(Event::Bound { workflow, step, from, bound })
-            }
-            LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
+            LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
                 state.event(Event::PermitsAnswered { home, ask, answer });
@@ -157,7 +156,9 @@ impl LedgerState {
     /// What the disk must be able to take before the core decides: room in the log, blobs that outcomes name.
     fn admit(&self, request: &LedgerRequest) -> Result<(), Refusal> {
         match request {
-            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } => self.log.admit(),
+            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } | LedgerRequest::RetryTasks { .. } => {
+                self.log.admit()
+            }
             LedgerRequest::Complete(completions) => {
                 let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
                     AttemptResult::Succeeded { output } => Payload::blob(output),
@@ -209,12 +210,7 @@ impl LedgerState {
                 self.notify(worker, notice);
                 Ok(())
             }
-            Effect::Bind { workflow, step, from, spec, outputs } => {
-                addresses.scheduler.cast(SchedulerMsg::Bind { workflow, step, from, spec, outputs })
-            }
-            Effect::BindOutputs { workflow, spec, outputs } => {
-                addresses.scheduler.cast(SchedulerMsg::BindOutputs { workflow, spec, outputs })
-            }
+            Effect::Bind { id, spec, steps } => addresses.scheduler.cast(SchedulerMsg::Bind { id, spec, steps }),
             Effect::AskPermits { home, ask } => {
                 permits::ask(&self.arguments.peers, &self.me, home, ask);
                 Ok(())

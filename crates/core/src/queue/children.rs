@@ -35,7 +35,7 @@ impl Task {
         match end {
             ChildEnd::Succeeded(outputs) => {
                 self.output = Some(Payload::Inline(outputs));
-                self.error = None;
+                self.earlier_errors.extend(self.error.take());
                 self.end(at, TaskState::Succeeded);
             }
             ChildEnd::Failed(error, AfterAttempt::Retry { due, delay_ms }) => self.retry_later(error, due, delay_ms),
@@ -70,7 +70,7 @@ impl State {
         let mut run = WorkflowRun::new(child, spec, task.owner.clone(), task.clock_root, at);
         run.parent = Some(id);
         self.change(index, at, id, |task| task.start_child(at, child));
-        self.add_workflow(index, run);
+        self.add_workflow(index, at, run);
     }
 
     /// The end of a workflow is the end of the attempt that it was, in the same record.

@@ -3,24 +3,24 @@
 //! [`Ledger::handle`] takes an event and the time; records to append and effects to perform come out. Every effect
 //! waits inside until the records it rests on are as durable as its task's class demands.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
+use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
 use super::operations::Operations;
+use super::pace::Pace;
 use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::retention::Retention;
 use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::waiters::Waiters;
 use super::workers::Workers;
-use super::workflow_run::WorkflowRun;
 use crate::clock::chain::Chain;
 use crate::clock_alarm::ClockWatch;
 use crate::ids::{ContentId, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
@@ -94,6 +94,8 @@ impl Replay {
         }
         self.operations.remember(&record);
         self.state.apply(index, &record);
+        // All that is derived is made once, when the ledger opens.
+        self.state.changes = super::state::Changes::default();
         self.next = index.next();
         Ok(())
     }
@@ -122,6 +124,10 @@ impl Replay {
             delayed: BTreeSet::new(),
             delayed_until: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            retention: Retention::default(),
+            pace: Pace::default(),
+            workflow_pace: Pace::default(),
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
@@ -132,18 +138,20 @@ impl Replay {
             last_tick_ms: now.mono_ms,
             fenced_total: 0,
             binding: BTreeMap::new(),
+            wanted: VecDeque::new(),
             unpublished: VecDeque::new(),
             grants_due: true,
             preference_due_ms: None,
             tallied: (0, 0),
             tallied_ms: 0,
+            keys_forgotten_ms: 0,
         };
-        ledger.state.changes = super::state::Changes::default();
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
         ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
+        ledger.bind_wanted();
         ledger
     }
 }
@@ -173,6 +181,11 @@ pub struct Ledger {
     /// Tasks with a `not_before`.
     pub(super) delayed_until: BTreeSet<(Wall, TaskId)>,
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
+    /// Dead tasks that were not retried.
+    pub(super) dead: BTreeSet<TaskId>,
+    pub(super) retention: Retention,
+    pub(super) pace: Pace,
+    pub(super) workflow_pace: Pace,
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
@@ -183,8 +196,10 @@ pub struct Ledger {
     pub(super) children_due: BTreeSet<TaskId>,
     pub(super) last_tick_ms: u64,
     pub(super) fenced_total: u64,
-    /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
-    pub(super) binding: BTreeMap<(WorkflowId, u32, u32), u64>,
+    /// Bindings under way, with when they were asked for.
+    pub(super) binding: BTreeMap<BindingId, u64>,
+    /// What is to be bound, until this event is over.
+    pub(super) wanted: VecDeque<BindingId>,
     pub(super) unpublished: VecDeque<(LogIndex, ContentId)>,
     /// Whether a task, a credit or a member came since the last round of grants.
     pub(super) grants_due: bool,
@@ -193,6 +208,8 @@ pub struct Ledger {
     /// The last written tally of `memory` tasks.
     pub(super) tallied: (u64, u64),
     pub(super) tallied_ms: u64,
+    /// When expired idempotency keys were last looked for.
+    pub(super) keys_forgotten_ms: u64,
 }
 
 /// A marker on its way: leases that ended before `cutoff_ms` expire when it comes out.
@@ -202,8 +219,6 @@ pub(super) struct Marker {
     pub cutoff_ms: u64,
     pub placed_ms: u64,
 }
-
-pub(super) const OUTPUTS_STEP: u32 = u32::MAX;
 
 impl Ledger {
     pub fn id(&self) -> LedgerId {
@@ -226,15 +241,20 @@ impl Ledger {
             }
             Event::ClockRoot(root) => self.clock_root = root,
             Event::PeerClocks(clocks) => self.clock_watch.peers(clocks),
-            Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
-            Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
+            Event::Bound { id, bound } => self.bound(id, bound),
             Event::MarkerOut { marker } => self.marker_out(marker),
             Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
         }
-        if !self.children_due.is_empty() {
+        self.bind_wanted();
+        // A workflow that starts in a step has steps to bind, and those may be workflows again.
+        for _ in 0..limits::WORKFLOW_DEPTH_MAX {
+            if self.children_due.is_empty() {
+                break;
+            }
             self.start_children();
+            self.bind_wanted();
         }
         if self.grants_due {
             self.pump();
@@ -252,6 +272,7 @@ impl Ledger {
         match request {
             LedgerRequest::Submit { operation, items } => self.submit(caller, operation, items, reply),
             LedgerRequest::SubmitWorkflow { operation, spec } => self.submit_workflow(caller, operation, spec, reply),
+            LedgerRequest::RetryWorkflow { operation, id } => self.retry_workflow(operation, id, reply),
             LedgerRequest::GetTask { id } => self.get_task(id, reply),
             LedgerRequest::WaitTask { id, timeout_ms } => self.wait_task(id, timeout_ms, reply),
             LedgerRequest::ListTasks { filter, cursor, limit } => self.list_tasks(&filter, cursor, limit, reply),
@@ -261,6 +282,21 @@ impl Ledger {
             LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
+            LedgerRequest::RetryTasks { operation, ids } => self.retry_tasks(operation, &ids, reply),
+            LedgerRequest::ListDead { filter, cursor, limit } => self.list_dead(&filter, cursor, limit, reply),
+            LedgerRequest::ShowDead { id } => self.show_dead(id, reply),
+            LedgerRequest::PurgeDead { operation, ids } => self.purge_dead(operation, &ids, reply),
+            LedgerRequest::PauseQueue { operation, namespace, version, reason } => {
+                let record = |at| Record::QueuePaused { at, operation, namespace: namespace.clone(), reason };
+                self.set_queue(operation, namespace.as_deref(), version, record, reply);
+            }
+            LedgerRequest::ResumeQueue { operation, namespace, version } => {
+                let record = |at| Record::QueueResumed { at, operation, namespace: namespace.clone() };
+                self.set_queue(operation, namespace.as_deref(), version, record, reply);
+            }
+            LedgerRequest::ClearQueue { operation, namespace, up_to } => {
+                self.clear_queue(operation, namespace, up_to, reply);
+            }
             LedgerRequest::Schedule(request) => self.schedule_request(request, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
@@ -370,24 +406,41 @@ impl Ledger {
     fn derive_all(&mut self) {
         let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
         self.state.changes.tasks = tasks;
-        self.state.changes.workflows = self.state.workflows.keys().copied().collect();
+        for id in self.state.workflows.keys().copied().collect::<Vec<_>>() {
+            self.keep_workflow(id);
+        }
+        self.ready.hold(&self.state.paused);
+        let bindings = self.state.workflows.values().flat_map(|run| {
+            let id = |part| BindingId { workflow: run.id, retries: run.retries, part };
+            run.wanted().into_iter().map(id)
+        });
+        self.state.changes.bindings = bindings.collect();
         self.react();
     }
 
     /// Brings heaps, timers, waiters and workers in line with what the last record moved.
     fn react(&mut self) {
         let changes = std::mem::take(&mut self.state.changes);
+        for task in &changes.removed {
+            self.dead.remove(&task.id);
+            self.retention.removed(task);
+        }
         for change in &changes.tasks {
             self.react_to_task(*change);
         }
-        for workflow in &changes.workflows {
-            self.react_to_workflow(*workflow);
+        for workflow in changes.workflows {
+            self.keep_workflow(workflow);
+            self.waiters.take(workflow).into_iter().for_each(|to| self.answer_workflow(workflow, to));
         }
+        self.wanted.extend(changes.bindings);
     }
 
     fn react_to_task(&mut self, change: Change) {
         let Some(task) = self.state.tasks.get_mut(&change.task) else { return };
         let (id, to, now_ms) = (task.id, task.state, self.now.mono_ms);
+        if change.from.is_none() || to.is_terminal() {
+            self.retention.weigh(task);
+        }
         if to != TaskState::Ready {
             self.ready.remove(task);
         }
@@ -451,6 +504,12 @@ impl Ledger {
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
+        if task.step.is_none() {
+            self.retention.ended(task);
+        }
+        if task.state == TaskState::Dead && task.retried_by.is_none() {
+            self.dead.insert(id);
+        }
         let runs_elsewhere = matches!(from, Some(TaskState::Leased | TaskState::Running))
             && task.epoch_status == super::task_entry::EpochStatus::Live;
         let gate = self.late_gate(task.durability(), task.index);
@@ -461,47 +520,6 @@ impl Ledger {
         for to in self.waiters.take(id) {
             self.answer_task(id, to);
         }
-    }
-
-    pub(super) fn react_to_workflow(&mut self, id: WorkflowId) {
-        let Some(run) = self.state.workflows.get(&id) else { return };
-        if run.state.is_terminal() {
-            for to in self.waiters.take(id) {
-                self.answer_workflow(id, to);
-            }
-            return;
-        }
-        let mut wanted: Vec<(u32, u32)> = run.to_bind().collect();
-        if run.all_ended() {
-            wanted.push((OUTPUTS_STEP, 0));
-        }
-        for (step, from) in wanted {
-            if let Entry::Vacant(place) = self.binding.entry((id, step, from)) {
-                place.insert(self.now.mono_ms);
-                let effect = self.bind_effect(&self.state.workflows[&id], step, from);
-                self.outbox.push(Gate::Open, effect);
-            }
-        }
-    }
-
-    fn bind_effect(&self, run: &WorkflowRun, step: u32, from: u32) -> Effect {
-        let (workflow, spec) = (run.id, run.spec.clone());
-        if step == OUTPUTS_STEP {
-            let names = spec.output_steps().into_iter().map(str::to_owned).collect();
-            return Effect::BindOutputs { workflow, outputs: self.outputs_of(run, &names), spec };
-        }
-        let names = spec.steps[step as usize].bound_steps().into_iter().map(str::to_owned).collect();
-        Effect::Bind { workflow, step, from, outputs: self.outputs_of(run, &names), spec }
-    }
-
-    fn outputs_of(&self, run: &WorkflowRun, names: &BTreeSet<String>) -> BTreeMap<String, StepOutputs> {
-        let named = names.iter().filter_map(|name| run.step_index(name).map(|index| (name, index)));
-        let outputs = named.map(|(name, index)| {
-            let tasks = run.steps[index].tasks.iter();
-            let payloads = tasks.filter_map(|id| self.state.tasks.get(id)?.output.clone()).collect();
-            (name.clone(), StepOutputs { each: run.spec.steps[index].for_each.is_some(), payloads })
-        });
-        outputs.collect()
     }
 
     pub(super) fn workflow_is_running(&self, id: &WorkflowId) -> bool {

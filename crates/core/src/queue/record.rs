@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
-use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
 use crate::limiter::{LimitKind, LoanFacts, RateMark};
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
@@ -45,6 +46,15 @@ pub enum Record {
         from: u32,
         total: u32,
         tasks: Vec<Arc<TaskSpec>>,
+        /// Places in `tasks` of items whose condition does not hold, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<u32>,
+    },
+    /// A step's condition does not hold.
+    StepSkipped {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
     },
     /// A step's references do not resolve: it fails, in words.
     StepUnbound {
@@ -52,6 +62,27 @@ pub enum Record {
         workflow: WorkflowId,
         step: u32,
         error: TaskError,
+    },
+    /// A step that succeeded begins to be undone.
+    CompensationBound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        task: Arc<TaskSpec>,
+    },
+    /// What would undo a step cannot be made: that is shown, the others still run.
+    CompensationUnbound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        error: TaskError,
+    },
+    /// These steps of a workflow that is over run again, as new tasks.
+    WorkflowRetried {
+        at: Wall,
+        operation: OperationId,
+        workflow: WorkflowId,
+        steps: Vec<u32>,
     },
     Granted {
         at: Wall,
@@ -99,6 +130,53 @@ pub enum Record {
         operation: OperationId,
         task: TaskId,
         priority: Priority,
+    },
+    /// Nothing of a namespace, or of the whole queue, is granted any more.
+    QueuePaused {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+        reason: String,
+    },
+    QueueResumed {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+    },
+    /// What stood unstarted in the queue when its log ended at `up_to` is cancelled.
+    QueueCleared {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+        up_to: LogIndex,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+        /// Those that more than one record can hold: they wait for the next call.
+        left: u64,
+    },
+    /// Idempotency keys that expired before this are free again.
+    KeysForgotten {
+        at: Wall,
+        before: Wall,
+    },
+    /// Ended tasks and workflows are not kept any more. It says all that must stay of them, so it applies as well where
+    /// they are not.
+    Pruned {
+        at: Wall,
+        /// Of a purge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<OperationId>,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+        /// Their ends.
+        counts: TaskCounts,
+    },
+    /// Ended tasks run again, as new ones.
+    Retried {
+        at: Wall,
+        operation: OperationId,
+        clock_root: ClockRoot,
+        tasks: Vec<RetriedTask>,
     },
     WorkflowEnded {
         at: Wall,
@@ -202,6 +280,15 @@ pub enum AfterAttempt {
     Dead,
 }
 
+/// An ended task and the new one that takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetriedTask {
+    pub of: TaskId,
+    pub id: TaskId,
+    pub owner: Arc<str>,
+    pub spec: Arc<TaskSpec>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
     pub fence: Fence,
@@ -219,7 +306,11 @@ impl Record {
             Self::Submitted { .. } => "submitted",
             Self::WorkflowSubmitted { .. } => "workflow_submitted",
             Self::StepBound { .. } => "step_bound",
+            Self::StepSkipped { .. } => "step_skipped",
             Self::StepUnbound { .. } => "step_unbound",
+            Self::CompensationBound { .. } => "compensation_bound",
+            Self::CompensationUnbound { .. } => "compensation_unbound",
+            Self::WorkflowRetried { .. } => "workflow_retried",
             Self::Granted { .. } => "granted",
             Self::Started { .. } => "started",
             Self::Completed { .. } => "completed",
@@ -230,6 +321,12 @@ impl Record {
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
+            Self::QueuePaused { .. } => "queue_paused",
+            Self::QueueResumed { .. } => "queue_resumed",
+            Self::QueueCleared { .. } => "queue_cleared",
+            Self::KeysForgotten { .. } => "keys_forgotten",
+            Self::Pruned { .. } => "pruned",
+            Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
@@ -245,7 +342,11 @@ impl Record {
             | Self::Submitted { at, .. }
             | Self::WorkflowSubmitted { at, .. }
             | Self::StepBound { at, .. }
+            | Self::StepSkipped { at, .. }
             | Self::StepUnbound { at, .. }
+            | Self::CompensationBound { at, .. }
+            | Self::CompensationUnbound { at, .. }
+            | Self::WorkflowRetried { at, .. }
             | Self::Granted { at, .. }
             | Self::Started { at, .. }
             | Self::Completed { at, .. }
@@ -256,6 +357,12 @@ impl Record {
             | Self::DeadlinePassed { at, .. }
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
+            | Self::QueuePaused { at, .. }
+            | Self::QueueResumed { at, .. }
+            | Self::QueueCleared { at, .. }
+            | Self::KeysForgotten { at, .. }
+            | Self::Pruned { at, .. }
+            | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }
             | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }

@@ -4,15 +4,13 @@ use super::effects::{Effect, Gate};
 use super::ledger::{Ledger, Marker};
 use super::protocol::WorkerNotice;
 use super::record::Record;
-use crate::ids::{TaskId, WorkflowId};
+use crate::ids::TaskId;
 use crate::lease::Fence;
 use crate::limits;
 use crate::task::{Durability, TaskState};
 
 /// A marker that has not come out after this was lost with the swarm: another is placed.
 const MARKER_LOST_MS: u64 = 5_000;
-/// A binding without an answer after this was lost with whoever resolves references: it is asked for again.
-const BINDING_LOST_MS: u64 = 30_000;
 /// Unstarted leases looked at in one tick for a recall.
 const RECALLS_PER_TICK: usize = 1_000;
 
@@ -32,6 +30,9 @@ impl Ledger {
         self.recall_unstarted();
         self.bind_again();
         self.tally_memory();
+        self.forget_keys();
+        self.prune();
+        self.sample_pace();
     }
 
     /// Renewals that could not be read while this node stood still must not cost anyone a lease.
@@ -112,7 +113,7 @@ impl Ledger {
         if let Some(link) = task.step
             && let Some(run) = self.state.workflows.get_mut(&link.workflow)
         {
-            run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
+            run.shift(link, TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
         if task.is_workflow() {
@@ -156,7 +157,9 @@ impl Ledger {
         for (_, id) in self.leases.iter().take(RECALLS_PER_TICK) {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
             let old = now_ms >= task.soft.recalled_ms + limits::RECALL_AFTER_MS;
-            let (Some(holder), true) = (task.worker, old && !task.epoch_started) else { continue };
+            // Of a queue that is held back, a lease that is given back goes to nobody.
+            let held = self.state.paused.holds(&task.spec.namespace);
+            let (Some(holder), true) = (task.worker, old && !task.epoch_started && !held) else { continue };
             let Ok(shape) = crate::matching::Shape::of(&task.spec) else { continue };
             let pool = shape.kind.pool();
             let idle = spare.iter_mut().find(|((peer, offered, capabilities), left)| {
@@ -170,15 +173,6 @@ impl Ledger {
         }
         for (worker, fences) in recalls {
             self.outbox.push(Gate::Open, Effect::Notify { worker, notice: WorkerNotice::Recall(fences) });
-        }
-    }
-
-    fn bind_again(&mut self) {
-        let now_ms = self.now.mono_ms;
-        let lost = self.binding.extract_if(.., |_, asked_ms| *asked_ms + BINDING_LOST_MS <= now_ms);
-        let lost: Vec<((WorkflowId, u32, u32), u64)> = lost.collect();
-        for ((workflow, _, _), _) in lost {
-            self.react_to_workflow(workflow);
         }
     }
 
