@@ -34,8 +34,10 @@ pub struct StoredEntry {
 /// What the writer thread says. Both are called on that thread and must not wait.
 pub struct LogCallbacks {
     pub on_watermark: Box<dyn Fn(Watermark) + Send>,
-    /// The writer keeps the batch and tries again, at most 2 s apart. The next watermark says that it succeeded.
+    /// The writer keeps the batch and tries again, at most 2 s apart. On a full disk it goes on in the reserve.
     pub on_failure: Box<dyn Fn(DiskFailure) + Send>,
+    /// The disk takes entries again, and the reserve is whole.
+    pub on_recovery: Box<dyn Fn() + Send>,
 }
 
 impl fmt::Debug for LogCallbacks {
