@@ -6,7 +6,7 @@
 
 pub mod blobs;
 pub mod data_dir;
-mod disk;
+pub mod disk;
 #[cfg(test)]
 mod faults;
 pub mod log;

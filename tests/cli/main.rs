@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod dlq;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod fixture;

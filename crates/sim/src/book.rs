@@ -8,7 +8,7 @@ use magpie_core::ids::{
     Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
 };
 use magpie_core::lease::Fence;
-use magpie_core::queue::{AfterAttempt, CompletionRecord, Record, ScheduleRecord};
+use magpie_core::queue::{AfterAttempt, CompletionRecord, GrantRecord, Record, ScheduleRecord};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
 
@@ -139,6 +139,12 @@ impl Book {
         self.tag
     }
 
+    /// The record that a task or a workflow came with.
+    pub fn submitted(&self, id: &TaskId) -> Option<LogIndex> {
+        let task = self.tasks.get(id).map(|facts| facts.submitted);
+        task.or_else(|| self.workflows.get(id).map(|facts| facts.submitted))
+    }
+
     /// Forgets what stood behind `index`.
     pub fn truncate(&mut self, index: LogIndex) {
         let mut records = std::mem::take(&mut self.records);
@@ -174,21 +180,7 @@ impl Book {
             | Record::WorkflowRetried { .. }
             | Record::WorkflowEnded { .. }
             | Record::ChildrenStarted { .. } => self.read_of_workflow(index, &record),
-            Record::Granted { grants, .. } => {
-                for grant in grants {
-                    self.touch(index, grant.task, |facts| {
-                        facts.epochs.push(EpochFacts {
-                            epoch: grant.epoch,
-                            token: grant.token,
-                            worker: grant.worker,
-                            granted: index,
-                            held: index,
-                            started: false,
-                            outcome: None,
-                        });
-                    });
-                }
-            }
+            Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
             Record::Completed { results, .. } => results.iter().for_each(|result| self.complete(index, result)),
             Record::Released { releases, .. } => {
@@ -207,10 +199,51 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::QueuePaused { .. }
+            | Record::QueueResumed { .. }
+            | Record::QueueCleared { .. }
+            | Record::KeysForgotten { .. }
+            | Record::Pruned { .. }
+            | Record::Retried { .. } => self.read_upkeep(index, &record),
             Record::Schedule(record) => self.read_schedule(index, record),
             Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
+    }
+
+    fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
+        self.touch(index, grant.task, |facts| {
+            facts.epochs.push(EpochFacts {
+                epoch: grant.epoch,
+                token: grant.token,
+                worker: grant.worker,
+                granted: index,
+                held: index,
+                started: false,
+                outcome: None,
+            });
+        });
+    }
+
+    /// What people and time do to a queue.
+    fn read_upkeep(&mut self, index: LogIndex, record: &Record) {
+        match record {
+            Record::QueueCleared { tasks, workflows, .. } => {
+                tasks.iter().for_each(|task| self.end(index, *task, TaskState::Cancelled));
+                workflows.iter().for_each(|workflow| self.end_workflow(*workflow, index));
+            }
+            Record::Pruned { tasks, workflows, .. } => {
+                tasks.iter().for_each(|task| drop(self.tasks.remove(task)));
+                workflows.iter().for_each(|workflow| drop(self.workflows.remove(workflow)));
+            }
+            Record::Retried { tasks, .. } => {
+                for retried in tasks {
+                    self.touch(index, retried.of, |_| {});
+                    self.tasks.insert(retried.id, TaskFacts::new(retried.spec.clone(), None, index));
+                }
+            }
+            _ => {}
+        }
     }
 
     fn read_of_workflow(&mut self, index: LogIndex, record: &Record) {

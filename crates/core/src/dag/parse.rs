@@ -41,13 +41,14 @@ const COMPENSATE_KEYS: &[&str] = &["kind", "run", "model", "input", "files", "re
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "concurrency_key", "rate_key", "durability",
+    "deadline", "namespace", "labels", "idempotency_key", "idempotency_ttl", "concurrency_key", "rate_key", "retention",
+    "durability",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "exclusive", "retention", "not_before", "deadline", "idempotency_key",
+    "exclusive", "retention", "not_before", "deadline", "idempotency_key", "idempotency_ttl",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -227,6 +228,8 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
+        idempotency_ttl: fields.read("idempotency_ttl", problems),
+        retention: fields.read("retention", problems),
         concurrency_key: fields.read("concurrency_key", problems),
         rate_key: fields.read("rate_key", problems),
         durability: read_durability(&fields, problems),
