@@ -376,8 +376,11 @@ mod tests {
     fn a_panicking_callback_closes_the_log_instead_of_hanging_it() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path()).unwrap();
-        let callbacks =
-            LogCallbacks { on_watermark: Box::new(|_| panic!("a bug of the owner")), on_failure: Box::new(|_| {}) };
+        let callbacks = LogCallbacks {
+            on_watermark: Box::new(|_| panic!("a bug of the owner")),
+            on_failure: Box::new(|_| {}),
+            on_recovery: Box::new(|| {}),
+        };
         let log = LedgerLog::open(&dir, LEDGER).unwrap().replay(callbacks, |_| Ok::<_, String>(())).unwrap();
         log.append(entries(1..=1, Durability::Sync)).unwrap();
         let mut next = 2;
