@@ -44,5 +44,6 @@ pub enum LedgerMsg {
     },
     Durable(Watermark),
     LogFailed(String),
+    LogRecovered,
     Tick,
 }
