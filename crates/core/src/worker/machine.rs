@@ -111,7 +111,7 @@ impl Worker {
         let queued = (self.queued[0].len() + self.queued[1].len()) as u64;
         WorkerStats {
             slots: self.slots,
-            free: self.free(0),
+            free: if self.takes_leases() { self.free(0) } else { Slots::default() },
             prefetch: self.prefetch(),
             queued,
             running: self.held.len() as u64 - queued - self.stats.reporting,

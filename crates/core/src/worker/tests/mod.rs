@@ -1,5 +1,8 @@
 //! The worker's half of ownership (2.3), one sentence at a time.
 
+mod credits;
+mod draining;
+
 use std::sync::Arc;
 
 use super::*;
