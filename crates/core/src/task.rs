@@ -56,6 +56,11 @@ impl TaskKind {
         }
     }
 
+    /// Whether an attempt can be ended from outside at a given moment, as `exclusive` demands.
+    pub fn can_be_exclusive(self) -> bool {
+        !matches!(self, Self::Http | Self::Tool)
+    }
+
     /// Which of a worker's slots an attempt takes.
     pub fn pool(self) -> SlotPool {
         match self {
@@ -267,6 +272,9 @@ pub struct TaskSpec {
     pub idempotency_key: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
+    /// It never runs twice at a time, at the price of being killed when its worker cannot reach its home.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exclusive: bool,
 }
 
 impl TaskSpec {
@@ -290,6 +298,7 @@ impl TaskSpec {
             labels: BTreeMap::new(),
             idempotency_key: None,
             durability: Durability::default(),
+            exclusive: false,
         }
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn task(task: &TaskSpec, problems: &mut Problems) {
         timeout: Some(task.timeout),
         retry: &task.retry,
         labels: &task.labels,
+        exclusive: task.exclusive,
     };
     body::check(&body, &root, problems);
     if task.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > limits::NAME_BYTES_MAX) {
@@ -77,6 +78,7 @@ fn check_step(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
         timeout: step.timeout,
         retry: &step.retry,
         labels: &step.labels,
+        exclusive: step.exclusive,
     };
     body::check(&body, at, problems);
     step.model.iter().for_each(|model| check_plain(model, &at.key("model"), problems));

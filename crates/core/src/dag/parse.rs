@@ -21,18 +21,18 @@ const WORKFLOW_KEYS: &[&str] =
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
     "name", "needs", "for_each", "kind", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
-    "retry", "labels",
+    "retry", "labels", "exclusive",
 ];
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "durability",
+    "deadline", "namespace", "labels", "idempotency_key", "durability", "exclusive",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "when", "join", "on_fail", "schedule", "exclusive", "concurrency_key", "rate_key", "retention", "not_before",
+    "when", "join", "on_fail", "schedule", "concurrency_key", "rate_key", "retention", "not_before",
     "deadline", "idempotency_key",
 ];
 
@@ -156,6 +156,7 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         timeout: fields.read("timeout", problems),
         retry: read_retry(&fields, problems),
         labels: read_labels(&fields, problems),
+        exclusive: fields.read("exclusive", problems).unwrap_or_default(),
     }
 }
 
@@ -178,6 +179,7 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
         durability: read_durability(&fields, problems),
+        exclusive: fields.read("exclusive", problems).unwrap_or_default(),
         ..task
     })
 }
@@ -387,8 +389,8 @@ pub(super) mod tests {
     #[test]
     fn a_task_parses_with_its_defaults_and_refuses_what_is_a_workflows() {
         assert_eq!(parse_task(&json!({"kind": "noop"})).unwrap(), TaskSpec::new(TaskKind::Noop));
-        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "exclusive": true})).unwrap_err();
-        assert_eq!(errors[0].problem, "this version does not support exclusive yet");
+        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "concurrency_key": "a"})).unwrap_err();
+        assert_eq!(errors[0].problem, "this version does not support concurrency_key yet");
         assert_eq!(errors[1].problem, "needs belongs to a workflow");
         let file = json!({"kind": "process", "run": ["a", 1], "files": ["split.py"]});
         let errors = parse_task(&file).unwrap_err();

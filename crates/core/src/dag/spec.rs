@@ -69,6 +69,8 @@ pub struct StepSpec {
     pub retry: RetryPolicy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exclusive: bool,
 }
 
 pub(super) fn default_namespace() -> String {
@@ -95,6 +97,7 @@ impl WorkflowSpec {
             namespace: self.namespace.clone(),
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
+            exclusive: step.exclusive,
             ..task
         }
     }
@@ -123,6 +126,7 @@ impl StepSpec {
             timeout: None,
             retry: RetryPolicy::default(),
             labels: BTreeMap::new(),
+            exclusive: false,
         }
     }
 

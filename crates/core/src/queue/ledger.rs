@@ -104,6 +104,7 @@ impl Replay {
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
+            draining: None,
             marker: None,
             markers: 0,
             last_tick_ms: now.mono_ms,
@@ -143,6 +144,8 @@ pub struct Ledger {
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
+    /// Why no new work is taken.
+    pub(super) draining: Option<String>,
     pub(super) marker: Option<Marker>,
     pub(super) markers: u64,
     pub(super) last_tick_ms: u64,
@@ -188,6 +191,7 @@ impl Ledger {
                 self.workers.entries.remove(&worker);
                 self.ready.member_changed(worker, None);
             }
+            Event::Draining { why } => self.draining = Some(why),
             Event::ClockRoot(root) => self.clock_root = root,
             Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
             Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
@@ -367,8 +371,12 @@ impl Ledger {
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        let runs_elsewhere = matches!(from, Some(TaskState::Leased | TaskState::Running))
-            && task.epoch_status == super::task_entry::EpochStatus::Live;
+        // An expired epoch acts as if live: its attempt may run on, and is to end as well.
+        let runs_elsewhere = from.is_some()
+            && matches!(
+                task.epoch_status,
+                super::task_entry::EpochStatus::Live | super::task_entry::EpochStatus::Expired
+            );
         let gate = self.late_gate(task.durability(), task.index);
         if let (true, Some(worker)) = (runs_elsewhere, task.worker) {
             let notice = WorkerNotice::Stop(vec![task.fence()]);

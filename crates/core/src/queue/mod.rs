@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod attempts;
 mod effects;
 mod grant;
 mod ledger;
@@ -30,5 +31,6 @@ pub use protocol::{
     TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
-    AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem, root_bytes,
+    AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem,
+    root_bytes,
 };

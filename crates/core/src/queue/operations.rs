@@ -55,6 +55,8 @@ impl Operations {
             | Record::Buried { .. }
             | Record::DeadlinePassed { .. }
             | Record::WorkflowEnded { .. }
+            | Record::Checkpointed { .. }
+            | Record::AttemptsStopped { .. }
             | Record::MemoryTally { .. } => return,
         };
         self.done.insert(operation, done);

@@ -112,6 +112,12 @@ impl State {
             }
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
+            Record::Checkpointed { at, checkpoints } => {
+                checkpoints.iter().for_each(|record| self.checkpoint(index, *at, record));
+            }
+            Record::AttemptsStopped { at, fences } => {
+                fences.iter().for_each(|fence| self.note_stop(index, *at, *fence))
+            }
             Record::Buried { at, tasks } => {
                 let error = || TaskError::new("lease_expired", "the last attempt's worker never answered again");
                 self.end_each(index, *at, tasks, TaskState::Dead, error);
@@ -189,6 +195,7 @@ impl State {
         self.change(index, at, result.fence.task, |task| {
             check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
             task.worker = Some(result.worker);
+            result.checkpoint.iter().for_each(|checkpoint| task.keep_checkpoint(checkpoint.clone()));
             task.report(at, &result.outcome, digest, result.next);
         });
         match result.next {
@@ -231,7 +238,7 @@ impl State {
     /// The one way in which a task changes: counters, changes and its workflow follow.
     ///
     /// What ended stays so: an earlier part of the same record may have ended the workflow, and this task with it.
-    fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
+    pub(super) fn change(&mut self, index: LogIndex, at: Wall, id: TaskId, act: impl FnOnce(&mut Task)) {
         let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.state.is_terminal()) else { return };
         let from = task.state;
         act(task);

@@ -46,6 +46,9 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => None,
         };
+        if let (None, Some(why)) = (replayed, self.draining.clone()) {
+            return self.refuse(reply, Refusal::Draining { why });
+        }
         if replayed.is_none() && self.live_tasks() + total > limits::TASKS_LIVE_MAX {
             return self.refuse(reply, overloaded("live tasks"));
         }
@@ -209,6 +212,9 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
+        if let Some(why) = self.draining.clone() {
+            return self.refuse(reply, Refusal::Draining { why });
+        }
         if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
             return self.refuse(reply, overloaded("running workflows"));
         }
@@ -287,6 +293,10 @@ fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
     }
     if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
         return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
+    }
+    if spec.exclusive && !spec.kind.can_be_exclusive() {
+        let problem = format!("a task of kind {} cannot be ended from outside", spec.kind);
+        return wrong("exclusive", problem, "remove exclusive");
     }
     let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
     if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::attempts::AttemptNotes;
 use super::record::{AfterAttempt, ClockRoot};
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
@@ -69,6 +70,7 @@ pub(super) struct Task {
     pub log_tail: String,
     pub ran_ms: u64,
     pub reasons: Vec<String>,
+    pub notes: Option<Box<AttemptNotes>>,
     /// The last record that touched it: what a reader of it waits for.
     pub index: LogIndex,
     pub soft: Soft,
@@ -121,6 +123,7 @@ impl Task {
             log_tail: String::new(),
             ran_ms: 0,
             reasons: Vec::new(),
+            notes: None,
             index: LogIndex::default(),
             soft: Soft::default(),
         }
@@ -145,6 +148,7 @@ impl Task {
         self.worker = Some(worker);
         self.epoch_status = EpochStatus::Live;
         self.epoch_started = false;
+        self.notes.iter_mut().for_each(|notes| notes.progress = None);
     }
 
     pub fn start(&mut self, at: Wall) {
@@ -196,6 +200,7 @@ impl Task {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
                 self.error = None;
+                self.notes = None;
                 self.end(at, TaskState::Succeeded);
                 CompleteAnswer::Committed
             }

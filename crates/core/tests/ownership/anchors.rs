@@ -2,6 +2,7 @@
 
 use magpie_core::limits;
 use magpie_core::task::TaskState;
+use magpie_core::worker::StopCause;
 
 use crate::mesh::{Line, Mesh};
 use crate::scene::task;
@@ -33,12 +34,12 @@ fn nats_late_ack_is_accepted_while_nobody_else_has_the_task() {
     mesh.takes_ms = 15_000;
     let id = mesh.submit(task(5));
     mesh.pass(500);
-    (mesh.host(1).up, mesh.host(1).down) = (Line::Slow, Line::Slow);
+    mesh.lose_connection(1);
     mesh.pass(14_000);
     assert_eq!(mesh.state(id), TaskState::Ready, "the lease expired");
     // The worker is away for its home, so its credits are old and nothing is granted.
     mesh.pass(2_000);
-    mesh.open_lines(1);
+    mesh.connect_again(1);
     mesh.pass(500);
     let view = mesh.task(id);
     assert_eq!((view.state, view.attempts, mesh.starts(id).len()), (TaskState::Succeeded, 1, 1));
@@ -48,10 +49,9 @@ fn nats_late_ack_is_accepted_while_nobody_else_has_the_task() {
 #[test]
 fn celery_visibility_timeout_does_not_run_a_long_task_again() {
     let mut mesh = Mesh::new(3, 4);
-    mesh.takes_ms = 4 * 3_600_000;
-    let spec = magpie_core::task::TaskSpec { timeout: magpie_core::time::DurationMs(5 * 3_600_000), ..task(3) };
-    let id = mesh.submit(spec);
-    mesh.pass(4 * 3_600_000 + 1_000);
+    mesh.takes_ms = 240 * limits::LEASE_TTL_MS;
+    let id = mesh.submit(task(3));
+    mesh.pass(240 * limits::LEASE_TTL_MS + 1_000);
     assert_eq!((mesh.state(id), mesh.starts(id).len()), (TaskState::Succeeded, 1));
     assert_eq!(mesh.stats().expired_total, 0);
 }
@@ -71,7 +71,7 @@ fn bullmq_double_run_by_a_stalled_worker_commits_once_and_stops_the_stale_one() 
     assert_eq!(starts.len(), 2, "the other worker has it now");
     mesh.thaw_worker(holder);
     mesh.pass(500);
-    assert_eq!(mesh.host(holder).stopped, [(first.fence, true)], "it hears of it with its next renewal");
+    assert_eq!(mesh.host(holder).stopped, [(first.fence, StopCause::Fenced)], "it hears of it with its next renewal");
     mesh.pass(30_000);
     assert_eq!((mesh.state(id), mesh.winner(id)), (TaskState::Succeeded, starts[1].fence.epoch.0));
     assert!(mesh.host(holder).completions.is_empty(), "the stale attempt reports nothing");

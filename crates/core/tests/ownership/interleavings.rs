@@ -4,7 +4,7 @@ use magpie_core::lease::Grant;
 use magpie_core::limits;
 use magpie_core::task::TaskState;
 use magpie_core::time::DurationMs;
-use magpie_core::worker::WorkerEvent;
+use magpie_core::worker::{StopCause, WorkerEvent};
 
 use crate::mesh::{Line, Mesh};
 use crate::scene::task;
@@ -54,7 +54,7 @@ fn a_renewal_that_the_network_delays_beyond_the_lease_loses_it_once_and_costs_no
     assert!(second.fence.epoch > first.fence.epoch, "another worker has it now");
     mesh.open_lines(1);
     mesh.pass(1_000);
-    assert_eq!(mesh.host(1).stopped, [(first.fence, true)], "at once: another epoch runs elsewhere");
+    assert_eq!(mesh.host(1).stopped, [(first.fence, StopCause::Fenced)], "at once: another epoch runs elsewhere");
     mesh.pass(40_000);
     assert_eq!((mesh.state(id), mesh.winner(id)), (TaskState::Succeeded, second.fence.epoch.0));
     assert!(mesh.stats().fenced_total > 0);
@@ -90,13 +90,27 @@ fn a_home_that_is_back_after_half_an_hour_finds_the_attempt_still_running() {
 }
 
 #[test]
+fn a_worker_that_is_back_says_what_it_holds_before_it_asks_for_more() {
+    let (mut mesh, grant) = running(30_000);
+    mesh.lose_connection(1);
+    mesh.pass(limits::LEASE_TTL_MS + 1_000);
+    assert_eq!(mesh.state(grant.fence.task), TaskState::Ready, "the lease expired, and nobody else is there");
+    mesh.connect_again(1);
+    mesh.pass(50);
+    let view = mesh.task(grant.fence.task);
+    assert_eq!((view.state, view.epoch), (TaskState::Running, grant.fence.epoch), "revived, not granted again");
+    mesh.pass(30_000);
+    assert_eq!((mesh.winner(grant.fence.task), mesh.starts(grant.fence.task).len()), (grant.fence.epoch.0, 1));
+}
+
+#[test]
 fn a_grant_that_is_dated_by_an_older_credit_ends_with_that_one_and_not_with_the_newest() {
     let mut mesh = Mesh::new(1, 2);
     mesh.pass(100);
     // The grant is on its way while newer credits are sent.
     mesh.host(1).down = Line::Slow;
     let id = mesh.submit(task(3));
-    mesh.pass(limits::LEASE_TTL_MS);
+    mesh.pass(limits::LEASE_TTL_MS - 300);
     mesh.open_lines(1);
     mesh.pass(50);
     assert!(mesh.starts(id).is_empty(), "its credit's end has passed, though a young credit stands");
@@ -114,7 +128,7 @@ fn a_duplicate_of_a_grant_that_was_released_is_not_started() {
     let id = mesh.submit(task(3));
     mesh.pass(100);
     assert_eq!(mesh.state(id), TaskState::Leased);
-    mesh.worker_event(1, WorkerEvent::Drain);
+    mesh.worker_event(1, WorkerEvent::Drain { within_ms: None });
     mesh.open_lines(1);
     mesh.pass(100);
     assert_eq!((mesh.state(id), mesh.stats().released_total), (TaskState::Ready, 1));

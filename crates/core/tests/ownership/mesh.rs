@@ -9,7 +9,7 @@ use magpie_core::queue::{
 };
 use magpie_core::task::Outcome;
 use magpie_core::time::Now;
-use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
+use magpie_core::worker::{StopCause, Worker, WorkerEffect, WorkerEvent};
 
 /// One way through the network.
 const LATENCY_MS: u64 = 5;
@@ -60,8 +60,8 @@ pub struct Host {
     /// Every grant that came, and those that were started.
     pub heard: Vec<Grant>,
     pub started: Vec<Grant>,
-    /// Attempts it was told to end, and whether at once.
-    pub stopped: Vec<(Fence, bool)>,
+    /// Attempts it was told to end, and why.
+    pub stopped: Vec<(Fence, StopCause)>,
     pub completions: Vec<Completion>,
     pub spool: BTreeMap<Fence, Completion>,
     life: u64,
@@ -187,6 +187,19 @@ impl Mesh {
             self.home_event(Event::WorkerSeen { worker: peer(n), capabilities, alive: true });
             self.worker_event(n, WorkerEvent::HomeSeen { home: HOME.tag(), backlog: Slots::default() });
         }
+    }
+
+    /// The connection breaks, and both sides see it.
+    pub fn lose_connection(&mut self, n: usize) {
+        let host = self.host(n);
+        (host.up, host.down) = (Line::Cut, Line::Cut);
+        self.worker_event(n, WorkerEvent::HomeLost { home: HOME.tag() });
+    }
+
+    pub fn connect_again(&mut self, n: usize) {
+        let host = self.host(n);
+        (host.up, host.down) = (Line::Open, Line::Open);
+        self.see(n);
     }
 
     /// What was slow comes now.
@@ -382,16 +395,16 @@ impl Mesh {
                 host.running.insert(grant.fence, running);
                 host.started.push(grant);
             }
-            WorkerEffect::Stop { fence, fenced } => {
-                host.stopped.push((fence, fenced));
+            WorkerEffect::Stop { fence, cause } => {
+                host.stopped.push((fence, cause));
                 if let Some(running) = host.running.get_mut(&fence) {
                     running.ends_ms = now_ms;
                 }
             }
             WorkerEffect::Offer { offer, .. } => self.request(n, Call::Credit, LedgerRequest::Credit(offer)),
-            WorkerEffect::Renew { renewals, .. } => {
+            WorkerEffect::Renew { sent_ms, renewals, .. } => {
                 let fences = renewals.iter().map(|renewal| renewal.fence).collect();
-                self.request(n, Call::Renew { sent_ms: now_ms, fences }, LedgerRequest::Renew(renewals));
+                self.request(n, Call::Renew { sent_ms, fences }, LedgerRequest::Renew(renewals));
             }
             WorkerEffect::Complete { completions, .. } => {
                 host.completions.extend(completions.iter().cloned());
@@ -405,6 +418,7 @@ impl Mesh {
             WorkerEffect::Spool { completions } => {
                 host.spool.extend(completions.into_iter().map(|completion| (completion.fence, completion)));
             }
+            WorkerEffect::LeaseExtended { .. } => {}
             WorkerEffect::Unspool { fences } => fences.iter().for_each(|fence| drop(host.spool.remove(fence))),
         }
     }
