@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use magpie_core::ids::PeerId;
+use magpie_core::limits;
 use magpie_core::task::Tag;
+use magpie_core::time::DurationMs;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::ProcessConfig;
@@ -33,6 +35,8 @@ pub struct NodeConfig {
     pub tags: Vec<Tag>,
     /// Tasks that run at a time, those on devices aside; unset: one per core.
     pub slots: Option<u32>,
+    /// After a SIGTERM, what runs may take so long to finish; then it is ended, to run again.
+    pub drain_deadline: DurationMs,
     pub process: ProcessConfig,
     pub inference: InferenceConfig,
 }
@@ -72,6 +76,7 @@ impl Default for NodeConfig {
             labels: BTreeMap::new(),
             tags: Vec::new(),
             slots: None,
+            drain_deadline: DurationMs(limits::DRAIN_DEADLINE_MS),
             process: ProcessConfig::default(),
             inference: InferenceConfig::default(),
         }
@@ -116,6 +121,9 @@ impl NodeConfig {
         }
         if self.slots.is_some_and(|slots| slots > 4_096) {
             return Err("slots is above 4096".to_owned());
+        }
+        if self.drain_deadline.0 > limits::TASK_TIMEOUT_MS_MAX {
+            return Err("drain_deadline is above 7d".to_owned());
         }
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());

@@ -94,6 +94,7 @@ impl From<Refusal> for CommandError {
                 Exit::Unreachable
             }
             Refusal::Overloaded { .. }
+            | Refusal::Draining { .. }
             | Refusal::AlreadyTerminal { .. }
             | Refusal::IdempotencyConflict { .. }
             | Refusal::Forbidden { .. }
@@ -123,6 +124,7 @@ mod tests {
             (overloaded, Exit::Refused),
             (forbidden, Exit::Refused),
             (unavailable, Exit::Unreachable),
+            (Refusal::Draining { why: "it was told to end".to_owned() }, Exit::Refused),
             (Refusal::invalid("/kind", "no such kind", "write noop"), Exit::Usage),
         ] {
             assert_eq!(CommandError::from(refusal).exit, exit);

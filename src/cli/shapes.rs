@@ -6,6 +6,7 @@ use std::sync::Arc;
 use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
+use magpie_core::progress::Progress;
 use magpie_core::queue::{
     QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView,
 };
@@ -43,6 +44,12 @@ pub struct TaskDocument<'a> {
     error: &'a Option<TaskError>,
     earlier_errors: &'a [TaskError],
     log_tail: &'a str,
+    /// What the attempt that runs says of itself.
+    progress: &'a Option<Progress>,
+    /// What the next attempt would go on from.
+    checkpoint: &'a Option<JsonText>,
+    /// When the attempt was gone that ran while the task ended otherwise.
+    attempt_stopped_at: Option<Wall>,
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
@@ -71,6 +78,9 @@ impl<'a> TaskDocument<'a> {
             error: &view.error,
             earlier_errors: &view.earlier_errors,
             log_tail: &view.log_tail,
+            progress: &view.progress,
+            checkpoint: &view.checkpoint,
+            attempt_stopped_at: view.attempt_stopped_at,
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),

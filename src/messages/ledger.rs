@@ -28,6 +28,10 @@ pub enum LedgerMsg {
         worker: PeerId,
     },
     ClockRoot(ClockRoot),
+    /// This node ends soon: new work is refused with the reason.
+    Draining {
+        why: String,
+    },
     Bound {
         workflow: WorkflowId,
         step: u32,

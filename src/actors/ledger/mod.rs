@@ -92,6 +92,7 @@ impl Actor for LedgerActor {
                 state.event(Event::WorkerSeen { worker, capabilities, alive });
             }
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
+            LedgerMsg::Draining { why } => state.event(Event::Draining { why }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
             LedgerMsg::Bound { workflow, step, from, bound } => {
                 state.event(Event::Bound { workflow, step, from, bound })
