@@ -23,6 +23,7 @@ mod views;
 mod waiters;
 mod workers;
 mod workflow_run;
+mod workflow_state;
 
 pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
