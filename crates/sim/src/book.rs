@@ -175,6 +175,12 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::Checkpointed { checkpoints, .. } => {
+                checkpoints.iter().for_each(|record| self.touch(index, record.fence.task, |_| {}));
+            }
+            Record::AttemptsStopped { fences, .. } => {
+                fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
+            }
             Record::MemoryTally { .. } => {}
         }
         self.records.push(record);

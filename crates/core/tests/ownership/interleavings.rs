@@ -229,3 +229,18 @@ fn a_lease_that_lapses_in_a_workers_queue_goes_back_and_is_granted_again() {
         assert_eq!((mesh.state(id), mesh.starts(id).len()), (TaskState::Succeeded, 1));
     }
 }
+
+#[test]
+fn a_cancel_whose_notice_is_lost_ends_the_attempt_with_the_next_renewal() {
+    let (mut mesh, grant) = running(60_000);
+    mesh.host(1).down = Line::Cut;
+    assert_eq!(mesh.cancel(grant.fence.task), TaskState::Cancelled);
+    mesh.pass(100);
+    mesh.host(1).down = Line::Open;
+    assert!(mesh.host(1).runs(grant.fence), "it heard of nothing");
+    mesh.pass(limits::LEASE_RENEW_EVERY_MS);
+    assert_eq!(mesh.host(1).stopped, [(grant.fence, StopCause::TaskEnded)]);
+    mesh.pass(100);
+    let view = mesh.task(grant.fence.task);
+    assert!(view.attempt_stopped_at > view.finished_at, "{view:?}");
+}

@@ -217,10 +217,10 @@ impl Mesh {
             self.deliver();
             self.end_attempts();
             self.fail_calls();
-            if self.now_ms % limits::SPOOL_AFTER_MS == 0 {
+            if self.now_ms.is_multiple_of(limits::SPOOL_AFTER_MS) {
                 (1..=self.hosts.len()).for_each(|n| self.worker_event(n, WorkerEvent::Tick));
             }
-            if self.now_ms % limits::TICK_MS == 0 {
+            if self.now_ms.is_multiple_of(limits::TICK_MS) {
                 self.home_event(Event::Tick);
             }
         }
