@@ -27,6 +27,10 @@ impl Routes {
     /// The home that a request is for: of the id it names, else this node's.
     fn home_of(request: &LedgerRequest) -> Option<TaskId> {
         match request {
+            LedgerRequest::Schedule(request) => request.id(),
+            // A child lives at its parent's home, so that one record cancels both.
+            LedgerRequest::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
+            LedgerRequest::SubmitWorkflow { spec, .. } => spec.parent,
             LedgerRequest::GetTask { id }
             | LedgerRequest::WaitTask { id, .. }
             | LedgerRequest::GetWorkflow { id }
@@ -34,9 +38,7 @@ impl Routes {
             | LedgerRequest::Cancel { id, .. }
             | LedgerRequest::SetPriority { id, .. }
             | LedgerRequest::WhyPending { id } => Some(*id),
-            LedgerRequest::Submit { .. }
-            | LedgerRequest::SubmitWorkflow { .. }
-            | LedgerRequest::ListTasks { .. }
+            LedgerRequest::ListTasks { .. }
             | LedgerRequest::ListWorkflows { .. }
             | LedgerRequest::Stats
             | LedgerRequest::Credit(_)
@@ -55,6 +57,7 @@ impl Routes {
         match Self::home_of(&request).filter(|id| Some(id.ledger) != own) {
             None => self.own_ledger(self.peers.me(), owner, request).await,
             Some(id) => {
+                refuse_blobs(&request)?;
                 let request = shorten_wait(request);
                 self.peers.ask_home(id, request, Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS)).await
             }
@@ -102,6 +105,21 @@ impl Routes {
 /// The principal that a peer submits as.
 pub fn owner_of(peer: PeerId) -> Arc<str> {
     format!("peer:{peer}").into()
+}
+
+/// What a submission names in this node's store another home does not have.
+fn refuse_blobs(request: &LedgerRequest) -> Result<(), Refusal> {
+    let names_blobs = match request {
+        LedgerRequest::Submit { items, .. } => items.iter().any(|item| item.spec.names_blobs()),
+        LedgerRequest::SubmitWorkflow { spec, .. } => spec.names_blobs(),
+        _ => false,
+    };
+    if !names_blobs {
+        return Ok(());
+    }
+    let what = "it has files or large values, and its parent's home is another node: submit it there (--control), or \
+                without a parent (unset MAGPIE_TASK_ID)";
+    Err(Refusal::Unsupported { what: what.to_owned() })
 }
 
 fn shorten_wait(request: LedgerRequest) -> LedgerRequest {

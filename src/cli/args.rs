@@ -11,7 +11,7 @@ use magpie_core::time::DurationMs;
 use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
 use super::output::Format;
-use super::{actor, blob, clock, completions, dev, device, peer, queue, run, status, task, worker, workflow};
+use super::{actor, blob, clock, completions, dev, device, peer, queue, run, schedule, status, task, worker, workflow};
 
 const GLOBAL: &str = "Global options";
 
@@ -56,6 +56,9 @@ enum Command {
     /// Submit, watch and draw workflows
     #[command(subcommand)]
     Workflow(workflow::WorkflowCommand),
+    /// List, pause and remove what runs by the calendar
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Count the tasks of this home
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -175,6 +178,7 @@ impl Command {
             Self::Status => status::run(context).await,
             Self::Task(task) => task.run(context).await,
             Self::Workflow(workflow) => workflow.run(context).await,
+            Self::Schedule(schedule) => schedule.run(context).await,
             Self::Queue(queue) => queue.run(context).await,
             Self::Worker(worker) => worker.run(context).await,
             Self::Peer(peer) => peer.run(context).await,

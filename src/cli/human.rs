@@ -33,6 +33,15 @@ pub fn ago(at: Option<Wall>, now: Wall) -> String {
     }
 }
 
+/// How long until `at`; `-` for never, `now` for what is due.
+pub fn ahead(at: Option<Wall>, now: Wall) -> String {
+    match at.map(|at| at.0.checked_sub(now.0)) {
+        None => "-".to_owned(),
+        Some(None | Some(0)) => "now".to_owned(),
+        Some(Some(ms)) => format!("in {}", duration(ms)),
+    }
+}
+
 /// From `start` to `end`, or to now while it lasts.
 pub fn took(start: Option<Wall>, end: Option<Wall>, now: Wall) -> String {
     start.map_or_else(|| "-".to_owned(), |start| duration(end.unwrap_or(now).0.saturating_sub(start.0)))
@@ -96,6 +105,8 @@ mod tests {
         assert_eq!(ago(Some(Wall(5_000)), Wall(7_000)), "2.0s ago");
         assert_eq!(ago(Some(Wall(9_000)), Wall(7_000)), "now");
         assert_eq!(ago(None, Wall(7_000)), "-");
+        assert_eq!(ahead(Some(Wall(9_000)), Wall(7_000)), "in 2.0s");
+        assert_eq!((ahead(Some(Wall(7_000)), Wall(7_000)), ahead(None, Wall(7_000))), ("now".into(), "-".into()));
         assert_eq!(took(Some(Wall(1_000)), None, Wall(1_300)), "300ms");
     }
 

@@ -1,7 +1,7 @@
 //! Ids as a person types them: whole, or as much as tells them from the others of this home.
 
 use magpie_core::ids::{LedgerTag, TaskId};
-use magpie_core::queue::{LedgerReply, LedgerRequest, TaskFilter};
+use magpie_core::queue::{LedgerReply, LedgerRequest, ScheduleReply, ScheduleRequest, TaskFilter};
 
 use super::connection::{NodeLink, unexpected};
 use super::exit::{CommandError, Exit};
@@ -16,6 +16,7 @@ const TAG_LEN: usize = 8;
 pub enum Noun {
     Task,
     Workflow,
+    Schedule,
 }
 
 impl Noun {
@@ -23,6 +24,7 @@ impl Noun {
         match self {
             Self::Task => "task",
             Self::Workflow => "workflow",
+            Self::Schedule => "schedule",
         }
     }
 }
@@ -78,10 +80,12 @@ async fn beginning_with(link: &NodeLink, noun: Noun, prefix: &str) -> Result<Vec
     let request = match noun {
         Noun::Task => LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor, limit },
         Noun::Workflow => LedgerRequest::ListWorkflows { state: None, cursor, limit },
+        Noun::Schedule => LedgerRequest::Schedule(ScheduleRequest::List { cursor, limit }),
     };
     let ids: Vec<TaskId> = match link.ledger(request).await? {
         LedgerReply::Tasks { items, .. } => items.iter().map(|task| task.id).collect(),
         LedgerReply::Workflows { items, .. } => items.iter().map(|workflow| workflow.id).collect(),
+        LedgerReply::Schedule(ScheduleReply::List { items, .. }) => items.iter().map(|schedule| schedule.id).collect(),
         _ => return Err(unexpected()),
     };
     Ok(ids.into_iter().filter(|id| id.to_string().starts_with(prefix)).collect())

@@ -18,6 +18,7 @@ mod output;
 mod peer;
 mod queue;
 mod run;
+mod schedule;
 mod shapes;
 pub mod spec_file;
 mod status;

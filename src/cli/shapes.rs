@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
+use magpie_core::clock_alarm::ClockAlarm;
+use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::Progress;
@@ -53,6 +54,10 @@ pub struct TaskDocument<'a> {
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    parent: Option<TaskId>,
     namespace: &'a str,
     labels: &'a BTreeMap<String, String>,
     durability: Durability,
@@ -84,6 +89,8 @@ impl<'a> TaskDocument<'a> {
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),
+            child: view.child,
+            parent: view.parent,
             namespace: &view.namespace,
             labels: &view.labels,
             durability: view.durability,
@@ -101,6 +108,10 @@ pub struct WorkflowDocument<'a> {
     home: PeerId,
     created_at: Wall,
     finished_at: Option<Wall>,
+    /// The task that it is the attempt of, or that submitted it.
+    parent: Option<TaskId>,
+    /// What started it.
+    schedule: Option<ScheduleId>,
     error: &'a Option<TaskError>,
     tasks: TaskCounts,
     steps: &'a [StepView],
@@ -117,6 +128,8 @@ impl<'a> WorkflowDocument<'a> {
             home: view.home,
             created_at: summary.created_at,
             finished_at: summary.finished_at,
+            parent: summary.parent,
+            schedule: summary.schedule,
             error: &view.error,
             tasks: summary.tasks,
             steps: &view.steps,
@@ -173,6 +186,7 @@ pub struct QueueDocument {
     submitted: u64,
     lost: u64,
     workflows_running: u64,
+    schedules: u64,
 }
 
 impl QueueDocument {
@@ -182,6 +196,7 @@ impl QueueDocument {
             submitted: stats.submitted,
             lost: stats.lost,
             workflows_running: stats.workflows_running,
+            schedules: stats.schedules,
         }
     }
 }
@@ -238,6 +253,8 @@ pub struct StatusDocument<'a> {
     worker: &'a WorkerStats,
     ledger: LedgerId,
     uptime_ms: u64,
+    /// The wall clock jumped, and what ends by wall time waits.
+    clock_alarm: Option<ClockAlarm>,
     notices: &'a [String],
 }
 
@@ -255,6 +272,7 @@ impl<'a> StatusDocument<'a> {
             worker: &status.worker,
             ledger: status.ledger,
             uptime_ms: status.uptime_ms,
+            clock_alarm: status.queue.clock_alarm,
             notices: &status.notices,
         }
     }

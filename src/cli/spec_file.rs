@@ -1,5 +1,6 @@
 //! A workflow or task file: read, checked with the line of every problem, and made ready to submit.
 
+mod included;
 mod local_files;
 mod source;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct SpecFile {
     pub files: Vec<LocalFile>,
     origin: Origin,
     lists: Vec<FileList>,
+    /// Where each of `files` stands.
+    places: BTreeMap<LocalFile, usize>,
 }
 
 /// Where the document came from: for messages.
@@ -80,7 +83,7 @@ pub struct Submission {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
-    Workflow(WorkflowSpec),
+    Workflow(Box<WorkflowSpec>),
     Task(Box<TaskSpec>),
 }
 
@@ -161,12 +164,20 @@ impl SpecFile {
     /// # Errors
     /// As [`SpecFile::read`].
     pub fn parse(path: &Path, text: String) -> Result<Self, SpecFileError> {
+        let within: Vec<PathBuf> = path.canonicalize().into_iter().collect();
+        Self::parse_within(path, text, &within)
+    }
+
+    /// `within` are the files that this one is read for, and itself.
+    fn parse_within(path: &Path, text: String, within: &[PathBuf]) -> Result<Self, SpecFileError> {
         let origin = Origin { path: path.to_owned(), text };
         let (document, lines) = read_source(&origin)
             .map_err(|error| origin.refuse(vec![origin.finding(error.line, error.problem, error.fix)]))?;
         let kind = SpecKind::of(&document);
-        let mut file = Self { document, kind, lines, files: Vec::new(), origin, lists: Vec::new() };
+        let mut file =
+            Self { document, kind, lines, files: Vec::new(), origin, lists: Vec::new(), places: BTreeMap::new() };
         let missing = file.find_files();
+        file.include(within)?;
         // Checked with blobs that do not exist, so that nothing is uploaded for a document that is refused.
         let checked = file.with_uploaded(|file| BlobRef { cid: ContentId::of(b""), bytes: file.bytes });
         let mut findings = checked.err().map_or_else(Vec::new, |error| error.findings);
@@ -178,7 +189,6 @@ impl SpecFile {
     /// Finds the files that the document names, and returns what is wrong with the others.
     fn find_files(&mut self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut places = BTreeMap::new();
         for at in file_lists(&self.document) {
             let Some(Value::Array(entries)) = self.document.pointer(&at).cloned() else { continue };
             let mut list = FileList { at, entries: Vec::new() };
@@ -193,7 +203,7 @@ impl SpecFile {
                 };
                 match found {
                     Ok(found) => {
-                        let found = found.into_iter().map(|file| self.place_of(file, &mut places));
+                        let found = found.into_iter().map(|file| self.place_of(&file));
                         list.entries.push(FileEntry::Local(found.filter(|place| in_list.insert(*place)).collect()));
                     }
                     Err(_) if findings.len() == limits::SPEC_ERRORS_MAX => return findings,
@@ -215,8 +225,8 @@ impl SpecFile {
         }
     }
 
-    fn place_of(&mut self, file: LocalFile, places: &mut BTreeMap<LocalFile, usize>) -> usize {
-        *places.entry(file).or_insert_with_key(|file| {
+    fn place_of(&mut self, file: &LocalFile) -> usize {
+        *self.places.entry(file.clone()).or_insert_with(|| {
             self.files.push(file.clone());
             self.files.len() - 1
         })
@@ -240,7 +250,7 @@ impl SpecFile {
             }
         }
         let spec = match self.kind {
-            SpecKind::Workflow => dag::parse_workflow(&document).map(Spec::Workflow),
+            SpecKind::Workflow => dag::parse_workflow(&document).map(|workflow| Spec::Workflow(Box::new(workflow))),
             SpecKind::Task => dag::parse_task(&document).map(|task| Spec::Task(Box::new(task))),
         };
         let spec = spec.map_err(|errors| self.origin.refuse_spec(&self.lines, errors))?;
@@ -256,10 +266,14 @@ fn file_value(file: &FileRef) -> Value {
     serde_json::to_value(file).expect("a file reference has only string keys")
 }
 
-/// Pointers to the `files` of a task or of each step.
+/// Pointers to the `files` of a task or of each step, those of workflows in steps included.
 fn file_lists(document: &Value) -> Vec<String> {
-    let steps = document.get("steps").and_then(Value::as_array).map_or(0, Vec::len);
-    let pointers = (0..steps).map(|index| format!("/steps/{index}/files")).chain(["/files".to_owned()]);
+    let workflows = included::children(document).into_iter().chain([String::new()]);
+    let of_steps = workflows.flat_map(|at| {
+        let steps = document.pointer(&format!("{at}/steps")).and_then(Value::as_array).map_or(0, Vec::len);
+        (0..steps).map(move |index| format!("{at}/steps/{index}/files"))
+    });
+    let pointers = of_steps.chain(["/files".to_owned()]);
     pointers.filter(|at| document.pointer(at).is_some()).collect()
 }
 

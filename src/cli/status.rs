@@ -1,5 +1,6 @@
 //! `nodectl status`.
 
+use magpie_core::clock_alarm::ClockAlarm;
 use magpie_core::task::TaskState;
 
 use super::args::Context;
@@ -47,10 +48,20 @@ fn text(status: &NodeStatus, wide: bool) -> String {
     if !status.devices.is_empty() {
         text += &format!("\n{}", devices(&status.devices));
     }
+    if let Some(alarm) = &status.queue.clock_alarm {
+        text += &format!("\nclock alarm: {}\n", alarm_in_words(alarm));
+    }
     for notice in &status.notices {
         text += &format!("\nnotice: {}\n", table::printable(notice));
     }
     text
+}
+
+fn alarm_in_words(alarm: &ClockAlarm) -> String {
+    let way = if alarm.jumped_ms < 0 { "back" } else { "ahead" };
+    let by = human::duration(alarm.jumped_ms.unsigned_abs());
+    let peers = format!("{} of {} peers in reach differ", alarm.peers_differing, alarm.peers_reachable);
+    format!("the wall clock jumped {by} {way}; deadlines and schedules wait until it can be believed ({peers})")
 }
 
 fn queue(status: &NodeStatus) -> String {

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use magpie_core::dag::SpecError;
-use magpie_core::ids::{TaskId, WorkflowId};
+use magpie_core::ids::{ScheduleId, TaskId, WorkflowId};
 use magpie_core::limits;
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, SubmitAnswer, SubmitItem};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, ScheduleReply, SubmitAnswer, SubmitItem};
 use magpie_core::task::{Durability, TaskSpec};
+use magpie_core::time::Wall;
 
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
@@ -19,17 +20,21 @@ use super::{operation, upload};
 use crate::client::ClientError;
 use crate::messages::{Answer, Body};
 
+/// Set in the environment of every attempt.
+const PARENT_VARIABLE: &str = "MAGPIE_TASK_ID";
+
 /// What a file became.
 #[derive(Debug, Clone, Copy)]
 pub enum Submitted {
     Task(TaskId),
     Workflow(WorkflowId),
+    Schedule { id: ScheduleId, next_at: Option<Wall> },
 }
 
 impl Submitted {
     pub fn id(self) -> TaskId {
         match self {
-            Self::Task(id) | Self::Workflow(id) => id,
+            Self::Task(id) | Self::Workflow(id) | Self::Schedule { id, .. } => id,
         }
     }
 }
@@ -96,9 +101,11 @@ pub async fn submit(
     match submission.spec {
         Spec::Workflow(mut spec) => {
             spec.durability = durability.unwrap_or(spec.durability);
-            let request = LedgerRequest::SubmitWorkflow { operation: operation::fresh(), spec: Arc::new(spec) };
+            spec.parent = parent()?;
+            let request = LedgerRequest::SubmitWorkflow { operation: operation::fresh(), spec: Arc::new(*spec) };
             match insist(link, request, deadline).await?.map_err(at_line)? {
                 LedgerReply::WorkflowSubmitted { id } => Ok(Submitted::Workflow(id)),
+                LedgerReply::Schedule(ScheduleReply::Made { id, next_at }) => Ok(Submitted::Schedule { id, next_at }),
                 _ => Err(unexpected()),
             }
         }
@@ -128,15 +135,26 @@ async fn one(link: &NodeLink, spec: TaskSpec, deadline: Deadline) -> Result<Subm
     tasks(link, vec![SubmitItem::one(spec)], deadline).await?.pop().ok_or_else(unexpected)
 }
 
+/// The task whose attempt this command is a part of: what it submits is cancelled with that.
+fn parent() -> Result<Option<TaskId>, CommandError> {
+    let Some(id) = std::env::var_os(PARENT_VARIABLE).filter(|id| !id.is_empty()) else { return Ok(None) };
+    let id = id.to_string_lossy();
+    let parsed = id.parse().map(Some);
+    parsed.map_err(|error| CommandError::usage(format!("{PARENT_VARIABLE}: {error}; unset it")))
+}
+
 /// Submits a batch; each task has its answer, in order.
 ///
 /// # Errors
 /// Why the batch as a whole was not accepted.
 pub async fn tasks(
     link: &NodeLink,
-    items: Vec<SubmitItem>,
+    mut items: Vec<SubmitItem>,
     deadline: Deadline,
 ) -> Result<Vec<SubmitAnswer>, CommandError> {
+    if let Some(parent) = parent()? {
+        items.iter_mut().for_each(|item| Arc::make_mut(&mut item.spec).parent = Some(parent));
+    }
     let request = LedgerRequest::Submit { operation: operation::fresh(), items };
     match link.insist_ledger(request, ANSWER_PATIENCE, deadline).await? {
         LedgerReply::Submitted { answers } => Ok(answers),

@@ -156,7 +156,8 @@ fn graph(view: &WorkflowView, format: GraphFormat) -> Result<Exit, CommandError>
     let graph = Graph::of(&view.spec).map_err(|error| CommandError::new(Exit::Failed, error.to_string()))?;
     let ran_ms = |step: usize| view.steps.get(step).map_or(0, |step| step.ran_ms);
     let states: BTreeMap<String, TaskState> = view.steps.iter().map(|step| (step.name.clone(), step.state)).collect();
-    let drawing = GraphView { states, critical_path: graph.critical_path(|step| 1 + ran_ms(step)) };
+    let children = view.steps.iter().filter_map(|step| Some((step.name.clone(), step.child?))).collect();
+    let drawing = GraphView { states, critical_path: graph.critical_path(|step| 1 + ran_ms(step)), children };
     output::print(&match format {
         GraphFormat::Json => format!("{}\n", output::json_pretty(&graph.to_json(&drawing))),
         GraphFormat::Dot => graph.to_dot(&drawing),

@@ -175,6 +175,7 @@ fn not_offered(kind: TaskKind) -> AttemptError {
              command"
         }
         TaskKind::Sleep | TaskKind::Noop => "every node offers it",
+        TaskKind::Workflow => "its home runs it, and grants it to nobody",
     };
     AttemptError::permanent("unsupported_kind", format!("this node does not run {kind} tasks: {fix}"))
 }

@@ -1,5 +1,6 @@
 //! To the ledger actor. Its words are those of [`magpie_core::queue`].
 
+use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::ids::{PeerId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::JsonText;
@@ -32,6 +33,7 @@ pub enum LedgerMsg {
     Draining {
         why: String,
     },
+    PeerClocks(PeerClocks),
     Bound {
         workflow: WorkflowId,
         step: u32,

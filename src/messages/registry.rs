@@ -36,6 +36,9 @@ pub struct Heartbeat {
     #[serde(with = "magpie_core::queue::root_bytes")]
     pub clock_root: [u8; 32],
     pub reports: Vec<PeerReport>,
+    /// The sender's wall clock: how far it differs counts, it is never taken as the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -51,6 +51,40 @@ fn status_has_what_scripts_read() {
 }
 
 #[test]
+fn what_an_attempt_submits_is_cancelled_with_its_task() {
+    let node = Node::start();
+    let sleep = ["task", "submit", "--kind", "sleep", "--input", "600000"];
+    let parent = node.json(&sleep)["id"].as_str().unwrap().to_owned();
+    let inside = |parent: &str| node.command(&sleep).env("MAGPIE_TASK_ID", parent).output().unwrap();
+    let child = String::from_utf8(inside(&parent).stdout).unwrap().trim().to_owned();
+    assert_eq!(node.json(&["task", "get", &child])["parent"], json!(parent));
+    node.json(&["task", "cancel", &parent]);
+    let cancelled = node.json(&["task", "get", &child]);
+    assert_eq!((&cancelled["state"], &cancelled["error"]["code"]), (&json!("cancelled"), &json!("parent_cancelled")));
+    assert_eq!(inside(&parent).status.code(), Some(6));
+    assert_eq!(inside("nonsense").status.code(), Some(2));
+}
+
+#[test]
+fn a_workflow_in_a_file_of_its_own_runs_as_a_step() {
+    let node = Node::start();
+    node.file("inner.yaml", "name: inner\ninput: {n: 1}\nsteps:\n  - {name: a, kind: noop, input: '${input.n}'}\noutputs: {n: '${steps.a.output}'}\n");
+    let file = node.file(
+        "outer.yaml",
+        "name: outer\nsteps:\n  - {name: sub, kind: workflow, workflow: inner.yaml, input: {n: 7}}\noutputs: {all: '${steps.sub.output}'}\n",
+    );
+    let run = node.json(&["run", &file, "--wait", "--timeout", "60s"]);
+    assert_eq!((&run["state"], &run["outputs"]), (&json!("succeeded"), &json!({"all": {"n": 7}})));
+    let child = run["steps"][0]["child"].as_str().unwrap();
+    let inner = node.json(&["workflow", "get", child]);
+    assert_eq!((&inner["name"], &inner["parent"]), (&json!("inner"), &run["steps"][0]["task_id"]));
+    let graph = node.json(&["workflow", "graph", run["id"].as_str().unwrap(), "--format", "json"]);
+    assert_eq!(graph["nodes"][0]["child"], json!(child));
+    let task = node.json(&["task", "get", run["steps"][0]["task_id"].as_str().unwrap()]);
+    assert_eq!((&task["kind"], &task["child"]), (&json!("workflow"), &json!(child)));
+}
+
+#[test]
 fn a_task_is_submitted_shown_and_listed() {
     let node = Node::start();
     let submitted = node.ctl(&["task", "submit", "--kind", "noop", "--label", "team=a", "-o", "json"]).with(0);

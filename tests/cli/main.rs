@@ -13,6 +13,8 @@ mod fixture;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod usage;

@@ -197,6 +197,8 @@ pub struct TaskId {
 
 /// A workflow's id has the form of a task's and routes the same way.
 pub type WorkflowId = TaskId;
+/// A schedule's too.
+pub type ScheduleId = TaskId;
 
 /// Crockford's base32: no I, L, O, U.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

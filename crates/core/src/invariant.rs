@@ -30,10 +30,12 @@ pub enum InvariantId {
     I11,
     /// Recovery is idempotent.
     I16,
+    /// Each time of a schedule is decided once and starts at most one run.
+    I18,
 }
 
 impl InvariantId {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -46,6 +48,7 @@ impl InvariantId {
         Self::I10,
         Self::I11,
         Self::I16,
+        Self::I18,
     ];
 }
 

@@ -6,6 +6,8 @@
 #[cfg(feature = "canary")]
 pub mod canary;
 pub mod clock;
+pub mod clock_alarm;
+pub mod cron;
 pub mod dag;
 pub mod device;
 pub mod heap;

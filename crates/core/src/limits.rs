@@ -43,8 +43,28 @@ pub const SUBMIT_LEN_MAX: usize = 10_000;
 pub const TASKS_LIVE_MAX: usize = 1_000_000;
 /// Workflows of one home that are not terminal.
 pub const WORKFLOWS_LIVE_MAX: usize = 10_000;
+/// Schedules of one home, and the newest runs of one that it keeps in view.
+pub const SCHEDULES_MAX: usize = 1_000;
+pub const SCHEDULE_RUNS_KEPT_MAX: usize = 100;
+/// Missed times that a schedule may catch up.
+pub const SCHEDULE_CATCH_UP_MAX: u32 = 100;
+/// How much later than its time a run may be drawn to start.
+pub const SCHEDULE_JITTER_MS_MAX: u64 = 3_600_000;
+/// A time that a home gets to within this is not missed: it outlasts a restart and the shortest alarm of the clock.
+pub const SCHEDULE_LATE_MS_MAX: u64 = 2 * CLOCK_AGREES_MS;
+/// Times of one schedule that one tick looks at.
+pub const SCHEDULE_WALK_MAX: usize = 1_000;
+/// Wall and monotonic clock may part by this much within the time below: more is a jump.
+pub const CLOCK_JUMP_MS: u64 = 60_000;
+/// After a jump they must agree for so long.
+pub const CLOCK_AGREES_MS: u64 = 60_000;
 /// Steps of one workflow.
 pub const WORKFLOW_STEPS_MAX: usize = 1_000;
+/// Tasks and workflows that one running task may submit as its children, and tasks that submitted each other.
+pub const CHILDREN_MAX: usize = 10_000;
+pub const PARENTS_MAX: usize = 16;
+/// Workflows in workflows.
+pub const WORKFLOW_DEPTH_MAX: usize = 8;
 /// Items that one `for_each` may expand to.
 pub const FOR_EACH_ITEMS_MAX: usize = 100_000;
 /// Tasks of one `for_each` that exist at a time: the others wait as items.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::ContentId;
+use crate::dag::WorkflowSpec;
+use crate::ids::{ContentId, TaskId};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -25,9 +27,12 @@ pub enum TaskKind {
     Tool,
     Sleep,
     Noop,
+    /// A step that is a workflow: its home runs it, no worker does.
+    Workflow,
 }
 
 impl TaskKind {
+    /// The kinds that workers run.
     pub const ALL: [Self; 10] = [
         Self::Inference,
         Self::Embed,
@@ -53,21 +58,27 @@ impl TaskKind {
             Self::Tool => "tool",
             Self::Sleep => "sleep",
             Self::Noop => "noop",
+            Self::Workflow => "workflow",
         }
     }
 
     /// Whether an attempt can be ended from outside at a given moment, as `exclusive` demands.
     pub fn can_be_exclusive(self) -> bool {
-        !matches!(self, Self::Http | Self::Tool)
+        !matches!(self, Self::Http | Self::Tool | Self::Workflow)
     }
 
     /// Which of a worker's slots an attempt takes.
     pub fn pool(self) -> SlotPool {
         match self {
             Self::Inference | Self::Embed | Self::Generate => SlotPool::Device,
-            Self::Process | Self::Docker | Self::Wasm | Self::Http | Self::Tool | Self::Sleep | Self::Noop => {
-                SlotPool::Cpu
-            }
+            Self::Process
+            | Self::Docker
+            | Self::Wasm
+            | Self::Http
+            | Self::Tool
+            | Self::Sleep
+            | Self::Noop
+            | Self::Workflow => SlotPool::Cpu,
         }
     }
 }
@@ -275,6 +286,12 @@ pub struct TaskSpec {
     /// It never runs twice at a time, at the price of being killed when its worker cannot reach its home.
     #[serde(default, skip_serializing_if = "is_default")]
     pub exclusive: bool,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// `workflow`: what it runs, with its parameters; set by the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<WorkflowSpec>>,
 }
 
 impl TaskSpec {
@@ -299,7 +316,17 @@ impl TaskSpec {
             idempotency_key: None,
             durability: Durability::default(),
             exclusive: false,
+            parent: None,
+            workflow: None,
         }
+    }
+}
+
+impl TaskSpec {
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let values = self.needs.values().chain([&self.input]);
+        !self.files.is_empty() || values.into_iter().any(|value| value.blob().is_some())
     }
 }
 

@@ -7,7 +7,7 @@ use magpie_core::dag::{self, Scope, WorkflowSpec};
 use magpie_core::limits;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{BoundWindow, StepOutputs};
-use magpie_core::task::{TaskError, TaskSpec};
+use magpie_core::task::{TaskError, TaskKind, TaskSpec};
 
 fn unresolved(error: impl std::fmt::Display) -> TaskError {
     TaskError::new("unresolved", error.to_string())
@@ -27,10 +27,14 @@ pub fn bind_step(
     let window = from as usize..from as usize + limits::FOR_EACH_WINDOW_LEN_MAX;
     let bound = dag::bind_window(step, &scope, window).map_err(unresolved)?;
     let tasks = bound.tasks.into_iter().map(|task| {
+        if step.kind == TaskKind::Workflow {
+            let child = dag::child(spec, step, &task.input).map_err(unresolved)?;
+            return Ok(Arc::new(TaskSpec { workflow: Some(Arc::new(child)), ..spec.task(step) }));
+        }
         let needs = task.needs.into_iter().map(|(name, value)| (name, Payload::Inline(value))).collect();
-        Arc::new(TaskSpec { input: Payload::Inline(task.input), run: task.run, needs, ..spec.task(step) })
+        Ok(Arc::new(TaskSpec { input: Payload::Inline(task.input), run: task.run, needs, ..spec.task(step) }))
     });
-    Ok(BoundWindow { total: bound.items as u32, tasks: tasks.collect() })
+    Ok(BoundWindow { total: bound.items as u32, tasks: tasks.collect::<Result<_, TaskError>>()? })
 }
 
 /// # Errors

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use magpie_core::dag::WorkflowSpec;
-use magpie_core::ids::{Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use magpie_core::ids::{
+    Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
+};
 use magpie_core::lease::Fence;
 use magpie_core::queue::{AfterAttempt, Record};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
+
+use crate::schedule_book::ScheduleFacts;
 
 /// One home's facts. Entries that a crash lost are taken out again by reading the rest anew.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub struct Book {
     pub opened: LogIndex,
     pub tasks: BTreeMap<TaskId, TaskFacts>,
     pub workflows: BTreeMap<WorkflowId, WorkflowFacts>,
+    pub schedules: BTreeMap<ScheduleId, ScheduleFacts>,
 }
 
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub struct WorkflowFacts {
     pub steps: Vec<StepFacts>,
     /// The first record after which it could not go on.
     pub ended: Option<LogIndex>,
+    /// The task that it is the attempt of.
+    pub parent: Option<TaskId>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -97,7 +104,12 @@ impl Book {
             opened: LogIndex(0),
             tasks: BTreeMap::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
         }
+    }
+
+    pub fn tag(&self) -> LedgerTag {
+        self.tag
     }
 
     /// Forgets what stood behind `index`.
@@ -122,15 +134,14 @@ impl Book {
             }
             Record::WorkflowSubmitted { at, operation, spec, .. } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let steps = vec![StepFacts::default(); spec.steps.len()];
-                self.workflows.insert(id, WorkflowFacts { spec: spec.clone(), submitted: index, steps, ended: None });
+                self.start_workflow(id, spec.clone(), index);
             }
             Record::StepBound { at, workflow, step, from, total, tasks } => {
                 self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
             }
-            Record::StepUnbound { workflow, .. } | Record::WorkflowEnded { workflow, .. } => {
-                self.end_workflow(*workflow, index);
-            }
+            Record::StepUnbound { workflow, .. } => self.end_workflow(*workflow, index),
+            Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
+            Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
             Record::Granted { grants, .. } => {
                 for grant in grants {
                     self.touch(index, grant.task, |facts| {
@@ -181,9 +192,15 @@ impl Book {
             Record::AttemptsStopped { fences, .. } => {
                 fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
             }
+            Record::Schedule(record) => self.read_schedule(index, record),
             Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
+    }
+
+    pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
+        let steps = vec![StepFacts::default(); spec.steps.len()];
+        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended: None, parent: None });
     }
 
     fn bind(
@@ -235,9 +252,40 @@ impl Book {
         }
     }
 
-    fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
-        if let Some(facts) = self.workflows.get_mut(&workflow) {
-            facts.ended.get_or_insert(index);
+    pub fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
+        let Some(facts) = self.workflows.get_mut(&workflow).filter(|facts| facts.ended.is_none()) else { return };
+        facts.ended = Some(index);
+        // No drawn policy starts a child that failed again.
+        if let Some(parent) = facts.parent {
+            self.end(index, parent, TaskState::Failed);
+        }
+    }
+
+    fn workflow_ended(&mut self, workflow: WorkflowId, well: bool, index: LogIndex) {
+        if !well {
+            return self.end_workflow(workflow, index);
+        }
+        let Some(facts) = self.workflows.get_mut(&workflow).filter(|facts| facts.ended.is_none()) else { return };
+        facts.ended = Some(index);
+        if let Some(parent) = facts.parent {
+            self.end(index, parent, TaskState::Succeeded);
+        }
+    }
+
+    fn start_children(&mut self, index: LogIndex, at: Wall, tasks: &[TaskId]) {
+        tasks.iter().for_each(|task| self.start_child(index, at, *task));
+    }
+
+    /// The workflow that a task of kind `workflow` stands for: its id follows from the task, which has no attempt yet.
+    fn start_child(&mut self, index: LogIndex, at: Wall, task: TaskId) {
+        let Some(spec) = self.tasks.get(&task).and_then(|facts| facts.spec.workflow.clone()) else { return };
+        let mut operation = [0xff; 16];
+        operation[..12].copy_from_slice(&task.ulid.to_be_bytes()[4..]);
+        let child = TaskId::derive(self.tag, at.0, OperationId(operation), 0);
+        self.touch(index, task, |_| {});
+        self.start_workflow(child, spec, index);
+        if let Some(facts) = self.workflows.get_mut(&child) {
+            facts.parent = Some(task);
         }
     }
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::ids::{OperationId, TaskId};
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, SubmitAnswer, TaskFilter, WorkflowView};
+use magpie_core::ids::{OperationId, ScheduleId, TaskId};
+use magpie_core::queue::{
+    LedgerReply, LedgerRequest, Refusal, ScheduleChange, ScheduleReply, ScheduleRequest, SubmitAnswer, TaskFilter,
+    WorkflowView,
+};
 use magpie_core::task::Priority;
 
 use crate::network::{Endpoint, Message};
@@ -24,6 +27,8 @@ pub struct Client {
     known: Vec<Known>,
     submissions_left: u64,
     cursor: usize,
+    /// Schedules that it made, and will remove in the calm.
+    schedules: Vec<(usize, ScheduleId)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +50,21 @@ impl Client {
     pub fn new(n: usize, rng: &mut Rng) -> Self {
         let mut rng = rng.split();
         let submissions_left = rng.between(4, 24);
-        Self { endpoint: n, rng, calls: BTreeMap::new(), next_call: 0, known: Vec::new(), submissions_left, cursor: 0 }
+        Self {
+            endpoint: n,
+            rng,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            known: Vec::new(),
+            submissions_left,
+            cursor: 0,
+            schedules: Vec::new(),
+        }
     }
 
     /// Whether nothing is left for it to hear.
     pub fn is_content(&self) -> bool {
-        self.calls.is_empty() && self.known.iter().all(|known| known.over)
+        self.calls.is_empty() && self.schedules.is_empty() && self.known.iter().all(|known| known.over)
     }
 
     /// What it still waits for.
@@ -78,7 +92,7 @@ impl Client {
             }
             (8..=9, _) if self.submissions_left > 0 => {
                 self.submissions_left -= 1;
-                let spec = Arc::new(workload::workflow(&mut self.rng));
+                let spec = Arc::new(workload::maybe_scheduled(&mut self.rng));
                 Some((home, LedgerRequest::SubmitWorkflow { operation, spec }))
             }
             (10, Some(known)) => {
@@ -110,6 +124,11 @@ impl Client {
             return None;
         }
         let places = (self.cursor..self.known.len()).chain(0..self.cursor.min(self.known.len()));
+        if let Some((home, id)) = self.schedules.first().copied() {
+            let (operation, change) = (self.operation(), ScheduleChange::Remove);
+            let request = ScheduleRequest::Change { operation, id, change };
+            return Some((home, LedgerRequest::Schedule(request)));
+        }
         let place = places.into_iter().find(|place| !self.known[*place].over)?;
         self.cursor = place + 1;
         let known = self.known[place];
@@ -126,8 +145,8 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, SetPriority, Submit, SubmitWorkflow};
-    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. })
+    use LedgerRequest::{Cancel, Schedule, SetPriority, Submit, SubmitWorkflow};
+    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. } | Schedule(_))
 }
 
 impl World {
@@ -186,6 +205,7 @@ impl World {
             LedgerReply::WorkflowSubmitted { id } => {
                 self.client_knows(client, Known { id, home, is_workflow: true, over: false });
             }
+            LedgerReply::Schedule(reply) => self.client_hears_of_schedule(client, home, &reply),
             LedgerReply::Task(view) => {
                 let verdict =
                     self.commits.invariant_two_reads_never_show_two_ends(self.now_ms, pending.asked_ms, &view);
@@ -205,6 +225,7 @@ impl World {
                 let verdict = self.acknowledged.invariant_nothing_acknowledged_is_lost(self.now_ms, &id);
                 self.judge(verdict);
                 self.client_has_seen_the_end(client, id);
+                self.clients[client].schedules.retain(|(_, known)| *known != id);
             }
             _ => {}
         }
@@ -215,6 +236,18 @@ impl World {
         self.judge(verdict);
         if view.summary.state.is_terminal() {
             self.client_has_seen_the_end(client, view.summary.id);
+        }
+    }
+
+    fn client_hears_of_schedule(&mut self, client: usize, home: usize, reply: &ScheduleReply) {
+        let schedules = &mut self.clients[client].schedules;
+        match reply {
+            ScheduleReply::Made { id, .. } if !schedules.contains(&(home, *id)) => schedules.push((home, *id)),
+            ScheduleReply::Removed { id } => schedules.retain(|(_, known)| known != id),
+            ScheduleReply::Made { .. }
+            | ScheduleReply::One(_)
+            | ScheduleReply::List { .. }
+            | ScheduleReply::RunStarted { .. } => {}
         }
     }
 

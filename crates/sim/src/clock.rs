@@ -5,8 +5,8 @@ use magpie_core::time::Now;
 /// Two clocks differ by less than 5 %, which is what the worker's margin covers.
 pub const DRIFT_PPM_MAX: u64 = 24_000;
 const MILLION: u64 = 1_000_000;
-/// Any point in time: the run starts here on every wall clock, more or less.
-const WALL_EPOCH_MS: u64 = 1_795_230_000_000;
+/// The run starts here on every wall clock, more or less: a few seconds before a full minute, when schedules fire.
+const WALL_EPOCH_MS: u64 = 1_795_230_054_000;
 
 #[derive(Debug, Clone)]
 pub struct NodeClock {

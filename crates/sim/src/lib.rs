@@ -17,6 +17,7 @@ pub mod nemesis;
 pub mod network;
 pub mod node;
 pub mod rng;
+pub mod schedule_book;
 pub mod trace;
 pub mod verdict;
 pub mod worker_shell;

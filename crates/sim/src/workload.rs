@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::dag::{StepSpec, Template, WorkflowSpec};
+use magpie_core::dag::{Overlap, ScheduleSpec, StepSpec, Template, WorkflowSpec};
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::SubmitItem;
 use magpie_core::retry::RetryPolicy;
@@ -69,6 +69,22 @@ fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     spec
 }
 
+/// A workflow; one in four runs every minute, by any policy.
+pub fn maybe_scheduled(rng: &mut Rng) -> WorkflowSpec {
+    let mut spec = workflow(rng);
+    if rng.chance(250) && spec.durability != Durability::Memory {
+        let overlap = [Overlap::Skip, Overlap::Queue, Overlap::Replace, Overlap::Allow][rng.below(4) as usize];
+        spec.schedule = Some(ScheduleSpec {
+            cron: "* * * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            overlap,
+            catch_up: rng.below(3) as u32,
+            jitter: DurationMs(rng.below(5_000)),
+        });
+    }
+    spec
+}
+
 /// A list, a step over it, a step without items, and one that joins them.
 pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     let template = |value: serde_json::Value| Template::parse(&value).unwrap_or_default();
@@ -87,15 +103,25 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     };
     let aside = step(rng, "aside", &[]);
     let join = StepSpec { input: template("${steps.each.output}".into()), ..step(rng, "join", &["each", "aside"]) };
-    WorkflowSpec {
+    let inside = vec![step(rng, "one", &[]), step(rng, "two", &["one"])];
+    let mut spec = WorkflowSpec {
         name: "drawn".to_owned(),
         tag: None,
         namespace: "default".to_owned(),
         durability: durability(rng),
         priority: Priority::default(),
+        schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         steps: vec![list, each, aside, join],
         outputs: BTreeMap::from([("all".to_owned(), template("${steps.join.output}".into()))]),
+    };
+    if rng.chance(250) {
+        let inside = WorkflowSpec { steps: inside, outputs: BTreeMap::new(), ..spec.clone() };
+        let needs = vec!["list".to_owned()];
+        let sub = StepSpec { workflow: Some(Arc::new(inside)), needs, ..StepSpec::new("sub", TaskKind::Workflow) };
+        spec.steps.push(sub);
     }
+    spec
 }

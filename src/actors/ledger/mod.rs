@@ -94,6 +94,7 @@ impl Actor for LedgerActor {
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
             LedgerMsg::Draining { why } => state.event(Event::Draining { why }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
+            LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
             LedgerMsg::Bound { workflow, step, from, bound } => {
                 state.event(Event::Bound { workflow, step, from, bound })
             }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::limits;
 use magpie_core::matching::Capabilities;
-use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, PeerState};
+use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, Peer, PeerState};
 use magpie_core::queue::ShapeBacklog;
 use magpie_core::task::TaskKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -17,6 +18,7 @@ use super::Addresses;
 use super::peers::Peers;
 use super::readings::now;
 use crate::messages::clock::ClockMsg;
+use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::{Heartbeat, PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::worker::{WorkerBrief, WorkerMsg};
@@ -41,6 +43,8 @@ pub struct RegistryArguments {
 struct Known {
     heartbeat: Box<Heartbeat>,
     rtt_ms: Option<f64>,
+    /// Its wall clock less this node's, when it was last heard; off by the way of the message.
+    clock_ahead_ms: Option<i64>,
 }
 
 pub struct RegistryState {
@@ -141,6 +145,7 @@ impl RegistryState {
             backlog: self.backlog.iter().take(SHAPES_PER_HEARTBEAT).cloned().collect(),
             clock_root: self.clock_root,
             reports: self.core.reports(REPORTS_PER_HEARTBEAT),
+            wall_ms: Some(now().wall_ms),
         }
     }
 
@@ -150,6 +155,18 @@ impl RegistryState {
         for peer in self.core.probe_targets(now(), HEARTBEATS_PER_ROUND) {
             self.greet(peer);
         }
+        self.tell_clocks();
+    }
+
+    /// How many peers' clocks are far from this node's: the ledger's alarm ends only with them.
+    fn tell_clocks(&self) {
+        let heard = |(peer, entry): (&PeerId, &Peer)| {
+            self.known.get(peer).filter(|_| entry.state == PeerState::Alive)?.clock_ahead_ms
+        };
+        let ahead: Vec<i64> = self.core.peers().filter_map(heard).collect();
+        let far = |ahead_ms: &&i64| ahead_ms.unsigned_abs() > limits::CLOCK_JUMP_MS;
+        let clocks = PeerClocks { reachable: ahead.len() as u32, differing: ahead.iter().filter(far).count() as u32 };
+        let _ = self.arguments.addresses.ledger.cast(LedgerMsg::PeerClocks(clocks));
     }
 
     /// Sends a heartbeat; the answer is one too.
@@ -180,7 +197,9 @@ impl RegistryState {
         let before = self.known.remove(&peer);
         let news = before.as_ref().is_none_or(|known| known.heartbeat.capabilities != heartbeat.capabilities);
         let rtt_ms = rtt_ms.or(before.and_then(|known| known.rtt_ms));
-        self.known.insert(peer, Known { heartbeat, rtt_ms });
+        let clock_ahead_ms =
+            heartbeat.wall_ms.map(|theirs| theirs.cast_signed().saturating_sub(now.wall_ms.cast_signed()));
+        self.known.insert(peer, Known { heartbeat, rtt_ms, clock_ahead_ms });
         if news {
             self.tell_scheduler(peer, true);
         }

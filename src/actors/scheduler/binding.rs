@@ -7,7 +7,7 @@ use magpie_core::dag::{self, BoundTask, Scope, StepSpec, WorkflowSpec};
 use magpie_core::limits;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{BoundWindow, StepOutputs};
-use magpie_core::task::{TaskError, TaskSpec};
+use magpie_core::task::{TaskError, TaskKind, TaskSpec};
 
 use crate::store::blobs::Blobs;
 
@@ -84,6 +84,11 @@ fn make_task(
     bound: BoundTask,
 ) -> Result<Arc<TaskSpec>, TaskError> {
     let mut task = spec.task(step);
+    if step.kind == TaskKind::Workflow {
+        let child = dag::child(spec, step, &bound.input).map_err(|problem| TaskError::new("unresolved", problem))?;
+        task.workflow = Some(Arc::new(child));
+        return Ok(Arc::new(task));
+    }
     task.input = place(blobs, bound.input)?;
     task.run = bound.run;
     let needs = bound.needs.into_iter().map(|(name, value)| Ok((name, place(blobs, value)?)));

@@ -7,8 +7,10 @@ mod show;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use magpie_core::ids::{TaskId, WorkflowId};
+use magpie_core::ids::{ScheduleId, TaskId, WorkflowId};
 use magpie_core::queue::WorkflowView;
+use magpie_core::time::Wall;
+use serde_json::json;
 
 pub use show::text;
 
@@ -18,8 +20,8 @@ use super::exit::{CommandError, Exit};
 use super::shapes::{IdDocument, WorkflowDocument};
 use super::spec_file::SpecKind;
 use super::submission::{self, Submitted};
-use super::task;
 use super::wait::{STEP_MAX, Waited, until_terminal};
+use super::{human, task};
 
 /// Submit a workflow or task file
 ///
@@ -52,19 +54,38 @@ impl RunArgs {
         if self.dry_run {
             return plan::print(context, &file);
         }
+        if self.wait.wait && file.document.get("schedule").is_some_and(|schedule| !schedule.is_null()) {
+            let what = "--wait: a schedule does not end; leave it out, and see `nodectl schedule get ID`";
+            return Err(CommandError::usage(what));
+        }
         let until = Deadline::within(self.wait.timeout);
         let by = context.link.submission_deadline(self.wait.timeout).await?;
         let submitted = submission::submit(&context.link, &self.file, &file, None, by).await?;
+        if let Submitted::Schedule { id, next_at } = submitted {
+            return made(context, id, next_at);
+        }
         let id = submitted.id();
         if !self.wait.wait {
             context.format.document(&IdDocument { id }, || format!("{id}\n"))?;
             return Ok(Exit::Ok);
         }
         match submitted {
-            Submitted::Workflow(id) => follow(context, id, until).await,
+            Submitted::Workflow(id) | Submitted::Schedule { id, .. } => follow(context, id, until).await,
             Submitted::Task(id) => follow_task(context, id, until).await,
         }
     }
+}
+
+/// Says that a file made a schedule, and when it fires.
+fn made(context: &Context, id: ScheduleId, next_at: Option<Wall>) -> Result<Exit, CommandError> {
+    let document = json!({"id": id, "schedule": true, "next_at": next_at});
+    context.format.document(&document, || match next_at {
+        Some(next) => {
+            format!("{id} is a schedule; its first run is {}, at {next}\n", human::ahead(next_at, human::now()))
+        }
+        None => format!("{id} is a schedule without a time to come\n"),
+    })?;
+    Ok(Exit::Ok)
 }
 
 fn other_kind(path: &Path) -> String {

@@ -1,15 +1,19 @@
 //! `nodectl run --dry-run`: what a file would do.
 
-use magpie_core::dag::{Graph, WorkflowSpec};
+use magpie_core::dag::{Graph, ScheduleSpec, WorkflowSpec};
 use magpie_core::ids::ContentId;
 use magpie_core::payload::BlobRef;
 use magpie_core::task::{TaskKind, TaskSpec};
+use magpie_core::time::Wall;
 use serde::Serialize;
 
 use crate::cli::args::Context;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::spec_file::{LocalFile, Spec, SpecFile};
 use crate::cli::{human, table};
+
+/// Times of a schedule that a plan names.
+const TIMES_SHOWN: usize = 5;
 
 #[derive(Serialize)]
 struct PlanDocument<'a> {
@@ -18,6 +22,9 @@ struct PlanDocument<'a> {
     /// In an order in which each follows all that it needs.
     steps: Vec<PlannedStep<'a>>,
     critical_path: Vec<&'a str>,
+    /// The next times of its schedule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    next_times: Vec<Wall>,
     files: Vec<PlannedFile<'a>>,
 }
 
@@ -73,8 +80,15 @@ fn workflow(spec: &WorkflowSpec) -> Result<PlanDocument<'_>, CommandError> {
         name: Some(&spec.name),
         steps: graph.order().iter().map(planned).collect(),
         critical_path: critical.iter().map(|step| spec.steps[*step].name.as_str()).collect(),
+        next_times: spec.schedule.as_ref().map_or_else(Vec::new, next_times),
         files: Vec::new(),
     })
+}
+
+fn next_times(schedule: &ScheduleSpec) -> Vec<Wall> {
+    let Ok(times) = schedule.times() else { return Vec::new() };
+    let next = |wall: &Wall| times.next_after(*wall);
+    std::iter::successors(next(&human::now()), next).take(TIMES_SHOWN).collect()
 }
 
 fn task(spec: &TaskSpec) -> PlanDocument<'_> {
@@ -87,7 +101,14 @@ fn task(spec: &TaskSpec) -> PlanDocument<'_> {
         model: spec.model.as_deref(),
         critical: true,
     };
-    PlanDocument { dry_run: true, name: None, steps: vec![step], critical_path: Vec::new(), files: Vec::new() }
+    PlanDocument {
+        dry_run: true,
+        name: None,
+        steps: vec![step],
+        critical_path: Vec::new(),
+        next_times: Vec::new(),
+        files: Vec::new(),
+    }
 }
 
 fn text(plan: &PlanDocument<'_>) -> String {
@@ -104,6 +125,10 @@ fn text(plan: &PlanDocument<'_>) -> String {
     let mut text = table::rows(["STEP", "KIND", "TASKS", "NEEDS", "MODEL", "REQUIRES"], plan.steps.iter().map(row));
     if !plan.critical_path.is_empty() {
         text += &format!("\ncritical path: {}\n", plan.critical_path.join(" -> "));
+    }
+    if !plan.next_times.is_empty() {
+        let times: Vec<String> = plan.next_times.iter().map(ToString::to_string).collect();
+        text += &format!("next times: {}\n", times.join(" "));
     }
     let bytes: u64 = plan.files.iter().map(|file| file.bytes).sum();
     if !plan.files.is_empty() {

@@ -44,5 +44,8 @@ fn steps(steps: &[StepView]) -> String {
 fn workers(step: &StepView) -> String {
     let told: Vec<String> =
         step.workers.iter().map(|(peer, tasks)| format!("{}:{tasks}", human::short_peer(peer))).collect();
+    if let Some(child) = step.child {
+        return format!("workflow {child}");
+    }
     if told.is_empty() { human::or_dash(step.worker.as_ref().map(human::short_peer)) } else { told.join(" ") }
 }

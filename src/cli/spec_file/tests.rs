@@ -59,7 +59,7 @@ fn the_example_of_the_design_is_read_with_its_files() {
     assert_eq!(spec.steps[0].files.len(), 3);
     assert_eq!(spec.steps[0].files[1].cid, ContentId::of(b"books/a.txt"));
     assert_eq!(spec.steps[1].for_each.as_ref().unwrap().to_source(), "${steps.split.output.chunks}");
-    assert_eq!(dag::parse_workflow(&submission.document).as_ref(), Ok(spec));
+    assert_eq!(dag::parse_workflow(&submission.document).as_ref(), Ok(&**spec));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub fn text(view: &TaskView, now: Wall) -> String {
     ];
     let step = view.workflow.zip(view.step.as_ref());
     pairs.extend(step.map(|(workflow, step)| ("step", format!("{step} of {workflow}"))));
+    pairs.extend(view.parent.map(|parent| ("parent", parent.to_string())));
+    pairs.extend(view.child.map(|child| ("runs as", child.to_string())));
     pairs.extend(view.due_at.map(|due| ("due", due.to_string())));
     pairs.extend(view.progress.as_ref().map(|progress| ("progress", human::progress(progress))));
     pairs.extend(view.checkpoint.as_ref().map(|text| ("checkpoint", payload(&Payload::Inline(text.clone())))));

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::body::{self, Body};
+use super::child;
 use super::error::{Pointer, Problems, instead, shown};
 use super::graph::{self, StepSet};
 use super::reference::{Reference, Root, is_key};
+use super::schedule;
 use super::spec::{StepSpec, WorkflowSpec};
 use super::template::{Template, TextTemplate};
 use crate::limits;
@@ -45,6 +47,7 @@ pub(super) fn workflow(spec: &WorkflowSpec, problems: &mut Problems) {
     check_name(&spec.namespace, &root.key("namespace"), problems);
     body::check_labels(&spec.labels, &root.key("labels"), problems);
     spec.labels.iter().for_each(|(key, value)| check_plain(value, &root.key("labels").key(key), problems));
+    schedule::check(spec.schedule.as_ref(), spec.durability, problems);
     check_keys(spec.input.keys(), &root.key("input"), problems);
     check_keys(spec.outputs.keys(), &root.key("outputs"), problems);
     for (index, step) in spec.steps.iter().enumerate() {
@@ -81,6 +84,7 @@ fn check_step(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
         exclusive: step.exclusive,
     };
     body::check(&body, at, problems);
+    child::check(step, at, problems);
     step.model.iter().for_each(|model| check_plain(model, &at.key("model"), problems));
     step.requires.iter().for_each(|requires| check_plain(requires, &at.key("requires"), problems));
     step.labels.iter().for_each(|(key, value)| check_plain(value, &at.key("labels").key(key), problems));

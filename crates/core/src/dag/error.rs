@@ -26,6 +26,8 @@ pub(super) struct Pointer(Option<Rc<(Pointer, Part)>>);
 enum Part {
     Key(String),
     Index(usize),
+    /// A pointer of its own, which goes on from here.
+    Raw(String),
 }
 
 impl Pointer {
@@ -36,6 +38,11 @@ impl Pointer {
 
     pub fn index(&self, index: usize) -> Self {
         self.part(Part::Index(index))
+    }
+
+    /// Goes on with another pointer's text.
+    pub fn raw(&self, path: String) -> Self {
+        self.part(Part::Raw(path))
     }
 
     fn part(&self, part: Part) -> Self {
@@ -51,6 +58,7 @@ impl fmt::Display for Pointer {
                 write!(formatter, "{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
             }
             Some((parent, Part::Index(index))) => write!(formatter, "{parent}/{index}"),
+            Some((parent, Part::Raw(path))) => write!(formatter, "{parent}{path}"),
         }
     }
 }

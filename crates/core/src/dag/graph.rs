@@ -250,6 +250,8 @@ pub(super) mod tests {
             namespace: "default".into(),
             durability: crate::task::Durability::Sync,
             priority: crate::task::Priority::default(),
+            schedule: None,
+            parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::new(),
             steps: needs.iter().enumerate().map(step).collect(),

@@ -6,6 +6,7 @@
 mod bind;
 mod body;
 mod check;
+mod child;
 mod error;
 mod fields;
 mod graph;
@@ -13,16 +14,19 @@ mod parse;
 mod reference;
 mod render;
 mod resolve;
+mod schedule;
 mod spec;
 mod template;
 
 pub use bind::{BindError, Binding, BoundTask, ItemWindow, Place, Scope, bind, bind_window, outputs};
 pub use body::is_relative;
+pub use child::child;
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
 pub use parse::{parse_task, parse_workflow};
 pub use reference::{Reference, Root, Segment, TemplateError};
 pub use render::GraphView;
 pub use resolve::ResolveError;
+pub use schedule::{Overlap, ScheduleError, ScheduleSpec};
 pub use spec::{StepSpec, WorkflowSpec};
 pub use template::{Template, TextTemplate};

@@ -6,9 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check;
+use super::child;
 use super::error::{Pointer, Problems, SpecError, instead, one_of, shown};
 use super::fields::{Fields, Shape, typed};
 use super::reference::TemplateError;
+use super::schedule;
 use super::spec::{StepSpec, WorkflowSpec, default_namespace};
 use super::template::{Template, TextTemplate};
 use crate::limits;
@@ -17,10 +19,10 @@ use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Tag, TaskKind, TaskSpec};
 
 const WORKFLOW_KEYS: &[&str] =
-    &["name", "tag", "namespace", "durability", "priority", "input", "labels", "steps", "outputs"];
+    &["name", "tag", "namespace", "durability", "priority", "schedule", "input", "labels", "steps", "outputs"];
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
-    "name", "needs", "for_each", "kind", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
+    "name", "needs", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
     "retry", "labels", "exclusive",
 ];
 #[rustfmt::skip]
@@ -32,7 +34,7 @@ const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", 
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "when", "join", "on_fail", "schedule", "concurrency_key", "rate_key", "retention", "not_before",
+    "when", "join", "on_fail", "concurrency_key", "rate_key", "retention", "not_before",
     "deadline", "idempotency_key",
 ];
 
@@ -113,6 +115,8 @@ fn read_workflow(document: &Value, problems: &mut Problems) -> Option<WorkflowSp
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         durability: read_durability(&fields, problems),
         priority: fields.read("priority", problems).unwrap_or_default(),
+        parent: None,
+        schedule: fields.value("schedule").and_then(|value| schedule::read(value, fields.at.key("schedule"), problems)),
         input: fields.mapping("input", problems).map(|(name, _, value)| (name.clone(), JsonText::of(value))).collect(),
         labels: read_labels(&fields, problems),
         steps: read_steps(&fields, problems),
@@ -143,7 +147,8 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         name: required(&fields, "name", problems).unwrap_or_default(),
         needs: read_list(&fields, "needs", problems),
         for_each: fields.value("for_each").map(|value| read_template(value, &fields.at.key("for_each"), problems)),
-        kind: read_kind(&fields, problems),
+        workflow: fields.value("workflow").and_then(|value| child::read(value, &fields.at.key("workflow"), problems)),
+        kind: read_step_kind(&fields, problems),
         run: read_run(&fields, problems),
         model: fields.read("model", problems),
         input: fields
@@ -208,6 +213,14 @@ fn read_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
         problems.report(&at, format!("{} is not a kind of task", shown(written)), instead(written, names));
     }
     written.as_ref().and_then(known).unwrap_or(TaskKind::Noop)
+}
+
+/// A step may also be a workflow.
+fn read_step_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
+    if fields.value("kind").is_some_and(|kind| kind == TaskKind::Workflow.name()) {
+        return TaskKind::Workflow;
+    }
+    read_kind(fields, problems)
 }
 
 fn read_tag(fields: &Fields<'_>, problems: &mut Problems) -> Option<Tag> {
@@ -343,13 +356,13 @@ pub(super) mod tests {
         let document = json!({
             "name": "w",
             "run": ["x"],
-            "schedule": "@daily",
+            "rate_key": "x",
             "durability": "replicated",
             "steps": [{"name": "a", "kind": "noop", "durability": "sync", "when": "x", "join": "any"}],
         });
         let expected = "\
+/rate_key: this version does not support rate_key yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
-/schedule: this version does not support schedule yet (remove it)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
 /steps/0/join: this version does not support join yet (remove it)

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::graph::{Graph, GraphNode};
+use crate::ids::WorkflowId;
 use crate::task::TaskState;
 
 /// What a rendering shows beyond the graph itself.
@@ -15,6 +16,8 @@ pub struct GraphView {
     pub states: BTreeMap<String, TaskState>,
     /// Drawn bold; see [`Graph::critical_path`].
     pub critical_path: Vec<usize>,
+    /// Workflows that steps of kind `workflow` started, by step name.
+    pub children: BTreeMap<String, WorkflowId>,
 }
 
 impl GraphView {
@@ -42,13 +45,16 @@ fn colour(state: TaskState) -> &'static str {
 }
 
 impl Graph {
-    /// `{name, nodes: [{name, kind, for_each, level, state?}], edges: [{from, to}], critical_path: [name]}`.
+    /// `{name, nodes: [{name, kind, for_each, level, state?, child?}], edges: [{from, to}], critical_path: [name]}`.
     pub fn to_json(&self, view: &GraphView) -> Value {
         let node = |node: &GraphNode| {
             let mut object =
                 json!({"name": node.name, "kind": node.kind, "for_each": node.for_each, "level": node.level});
             if let Some(state) = view.state(node) {
                 object["state"] = json!(state);
+            }
+            if let Some(child) = view.children.get(&node.name) {
+                object["child"] = json!(child);
             }
             object
         };
@@ -107,7 +113,8 @@ fn push_line(out: &mut String, line: std::fmt::Arguments<'_>) {
 fn label(node: &GraphNode, view: &GraphView, escaped: fn(&str) -> String, line_end: &str) -> String {
     let kind = if node.for_each { format!("{} for each", node.kind) } else { node.kind.to_string() };
     let state = view.state(node).map(|state| state.to_string());
-    let lines = [Some(node.name.clone()), Some(kind), state];
+    let child = view.children.get(&node.name).map(ToString::to_string);
+    let lines = [Some(node.name.clone()), Some(kind), child, state];
     lines.iter().flatten().map(|line| escaped(line)).collect::<Vec<_>>().join(line_end)
 }
 
@@ -146,7 +153,7 @@ mod tests {
         spec.steps[1].for_each = Some(crate::dag::Template::parse(&json!(["a"])).unwrap());
         let graph = Graph::of(&spec).unwrap();
         let states = BTreeMap::from([("s0".to_owned(), TaskState::Succeeded), ("s1".to_owned(), TaskState::Running)]);
-        let view = GraphView { states, critical_path: graph.critical_path(|_| 1) };
+        let view = GraphView { states, critical_path: graph.critical_path(|_| 1), ..GraphView::default() };
         (graph, view)
     }
 

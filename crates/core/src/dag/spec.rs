@@ -1,11 +1,14 @@
 //! A workflow as it was accepted: steps, what each needs, and the templates that join them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::reference::Reference;
+use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
+use crate::ids::TaskId;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
@@ -24,6 +27,12 @@ pub struct WorkflowSpec {
     pub durability: Durability,
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// Submitting it makes a schedule, which starts a run at each of its times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
+    /// The task whose running attempt submits it: both are cancelled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// The parameters with their defaults: `${input.NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub input: BTreeMap<String, JsonText>,
@@ -42,6 +51,9 @@ pub struct StepSpec {
     /// Steps that succeed before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// What a step of kind `workflow` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<WorkflowSpec>>,
     /// One reference to a list, or a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_each: Option<Template>,
@@ -98,8 +110,15 @@ impl WorkflowSpec {
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
             exclusive: step.exclusive,
+            workflow: step.workflow.clone(),
             ..task
         }
+    }
+
+    /// Whether a home needs content for it that the specification does not hold.
+    pub fn names_blobs(&self) -> bool {
+        let in_child = |step: &StepSpec| step.workflow.as_ref().is_some_and(|child| child.names_blobs());
+        self.steps.iter().any(|step| !step.files.is_empty() || in_child(step))
     }
 
     /// The steps whose outputs the workflow's outputs are made of.
@@ -114,6 +133,7 @@ impl StepSpec {
         Self {
             name: name.to_owned(),
             needs: Vec::new(),
+            workflow: None,
             for_each: None,
             kind,
             run: Vec::new(),
@@ -165,6 +185,8 @@ mod tests {
             namespace: "books".into(),
             durability: Durability::Memory,
             priority: Priority::default(),
+            schedule: None,
+            parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::from([("a".into(), "workflow".into()), ("b".into(), "workflow".into())]),
             steps: vec![step],

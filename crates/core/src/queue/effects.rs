@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::protocol::{LedgerReply, LedgerRequest, WorkerNotice};
 use super::record::ClockRoot;
+use crate::clock_alarm::PeerClocks;
 use crate::dag::WorkflowSpec;
 use crate::ids::{ContentId, LogIndex, PeerId, WorkflowId};
 use crate::matching::Capabilities;
@@ -47,6 +48,8 @@ pub enum Event {
     },
     /// The clock's root, stamped into what is submitted from now on.
     ClockRoot(ClockRoot),
+    /// How the clocks of the peers in reach compare with this node's.
+    PeerClocks(PeerClocks),
     /// The answer to [`Effect::Bind`].
     Bound {
         workflow: WorkflowId,

@@ -17,6 +17,7 @@ use super::waiters::Waiters;
 use super::workers::Workers;
 use super::workflow_run::WorkflowRun;
 use crate::clock::chain::Chain;
+use crate::clock_alarm::ClockWatch;
 use crate::ids::{ContentId, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limits;
@@ -87,6 +88,7 @@ impl Replay {
     /// Starts to serve: the generation grows, every recorded lease lives one full TTL from now.
     pub fn open(self, now: Now) -> Ledger {
         let synced = LogIndex(self.next.0 - 1);
+        let clock_watch = ClockWatch::new(now, self.state.last_at);
         let mut ledger = Ledger {
             identity: self.identity,
             now,
@@ -105,8 +107,10 @@ impl Replay {
             operations: self.operations,
             clock_root: ClockRoot::default(),
             draining: None,
+            clock_watch,
             marker: None,
             markers: 0,
+            children_due: BTreeSet::new(),
             last_tick_ms: now.mono_ms,
             fenced_total: 0,
             binding: BTreeMap::new(),
@@ -146,8 +150,11 @@ pub struct Ledger {
     pub(super) clock_root: ClockRoot,
     /// Why no new work is taken.
     pub(super) draining: Option<String>,
+    pub(super) clock_watch: ClockWatch,
     pub(super) marker: Option<Marker>,
     pub(super) markers: u64,
+    /// Ready tasks whose workflows are to be started.
+    pub(super) children_due: BTreeSet<TaskId>,
     pub(super) last_tick_ms: u64,
     pub(super) fenced_total: u64,
     /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
@@ -193,11 +200,15 @@ impl Ledger {
             }
             Event::Draining { why } => self.draining = Some(why),
             Event::ClockRoot(root) => self.clock_root = root,
+            Event::PeerClocks(clocks) => self.clock_watch.peers(clocks),
             Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
             Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
             Event::MarkerOut { marker } => self.marker_out(marker),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
+        }
+        if !self.children_due.is_empty() {
+            self.start_children();
         }
         if self.grants_due {
             self.pump();
@@ -218,6 +229,7 @@ impl Ledger {
             LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
+            LedgerRequest::Schedule(request) => self.schedule_request(request, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
@@ -332,6 +344,9 @@ impl Ledger {
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
         match to {
+            TaskState::Ready if task.is_workflow() => {
+                self.children_due.insert(id);
+            }
             TaskState::Ready => {
                 if change.from != Some(TaskState::Ready) {
                     task.soft.ready_since_ms = now_ms;
@@ -346,6 +361,7 @@ impl Ledger {
                 }
                 self.delayed.insert((task.soft.due_ms, id));
             }
+            TaskState::Leased | TaskState::Running if task.is_workflow() => {}
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
                     task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;

@@ -5,14 +5,19 @@
 //! replay alike.
 
 mod attempts;
+mod children;
 mod effects;
 mod grant;
 mod ledger;
 mod operations;
 mod ownership;
+mod parents;
 mod protocol;
 mod ready;
 mod record;
+mod schedule;
+mod schedule_record;
+mod schedules;
 mod state;
 mod submit;
 mod task_entry;
@@ -35,3 +40,5 @@ pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem,
     root_bytes,
 };
+pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
+pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::record::Record;
-use crate::ids::{OperationId, TaskId};
+use super::schedule_record::ScheduleRecord;
+use crate::ids::{OperationId, ScheduleId, TaskId};
 use crate::limits;
 use crate::time::Wall;
 
@@ -22,6 +23,9 @@ pub(super) enum Done {
     },
     PrioritySet {
         task: TaskId,
+    },
+    ScheduleChanged {
+        schedule: ScheduleId,
     },
 }
 
@@ -43,7 +47,16 @@ impl Operations {
             Record::WorkflowSubmitted { at, operation, .. } => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
-            Record::Opened { .. }
+            // Their ids follow from the time as a workflow's do.
+            Record::Schedule(
+                ScheduleRecord::Made { at, operation, .. } | ScheduleRecord::RunAsked { at, operation, .. },
+            ) => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
+            Record::Schedule(ScheduleRecord::Changed { at, operation, schedule, .. }) => {
+                (*at, *operation, Done::ScheduleChanged { schedule: *schedule })
+            }
+            Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
+            | Record::ChildrenStarted { .. }
+            | Record::Opened { .. }
             | Record::StepBound { .. }
             | Record::StepUnbound { .. }
             | Record::Granted { .. }

@@ -39,7 +39,9 @@ impl Ledger {
         match self.state.tasks.get(&fence.task) {
             None => Presented::Unknown,
             Some(task)
-                if task.epoch != fence.epoch || task.token != token || task.epoch_status == EpochStatus::Released =>
+                if task.epoch != fence.epoch
+                    || task.token != token
+                    || matches!(task.epoch_status, EpochStatus::Released | EpochStatus::None) =>
             {
                 Presented::Fenced(RenewAnswer::Fenced { current: task.epoch })
             }

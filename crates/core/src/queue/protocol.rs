@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::record::SubmitItem;
+use super::schedules::{ScheduleReply, ScheduleRequest};
+use crate::clock_alarm::ClockAlarm;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::payload::{JsonText, Payload};
 use crate::progress::Progress;
@@ -65,6 +67,7 @@ pub enum LedgerRequest {
     WhyPending {
         id: TaskId,
     },
+    Schedule(ScheduleRequest),
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -111,6 +114,7 @@ pub enum LedgerReply {
         priority: Priority,
     },
     Pending(PendingView),
+    Schedule(ScheduleReply),
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -207,6 +211,12 @@ pub struct TaskView {
     pub workflow: Option<WorkflowId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowId>,
+    /// The task whose running attempt submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     pub created_at: Wall,
     pub started_at: Option<Wall>,
     pub finished_at: Option<Wall>,
@@ -286,6 +296,12 @@ pub struct WorkflowSummary {
     pub state: WorkflowState,
     pub created_at: Wall,
     pub finished_at: Option<Wall>,
+    /// The task that it is the attempt of, or that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// What started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleId>,
     pub steps: usize,
     /// Tasks of all its steps so far.
     pub tasks: TaskCounts,
@@ -307,6 +323,9 @@ pub struct StepView {
     pub state: TaskState,
     /// Of a step without `for_each`.
     pub task_id: Option<TaskId>,
+    /// Of a step that is a workflow: the newest one that was started for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<WorkflowId>,
     pub worker: Option<PeerId>,
     /// Attempts of all its tasks.
     pub attempts: u32,
@@ -400,6 +419,11 @@ pub struct QueueStats {
     /// Succeeded tasks by the worker that ran them.
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub invariant_violations: u64,
+    #[serde(default)]
+    pub schedules: u64,
+    /// The wall clock jumped: deadlines and schedules wait until it can be believed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_alarm: Option<ClockAlarm>,
 }
 
 /// A backlog of one requirement shape.

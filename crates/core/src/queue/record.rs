@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -113,6 +114,12 @@ pub enum Record {
         at: Wall,
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
+    },
+    Schedule(ScheduleRecord),
+    /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
+    ChildrenStarted {
+        at: Wall,
+        tasks: Vec<TaskId>,
     },
     /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
     MemoryTally {
@@ -228,6 +235,8 @@ impl Record {
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::Schedule(record) => record.kind(),
+            Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
     }
@@ -253,7 +262,9 @@ impl Record {
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
+            Self::Schedule(record) => record.at(),
         }
     }
 }

@@ -7,9 +7,10 @@ use hashbrown::HashMap;
 
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
-use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
@@ -37,6 +38,9 @@ pub(super) struct State {
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
+    pub schedules: BTreeMap<ScheduleId, Schedule>,
+    /// What running attempts submitted, by their task.
+    pub children: BTreeMap<TaskId, Vec<TaskId>>,
     /// (owner, namespace, idempotency key) -> task.
     pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
     pub counts: TaskCounts,
@@ -62,6 +66,8 @@ impl State {
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
+            schedules: BTreeMap::new(),
+            children: BTreeMap::new(),
             idempotency: BTreeMap::new(),
             counts: TaskCounts::default(),
             submitted: 0,
@@ -88,7 +94,9 @@ impl State {
             }
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
+                let mut run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
+                run.parent = spec.parent;
+                self.add_child(spec.parent, id);
                 self.add_workflow(index, run);
             }
             Record::StepBound { at, workflow, step, from, total, tasks } => {
@@ -131,6 +139,8 @@ impl State {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::Schedule(record) => self.apply_to_schedules(index, record),
+            Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;
@@ -164,6 +174,7 @@ impl State {
                 if let Some(key) = &item.spec.idempotency_key {
                     self.idempotency.insert((owner.clone(), item.spec.namespace.clone(), key.clone()), id);
                 }
+                self.add_child(item.spec.parent, id);
                 self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
             }
         }
@@ -248,12 +259,20 @@ impl State {
         }
         task.index = task.index.max(index);
         let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
+        let child = task.child.filter(|_| to.is_terminal());
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;
         }
         self.counts.shift(from, to);
         self.memory_terminal += u64::from(memory && to.is_terminal());
+        if to.is_terminal() {
+            self.parent_ended(index, at, id, to);
+        }
+        if let Some(child) = child {
+            let error = TaskError::new("cancelled", format!("the task that it runs for is {to}"));
+            self.stop_workflow(index, at, child, WorkflowState::Cancelled, error);
+        }
         if let Some(link) = step {
             self.step_moved(index, at, link, from, to);
         }

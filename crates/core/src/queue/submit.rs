@@ -14,7 +14,7 @@ use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::matching::Shape;
 use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, Tag, TaskError, TaskSpec};
+use crate::task::{Durability, Tag, TaskError, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     /// Everything accepted so far is on disk when the answer to a replay leaves.
-    fn gate_of_replay(&self) -> Gate {
+    pub(super) fn gate_of_replay(&self) -> Gate {
         Gate::Synced(LogIndex(self.next.0 - 1))
     }
 
@@ -181,8 +181,38 @@ impl Ledger {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
         }
+        if item.spec.kind == TaskKind::Workflow {
+            let fix = "submit a workflow; one of its steps may be a workflow";
+            return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
+        }
+        self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
         self.check_tag(&item.spec, "")
+    }
+
+    /// The steps of a workflow, and of those in it, whichever door they came through.
+    fn check_steps(&self, spec: &WorkflowSpec, path: &str, depth: usize) -> Result<(), Refusal> {
+        let at = format!("{path}/steps");
+        if depth > limits::WORKFLOW_DEPTH_MAX {
+            let fix = format!("let them stand at most {} deep in each other", limits::WORKFLOW_DEPTH_MAX);
+            return Err(Refusal::invalid(&at, "workflows in workflows in workflows", fix));
+        }
+        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
+            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
+            return Err(Refusal::invalid(&at, format!("{} steps", spec.steps.len()), fix));
+        }
+        if let Err(error) = Graph::of(spec) {
+            return Err(Refusal::invalid(&at, error.to_string(), "see the workflow reference"));
+        }
+        for (index, step) in spec.steps.iter().enumerate() {
+            let (task, path) = (spec.task(step), format!("{at}/{index}"));
+            check_task(&task, &path)?;
+            self.check_tag(&task, &path)?;
+            if let Some(child) = &step.workflow {
+                self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
+            }
+        }
+        Ok(())
     }
 
     /// At submit only: a step that is bound later waits for the node that allows its tag, if that is away.
@@ -197,6 +227,12 @@ impl Ledger {
         tag.runs_on_the_mesh() || self.workers.alive().any(|(_, capabilities)| capabilities.tags.contains(&tag))
     }
 
+    /// Whether one more run of `spec` stays within the bounds.
+    pub(super) fn has_room_for(&self, spec: &WorkflowSpec) -> bool {
+        let workflows = (self.state.workflows_running as usize) < limits::WORKFLOWS_LIVE_MAX;
+        workflows && self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX
+    }
+
     pub(super) fn submit_workflow(
         &mut self,
         caller: &Caller,
@@ -206,8 +242,12 @@ impl Ledger {
     ) {
         match self.operations.find(&operation) {
             Some(Done::WorkflowSubmitted { at }) => {
+                let gate = self.gate_of_replay();
+                if spec.schedule.is_some() {
+                    return self.answer_made(operation, at, gate, reply);
+                }
                 let id = TaskId::derive(self.state.tag, at.0, operation, 0);
-                return self.reply(self.gate_of_replay(), reply, LedgerReply::WorkflowSubmitted { id });
+                return self.reply(gate, reply, LedgerReply::WorkflowSubmitted { id });
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
@@ -215,25 +255,15 @@ impl Ledger {
         if let Some(why) = self.draining.clone() {
             return self.refuse(reply, Refusal::Draining { why });
         }
-        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return self.refuse(reply, overloaded("running workflows"));
+        if !self.has_room_for(&spec) {
+            return self.refuse(reply, overloaded("running workflows or live tasks"));
         }
-        if self.live_tasks() + spec.steps.len() > limits::TASKS_LIVE_MAX {
-            return self.refuse(reply, overloaded("live tasks"));
+        let parent = self.check_parent(spec.parent, spec.durability);
+        if let Err(refusal) = parent.and_then(|()| self.check_steps(&spec, "", 0)) {
+            return self.refuse(reply, refusal);
         }
-        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
-            let problem = format!("{} steps", spec.steps.len());
-            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
-            return self.refuse(reply, Refusal::invalid("/steps", problem, fix));
-        }
-        if let Err(error) = Graph::of(&spec) {
-            return self.refuse(reply, Refusal::invalid("/steps", error.to_string(), "see the workflow reference"));
-        }
-        for (index, step) in spec.steps.iter().enumerate() {
-            let (task, path) = (spec.task(step), format!("/steps/{index}"));
-            if let Err(refusal) = check_task(&task, &path).and_then(|()| self.check_tag(&task, &path)) {
-                return self.refuse(reply, refusal);
-            }
+        if let Some(terms) = spec.schedule.clone() {
+            return self.make_schedule(caller, operation, spec, &terms, reply);
         }
         let (at, durability) = (self.at(), spec.durability);
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);
@@ -287,6 +317,10 @@ fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
         |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
     if let Err(error) = Shape::of(spec) {
         return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
+    }
+    let is_workflow = spec.kind == TaskKind::Workflow;
+    if is_workflow != spec.workflow.as_ref().is_some_and(|child| Graph::of(child).is_ok()) {
+        return wrong("workflow", "kind workflow without a valid workflow, or the reverse".to_owned(), "give both");
     }
     if let Err(error) = spec.retry.validate() {
         return wrong("retry", error.to_string(), "see the task reference");

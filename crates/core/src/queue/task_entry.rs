@@ -43,6 +43,8 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
+    /// Of a task that is a workflow: the newest one that was started for it.
+    pub child: Option<WorkflowId>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
@@ -103,6 +105,7 @@ impl Task {
             owner,
             clock_root,
             step: None,
+            child: None,
             created,
             started: None,
             finished: None,
@@ -138,7 +141,7 @@ impl Task {
     }
 
     pub fn has_live_lease(&self) -> bool {
-        matches!(self.state, TaskState::Leased | TaskState::Running)
+        matches!(self.state, TaskState::Leased | TaskState::Running) && !self.is_workflow()
     }
 
     pub fn grant(&mut self, epoch: Epoch, token: LeaseToken, worker: PeerId) {
@@ -216,6 +219,12 @@ impl Task {
             }
         };
         self.epoch_status = EpochStatus::Reported { digest, answer };
+    }
+
+    /// A failure that another attempt follows.
+    pub fn retry_later(&mut self, error: TaskError, due: Wall, at_most_ms: u64) {
+        self.remember_error(&error);
+        self.delay(due, at_most_ms);
     }
 
     fn delay(&mut self, due: Wall, at_most_ms: u64) {

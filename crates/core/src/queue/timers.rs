@@ -20,10 +20,12 @@ impl Ledger {
     pub(super) fn tick(&mut self) {
         self.forgive_stall();
         self.last_tick_ms = self.now.mono_ms;
+        self.clock_watch.observe(self.now);
         self.grants_due = true;
         self.place_marker();
         self.wake_delayed();
         self.pass_deadlines();
+        self.fire_schedules();
         self.answer_impatient();
         self.recall_unstarted();
         self.bind_again();
@@ -96,10 +98,18 @@ impl Ledger {
             run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
-        self.ready.insert(task, self.workers.alive());
+        if task.is_workflow() {
+            self.children_due.insert(id);
+        } else {
+            self.ready.insert(task, self.workers.alive());
+        }
     }
 
+    /// While the wall clock cannot be believed none passes.
     fn pass_deadlines(&mut self) {
+        if self.clock_watch.is_raised() {
+            return;
+        }
         let now = self.now.wall_ms;
         let passed: Vec<TaskId> =
             self.deadlines.iter().take_while(|(deadline, _)| deadline.0 <= now).map(|(_, id)| *id).collect();

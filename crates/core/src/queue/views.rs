@@ -82,6 +82,8 @@ impl Ledger {
             owner: task.owner.to_string(),
             workflow: task.step.map(|link| link.workflow),
             step,
+            child: task.child,
+            parent: task.spec.parent,
             created_at: task.created,
             started_at: task.started,
             finished_at: task.finished,
@@ -115,9 +117,10 @@ impl Ledger {
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
-        let nodes = self.unmet_everywhere(task);
+        let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
         let reason = match task.state {
+            TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
             TaskState::Ready => format!("{able} nodes could run it; none has a free slot"),
@@ -181,6 +184,7 @@ impl Ledger {
             name: name.to_owned(),
             state: step_state(step),
             task_id: single.map(|task| task.id),
+            child: single.and_then(|task| task.child),
             worker: single.and_then(|task| task.worker),
             attempts: tasks().map(|task| task.attempts).sum(),
             output: single.and_then(|task| task.output.clone()),
@@ -236,6 +240,8 @@ impl Ledger {
             ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),
+            schedules: self.state.schedules.len() as u64,
+            clock_alarm: self.clock_watch.alarm(),
         };
         let gate = Gate::Synced(crate::ids::LogIndex(self.next.0 - 1));
         self.reply(gate, reply, LedgerReply::Stats(Box::new(stats)));
@@ -257,6 +263,8 @@ fn summary(run: &WorkflowRun) -> WorkflowSummary {
         state: run.state,
         created_at: run.created,
         finished_at: run.finished,
+        parent: run.parent,
+        schedule: run.schedule,
         steps: run.steps.len(),
         tasks: run.counts(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::ClockRoot;
 use crate::dag::{Graph, WorkflowSpec};
-use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
+use crate::ids::{LogIndex, OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::payload::JsonText;
 use crate::task::{TaskError, TaskState};
 use crate::time::Wall;
@@ -17,6 +17,10 @@ pub(super) struct WorkflowRun {
     pub graph: Graph,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
+    /// The task that it is the attempt of, or that submitted it.
+    pub parent: Option<TaskId>,
+    /// What started it.
+    pub schedule: Option<ScheduleId>,
     pub created: Wall,
     pub finished: Option<Wall>,
     pub state: WorkflowState,
@@ -66,6 +70,8 @@ impl WorkflowRun {
             spec,
             owner,
             clock_root,
+            parent: None,
+            schedule: None,
             created,
             finished: None,
             state: WorkflowState::Running,

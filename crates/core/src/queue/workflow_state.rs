@@ -175,6 +175,7 @@ impl State {
             }
         }
         self.end_half_expanded_steps(&id);
+        self.child_ended(index, at, id);
     }
 
     /// Steps whose tasks all succeeded so far, with items that will not become tasks any more.
@@ -207,5 +208,6 @@ impl State {
         run.index = index;
         self.workflows_running -= 1;
         self.changes.workflows.push(id);
+        self.child_ended(index, at, id);
     }
 }

@@ -4,7 +4,7 @@ use magpie_core::invariant::InvariantId;
 use magpie_core::queue::{AfterAttempt, Record};
 use magpie_core::task::TaskState;
 
-use super::{Verdict, require};
+use super::{Verdict, require, schedules};
 use crate::book::Book;
 
 /// All that is checked of a record before it is read into the book.
@@ -13,7 +13,8 @@ pub fn check(book: &Book, record: &Record) -> Verdict {
     invariant_epochs_only_grow(book, record)?;
     invariant_ended_tasks_are_left_alone(book, record)?;
     invariant_attempts_stay_within_the_policy(book, record)?;
-    invariant_a_step_starts_after_all_it_needs(book, record)
+    invariant_a_step_starts_after_all_it_needs(book, record)?;
+    schedules::invariant_each_time_is_decided_once(book, record)
 }
 
 pub fn invariant_generations_only_grow(book: &Book, record: &Record) -> Verdict {

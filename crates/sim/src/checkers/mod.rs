@@ -8,6 +8,7 @@ pub mod leases;
 pub mod log;
 pub mod persistence;
 pub mod recovery;
+pub mod schedules;
 
 use std::fmt;
 

@@ -1,13 +1,16 @@
 //! The core of a home by itself: every transition in a sentence.
 
 mod attempts;
+mod children;
 mod gates;
 mod leases;
 mod lifecycle;
 mod order;
 mod outcomes;
+mod parents;
 mod properties;
 mod recovery;
+mod schedules;
 mod submission;
 mod workflows;
 
@@ -317,16 +320,25 @@ impl Bench {
 
     /// Answers every request for a binding with what the step's templates say.
     fn bind_all(&mut self) {
-        for effect in std::mem::take(&mut self.left) {
-            match effect {
-                Effect::Bind { workflow, step, from, spec, outputs } => {
-                    let bound = workflows::bind(&spec, step, from, &outputs);
-                    self.event(Event::Bound { workflow, step, from, bound });
+        loop {
+            let is_bind = |effect: &Effect| matches!(effect, Effect::Bind { .. } | Effect::BindOutputs { .. });
+            let (wanted, left) = std::mem::take(&mut self.left).into_iter().partition(is_bind);
+            self.left = left;
+            let wanted: Vec<Effect> = wanted;
+            if wanted.is_empty() {
+                return;
+            }
+            for effect in wanted {
+                match effect {
+                    Effect::Bind { workflow, step, from, spec, outputs } => {
+                        let bound = workflows::bind(&spec, step, from, &outputs);
+                        self.event(Event::Bound { workflow, step, from, bound });
+                    }
+                    Effect::BindOutputs { workflow, .. } => {
+                        self.event(Event::OutputsBound { workflow, outputs: Ok(JsonText::null()) });
+                    }
+                    other => self.left.push(other),
                 }
-                Effect::BindOutputs { workflow, .. } => {
-                    self.event(Event::OutputsBound { workflow, outputs: Ok(JsonText::null()) });
-                }
-                other => self.left.push(other),
             }
         }
     }

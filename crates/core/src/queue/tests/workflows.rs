@@ -9,13 +9,15 @@ pub fn template(value: serde_json::Value) -> Template {
     Template::parse(&value).unwrap()
 }
 
-fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
+pub fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
     WorkflowSpec {
         name: "w".to_owned(),
         tag: None,
         namespace: "default".to_owned(),
         durability: Durability::Sync,
         priority: Priority::default(),
+        schedule: None,
+        parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
         steps,
@@ -23,7 +25,7 @@ fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
     }
 }
 
-fn step(name: &str, needs: &[&str]) -> StepSpec {
+pub fn step(name: &str, needs: &[&str]) -> StepSpec {
     let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
     StepSpec {
         needs: needs.iter().map(|need| (*need).to_owned()).collect(),
@@ -68,7 +70,7 @@ pub fn bind(
     Ok(BoundWindow { total, tasks: vec![task; window as usize] })
 }
 
-fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
+pub fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
     let operation = home.operation();
     match home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(spec) }) {
         LedgerReply::WorkflowSubmitted { id } => {
@@ -79,7 +81,7 @@ fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
     }
 }
 
-fn view(home: &mut Bench, id: WorkflowId) -> WorkflowView {
+pub fn view(home: &mut Bench, id: WorkflowId) -> WorkflowView {
     match home.ask(LedgerRequest::GetWorkflow { id }) {
         LedgerReply::Workflow(view) => *view,
         other => panic!("{other:?}"),
@@ -90,7 +92,7 @@ fn states(home: &mut Bench, id: WorkflowId) -> Vec<TaskState> {
     view(home, id).steps.into_iter().map(|step| step.state).collect()
 }
 
-fn worker(home: &mut Bench) {
+pub fn worker(home: &mut Bench) {
     home.event(Event::WorkerSeen { worker: peer(1), capabilities: all_kinds(), alive: true });
 }
 
