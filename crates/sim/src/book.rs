@@ -8,7 +8,7 @@ use magpie_core::ids::{
     Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
 };
 use magpie_core::lease::Fence;
-use magpie_core::queue::{AfterAttempt, Record};
+use magpie_core::queue::{AfterAttempt, GrantRecord, Record};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
 
@@ -142,21 +142,7 @@ impl Book {
             Record::StepUnbound { workflow, .. } => self.end_workflow(*workflow, index),
             Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
             Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
-            Record::Granted { grants, .. } => {
-                for grant in grants {
-                    self.touch(index, grant.task, |facts| {
-                        facts.epochs.push(EpochFacts {
-                            epoch: grant.epoch,
-                            token: grant.token,
-                            worker: grant.worker,
-                            granted: index,
-                            held: index,
-                            started: false,
-                            outcome: None,
-                        });
-                    });
-                }
-            }
+            Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
             Record::Completed { results, .. } => {
                 for result in results {
@@ -173,7 +159,9 @@ impl Book {
             Record::Released { releases, .. } => {
                 releases.iter().for_each(|release| self.touch(index, release.fence.task, |_| {}));
             }
-            Record::Expired { fences, .. } => fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {})),
+            Record::Expired { fences, .. } | Record::AttemptsStopped { fences, .. } => {
+                fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
+            }
             Record::Revived { fences, .. } => {
                 fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.held = index));
             }
@@ -189,13 +177,16 @@ impl Book {
             Record::Checkpointed { checkpoints, .. } => {
                 checkpoints.iter().for_each(|record| self.touch(index, record.fence.task, |_| {}));
             }
-            Record::AttemptsStopped { fences, .. } => {
-                fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
-            }
             Record::Schedule(record) => self.read_schedule(index, record),
             Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
+    }
+
+    fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
+        let GrantRecord { task, epoch, token, worker } = *grant;
+        let granted = EpochFacts { epoch, token, worker, granted: index, held: index, started: false, outcome: None };
+        self.touch(index, task, |facts| facts.epochs.push(granted));
     }
 
     pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
