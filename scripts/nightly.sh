@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 first=$(($(date +%Y%m%d) * 100000))
 seeds=${SEEDS:-100000}
 echo "== simulator, seeds $first to $((first + seeds))"
-cargo run --release --quiet -p magpie-sim -- --seeds "$first..$((first + seeds))"
+cargo run --profile sim --quiet -p magpie-sim --features canary -- --jobs "$(nproc)" --seeds "$first..$((first + seeds))"
 echo "== chaos"
 eval "$(scripts/fetch.sh)"
 scripts/chaos.py --rounds "${ROUNDS:-500}"

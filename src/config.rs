@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use magpie_core::ids::PeerId;
+use magpie_core::limiter::Rate;
 use magpie_core::limits;
+use magpie_core::queue::QueueSettings;
 use magpie_core::task::Tag;
 use magpie_core::time::DurationMs;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,12 @@ pub struct NodeConfig {
     pub slots: Option<u32>,
     /// After a SIGTERM, what runs may take so long to finish; then it is ended, to run again.
     pub drain_deadline: DurationMs,
+    /// Weights of namespaces at this home: `research = 3` is granted three times what a namespace of weight 1 is.
+    pub namespaces: BTreeMap<String, u32>,
+    /// Limits of concurrency keys at this home: `gpu-api = 4` lets four of its tasks run at a time; unset: one.
+    pub concurrency: BTreeMap<String, u32>,
+    /// Limits of rate keys at this home: `openai = "60/min"`.
+    pub rate: BTreeMap<String, Rate>,
     pub process: ProcessConfig,
     pub inference: InferenceConfig,
 }
@@ -77,6 +85,9 @@ impl Default for NodeConfig {
             tags: Vec::new(),
             slots: None,
             drain_deadline: DurationMs(limits::DRAIN_DEADLINE_MS),
+            namespaces: BTreeMap::new(),
+            concurrency: BTreeMap::new(),
+            rate: BTreeMap::new(),
             process: ProcessConfig::default(),
             inference: InferenceConfig::default(),
         }
@@ -128,7 +139,16 @@ impl NodeConfig {
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());
         }
-        Ok(())
+        self.queue_settings().validate()
+    }
+
+    /// How this node's home orders its work.
+    pub fn queue_settings(&self) -> QueueSettings {
+        QueueSettings {
+            weights: self.namespaces.clone(),
+            concurrency: self.concurrency.clone(),
+            rates: self.rate.clone(),
+        }
     }
 
     /// Checks what did not come from a file.
@@ -211,5 +231,8 @@ mod tests {
         assert!(problem("mdns = \n").starts_with("node.toml:1:"));
         assert!(problem("mdns = true\nslots = 0\n").starts_with("node.toml:2: slots is 0"));
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
+        assert!(problem("[concurrency]\ngpu-api = 0\n").starts_with("node.toml:2: gpu-api is 0: a concurrency key's"));
+        assert!(problem("[rate]\n\nopenai = \"60\"\n").starts_with("node.toml:3: \"60\" is not a rate"));
+        assert!(problem("[namespaces]\na = 2\nresearch = 0\n").starts_with("node.toml:3: research is 0: a namespace"));
     }
 }

@@ -9,5 +9,6 @@ pub mod inference;
 pub mod mcp;
 pub mod messages;
 pub mod node;
+mod node_thread;
 pub mod store;
 pub mod telemetry;

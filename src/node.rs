@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
+use magpie_core::queue::QueueSettings;
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
 use ractor::{Actor, ActorCell, ActorRef, Message};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -36,6 +38,7 @@ use crate::actors::worker::{WorkerActor, WorkerArguments};
 use crate::config::{ConfigError, NodeConfig};
 use crate::executor::{Embedder, ExecutorConfig, Executors};
 use crate::messages::actor::SupervisorMsg;
+use crate::node_thread::{NodeThread, NodeThreadEnd};
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 use crate::store::spool::Spool;
@@ -64,6 +67,8 @@ pub struct Node {
     supervisor: ActorRef<SupervisorMsg>,
     ended: JoinHandle<()>,
     given_up: oneshot::Receiver<String>,
+    thread: NodeThread,
+    thread_end: NodeThreadEnd,
 }
 
 /// What the actors of one node share.
@@ -75,8 +80,11 @@ struct Parts {
     peers: Peers,
     blobs: Blobs,
     executors: Arc<Executors>,
+    /// Where attempts run.
+    executing: Handle,
     spool: Arc<Spool>,
     slots: Slots,
+    queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
     notices: Vec<String>,
@@ -84,20 +92,23 @@ struct Parts {
 }
 
 impl Node {
-    /// Starts a node.
+    /// Starts a node. Its actors get a thread of their own; its tasks run on the caller's runtime.
     ///
     /// # Errors
     /// Why it does not start: configuration, data directory in use or damaged, port taken, ...
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let parts = tokio::task::spawn_blocking(move || Parts::gather(&config)).await;
+        let executing = Handle::current();
+        let parts = tokio::task::spawn_blocking(move || Parts::gather(&config, executing)).await;
         let parts = parts.map_err(|error| StartError::Actor(error.to_string()))??;
         let (peers, control, addresses) = (parts.peers.clone(), parts.control.clone(), parts.addresses.clone());
         let (sender, given_up) = oneshot::channel();
         let arguments = SupervisorArguments { children: parts.children(), given_up: sender };
-        let (supervisor, ended) =
-            Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Actor(innermost(&error)))?;
+        let (thread, thread_end) = NodeThread::start().map_err(|error| StartError::Actor(error.to_string()))?;
+        let spawned = thread.run(Actor::spawn(None, Supervisor, arguments)).await;
+        let spawned = spawned.ok_or_else(|| StartError::Actor("the supervisor panicked".to_owned()))?;
+        let (supervisor, ended) = spawned.map_err(|error| StartError::Actor(innermost(&error)))?;
         addresses.supervisor.set(supervisor.clone());
-        Ok(Self { peer_id: peers.me(), control, addresses, peers, supervisor, ended, given_up })
+        Ok(Self { peer_id: peers.me(), control, addresses, peers, supervisor, ended, given_up, thread, thread_end })
     }
 
     /// Where this node can be dialled.
@@ -118,6 +129,8 @@ impl Node {
         }
         self.supervisor.stop(None);
         let _ = tokio::time::timeout(Duration::from_secs(5), self.ended).await;
+        drop(self.thread);
+        self.thread_end.wait().await;
     }
 }
 
@@ -131,7 +144,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 impl Parts {
-    fn gather(config: &NodeConfig) -> Result<Self, StartError> {
+    fn gather(config: &NodeConfig, executing: Handle) -> Result<Self, StartError> {
         config.check()?;
         let dir = DataDir::open(config.resolved_data_dir()?)?;
         let key = NodeKey::load_or_create(&dir.identity_key()).map_err(|error| StartError::Key(error.to_string()))?;
@@ -162,8 +175,10 @@ impl Parts {
             peers,
             blobs,
             executors: Arc::new(executors),
+            executing,
             spool: Arc::new(spool),
             slots,
+            queue: config.queue_settings(),
             capabilities: Arc::new(capabilities),
             devices,
             notices,
@@ -185,6 +200,7 @@ impl Parts {
             dir: self.dir,
             me: self.peers.me(),
             fresh: LedgerId(rand::random()),
+            settings: self.queue,
             blobs: self.blobs.clone(),
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),
@@ -200,6 +216,7 @@ impl Parts {
         let worker = WorkerArguments {
             routes,
             executors: self.executors,
+            executing: self.executing,
             blobs: peer_blobs,
             spool: self.spool,
             slots: self.slots,

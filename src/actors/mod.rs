@@ -5,7 +5,7 @@
 //! |- ledger      the home: accepts, grants, commits              core::queue over store::log
 //! |- scheduler   resolves steps, tells the ledger who is there   core::dag
 //! |- clock       signed heads under one Merkle root              core::clock
-//! |- swarm       owns the network thread, the peers' door        crates/net
+//! |- swarm       owns the network, the peers' door               crates/net
 //! |- registry    members, heartbeats, capabilities               core::membership
 //! |- device-cpu  one per device: batches for its process         inference
 //! |- worker      credits, leases, attempts, outcomes             core::worker over executor

@@ -11,6 +11,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::time::Wall;
 use magpie_core::{limits, wire};
 use magpie_net::NetHandle;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
@@ -87,13 +88,21 @@ impl Peers {
     /// # Errors
     /// Why no answer came; all are worth a retry with the same operation id.
     pub async fn ask(&self, peer: PeerId, body: Body, patience: Duration) -> Result<Answer, Refusal> {
-        let unavailable = |what: String| Refusal::Unavailable { what };
-        let net = self.net().ok_or_else(|| unavailable("the network is restarting".to_owned()))?;
+        let frame = self.frame(body, patience)?;
+        self.ask_with(peer, frame, patience).await
+    }
+
+    fn frame(&self, body: Body, patience: Duration) -> Result<Vec<u8>, Refusal> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let envelope = Envelope { id, ttl_ms: patience.as_millis() as u64, trace: None, body };
-        let bytes = wire::encode(&envelope, limits::FRAME_BYTES_MAX)
-            .map_err(|error| Refusal::Unsupported { what: error.to_string() })?;
-        let reply = net.request(peer, bytes, patience).await.map_err(|error| unavailable(error.to_string()))?;
+        wire::encode(&envelope, limits::FRAME_BYTES_MAX)
+            .map_err(|error| Refusal::Unsupported { what: error.to_string() })
+    }
+
+    async fn ask_with(&self, peer: PeerId, frame: Vec<u8>, patience: Duration) -> Result<Answer, Refusal> {
+        let unavailable = |what: String| Refusal::Unavailable { what };
+        let net = self.net().ok_or_else(|| unavailable("the network is restarting".to_owned()))?;
+        let reply = net.request(peer, frame, patience).await.map_err(|error| unavailable(error.to_string()))?;
         let reply: ReplyEnvelope =
             wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
         Ok(reply.answer)
@@ -108,6 +117,25 @@ impl Peers {
         });
     }
 
+    /// Sends a message that wants no answer and may get lost.
+    pub fn notify(&self, peer: PeerId, body: Body) {
+        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        let Some(net) = self.net() else { return };
+        let told = self.frame(body, patience).map(|frame| net.tell(peer, frame));
+        match told {
+            Ok(Ok(())) => {}
+            Ok(Err(frame)) => {
+                let peers = self.clone();
+                self.errand_at_once(async move {
+                    if let Err(refusal) = peers.ask_with(peer, frame, patience).await {
+                        tracing::debug!(%refusal, "a notice may have been lost");
+                    }
+                });
+            }
+            Err(refusal) => tracing::error!(%refusal, "a notice does not fit a frame"),
+        }
+    }
+
     /// As [`Self::errand`], with the first step taken here: what it sends is on its way when this returns, in the
     /// order of the calls and without waiting for another thread. For work whose first step is cheap.
     pub fn errand_at_once(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -119,12 +147,17 @@ impl Peers {
         }
     }
 
-    /// Runs `work` to its end, owned by this node.
+    /// Runs `work` to its end beside the actor that calls, owned by this node.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.errand_on(&Handle::current(), work);
+    }
+
+    /// As [`Self::errand`], on another runtime: for work that computes.
+    pub fn errand_on(&self, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
         let mut errands = self.shared.errands.lock().unwrap_or_else(PoisonError::into_inner);
         while errands.try_join_next().is_some() {}
         if errands.len() < ERRANDS_MAX {
-            errands.spawn(work);
+            errands.spawn_on(work, runtime);
         } else {
             tracing::warn!(under_way = errands.len(), "too many errands: one is dropped");
         }

@@ -44,7 +44,9 @@ impl Routes {
             | LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)
             | LedgerRequest::Complete(_)
-            | LedgerRequest::Release(_) => None,
+            | LedgerRequest::Release(_)
+            | LedgerRequest::AskPermits(_)
+            | LedgerRequest::TakePermits(_) => None,
         }
     }
 

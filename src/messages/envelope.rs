@@ -88,7 +88,9 @@ impl Role {
                 LedgerRequest::Credit(_)
                 | LedgerRequest::Renew(_)
                 | LedgerRequest::Complete(_)
-                | LedgerRequest::Release(_),
+                | LedgerRequest::Release(_)
+                | LedgerRequest::AskPermits(_)
+                | LedgerRequest::TakePermits(_),
             )
             | Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange { .. })

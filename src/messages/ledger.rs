@@ -1,7 +1,8 @@
 //! To the ledger actor. Its words are those of [`magpie_core::queue`].
 
 use magpie_core::clock_alarm::PeerClocks;
-use magpie_core::ids::{PeerId, WorkflowId};
+use magpie_core::ids::{LedgerTag, PeerId, WorkflowId};
+use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::JsonText;
 use magpie_core::queue::{BoundWindow, Caller, ClockRoot, Watermark};
@@ -46,6 +47,11 @@ pub enum LedgerMsg {
     },
     MarkerOut {
         marker: u64,
+    },
+    PermitsAnswered {
+        home: LedgerTag,
+        ask: PermitAsk,
+        answer: Result<PermitAnswer, Refusal>,
     },
     Durable(Watermark),
     LogFailed(String),

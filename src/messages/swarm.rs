@@ -1,8 +1,8 @@
-//! To the swarm actor: the thin owner of the network thread.
+//! To the swarm actor: the thin owner of the network.
 
 pub enum SwarmMsg {
     /// Put a marker behind all requests received so far.
     PlaceMarker { marker: u64 },
-    /// The network thread ended.
+    /// The network ended.
     Ended,
 }

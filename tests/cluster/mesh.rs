@@ -109,6 +109,11 @@ pub fn accepted(answer: SubmitAnswer) -> TaskId {
 
 /// `count` nodes with one cluster key that see each other alive.
 pub async fn mesh(count: usize) -> Vec<TestNode> {
+    mesh_with(count, |_| {}).await
+}
+
+/// As [`mesh`], of nodes that are configured otherwise.
+pub async fn mesh_with(count: usize, configure: impl Fn(&mut NodeConfig)) -> Vec<TestNode> {
     let mut nodes: Vec<TestNode> = Vec::new();
     let key_dir = tempfile::tempdir().unwrap();
     let key = key_dir.path().join("cluster.key");
@@ -117,6 +122,7 @@ pub async fn mesh(count: usize) -> Vec<TestNode> {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         config.cluster_key = Some(key.clone());
+        configure(&mut config);
         for node in &nodes {
             config.bootstrap.extend(node.status().await.listen);
         }

@@ -8,6 +8,20 @@ pub enum Bug {
     NoEpochCheck,
     /// A lease ends one TTL after its grant, though it was renewed: the task is granted again while it lives.
     DoubleGrant,
+    /// No lease ever ends by the home's clock.
+    LeaseNotExpired,
+    /// Operations are not remembered: what is sent again acts again.
+    OperationForgotten,
+    /// Effects leave before the record that opens the generation is on the disk.
+    GenerationNotDurable,
+    /// Old news of a member replace newer ones.
+    StaleGossipWins,
+    /// A step does not wait for the first of those that it needs.
+    EdgeLost,
+    /// A worker that drains takes leases as before.
+    DrainIgnored,
+    /// Attempts are not counted against the policy.
+    RetryUnbounded,
 }
 
 thread_local! {

@@ -1,5 +1,6 @@
 //! The invariants of ownership, by id: asserted in debug builds, counted in release, checked by the simulator.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,14 +29,22 @@ pub enum InvariantId {
     I10,
     /// Clock merge is commutative, associative, idempotent, monotone.
     I11,
+    /// A dead member is alive again only with a higher incarnation; nobody declares itself dead.
+    I12,
+    /// Every bounded thing stays within its limit.
+    I13,
+    /// An operation acts once.
+    I15,
     /// Recovery is idempotent.
     I16,
+    /// A worker that drains starts nothing new.
+    I17,
     /// Each time of a schedule is decided once and starts at most one run.
     I18,
 }
 
 impl InvariantId {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -47,7 +56,11 @@ impl InvariantId {
         Self::I9,
         Self::I10,
         Self::I11,
+        Self::I12,
+        Self::I13,
+        Self::I15,
         Self::I16,
+        Self::I17,
         Self::I18,
     ];
 }
@@ -60,9 +73,18 @@ impl fmt::Display for InvariantId {
 
 static VIOLATIONS: AtomicU64 = AtomicU64::new(0);
 
+thread_local! {
+    static VIOLATIONS_HERE: Cell<u64> = const { Cell::new(0) };
+}
+
 /// Violations counted in this process.
 pub fn violations() -> u64 {
     VIOLATIONS.load(Ordering::Relaxed)
+}
+
+/// Violations counted in this thread: the simulator runs several meshes side by side.
+pub fn violations_in_this_thread() -> u64 {
+    VIOLATIONS_HERE.get()
 }
 
 /// Panics in debug builds, counts in release: a broken invariant of one task must not stop the others.
@@ -70,6 +92,7 @@ pub fn violations() -> u64 {
 pub fn check(id: InvariantId, holds: bool, what: &str) {
     if !holds {
         VIOLATIONS.fetch_add(1, Ordering::Relaxed);
+        VIOLATIONS_HERE.set(VIOLATIONS_HERE.get() + 1);
         #[cfg(feature = "canary")]
         if crate::canary::is_planted() {
             return;

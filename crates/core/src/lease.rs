@@ -68,6 +68,9 @@ pub struct CreditOffer {
     /// Grants of this home that this incarnation of the worker has seen so far.
     pub received: Slots,
     pub free: Slots,
+    /// Slots of the worker, busy ones included: what `free` has beyond them is for short tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
 }
 
 /// One task leased to one worker.

@@ -14,6 +14,7 @@ pub mod heap;
 pub mod ids;
 pub mod invariant;
 pub mod lease;
+pub mod limiter;
 pub mod limits;
 pub mod matching;
 pub mod membership;

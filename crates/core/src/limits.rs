@@ -12,6 +12,11 @@ pub const LEASE_GRACE_MS: u64 = 10_000;
 pub const CREDIT_REFRESH_MS: u64 = LEASE_TTL_MS / 4;
 /// A home answers no credit older than this: the grant would arrive after the worker's end of it.
 pub const CREDIT_AGE_MAX_MS: u64 = LEASE_TTL_MS / 2;
+/// What a link between two nodes is taken to do: a local network's latency, and a fast wide-area one's bytes.
+pub const PEER_LATENCY_US: u64 = 1_000;
+pub const PEER_BYTES_PER_S: u64 = 32 * 1024 * 1024;
+/// A task that was ready for so long goes to an idle node, whatever must be brought there.
+pub const IDLE_BESIDE_MS_MAX: u64 = 1_000;
 /// How long the preferred peer of a task is waited for, before anyone eligible gets it.
 pub const PREFERENCE_WAIT_MS: u64 = 50;
 /// An unstarted lease that another worker's credit could run is recalled after this.
@@ -32,6 +37,28 @@ pub const FALSE_STARTS_MAX: u32 = 16;
 
 /// Queues of ready tasks that are kept while they are empty: one per namespace and requirement shape.
 pub const READY_QUEUES_KEPT_MAX: usize = 1_024;
+/// Namespaces whose share of grants is remembered while they have nothing to grant.
+pub const NAMESPACE_ACCOUNTS_MAX: usize = 1_024;
+/// Names that one table of a node's configuration may set something for.
+pub const QUEUE_SETTINGS_MAX: usize = 1_024;
+/// Weight of a namespace against those of weight 1.
+pub const NAMESPACE_WEIGHT_MAX: u32 = 1_000;
+/// Leases that one concurrency key may have at a time.
+pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Starts per period of a rate key, and the fastest rate's interval is a microsecond.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
+/// Permits that a limiter home lends to one home at a time.
+pub const PERMITS_LENT_MAX: u64 = 10_000;
+/// Keys of which a home lends or borrows permits.
+pub const PERMIT_KEYS_MAX: usize = 4_096;
+/// Lifetime of permits that nobody asks for again, and how much earlier the borrower ends them.
+pub const PERMIT_TTL_MS: u64 = LEASE_TTL_MS;
+pub const PERMIT_MARGIN_MS: u64 = LEASE_WORKER_MARGIN_MS;
+/// A home that holds or wants permits says so this often.
+pub const PERMIT_RENEW_EVERY_MS: u64 = PERMIT_TTL_MS / 3;
+/// After this it asks again without an answer, and at most so often when it wants more.
+pub const PERMIT_RETRY_MS: u64 = 1_000;
+pub const PERMIT_ASK_EVERY_MS: u64 = TICK_MS;
 
 /// Tasks or outcomes in one message between peers.
 pub const BATCH_LEN_MAX: usize = 256;

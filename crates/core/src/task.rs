@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dag::WorkflowSpec;
 use crate::ids::{ContentId, TaskId};
+use crate::limiter::LimitKey;
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -281,6 +282,12 @@ pub struct TaskSpec {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Tasks of one key run at most as many at a time as its limit says; without one, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<LimitKey>,
+    /// Tasks of one key start at most as often as its limit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_key: Option<LimitKey>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
     /// It never runs twice at a time, at the price of being killed when its worker cannot reach its home.
@@ -314,6 +321,8 @@ impl TaskSpec {
             namespace: default_namespace(),
             labels: BTreeMap::new(),
             idempotency_key: None,
+            concurrency_key: None,
+            rate_key: None,
             durability: Durability::default(),
             exclusive: false,
             parent: None,
@@ -323,6 +332,12 @@ impl TaskSpec {
 }
 
 impl TaskSpec {
+    /// Bytes of the blobs that a worker must have before it starts.
+    pub fn blob_bytes(&self) -> u64 {
+        let values = self.needs.values().chain([&self.input]).filter_map(Payload::blob).map(|blob| blob.bytes);
+        values.chain(self.files.iter().map(|file| file.bytes)).fold(0, u64::saturating_add)
+    }
+
     /// Whether a home needs content for it that the specification does not hold.
     pub fn names_blobs(&self) -> bool {
         let values = self.needs.values().chain([&self.input]);

@@ -1,7 +1,7 @@
 //! What a request costs: over a substream of its own and on a lane, over TCP and over QUIC, with batches of tasks in
 //! it.
 //!
-//! Two nodes in this process; the CPU time is that of both ends. `cargo run --release -p magpie-net --example
+//! Two nodes in one thread; the CPU time is that of both ends. `cargo run --release -p magpie-net --example
 //! throughput`
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error>;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     println!(
         "| transport | way | tasks/request | in flight | requests/s | tasks/s | CPU us/request | CPU us/task | p50 us |"

@@ -15,7 +15,7 @@ pub enum NetEvent {
     /// The last connection to an admitted peer closed, or the peer was restarted. It is dialled again without being
     /// asked. Requests that had been read by then may still follow.
     PeerLost { peer: PeerId },
-    /// An admitted peer asks; the frame is as it came.
+    /// An admitted peer asks, or tells and wants no reply ([`Responder::is_closed`]); the frame is as it came.
     Request { peer: PeerId, frame: Vec<u8>, reply: Responder },
     /// What [`NetHandle::place_marker`](crate::NetHandle::place_marker) put in, after all requests received before it.
     Marker(u64),
@@ -53,7 +53,7 @@ impl Responder {
         let _ = self.answer.send(response);
     }
 
-    /// Whether the requester has gone or given up, so that an answer would reach nobody.
+    /// Whether the requester has gone, has given up or never wanted an answer, so that one would reach nobody.
     pub fn is_closed(&self) -> bool {
         self.answer.is_closed()
     }

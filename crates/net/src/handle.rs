@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::{ParseAddressError, parse_address};
@@ -185,7 +185,7 @@ pub struct NetHandle {
     pub(crate) local: PeerId,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    pub(crate) running: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl NetHandle {
@@ -223,6 +223,18 @@ impl NetHandle {
         };
         let reply = tokio::time::timeout_at(Instant::now() + timeout, asking).await;
         reply.unwrap_or(Err(timed_out))
+    }
+
+    /// Puts `frame` on its way to `peer` as a request that wants no reply. It costs half of one, and may get lost.
+    ///
+    /// # Errors
+    /// Gives the frame back where that way is not open just now: it may go as a request.
+    pub fn tell(&self, peer: PeerId, frame: Vec<u8>) -> Result<(), Vec<u8>> {
+        let lane = self.shared.link(peer).and_then(|link| link.lane());
+        match lane.filter(|_| frame.len() <= limits::LANE_FRAME_BYTES_MAX) {
+            Some(lane) => lane.tell(frame).map_err(|NotSent(frame)| frame),
+            None => Err(frame),
+        }
     }
 
     async fn ask(&self, peer: PeerId, link: &Link, frame: Vec<u8>) -> Result<Vec<u8>, RequestError> {
@@ -277,15 +289,15 @@ impl NetHandle {
         self.commands.send(Command::Marker { id }).await.map_err(|_| RequestError::Stopped)
     }
 
-    /// Closes all connections and listeners and joins the thread. Calls under way end with [`RequestError::Stopped`].
+    /// Closes all connections and listeners and waits for the end. Calls under way end with [`RequestError::Stopped`].
     pub async fn shutdown(&self) {
         let _ = self.commands.send(Command::Stop).await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the network thread ended by a panic");
-            }
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running
+            && let Err(error) = running.await
+            && error.is_panic()
+        {
+            tracing::error!("the network ended by a panic");
         }
     }
 }

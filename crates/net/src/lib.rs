@@ -4,7 +4,7 @@
 //! nothing of what the frames say. Discovery suggests peers, admission alone admits them, and until then a peer gets
 //! the transport's handshake and nothing else.
 //!
-//! [`spawn`] starts the swarm loop in a thread of its own. [`NetHandle`] asks peers; [`NetEvent`] is what they ask
+//! [`spawn`] starts the swarm loop as a task. [`NetHandle`] asks peers; [`NetEvent`] is what they ask
 //! and what becomes of them.
 
 mod admission;

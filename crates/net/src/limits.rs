@@ -82,6 +82,8 @@ pub(crate) const PEER_CACHE_EVERY_MS: u64 = 5_000;
 
 /// How long a stopping node waits for its connections to close.
 pub(crate) const SHUTDOWN_MS: u64 = 500;
+/// How often a stopping node looks whether its ports are free.
+pub(crate) const PORT_LOOK_EVERY_MS: u64 = 5;
 
 const _: () = assert!(MAILBOX_STREAMS_MAX <= 200, "request-response over yamux loses whole connections beyond");
 const _: () = assert!(INBOUND_BYTES_MAX >= FRAME_BYTES_MAX, "one frame of the greatest length must pass");

@@ -8,7 +8,7 @@ use magpie_core::ids::{
     Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
 };
 use magpie_core::lease::Fence;
-use magpie_core::queue::{AfterAttempt, GrantRecord, Record};
+use magpie_core::queue::{AfterAttempt, CompletionRecord, GrantRecord, Record, ScheduleRecord};
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
 
@@ -20,6 +20,8 @@ pub struct Book {
     tag: LedgerTag,
     records: Vec<Record>,
     pub generation: Generation,
+    /// The record of each operation.
+    pub operations: BTreeMap<OperationId, LogIndex>,
     /// The record of the newest generation.
     pub opened: LogIndex,
     pub tasks: BTreeMap<TaskId, TaskFacts>,
@@ -95,12 +97,29 @@ fn step_operation(workflow: WorkflowId, step: u32) -> OperationId {
     OperationId(bytes)
 }
 
+/// The operation that a record is the effect of.
+pub fn operation(record: &Record) -> Option<OperationId> {
+    match record {
+        Record::Submitted { operation, .. }
+        | Record::WorkflowSubmitted { operation, .. }
+        | Record::Cancelled { operation, .. }
+        | Record::PrioritySet { operation, .. }
+        | Record::Schedule(
+            ScheduleRecord::Made { operation, .. }
+            | ScheduleRecord::RunAsked { operation, .. }
+            | ScheduleRecord::Changed { operation, .. },
+        ) => Some(*operation),
+        _ => None,
+    }
+}
+
 impl Book {
     pub fn new(tag: LedgerTag) -> Self {
         Self {
             tag,
             records: Vec::new(),
             generation: Generation(0),
+            operations: BTreeMap::new(),
             opened: LogIndex(0),
             tasks: BTreeMap::new(),
             workflows: BTreeMap::new(),
@@ -123,6 +142,9 @@ impl Book {
     /// Reads the next record.
     pub fn read(&mut self, record: Record) {
         let index = LogIndex(self.records.len() as u64 + 1);
+        if let Some(operation) = operation(&record) {
+            self.operations.insert(operation, index);
+        }
         match &record {
             Record::Opened { generation, .. } => (self.generation, self.opened) = (*generation, index),
             Record::Submitted { at, operation, items, .. } => {
@@ -144,18 +166,7 @@ impl Book {
             Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
-            Record::Completed { results, .. } => {
-                for result in results {
-                    self.start(index, result.fence);
-                    self.epoch(index, result.fence, |epoch| epoch.outcome = Some((index, result.outcome.clone())));
-                    match result.next {
-                        AfterAttempt::Succeeded => self.end(index, result.fence.task, TaskState::Succeeded),
-                        AfterAttempt::Failed => self.end(index, result.fence.task, TaskState::Failed),
-                        AfterAttempt::Dead => self.end(index, result.fence.task, TaskState::Dead),
-                        AfterAttempt::Retry { .. } => {}
-                    }
-                }
-            }
+            Record::Completed { results, .. } => results.iter().for_each(|result| self.complete(index, result)),
             Record::Released { releases, .. } => {
                 releases.iter().for_each(|release| self.touch(index, release.fence.task, |_| {}));
             }
@@ -178,15 +189,26 @@ impl Book {
                 checkpoints.iter().for_each(|record| self.touch(index, record.fence.task, |_| {}));
             }
             Record::Schedule(record) => self.read_schedule(index, record),
-            Record::MemoryTally { .. } => {}
+            Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.records.push(record);
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
-        let GrantRecord { task, epoch, token, worker } = *grant;
+        let GrantRecord { task, epoch, token, worker, .. } = *grant;
         let granted = EpochFacts { epoch, token, worker, granted: index, held: index, started: false, outcome: None };
         self.touch(index, task, |facts| facts.epochs.push(granted));
+    }
+
+    fn complete(&mut self, index: LogIndex, result: &CompletionRecord) {
+        self.start(index, result.fence);
+        self.epoch(index, result.fence, |epoch| epoch.outcome = Some((index, result.outcome.clone())));
+        match result.next {
+            AfterAttempt::Succeeded => self.end(index, result.fence.task, TaskState::Succeeded),
+            AfterAttempt::Failed => self.end(index, result.fence.task, TaskState::Failed),
+            AfterAttempt::Dead => self.end(index, result.fence.task, TaskState::Dead),
+            AfterAttempt::Retry { .. } => {}
+        }
     }
 
     pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {

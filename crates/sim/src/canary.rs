@@ -3,40 +3,94 @@
 use std::fmt;
 use std::str::FromStr;
 
+use magpie_core::invariant::InvariantId;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
     /// The shell tells the ledger that records are synced when it hands them to the log.
     AcknowledgeBeforeFsync,
-    /// The ledger does not compare epochs and tokens (in magpie-core, behind its feature `canary`).
-    NoEpochCheck,
-    /// The ledger grants a task again while its lease lives (in magpie-core, behind its feature `canary`).
-    DoubleGrant,
     /// The shell publishes a head when its record is appended.
     HeadBeforeFsync,
+    /// A start reads entries of a transaction that a crash cut short.
+    TornTailAccepted,
+    /// A fault of a core, behind the feature `canary`.
+    Core(CoreBug),
+}
+
+/// See `magpie_core::canary::Bug`, which is not there without the feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreBug {
+    NoEpochCheck,
+    DoubleGrant,
+    LeaseNotExpired,
+    OperationForgotten,
+    GenerationNotDurable,
+    StaleGossipWins,
+    EdgeLost,
+    DrainIgnored,
+    RetryUnbounded,
 }
 
 impl Planted {
-    pub const ALL: [Self; 4] =
-        [Self::AcknowledgeBeforeFsync, Self::NoEpochCheck, Self::DoubleGrant, Self::HeadBeforeFsync];
+    pub const ALL: [Self; 12] = [
+        Self::AcknowledgeBeforeFsync,
+        Self::HeadBeforeFsync,
+        Self::TornTailAccepted,
+        Self::Core(CoreBug::NoEpochCheck),
+        Self::Core(CoreBug::DoubleGrant),
+        Self::Core(CoreBug::LeaseNotExpired),
+        Self::Core(CoreBug::OperationForgotten),
+        Self::Core(CoreBug::GenerationNotDurable),
+        Self::Core(CoreBug::StaleGossipWins),
+        Self::Core(CoreBug::EdgeLost),
+        Self::Core(CoreBug::DrainIgnored),
+        Self::Core(CoreBug::RetryUnbounded),
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::AcknowledgeBeforeFsync => "acknowledge-before-fsync",
-            Self::NoEpochCheck => "no-epoch-check",
-            Self::DoubleGrant => "double-grant",
             Self::HeadBeforeFsync => "head-before-fsync",
+            Self::TornTailAccepted => "torn-tail-accepted",
+            Self::Core(CoreBug::NoEpochCheck) => "no-epoch-check",
+            Self::Core(CoreBug::DoubleGrant) => "double-grant",
+            Self::Core(CoreBug::LeaseNotExpired) => "lease-not-expired",
+            Self::Core(CoreBug::OperationForgotten) => "operation-forgotten",
+            Self::Core(CoreBug::GenerationNotDurable) => "generation-not-durable",
+            Self::Core(CoreBug::StaleGossipWins) => "stale-gossip-wins",
+            Self::Core(CoreBug::EdgeLost) => "edge-lost",
+            Self::Core(CoreBug::DrainIgnored) => "drain-ignored",
+            Self::Core(CoreBug::RetryUnbounded) => "retry-unbounded",
+        }
+    }
+
+    /// Which of the invariants it breaks.
+    pub fn breaks(self) -> &'static [InvariantId] {
+        match self {
+            Self::AcknowledgeBeforeFsync => &[InvariantId::I1, InvariantId::I10, InvariantId::I2],
+            Self::HeadBeforeFsync => &[InvariantId::I10, InvariantId::I2],
+            Self::TornTailAccepted => &[InvariantId::I16],
+            Self::Core(CoreBug::NoEpochCheck) => &[InvariantId::I3, InvariantId::I4],
+            Self::Core(CoreBug::DoubleGrant) => &[InvariantId::I5],
+            Self::Core(CoreBug::LeaseNotExpired) => &[InvariantId::I6],
+            Self::Core(CoreBug::OperationForgotten) => &[InvariantId::I15],
+            Self::Core(CoreBug::GenerationNotDurable) => &[InvariantId::I2],
+            Self::Core(CoreBug::StaleGossipWins) => &[InvariantId::I12],
+            Self::Core(CoreBug::EdgeLost) => &[InvariantId::I8],
+            Self::Core(CoreBug::DrainIgnored) => &[InvariantId::I17],
+            Self::Core(CoreBug::RetryUnbounded) => &[InvariantId::I7],
         }
     }
 
     /// Whether this build can have it.
     pub fn is_built(self) -> bool {
-        cfg!(feature = "canary") || matches!(self, Self::AcknowledgeBeforeFsync | Self::HeadBeforeFsync)
+        cfg!(feature = "canary") || !matches!(self, Self::Core(_))
     }
 }
 
 impl fmt::Display for Planted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
+        formatter.pad(self.name())
     }
 }
 
@@ -56,11 +110,18 @@ impl FromStr for Planted {
 #[cfg(feature = "canary")]
 pub fn plant(planted: Option<Planted>) {
     use magpie_core::canary::{Bug, plant};
-    plant(match planted {
-        Some(Planted::NoEpochCheck) => Some(Bug::NoEpochCheck),
-        Some(Planted::DoubleGrant) => Some(Bug::DoubleGrant),
-        Some(Planted::AcknowledgeBeforeFsync | Planted::HeadBeforeFsync) | None => None,
-    });
+    let Some(Planted::Core(bug)) = planted else { return plant(None) };
+    plant(Some(match bug {
+        CoreBug::NoEpochCheck => Bug::NoEpochCheck,
+        CoreBug::DoubleGrant => Bug::DoubleGrant,
+        CoreBug::LeaseNotExpired => Bug::LeaseNotExpired,
+        CoreBug::OperationForgotten => Bug::OperationForgotten,
+        CoreBug::GenerationNotDurable => Bug::GenerationNotDurable,
+        CoreBug::StaleGossipWins => Bug::StaleGossipWins,
+        CoreBug::EdgeLost => Bug::EdgeLost,
+        CoreBug::DrainIgnored => Bug::DrainIgnored,
+        CoreBug::RetryUnbounded => Bug::RetryUnbounded,
+    }));
 }
 
 #[cfg(not(feature = "canary"))]

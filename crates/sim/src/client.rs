@@ -10,6 +10,7 @@ use magpie_core::queue::{
 };
 use magpie_core::task::Priority;
 
+use crate::clock;
 use crate::network::{Endpoint, Message};
 use crate::rng::Rng;
 use crate::workload;
@@ -47,9 +48,9 @@ struct Pending {
 }
 
 impl Client {
-    pub fn new(n: usize, rng: &mut Rng) -> Self {
+    pub fn new(n: usize, rng: &mut Rng, submissions_max: u64) -> Self {
         let mut rng = rng.split();
-        let submissions_left = rng.between(4, 24);
+        let submissions_left = rng.between(4, 24).min(submissions_max);
         Self {
             endpoint: n,
             rng,
@@ -155,7 +156,7 @@ impl World {
     }
 
     pub fn client_acts(&mut self, client: usize) {
-        let (nodes, now_wall_ms) = (self.nodes.len(), self.clock(0).wall_ms);
+        let (nodes, now_wall_ms) = (self.nodes.len(), clock::true_wall_ms(self.now_ms));
         let (calm, client_state) = (self.calm, &mut self.clients[client]);
         let next = client_state.next_request(calm, nodes, now_wall_ms);
         let wait_ms = if calm { 20 } else { client_state.rng.between(5, 600) };

@@ -2,8 +2,8 @@
 
 use magpie_core::time::Now;
 
-/// Two clocks differ by less than 5 %, which is what the worker's margin covers.
-pub const DRIFT_PPM_MAX: u64 = 24_000;
+/// Each clock's own share: two run apart by 5 %, which is what the worker's margin covers.
+pub const DRIFT_PPM_MAX: u64 = 25_000;
 const MILLION: u64 = 1_000_000;
 /// The run starts here on every wall clock, more or less: a few seconds before a full minute, when schedules fire.
 const WALL_EPOCH_MS: u64 = 1_795_230_054_000;
@@ -34,9 +34,19 @@ impl NodeClock {
         (mono_ms.saturating_sub(self.zero_ms) * MILLION).div_ceil(self.rate_ppm)
     }
 
+    /// The wall clock shows the true time again.
+    pub fn set_right(&mut self, true_ms: u64) {
+        self.wall_ahead_ms = (true_ms as i64) - (true_ms * self.rate_ppm / MILLION) as i64;
+    }
+
     pub fn step_wall(&mut self, by_ms: i64) {
         self.wall_ahead_ms += by_ms;
     }
+}
+
+/// What a clock that is right shows.
+pub fn true_wall_ms(true_ms: u64) -> u64 {
+    WALL_EPOCH_MS + true_ms
 }
 
 #[cfg(test)]
@@ -46,8 +56,15 @@ mod tests {
     #[test]
     fn a_fast_clock_reaches_a_reading_earlier() {
         let fast = NodeClock::new(500, MILLION + DRIFT_PPM_MAX, 0);
-        assert_eq!(fast.read(10_000).mono_ms, 10_740);
-        assert_eq!(fast.true_ms(10_740), 10_000);
+        assert_eq!(fast.read(10_000).mono_ms, 10_750);
+        assert_eq!(fast.true_ms(10_750), 10_000);
+    }
+
+    #[test]
+    fn a_clock_set_right_shows_the_true_time() {
+        let mut clock = NodeClock::new(0, MILLION - DRIFT_PPM_MAX, 3_600_000);
+        clock.set_right(50_000);
+        assert_eq!(clock.read(50_000).wall_ms, true_wall_ms(50_000));
     }
 
     #[test]

@@ -1,33 +1,67 @@
-//! What goes wrong with nodes: crashes, restarts, pauses, partitions, clocks that step. And how nodes notice each other.
+//! What goes wrong with nodes: crashes, restarts, pauses, partitions, clocks that jump, disks that are full, drains.
 
 use magpie_core::ids::LogIndex;
 use magpie_core::invariant::InvariantId;
 use magpie_core::lease::Slots;
 use magpie_core::limits;
-use magpie_core::queue::Event;
 use magpie_core::worker::WorkerEvent;
 
+use crate::canary::Planted;
 use crate::checkers::{Violation, recovery};
 use crate::disk::Crash;
 use crate::faults::Faults;
-use crate::network::Message;
 use crate::node::Home;
-use crate::world::{Happening, NemesisKind, World};
+use crate::partition::{self, Cuts, Shape};
+use crate::rng::Rng;
+use crate::world::{Happening, World};
 
 const DOWN_MS_MAX: u64 = 6_000;
 /// Longer than a lease.
 const PAUSE_MS_MAX: u64 = 14_000;
 const PARTITION_MS_MAX: u64 = 14_000;
-const WALL_STEP_MS_MAX: u64 = 5_000;
+const FLAP_MS_MAX: u64 = 1_500;
+const FULL_MS_MAX: u64 = 6_000;
+const DRAIN_MS_MAX: u64 = 8_000;
+const MINUTE_MS: u64 = 60_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NemesisKind {
+    Crash,
+    Pause,
+    Partition,
+    Jump,
+    FullDisk,
+    Drain,
+}
+
+impl NemesisKind {
+    pub const ALL: [Self; 6] = [Self::Crash, Self::Pause, Self::Partition, Self::Jump, Self::FullDisk, Self::Drain];
+
+    fn every_ms(self, faults: &Faults) -> u64 {
+        match self {
+            Self::Crash => faults.crash_every_ms,
+            Self::Pause => faults.pause_every_ms,
+            Self::Partition => faults.partition_every_ms,
+            Self::Jump => faults.jump_every_ms,
+            Self::FullDisk => faults.full_every_ms,
+            Self::Drain => faults.drain_every_ms,
+        }
+    }
+}
+
+/// By how much a wall clock steps: seconds, minutes beyond what a home takes for a jump, or an hour; either way.
+fn draw_jump(rng: &mut Rng) -> i64 {
+    let by_ms = match rng.below(10) {
+        0..=4 => rng.between(0, 5_000),
+        5..=7 => rng.between(MINUTE_MS, 10 * MINUTE_MS),
+        _ => 60 * MINUTE_MS,
+    } as i64;
+    if rng.chance(500) { by_ms } else { -by_ms }
+}
 
 impl World {
     pub fn schedule_nemesis(&mut self, kind: NemesisKind) {
-        let every_ms = match kind {
-            NemesisKind::Crash => self.faults.crash_every_ms,
-            NemesisKind::Pause => self.faults.pause_every_ms,
-            NemesisKind::Partition => self.faults.partition_every_ms,
-            NemesisKind::WallStep => self.faults.wall_step_every_ms,
-        };
+        let every_ms = kind.every_ms(&self.faults);
         if every_ms > 0 {
             let wait_ms = self.rng.between(1, 2 * every_ms);
             self.after(wait_ms, Happening::Nemesis { kind });
@@ -40,44 +74,76 @@ impl World {
         }
         let node = self.rng.below(self.nodes.len() as u64) as usize;
         match kind {
-            NemesisKind::Crash => {
-                let kept_per_mille = self.rng.between(0, 1_000);
-                let power = self.rng.chance(500);
-                let crash = if power { Crash::Power { kept_per_mille } } else { Crash::Process };
-                let ledger_only = !power && self.rng.chance(400);
-                self.crash(node, crash, ledger_only);
-            }
+            NemesisKind::Crash => self.strike(node),
             NemesisKind::Pause => {
                 let wait_ms = self.rng.between(100, PAUSE_MS_MAX);
                 self.trace
                     .note(self.now_ms, "pause", &[node as u64, wait_ms], || format!("node {node} for {wait_ms} ms"));
-                self.nodes[node].paused_until_ms = self.now_ms + wait_ms;
+                let until_ms = &mut self.nodes[node].paused_until_ms;
+                *until_ms = (*until_ms).max(self.now_ms + wait_ms);
             }
-            NemesisKind::Partition => self.partition(node),
-            NemesisKind::WallStep => {
-                let by_ms = self.rng.between(0, 2 * WALL_STEP_MS_MAX) as i64 - WALL_STEP_MS_MAX as i64;
-                self.nodes[node].clock.step_wall(by_ms);
+            NemesisKind::Partition => self.part(),
+            NemesisKind::Jump => self.jump(node),
+            NemesisKind::FullDisk => {
+                let wait_ms = self.rng.between(100, FULL_MS_MAX);
+                self.trace
+                    .note(self.now_ms, "full", &[node as u64, wait_ms], || format!("node {node} for {wait_ms} ms"));
+                self.nodes[node].disk.full_until_ms = self.now_ms + wait_ms;
+            }
+            NemesisKind::Drain => {
+                self.drain(node, true);
+                let wait_ms = self.rng.between(100, DRAIN_MS_MAX);
+                self.after(wait_ms, Happening::Resume { node });
             }
         }
         self.schedule_nemesis(kind);
     }
 
-    /// One node is cut off from some of the others, or they from it, or both.
-    fn partition(&mut self, node: usize) {
-        let directions = self.rng.below(3);
-        for other in (0..self.nodes.len() + self.clients.len()).filter(|other| *other != node) {
-            if self.rng.chance(700) {
-                if directions != 1 {
-                    self.network.cut(node, other);
-                }
-                if directions != 0 {
-                    self.network.cut(other, node);
-                }
-            }
+    fn strike(&mut self, node: usize) {
+        let kept_per_mille = self.rng.between(0, 1_000);
+        let power = self.rng.chance(self.faults.power);
+        let crash = if power { Crash::Power { kept_per_mille } } else { Crash::Process };
+        let ledger_only = !power && self.rng.chance(400);
+        self.crash(node, crash, ledger_only);
+    }
+
+    pub fn jump(&mut self, node: usize) {
+        let by_ms = draw_jump(&mut self.rng);
+        self.trace.note(self.now_ms, "jump", &[node as u64, by_ms as u64], || format!("node {node} by {by_ms} ms"));
+        self.nodes[node].clock.step_wall(by_ms);
+    }
+
+    pub fn drain(&mut self, node: usize, draining: bool) {
+        if let Some(host) = self.nodes[node].worker.as_mut() {
+            host.draining = draining;
+            self.trace
+                .note(self.now_ms, "drain", &[node as u64, u64::from(draining)], || format!("{node}: {draining}"));
+            self.tell_worker(node, if draining { WorkerEvent::Drain { within_ms: None } } else { WorkerEvent::Resume });
         }
-        self.trace.note(self.now_ms, "partition", &[node as u64, directions], || format!("node {node}, {directions}"));
+    }
+
+    fn part(&mut self) {
+        let endpoints = self.nodes.len() + self.clients.len();
+        let (shape, cuts) = partition::draw(&mut self.rng, self.nodes.len(), endpoints);
+        let facts = [shape as u64, cuts.len() as u64];
+        self.trace.note(self.now_ms, "partition", &facts, || format!("{shape:?}: {cuts:?}"));
+        let partition = self.network.part(cuts.clone());
         let wait_ms = self.rng.between(500, PARTITION_MS_MAX);
-        self.after(wait_ms, Happening::Heal);
+        self.after(wait_ms, Happening::Heal { partition });
+        if shape == Shape::Flapping {
+            self.after(FLAP_MS_MAX, Happening::Flap { partition, cuts });
+        }
+    }
+
+    /// Halves that come together, if they are apart, and else part again.
+    pub fn flap(&mut self, partition: u64, cuts: Cuts) {
+        if !self.network.is_current(partition) {
+            return;
+        }
+        let apart = cuts.iter().next().is_some_and(|(from, to)| self.network.is_cut(*from, *to));
+        self.network.set_cuts(if apart { Cuts::new() } else { cuts.clone() });
+        let wait_ms = self.rng.between(50, FLAP_MS_MAX);
+        self.after(wait_ms, Happening::Flap { partition, cuts });
     }
 
     pub fn crash(&mut self, node: usize, crash: Crash, ledger_only: bool) {
@@ -86,7 +152,9 @@ impl World {
             format!("node {node}: {crash:?}{}", if ledger_only { ", the ledger only" } else { "" })
         });
         self.compare_with_replay(node);
-        let kept: LogIndex = self.nodes[node].disk.crash(crash);
+        let torn_per_mille = self.rng.between(0, 1_000);
+        let torn = self.rng.chance(self.faults.torn).then_some(torn_per_mille);
+        let kept: LogIndex = self.nodes[node].disk.crash(crash, torn);
         self.books[node].truncate(kept);
         self.acknowledged.crash(self.now_ms, node, crash);
         self.nodes[node].home = None;
@@ -94,10 +162,10 @@ impl World {
         if !ledger_only {
             self.leases.end_all_of(node);
             self.nodes[node].worker = None;
+            self.nodes[node].membership = None;
             if crash != Crash::Process {
                 self.nodes[node].spool.lose_unsynced();
             }
-            self.nodes[node].heard.fill(Default::default());
         }
         let wait_ms = self.rng.between(10, DOWN_MS_MAX);
         self.after(wait_ms, Happening::Start { node });
@@ -128,11 +196,22 @@ impl World {
 
     /// Compares every home that is up with its log, without a crash.
     pub fn compare_all_with_replay(&mut self) {
-        (0..self.nodes.len()).for_each(|node| self.compare_with_replay(node));
+        for node in 0..self.nodes.len() {
+            let (now, own) = (self.clock(node), &self.nodes[node]);
+            let verdict = recovery::invariant_replaying_twice_is_replaying_once(&own.identity, own.disk.entries(), now);
+            self.judge(verdict);
+            self.compare_with_replay(node);
+        }
     }
 
     /// Starts what is down of a node.
     pub fn start(&mut self, node: usize) {
+        if self.nodes[node].membership.is_none() {
+            if self.rng.chance(self.faults.jump_at_start) {
+                self.jump(node);
+            }
+            self.start_membership(node);
+        }
         if self.nodes[node].home.is_none() {
             self.start_home(node);
         }
@@ -144,9 +223,11 @@ impl World {
     fn start_home(&mut self, node: usize) {
         let now = self.clock(node);
         let secret = self.rng.bytes();
+        let accept_torn = self.options.planted == Some(Planted::TornTailAccepted);
         let own = &mut self.nodes[node];
         own.identity.secret = secret;
         own.lives += 1;
+        own.disk.recover(accept_torn);
         let life = own.lives;
         let replay = match recovery::replay(&own.identity, own.disk.entries()) {
             Ok(replay) => replay,
@@ -161,73 +242,21 @@ impl World {
             next_reply: 0,
             backlog: Slots::default(),
             presented: Vec::new(),
+            disk_refuses: false,
+            write_pause_ms: 0,
         });
         own.ingress_until_ms = 0;
-        let (peer, heard) = (own.peer(), own.heard.clone());
+        let peer = own.peer();
         self.perform_home(node);
-        let capabilities = self.capabilities.clone();
-        self.tell_home(node, Event::WorkerSeen { worker: peer, capabilities: capabilities.clone(), alive: true });
-        for (other, heard) in heard.iter().enumerate().filter(|(other, heard)| *other != node && heard.alive) {
-            let worker = self.nodes[other].peer();
-            self.tell_home(node, Event::WorkerSeen { worker, capabilities: capabilities.clone(), alive: heard.alive });
+        self.tell_of_worker(node, peer, true);
+        for worker in self.alive_peers(node) {
+            self.tell_of_worker(node, worker, true);
         }
         self.after(limits::TICK_MS, Happening::LedgerTick { node, life });
         self.tell_own_worker(node);
     }
 
-    fn tell_own_worker(&mut self, node: usize) {
-        let home = self.nodes[node].tag();
-        self.tell_worker(node, WorkerEvent::HomeSeen { home, backlog: Slots::default() });
-    }
-
-    pub fn heartbeat(&mut self, node: usize) {
-        self.after(limits::HEARTBEAT_MS, Happening::Heartbeat { node });
-        let own = &self.nodes[node];
-        if own.home.is_none() && own.worker.is_none() {
-            return;
-        }
-        self.ask_for_counters(node);
-        let home = self.nodes[node].home.as_ref();
-        let (home_is_up, backlog) = (home.is_some(), home.map(|home| home.backlog).unwrap_or_default());
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            self.send(node, other, Message::Heartbeat { home_is_up, backlog });
-            self.notice_silence(node, other);
-        }
-    }
-
-    fn notice_silence(&mut self, node: usize, other: usize) {
-        let Some(last_ms) = self.nodes[node].heard[other].last_ms else { return };
-        let silent_ms = self.now_ms - last_ms;
-        let (worker, home) = (self.nodes[other].peer(), self.nodes[other].tag());
-        if silent_ms > limits::PEER_DEAD_MS && self.nodes[node].heard[other].alive {
-            self.nodes[node].heard[other].alive = false;
-            let capabilities = self.capabilities.clone();
-            self.tell_home(node, Event::WorkerSeen { worker, capabilities, alive: false });
-            self.tell_worker(node, WorkerEvent::HomeLost { home });
-        }
-        if silent_ms > limits::HEARTBEAT_TIMEOUT_MS {
-            self.nodes[node].heard[other].last_ms = None;
-            self.tell_home(node, Event::WorkerForgotten { worker });
-        }
-    }
-
-    pub fn heard(&mut self, node: usize, other: usize, home_is_up: bool, backlog: Slots) {
-        let own = &mut self.nodes[node];
-        let was = own.heard[other];
-        own.heard[other] = crate::node::Heard { last_ms: Some(self.now_ms), alive: true, home_is_up };
-        let (worker, home) = (self.nodes[other].peer(), self.nodes[other].tag());
-        if !was.alive {
-            let capabilities = self.capabilities.clone();
-            self.tell_home(node, Event::WorkerSeen { worker, capabilities, alive: true });
-        }
-        if home_is_up {
-            self.tell_worker(node, WorkerEvent::HomeSeen { home, backlog });
-        } else if was.home_is_up {
-            self.tell_worker(node, WorkerEvent::HomeLost { home });
-        }
-    }
-
-    /// The faults stop: the network heals, nodes that are down start.
+    /// The faults stop: the network heals, clocks are set right, nodes that are down start.
     pub fn calm_down(&mut self) {
         self.trace.note(self.now_ms, "calm", &[], String::new);
         self.calm = true;
@@ -235,7 +264,34 @@ impl World {
         self.network.heal();
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until_ms = self.now_ms;
+            self.nodes[node].disk.full_until_ms = self.now_ms;
+            self.nodes[node].clock.set_right(self.now_ms);
+            self.drain(node, false);
             self.start(node);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_jump_by_seconds_by_minutes_and_by_an_hour_either_way() {
+        let mut rng = Rng::new(3);
+        let jumps: Vec<i64> = (0..200).map(|_| draw_jump(&mut rng)).collect();
+        let minute = MINUTE_MS as i64;
+        for wanted in [-60 * minute, 60 * minute] {
+            assert!(jumps.contains(&wanted));
+        }
+        assert!(jumps.iter().any(|by_ms| (minute..10 * minute).contains(by_ms)));
+        assert!(jumps.iter().any(|by_ms| (-10 * minute..-minute).contains(by_ms)));
+        assert!(jumps.iter().any(|by_ms| by_ms.abs() <= 5_000));
+    }
+
+    #[test]
+    fn no_nemesis_comes_in_the_calm() {
+        let calm = Faults::calm();
+        assert!(NemesisKind::ALL.iter().all(|kind| kind.every_ms(&calm) == 0) && calm.kinds.is_empty());
     }
 }

@@ -1,12 +1,12 @@
 //! Who hears whom, and when: loss, duplication, delay that reorders, cuts that heal.
 
-use std::collections::BTreeSet;
-
-use magpie_core::ids::LedgerTag;
+use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::Slots;
+use magpie_core::membership::PeerReport;
 use magpie_core::queue::{LedgerReply, LedgerRequest, WorkerNotice};
 
 use crate::faults::Faults;
+use crate::partition::Cuts;
 use crate::rng::Rng;
 
 /// Nodes are the first numbers, clients the next.
@@ -17,42 +17,67 @@ pub enum Message {
     Request { call: u64, request: LedgerRequest },
     Reply { call: u64, reply: LedgerReply },
     Notice { home: LedgerTag, notice: WorkerNotice },
-    Heartbeat { home_is_up: bool, backlog: Slots },
+    Heartbeat(Heartbeat),
+}
+
+/// What a node says of itself, and what it heard of others.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    pub incarnation: Incarnation,
+    pub reports: Vec<PeerReport>,
+    pub home_is_up: bool,
+    pub backlog: Slots,
+    pub wants_answer: bool,
 }
 
 /// The links between endpoints.
 #[derive(Debug, Default)]
 pub struct Network {
-    /// Directed: a cut may be one-way.
-    cut: BTreeSet<(Endpoint, Endpoint)>,
+    cuts: Cuts,
+    /// Counts partitions: what ends an earlier one does not end this one.
+    partition: u64,
 }
 
 impl Network {
     pub fn is_cut(&self, from: Endpoint, to: Endpoint) -> bool {
-        self.cut.contains(&(from, to))
+        self.cuts.contains(&(from, to))
     }
 
-    pub fn cut(&mut self, from: Endpoint, to: Endpoint) {
-        self.cut.insert((from, to));
+    /// A new partition takes the place of what was there. Returns its number.
+    pub fn part(&mut self, cuts: Cuts) -> u64 {
+        self.cuts = cuts;
+        self.partition += 1;
+        self.partition
+    }
+
+    pub fn is_current(&self, partition: u64) -> bool {
+        self.partition == partition
+    }
+
+    /// Cuts the links of the present partition, again or with none.
+    pub fn set_cuts(&mut self, cuts: Cuts) {
+        self.cuts = cuts;
     }
 
     pub fn heal(&mut self) {
-        self.cut.clear();
+        self.part(Cuts::new());
     }
 
     /// After how long each copy of a message arrives; none: it is lost.
-    pub fn arrivals(&self, rng: &mut Rng, faults: &Faults, from: Endpoint, to: Endpoint) -> Vec<u64> {
+    pub fn arrivals(&self, rng: &mut Rng, faults: &Faults, from: Endpoint, to: Endpoint) -> [Option<u64>; 2] {
         if from == to {
-            return vec![0];
+            return [Some(0), None];
         }
         if self.is_cut(from, to) || rng.chance(faults.loss) {
-            return Vec::new();
+            return [None, None];
         }
-        let copies = 1 + usize::from(rng.chance(faults.duplicate));
-        let delay = |_| {
+        let mut delay = || {
             let most = if rng.chance(faults.straggle) { faults.straggle_ms_max } else { faults.delay_ms_max };
             rng.between(0, most)
         };
-        (0..copies).map(delay).collect()
+        let first = delay();
+        let second =
+            rng.chance(faults.duplicate).then(|| rng.between(0, faults.delay_ms_max.max(faults.straggle_ms_max)));
+        [Some(first), second]
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use magpie_core::ids::{LeaseToken, LedgerTag, LogIndex, PeerId, Sending};
+use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, PeerId, Sending, TaskId};
 use magpie_core::lease::{Completion, Fence, Slots};
+use magpie_core::membership::Membership;
 use magpie_core::queue::{Ledger, LedgerIdentity};
 use magpie_core::worker::Worker;
 
@@ -26,15 +27,9 @@ pub struct Node {
     pub paused_until_ms: u64,
     /// When the last message on its way from the network to the ledger gets there.
     pub ingress_until_ms: u64,
-    pub heard: Vec<Heard>,
-}
-
-/// What a node knows of another.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Heard {
-    pub last_ms: Option<u64>,
-    pub alive: bool,
-    pub home_is_up: bool,
+    pub membership: Option<Membership>,
+    /// Which other nodes said last that their home serves.
+    pub homes_up: Vec<bool>,
 }
 
 impl Node {
@@ -58,6 +53,10 @@ pub struct Home {
     pub backlog: Slots,
     /// What the request under way presents.
     pub presented: Vec<(Fence, LeaseToken)>,
+    /// The log could not be written, and was not since.
+    pub disk_refuses: bool,
+    /// Before the next try of a write that was refused.
+    pub write_pause_ms: u64,
 }
 
 /// Who waits for an answer, and what the log said when the request was handled.
@@ -77,10 +76,11 @@ pub struct WorkerHost {
     pub next_call: u64,
     /// When each credit was sent, on the worker's monotonic clock.
     pub sendings: BTreeMap<(LedgerTag, Sending), u64>,
-    /// Fences that came in a grant.
-    pub granted: BTreeSet<Fence>,
+    /// The highest epoch of each task that came in a grant: the worker ignores what comes after it with a lower one.
+    pub granted: BTreeMap<TaskId, Epoch>,
     /// Attempts under way.
     pub running: BTreeSet<Fence>,
+    pub draining: bool,
 }
 
 /// A request of a worker that has no answer yet.

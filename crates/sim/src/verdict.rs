@@ -30,7 +30,7 @@ impl World {
     pub fn last_checks(&mut self) -> Verdict {
         self.compare_all_with_replay();
         self.take_violation()?;
-        let counted = invariant::violations() - self.violations_before;
+        let counted = invariant::violations_in_this_thread() - self.violations_before;
         require(InvariantId::I9, "the_core_counted_no_violation", counted == 0, || format!("{counted} were counted"))
     }
 }

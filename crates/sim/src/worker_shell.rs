@@ -10,6 +10,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, WorkerNotice};
 use magpie_core::task::{AttemptResult, Outcome, TaskError};
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
 
+use crate::checkers::leases;
 use crate::network::Message;
 use crate::node::{WorkerCall, WorkerHost};
 use crate::world::{Happening, World};
@@ -38,8 +39,9 @@ impl World {
             calls: BTreeMap::new(),
             next_call: 0,
             sendings: BTreeMap::new(),
-            granted: BTreeSet::new(),
+            granted: BTreeMap::new(),
             running: BTreeSet::new(),
+            draining: false,
         });
         let home = own.tag();
         self.worker_event(node, life, WorkerEvent::Recovered { completions: recovered });
@@ -75,7 +77,12 @@ impl World {
         let now = self.clock(node);
         let own = &mut self.nodes[node];
         let Some(host) = own.worker.as_mut() else { return };
-        let new: Vec<Grant> = grants.iter().filter(|grant| host.granted.insert(grant.fence)).cloned().collect();
+        let mut is_new = |grant: &&Grant| {
+            let Fence { task, epoch } = grant.fence;
+            let newest = host.granted.entry(task).or_default();
+            epoch > std::mem::replace(newest, epoch.max(*newest))
+        };
+        let new: Vec<Grant> = grants.iter().filter(&mut is_new).cloned().collect();
         host.worker.handle(now, WorkerEvent::Granted { home, grants });
         let effects = host.worker.take_effects();
         let returned: BTreeSet<Fence> = effects
@@ -195,6 +202,8 @@ impl World {
 
     fn start_attempt(&mut self, node: usize, grant: &Grant) {
         let fence = grant.fence;
+        let draining = self.nodes[node].worker.as_ref().is_some_and(|host| host.draining);
+        self.judge(leases::invariant_a_draining_worker_starts_nothing(draining, fence));
         self.counters.executions += 1;
         self.trace
             .note(self.now_ms, "start", &[node as u64, fence.epoch.0], || format!("node {node} starts {fence:?}"));
@@ -203,7 +212,8 @@ impl World {
         let Some(host) = self.nodes[node].worker.as_mut() else { return };
         host.running.insert(fence);
         let life = host.life;
-        let drawn_ms = match self.rng.below(20) {
+        // In the calm they are short, so that how long it takes to heal is not how long the work takes.
+        let drawn_ms = match self.rng.below(20).max(if self.calm { 4 } else { 0 }) {
             0 => self.rng.between(5_000, 25_000),
             1..=3 => self.rng.between(200, 3_000),
             4..=9 => self.rng.between(0, 200),

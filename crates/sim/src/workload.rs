@@ -12,8 +12,9 @@ use magpie_core::time::{DurationMs, Wall};
 
 use crate::rng::Rng;
 
+pub const TIMEOUT_MS_MAX: u64 = 20_000;
 const KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
-const NAMESPACES: [&str; 2] = ["default", "other"];
+const NAMESPACES: [&str; 3] = ["default", "other", "third"];
 
 fn durability(rng: &mut Rng) -> Durability {
     match rng.below(10) {
@@ -53,7 +54,7 @@ fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
     let mut spec = TaskSpec::new(kind);
     spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
-    spec.timeout = DurationMs(rng.between(1_000, 20_000));
+    spec.timeout = DurationMs(rng.between(1_000, TIMEOUT_MS_MAX));
     spec.retry = retry(rng);
     spec.namespace = rng.pick(&NAMESPACES).copied().unwrap_or("default").to_owned();
     spec.input = Payload::Inline(JsonText::of(&serde_json::Value::from(rng.below(1_000))));
@@ -92,7 +93,7 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     let step = |rng: &mut Rng, name: &str, needs: &[&str]| StepSpec {
         needs: needs.iter().map(|need| (*need).to_owned()).collect(),
         retry: retry(rng),
-        timeout: Some(DurationMs(rng.between(1_000, 20_000))),
+        timeout: Some(DurationMs(rng.between(1_000, TIMEOUT_MS_MAX))),
         ..StepSpec::new(name, KINDS[rng.below(4) as usize])
     };
     let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt;
 
 use magpie_core::ids::{LedgerId, LogIndex, PeerId};
 use magpie_core::lease::{Fence, Slots};
@@ -17,23 +18,61 @@ use crate::canary::Planted;
 use crate::checkers::commits::Commits;
 use crate::checkers::durability::Acknowledgements;
 use crate::checkers::leases::Leases;
-use crate::checkers::{Verdict, Violation};
+use crate::checkers::membership::Views;
+use crate::checkers::{Verdict, Violation, bounds};
 use crate::client::Client;
 use crate::clock::{DRIFT_PPM_MAX, NodeClock};
-use crate::disk::{Crash, Disk};
-use crate::faults::Faults;
+use crate::disk::Disk;
+use crate::faults::{Fault, FaultSet, Faults};
+use crate::nemesis::NemesisKind;
 use crate::network::{Endpoint, Message, Network};
-use crate::node::{Heard, Node, Spool};
+use crate::node::{Node, Spool};
+use crate::partition::Cuts;
 use crate::rng::Rng;
 use crate::trace::Trace;
 
 /// How large a run is, and whether something is wrong with it on purpose.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// Events after which a run is cut off without a verdict on liveness; 0: none.
     pub steps_max: u64,
     pub keep_lines: bool,
     pub planted: Option<Planted>,
+    /// Faults that the run has not, whatever its seed draws.
+    pub without: FaultSet,
+    /// What the seed draws is cut down to these; 0: as drawn.
+    pub nodes_max: u64,
+    pub clients_max: u64,
+    /// Submissions of one client.
+    pub submissions_max: u64,
+}
+
+impl fmt::Display for Options {
+    /// The words of the command line that ask for them, each after a space.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(planted) = self.planted {
+            write!(formatter, " --planted {planted}")?;
+        }
+        if !self.without.is_empty() {
+            write!(formatter, " --without {}", self.without)?;
+        }
+        for (word, bound) in [
+            ("nodes", self.nodes_max),
+            ("clients", self.clients_max),
+            ("submissions", self.submissions_max),
+            ("steps", self.steps_max),
+        ] {
+            if bound != 0 {
+                write!(formatter, " --{word} {bound}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `drawn`, but no more than a bound that was asked for.
+fn at_most(drawn: u64, bound: u64) -> u64 {
+    if bound == 0 { drawn } else { drawn.min(bound) }
 }
 
 /// What can happen next.
@@ -44,7 +83,7 @@ pub enum Happening {
         to: Endpoint,
         message: Message,
     },
-    /// A message for the ledger came through the node's network thread.
+    /// A message for the ledger came through the node's network.
     Ingress {
         node: usize,
         life: u64,
@@ -71,7 +110,6 @@ pub enum Happening {
     Written {
         node: usize,
         life: u64,
-        through: LogIndex,
     },
     Synced {
         node: usize,
@@ -105,27 +143,23 @@ pub enum Happening {
         client: usize,
         call: u64,
     },
-    Crash {
-        node: usize,
-        crash: Crash,
-        ledger_only: bool,
-    },
     Start {
+        node: usize,
+    },
+    Resume {
         node: usize,
     },
     Nemesis {
         kind: NemesisKind,
     },
-    Heal,
+    Flap {
+        partition: u64,
+        cuts: Cuts,
+    },
+    Heal {
+        partition: u64,
+    },
     Calm,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NemesisKind {
-    Crash,
-    Pause,
-    Partition,
-    WallStep,
 }
 
 struct Scheduled {
@@ -169,6 +203,7 @@ pub struct World {
     pub options: Options,
     pub books: Vec<Book>,
     pub leases: Leases,
+    pub views: Views,
     pub commits: Commits,
     pub acknowledged: Acknowledgements,
     pub counters: Counters,
@@ -187,24 +222,28 @@ pub struct Counters {
     pub crashes: u64,
     pub messages: u64,
     pub virtual_ms: u64,
+    /// From the end of the faults to the end of everything.
+    pub healed_ms: u64,
     pub tasks: u64,
 }
 
 /// The faults stop after a time drawn between these.
 const STORM_MS_MIN: u64 = 8_000;
 const STORM_MS_MAX: u64 = 25_000;
-/// Everything must have ended this long after the faults stopped.
-const CALM_MS_MAX: u64 = 240_000;
+/// Everything has ended this long after the faults stopped. Time-outs and back-offs are below 30 s, and part of it.
+const CALM_MS_MAX: u64 = 60_000;
 const TICKS_PER_WORKER_MS: u64 = magpie_core::limits::SPOOL_AFTER_MS;
 
 impl World {
     pub fn new(seed: u64, options: Options) -> Self {
         let mut rng = Rng::new(seed);
-        let faults = Faults::draw(&mut rng);
-        let node_count = rng.between(2, 4) as usize;
-        let client_count = rng.between(1, 3) as usize;
-        let nodes: Vec<Node> = (0..node_count).map(|_| new_node(&mut rng, node_count)).collect();
-        let clients = (0..client_count).map(|n| Client::new(n, &mut rng)).collect();
+        let faults = Faults::draw(&mut rng, options.without);
+        let node_count = at_most(rng.between(2, 5), options.nodes_max) as usize;
+        let client_count = at_most(rng.between(1, 3), options.clients_max) as usize;
+        let drifts = faults.kinds.has(Fault::Drift);
+        let nodes: Vec<Node> = (0..node_count).map(|_| new_node(&mut rng, node_count, drifts)).collect();
+        let submissions_max = at_most(u64::MAX, options.submissions_max);
+        let clients = (0..client_count).map(|n| Client::new(n, &mut rng, submissions_max)).collect();
         let books = nodes.iter().map(|node| Book::new(node.tag())).collect();
         let mut world = Self {
             now_ms: 0,
@@ -220,12 +259,13 @@ impl World {
             options,
             books,
             leases: Leases::default(),
+            views: Views::default(),
             commits: Commits::default(),
             acknowledged: Acknowledgements::default(),
             counters: Counters::default(),
             trace: Trace::new(options.keep_lines),
             violation: None,
-            violations_before: magpie_core::invariant::violations(),
+            violations_before: magpie_core::invariant::violations_in_this_thread(),
         };
         world.set_out();
         world
@@ -240,7 +280,7 @@ impl World {
             let wait_ms = self.rng.between(0, 500);
             self.after(wait_ms, Happening::ClientActs { client });
         }
-        for kind in [NemesisKind::Crash, NemesisKind::Pause, NemesisKind::Partition, NemesisKind::WallStep] {
+        for kind in NemesisKind::ALL {
             self.schedule_nemesis(kind);
         }
         let storm_ms = self.rng.between(STORM_MS_MIN, STORM_MS_MAX);
@@ -252,14 +292,14 @@ impl World {
     /// # Errors
     /// The first invariant that did not hold.
     pub fn run(&mut self) -> Verdict {
-        let mut ends_ms = u64::MAX;
+        let mut calm_ms = None;
         while let Some(Reverse(next)) = self.queue.pop() {
             self.now_ms = next.at_ms;
             self.counters.events += 1;
-            if self.calm && ends_ms == u64::MAX {
-                ends_ms = self.now_ms + CALM_MS_MAX;
-            }
             self.dispatch(next.happening);
+            if self.calm {
+                calm_ms.get_or_insert(self.now_ms);
+            }
             if let Some(violation) = self.violation.take() {
                 return Err(violation);
             }
@@ -269,11 +309,12 @@ impl World {
             if self.calm && self.everything_ended() {
                 break;
             }
-            if self.now_ms > ends_ms {
+            if calm_ms.is_some_and(|calm_ms| self.now_ms > calm_ms + CALM_MS_MAX) {
                 return Err(self.what_did_not_end());
             }
         }
         self.counters.virtual_ms = self.now_ms;
+        self.counters.healed_ms = calm_ms.map_or(0, |calm_ms| self.now_ms - calm_ms);
         self.counters.tasks = self.acknowledged.len() as u64;
         self.last_checks()
     }
@@ -339,7 +380,7 @@ impl World {
                 }
             }
             Happening::Heartbeat { node } => self.heartbeat(node),
-            Happening::Written { node, life, through } => self.written(node, life, through),
+            Happening::Written { node, life } => self.written(node, life),
             Happening::Synced { node, life, through } => self.synced(node, life, through),
             Happening::SpoolSynced { node, life } => {
                 if self.worker_lives(node, life) {
@@ -351,10 +392,12 @@ impl World {
             Happening::WorkerCallFails { node, life, call } => self.worker_call_fails(node, life, call),
             Happening::ClientActs { client } => self.client_acts(client),
             Happening::ClientCallFails { client, call } => self.client_call_fails(client, call),
-            Happening::Crash { node, crash, ledger_only } => self.crash(node, crash, ledger_only),
             Happening::Start { node } => self.start(node),
+            Happening::Resume { node } => self.drain(node, false),
             Happening::Nemesis { kind } => self.nemesis(kind),
-            Happening::Heal => self.network.heal(),
+            Happening::Flap { partition, cuts } => self.flap(partition, cuts),
+            Happening::Heal { partition } if self.network.is_current(partition) => self.network.heal(),
+            Happening::Heal { .. } => {}
             Happening::Calm => self.calm_down(),
         }
     }
@@ -362,8 +405,13 @@ impl World {
     /// Sends a message over the network.
     pub fn send(&mut self, from: Endpoint, to: Endpoint, message: Message) {
         self.counters.messages += 1;
-        for wait_ms in self.network.arrivals(&mut self.rng, &self.faults, from, to) {
+        self.judge(bounds::invariant_a_message_stays_within_its_limits(&message));
+        let [first, second] = self.network.arrivals(&mut self.rng, &self.faults, from, to);
+        if let Some(wait_ms) = second {
             self.after(wait_ms, Happening::Arrive { from, to, message: message.clone() });
+        }
+        if let Some(wait_ms) = first {
+            self.after(wait_ms, Happening::Arrive { from, to, message });
         }
     }
 
@@ -378,7 +426,7 @@ impl World {
             Message::Request { call, request } => self.arrive_at_home(to, from, call, request),
             Message::Reply { call, reply } => self.worker_hears(to, call, reply),
             Message::Notice { home, notice } => self.worker_noticed(to, home, notice),
-            Message::Heartbeat { home_is_up, backlog } => self.heard(to, from, home_is_up, backlog),
+            Message::Heartbeat(heartbeat) => self.heard(to, from, heartbeat),
         }
     }
 
@@ -387,9 +435,10 @@ impl World {
     }
 }
 
-fn new_node(rng: &mut Rng, node_count: usize) -> Node {
+fn new_node(rng: &mut Rng, node_count: usize, drifts: bool) -> Node {
     let identity = LedgerIdentity { ledger: LedgerId(rng.bytes()), home: PeerId(rng.bytes()), secret: rng.bytes() };
-    let rate_ppm = rng.between(1_000_000 - DRIFT_PPM_MAX, 1_000_000 + DRIFT_PPM_MAX);
+    let drawn_ppm = rng.between(1_000_000 - DRIFT_PPM_MAX, 1_000_000 + DRIFT_PPM_MAX);
+    let rate_ppm = if drifts { drawn_ppm } else { 1_000_000 };
     let (zero_ms, wall_ahead_ms) = (rng.between(0, 1_000_000), rng.between(0, 4_000) as i64 - 2_000);
     Node {
         identity,
@@ -403,7 +452,8 @@ fn new_node(rng: &mut Rng, node_count: usize) -> Node {
         lives: 0,
         paused_until_ms: 0,
         ingress_until_ms: 0,
-        heard: vec![Heard::default(); node_count],
+        membership: None,
+        homes_up: vec![false; node_count],
     }
 }
 

@@ -1,6 +1,7 @@
 //! The ledger: this node's home. It translates between mailboxes, the core and the log, and decides nothing.
 
 mod log_feed;
+mod permits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, Refusal, Replay, ReplyTo, ShapeBacklog,
-    WorkerNotice,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo,
+    ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -20,13 +21,13 @@ use self::log_feed::LogFeed;
 use super::Addresses;
 use super::peers::Peers;
 use super::readings::now;
+use crate::messages::Body;
 use crate::messages::clock::ClockMsg;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::swarm::SwarmMsg;
 use crate::messages::worker::{WorkerMsg, WorkerRequest};
-use crate::messages::{Answer, Body};
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 
@@ -38,6 +39,7 @@ pub struct LedgerArguments {
     pub me: PeerId,
     /// The id of a ledger that is made here, where there is none.
     pub fresh: LedgerId,
+    pub settings: QueueSettings,
     pub blobs: Blobs,
     pub addresses: Addresses,
     pub peers: Peers,
@@ -51,6 +53,7 @@ pub struct LedgerState {
     tag: LedgerTag,
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
+    me: ActorRef<LedgerMsg>,
     arguments: LedgerArguments,
 }
 
@@ -66,15 +69,23 @@ impl Actor for LedgerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let feed = myself.clone();
         let dir = arguments.dir.clone();
-        let (me, fresh) = (arguments.me, arguments.fresh);
-        let opened = tokio::task::spawn_blocking(move || open(&dir, me, fresh, feed)).await??;
+        let (me, fresh, settings) = (arguments.me, arguments.fresh, arguments.settings.clone());
+        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), settings, feed)).await??;
         let (core, log) = opened;
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
-        let mut state =
-            LedgerState { core, log, ports: HashMap::new(), next_port: 0, tag, backlog: Vec::new(), arguments };
+        let mut state = LedgerState {
+            core,
+            log,
+            ports: HashMap::new(),
+            next_port: 0,
+            tag,
+            backlog: Vec::new(),
+            me: myself,
+            arguments,
+        };
         state.perform();
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
         Ok(state)
@@ -100,6 +111,9 @@ impl Actor for LedgerActor {
             }
             LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
+            LedgerMsg::PermitsAnswered { home, ask, answer } => {
+                state.event(Event::PermitsAnswered { home, ask, answer });
+            }
             LedgerMsg::Durable(watermark) => {
                 state.log.recovered();
                 state.event(Event::Durable(watermark));
@@ -118,13 +132,13 @@ impl Actor for LedgerActor {
 /// Reads the whole log, then serves.
 fn open(
     dir: &DataDir,
-    me: PeerId,
-    fresh: LedgerId,
+    (me, fresh): (PeerId, LedgerId),
+    settings: QueueSettings,
     feed: ActorRef<LedgerMsg>,
 ) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?;
     let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
-    let mut replay = Replay::new(identity);
+    let mut replay = Replay::new(identity).with_settings(settings);
     let log =
         recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     Ok((replay.open(now()), LogFeed::new(log)))
@@ -202,6 +216,14 @@ impl LedgerState {
             Effect::BindOutputs { workflow, spec, outputs } => {
                 addresses.scheduler.cast(SchedulerMsg::BindOutputs { workflow, spec, outputs })
             }
+            Effect::AskPermits { home, ask } => {
+                permits::ask(&self.arguments.peers, &self.me, home, ask);
+                Ok(())
+            }
+            Effect::LendPermits { home, answer } => {
+                permits::lend(&self.arguments.peers, home, answer);
+                Ok(())
+            }
             Effect::PlaceMarker { marker } => addresses.swarm.cast(SwarmMsg::PlaceMarker { marker }),
             Effect::PublishHead { count, event } => {
                 let generation = self.core.generation();
@@ -219,11 +241,7 @@ impl LedgerState {
             let (reply, _) = tokio::sync::oneshot::channel();
             let _ = self.arguments.addresses.worker.cast(WorkerMsg::Request { request, reply: reply.into() });
         } else {
-            self.arguments.peers.tell(worker, Body::Worker(request), |answer: Result<Answer, Refusal>| {
-                if let Err(refusal) = answer {
-                    tracing::debug!(%refusal, "a notice may have been lost");
-                }
-            });
+            self.arguments.peers.notify(worker, Body::Worker(request));
         }
     }
 }

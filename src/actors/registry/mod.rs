@@ -105,7 +105,7 @@ impl Actor for RegistryActor {
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
             RegistryMsg::Models(models) => state.offer_models(models),
             RegistryMsg::Worker(brief) => state.worker = Some(brief),
-            RegistryMsg::Backlog(backlog) => state.backlog = backlog,
+            RegistryMsg::Backlog(backlog) => state.tell_backlog(backlog),
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
             RegistryMsg::Tick => state.tick(),
         }
@@ -167,6 +167,17 @@ impl RegistryState {
         let far = |ahead_ms: &&i64| ahead_ms.unsigned_abs() > limits::CLOCK_JUMP_MS;
         let clocks = PeerClocks { reachable: ahead.len() as u32, differing: ahead.iter().filter(far).count() as u32 };
         let _ = self.arguments.addresses.ledger.cast(LedgerMsg::PeerClocks(clocks));
+    }
+
+    /// Idle nodes hear of new work at once, not with the next heartbeat.
+    fn tell_backlog(&mut self, backlog: Vec<ShapeBacklog>) {
+        let had_none = self.backlog.is_empty();
+        self.backlog = backlog;
+        if had_none && !self.backlog.is_empty() {
+            let alive = self.core.peers().filter(|(_, entry)| entry.state == PeerState::Alive);
+            let peers: Vec<PeerId> = alive.map(|(peer, _)| *peer).take(HEARTBEATS_PER_ROUND).collect();
+            peers.into_iter().for_each(|peer| self.greet(peer));
+        }
     }
 
     /// Sends a heartbeat; the answer is one too.

@@ -90,6 +90,9 @@ fn timed_out() -> Answer {
 }
 
 fn answer(reply: Responder, id: u64, answer: Answer) {
+    if reply.is_closed() {
+        return;
+    }
     match wire::encode(&ReplyEnvelope { id, answer }, limits::FRAME_BYTES_MAX) {
         Ok(frame) => reply.send(frame),
         Err(error) => {

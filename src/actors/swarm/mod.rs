@@ -1,4 +1,4 @@
-//! The swarm: the thin owner of the network thread. What comes in passes the peers' door, in the order in which it came.
+//! The swarm: the thin owner of the network's task. What comes in passes the peers' door, in the order in which it came.
 
 pub mod door;
 
@@ -15,7 +15,7 @@ use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
 use crate::messages::swarm::SwarmMsg;
 
-/// Events between the network thread and the door.
+/// Events between the network and the door.
 const INBOX_LEN_MAX: usize = 1_024;
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -70,7 +70,7 @@ impl Actor for SwarmActor {
                 });
                 Ok(())
             }
-            SwarmMsg::Ended => Err("the network thread ended".into()),
+            SwarmMsg::Ended => Err("the network ended".into()),
         }
     }
 

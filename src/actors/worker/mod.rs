@@ -13,6 +13,7 @@ use magpie_core::time::Wall;
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
 use magpie_core::{limits, wire};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::runtime::Handle;
 
 use self::attempts::{Attempts, tell};
 use super::blobs::PeerBlobs;
@@ -29,6 +30,8 @@ pub struct WorkerActor;
 pub struct WorkerArguments {
     pub routes: Routes,
     pub executors: Arc<Executors>,
+    /// Where attempts run: not beside the actors, whose thread renews their leases.
+    pub executing: Handle,
     pub blobs: PeerBlobs,
     pub spool: Arc<Spool>,
     pub slots: Slots,
@@ -183,7 +186,7 @@ impl WorkerState {
         }
         let signal = self.attempts.begin(&mut attempt, ends_ms);
         let executors = self.arguments.executors.clone();
-        self.arguments.routes.peers.errand(async move {
+        self.arguments.routes.peers.errand_on(&self.arguments.executing, async move {
             let said = attempt.says.subscribe();
             let telling = tell(said, |news| drop(me.cast(WorkerMsg::Progressed { fence, news })));
             let outcome = telling.while_running(executors.run(attempt, signal)).await;

@@ -48,6 +48,15 @@ pub struct SubmitArgs {
     /// A label of theirs; may be given again
     #[arg(long, value_name = "K=V", requires = "kind", value_parser = key_value)]
     label: Vec<(String, String)>,
+    /// Their namespace: namespaces share a home by their weights
+    #[arg(long, value_name = "NAME", requires = "kind")]
+    namespace: Option<String>,
+    /// At most as many of one key run at a time as its home's configuration says, or one: NAME or NAME@LEDGERTAG
+    #[arg(long, value_name = "KEY", requires = "kind")]
+    concurrency_key: Option<String>,
+    /// They start at most as often as the configuration says for this key: NAME or NAME@LEDGERTAG
+    #[arg(long, value_name = "KEY", requires = "kind")]
+    rate_key: Option<String>,
     /// How much of a crash the acknowledgement survives, whatever the file says
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
@@ -111,11 +120,17 @@ impl SubmitArgs {
             })?;
             set("input", value);
         }
-        if let Some(model) = &self.model {
-            set("model", json!(model));
-        }
-        if let Some(requires) = &self.requires {
-            set("requires", json!(requires));
+        let texts = [
+            ("model", &self.model),
+            ("requires", &self.requires),
+            ("namespace", &self.namespace),
+            ("concurrency_key", &self.concurrency_key),
+            ("rate_key", &self.rate_key),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                set(key, json!(text));
+            }
         }
         if let Some(priority) = self.priority {
             set("priority", json!(priority));

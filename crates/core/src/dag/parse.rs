@@ -23,19 +23,18 @@ const WORKFLOW_KEYS: &[&str] =
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
     "name", "needs", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
-    "retry", "labels", "exclusive",
+    "retry", "labels", "concurrency_key", "rate_key", "exclusive",
 ];
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "durability", "exclusive",
+    "deadline", "namespace", "labels", "idempotency_key", "concurrency_key", "rate_key", "durability", "exclusive",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "when", "join", "on_fail", "concurrency_key", "rate_key", "retention", "not_before",
-    "deadline", "idempotency_key",
+    "when", "join", "on_fail", "retention", "not_before", "deadline", "idempotency_key",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -161,6 +160,8 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         timeout: fields.read("timeout", problems),
         retry: read_retry(&fields, problems),
         labels: read_labels(&fields, problems),
+        concurrency_key: fields.read("concurrency_key", problems),
+        rate_key: fields.read("rate_key", problems),
         exclusive: fields.read("exclusive", problems).unwrap_or_default(),
     }
 }
@@ -183,6 +184,8 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
+        concurrency_key: fields.read("concurrency_key", problems),
+        rate_key: fields.read("rate_key", problems),
         durability: read_durability(&fields, problems),
         exclusive: fields.read("exclusive", problems).unwrap_or_default(),
         ..task
@@ -356,12 +359,12 @@ pub(super) mod tests {
         let document = json!({
             "name": "w",
             "run": ["x"],
-            "rate_key": "x",
+            "retention": "x",
             "durability": "replicated",
             "steps": [{"name": "a", "kind": "noop", "durability": "sync", "when": "x", "join": "any"}],
         });
         let expected = "\
-/rate_key: this version does not support rate_key yet (remove it)
+/retention: this version does not support retention yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
@@ -402,8 +405,8 @@ pub(super) mod tests {
     #[test]
     fn a_task_parses_with_its_defaults_and_refuses_what_is_a_workflows() {
         assert_eq!(parse_task(&json!({"kind": "noop"})).unwrap(), TaskSpec::new(TaskKind::Noop));
-        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "concurrency_key": "a"})).unwrap_err();
-        assert_eq!(errors[0].problem, "this version does not support concurrency_key yet");
+        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "join": "any"})).unwrap_err();
+        assert_eq!(errors[0].problem, "this version does not support join yet");
         assert_eq!(errors[1].problem, "needs belongs to a workflow");
         let file = json!({"kind": "process", "run": ["a", 1], "files": ["split.py"]});
         let errors = parse_task(&file).unwrap_err();

@@ -9,6 +9,7 @@ use super::reference::Reference;
 use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
 use crate::ids::TaskId;
+use crate::limiter::LimitKey;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Priority, Tag, TaskKind, TaskSpec, is_default};
@@ -83,6 +84,10 @@ pub struct StepSpec {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub exclusive: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<LimitKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_key: Option<LimitKey>,
 }
 
 pub(super) fn default_namespace() -> String {
@@ -110,6 +115,8 @@ impl WorkflowSpec {
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
             exclusive: step.exclusive,
+            concurrency_key: step.concurrency_key.clone(),
+            rate_key: step.rate_key.clone(),
             workflow: step.workflow.clone(),
             ..task
         }
@@ -147,6 +154,8 @@ impl StepSpec {
             retry: RetryPolicy::default(),
             labels: BTreeMap::new(),
             exclusive: false,
+            concurrency_key: None,
+            rate_key: None,
         }
     }
 

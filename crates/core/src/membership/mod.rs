@@ -193,6 +193,11 @@ impl Membership {
         let Some(peer) = self.peers.get_mut(&id) else { return self.join(now, id, incarnation) };
         peer.heard_mono_ms = now.mono_ms;
         peer.probed_mono_ms = None;
+        if peer.state == PeerState::Dead && incarnation <= peer.incarnation {
+            // It may have been sent before the silence: the answer tells the peer, which refutes if it is there.
+            self.spread(id);
+            return Vec::new();
+        }
         let is_news = incarnation > peer.incarnation || peer.state != PeerState::Alive;
         let revived = peer.state != PeerState::Alive;
         peer.incarnation = peer.incarnation.max(incarnation);
@@ -234,7 +239,7 @@ impl Membership {
 
     fn reported(&mut self, now: Now, report: PeerReport) -> Option<MembershipChange> {
         let peer = self.peers.get_mut(&report.peer)?;
-        if (report.incarnation, report.state) <= (peer.incarnation, peer.state) {
+        if !is_news(&report, peer) {
             return None;
         }
         let is_newer = report.incarnation > peer.incarnation;
@@ -305,6 +310,15 @@ impl Membership {
             peer.reports_left = sendings;
         }
     }
+}
+
+/// Whether a report says more than what is held.
+fn is_news(report: &PeerReport, held: &Peer) -> bool {
+    #[cfg(feature = "canary")]
+    if crate::canary::has(crate::canary::Bug::StaleGossipWins) {
+        return report.state != held.state;
+    }
+    (report.incarnation, report.state) > (held.incarnation, held.state)
 }
 
 fn is_due(peer: &Peer, now: Now) -> bool {

@@ -52,7 +52,7 @@ fn a_silent_peer_is_suspected_then_dead_then_forgotten() {
     }
     assert_eq!(membership.next_deadline(), None);
     assert!(membership.peer(&id(1)).unwrap().forgotten);
-    assert_eq!(membership.handle(at(20_000), heard(1, 5)), became(1, 5, PeerState::Alive));
+    assert_eq!(membership.handle(at(20_000), heard(1, 6)), became(1, 6, PeerState::Alive));
     assert!(!membership.peer(&id(1)).unwrap().forgotten);
 }
 
@@ -68,7 +68,7 @@ fn a_peer_that_was_not_asked_is_not_suspected() {
 }
 
 #[test]
-fn a_dead_peer_comes_back_by_its_own_word_or_a_higher_incarnation() {
+fn i12_a_dead_peer_comes_back_with_a_higher_incarnation_only() {
     let dead = || {
         let mut membership = with_one_peer();
         let gone = MembershipEvent::Reported(report(1, 5, PeerState::Dead));
@@ -82,13 +82,28 @@ fn a_dead_peer_comes_back_by_its_own_word_or_a_higher_incarnation() {
         (reported(5, PeerState::Suspect), PeerState::Dead),
         (reported(6, PeerState::Alive), PeerState::Alive),
         (reported(6, PeerState::Suspect), PeerState::Suspect),
-        (heard(1, 5), PeerState::Alive),
-        (heard(1, 4), PeerState::Alive),
+        (heard(1, 6), PeerState::Alive),
+        (heard(1, 5), PeerState::Dead),
+        (heard(1, 4), PeerState::Dead),
     ] {
         let mut membership = dead();
         membership.handle(at(10_100), event);
         assert_eq!(state(&membership, 1), Some(after), "{event:?}");
     }
+}
+
+#[test]
+fn i12_a_dead_peer_that_speaks_is_told_so_and_refutes() {
+    let mut membership = with_one_peer();
+    let mut accused = Membership::new(id(1), Incarnation(5));
+    membership.handle(at(9_000), MembershipEvent::Reported(report(1, 5, PeerState::Dead)));
+    while !membership.reports(1).is_empty() {}
+    assert_eq!(membership.handle(at(9_500), heard(1, 5)), []);
+    let told = membership.reports(1);
+    assert_eq!(told, [report(1, 5, PeerState::Dead)]);
+    accused.handle(at(9_600), MembershipEvent::Reported(told[0]));
+    let Incarnation(raised) = accused.incarnation();
+    assert_eq!(membership.handle(at(9_700), heard(1, raised)), became(1, raised, PeerState::Alive));
 }
 
 #[test]
@@ -211,8 +226,10 @@ fn is_lawful(step: &Step, n: u8, before: &Peer, after: &Peer) -> bool {
     let same =
         (before.state, before.incarnation, before.forgotten) == (after.state, after.incarnation, after.forgotten);
     same || match step {
-        Step::Event(MembershipEvent::Heard { peer, .. }) => *peer == id(n) && after.state == PeerState::Alive,
-        // Better only at a higher incarnation: this is I12.
+        // Better only at a higher incarnation: this is I12. A suspect may say itself that it is there.
+        Step::Event(MembershipEvent::Heard { peer, .. }) => {
+            *peer == id(n) && after.state == PeerState::Alive && (newer || before.state != PeerState::Dead)
+        }
         Step::Event(MembershipEvent::Reported(report)) => report.peer == id(n) && (worse || newer),
         Step::Event(MembershipEvent::Removed { .. }) | Step::Probe(_) => false,
         Step::Tick { .. } => {

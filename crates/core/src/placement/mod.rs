@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::ids::PeerId;
+use crate::limits;
 
 /// A peer's fixed point among all 256-bit strings: sha256 of its id. Computed once per peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,17 @@ pub fn preferred<'a>(
     let target = Target::of(clock_root, task_hash);
     let ranked = peers.into_iter().map(|peer| (target.distance(&Beacon::of(peer)), *peer));
     ranked.min().map(|(_, peer)| peer)
+}
+
+/// Time to bring blobs of so many bytes to a peer, by what links between nodes do at least.
+pub fn transfer_us(bytes: u64) -> u64 {
+    limits::PEER_LATENCY_US + bytes.saturating_mul(1_000_000) / limits::PEER_BYTES_PER_S
+}
+
+/// Time until a home with so many slots has run a backlog of tasks that take `run_us` each; 0 without a backlog.
+pub fn home_wait_us(backlog: u64, run_us: u64, slots: u32) -> u64 {
+    // The task itself is one of them, and does not wait for itself.
+    backlog.saturating_sub(1).saturating_mul(run_us) / u64::from(slots.max(1))
 }
 
 /// How many of a home's tasks an idle peer is granted at once: half of those it could run, rounded up, within its credit.
@@ -122,6 +134,15 @@ mod tests {
         let same = Beacon::of(&a);
         assert_eq!(target.nearest([(&a, &same), (&b, &same)]), Some(a.min(b)));
         assert_eq!(target.nearest([(&b, &same), (&a, &same)]), Some(a.min(b)));
+    }
+
+    #[test]
+    fn what_is_heavy_waits_at_home_until_the_wait_is_longer_than_the_way() {
+        let gigabyte = 1 << 30;
+        assert!(transfer_us(gigabyte) > home_wait_us(10, 1_000_000, 2));
+        assert!(transfer_us(gigabyte) < home_wait_us(1_000, 1_000_000, 2));
+        assert_eq!(home_wait_us(1, 1_000_000, 2), 0, "nothing is before it");
+        assert!(home_wait_us(u64::MAX, u64::MAX, 0) > transfer_us(u64::MAX));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::protocol::{LedgerReply, LedgerRequest, WorkerNotice};
+use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use super::record::ClockRoot;
 use crate::clock_alarm::PeerClocks;
 use crate::dag::WorkflowSpec;
-use crate::ids::{ContentId, LogIndex, PeerId, WorkflowId};
+use crate::ids::{ContentId, LedgerTag, LogIndex, PeerId, WorkflowId};
+use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::matching::Capabilities;
 use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, TaskError, TaskSpec};
@@ -61,6 +62,12 @@ pub enum Event {
     OutputsBound {
         workflow: WorkflowId,
         outputs: Result<JsonText, TaskError>,
+    },
+    /// The answer to [`Effect::AskPermits`].
+    PermitsAnswered {
+        home: LedgerTag,
+        ask: PermitAsk,
+        answer: Result<PermitAnswer, Refusal>,
     },
     /// A marker came out of the path that renewals take.
     MarkerOut {
@@ -122,6 +129,16 @@ pub enum Effect {
         spec: Arc<WorkflowSpec>,
         outputs: BTreeMap<String, StepOutputs>,
     },
+    /// Ask the home of a limit for permits, and answer [`Event::PermitsAnswered`].
+    AskPermits {
+        home: LedgerTag,
+        ask: PermitAsk,
+    },
+    /// To a home that borrows: what it has now; may get lost.
+    LendPermits {
+        home: LedgerTag,
+        answer: PermitAnswer,
+    },
     /// Put a marker at the end of the path that renewals take, and answer [`Event::MarkerOut`].
     PlaceMarker {
         marker: u64,
@@ -175,6 +192,10 @@ impl Outbox {
     }
 
     fn once_opened(&self, gate: Gate) -> Gate {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::GenerationNotDurable) {
+            return gate;
+        }
         match gate {
             gate if self.watermark.synced >= self.opened => gate,
             Gate::Open => Gate::Synced(self.opened),

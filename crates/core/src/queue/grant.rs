@@ -1,20 +1,22 @@
 //! Who runs what: heap heads meet credits.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
 use super::effects::Effect;
+use super::heads::Heads;
 use super::ledger::Ledger;
 use super::protocol::WorkerNotice;
+use super::ready::ShapeQueue;
 use super::record::{GrantRecord, Record};
-use crate::heap::aging::AgingKey;
+use super::room::{Loads, Share};
+use super::task_entry::Task;
 use crate::ids::{Epoch, LeaseToken, PeerId, TaskId};
 use crate::lease::{Fence, Grant};
 use crate::limits;
 use crate::payload::Payload;
-use crate::placement;
+use crate::placement::{self, Beacon};
 use crate::task::{Durability, SlotPool, TaskSpec};
 
 /// Whom a heap's head goes to.
@@ -24,18 +26,25 @@ enum Choice {
     WaitUntil(u64),
     /// Those who have a credit gave it back not long ago: others behind it may go to them.
     PassOver,
-    /// Nobody who fits has a credit.
+    /// Nobody who fits has a credit, or a key of these tasks is used up.
     Nobody,
 }
 
 /// Heads that one round passes over.
 const PASSED_OVER_MAX: usize = 64;
 
-/// What each worker may still get in this round: its credit, and half of what it could steal.
-type Allowance = BTreeMap<(PeerId, SlotPool), usize>;
+/// What each worker may still get in this round.
+type Allowance = BTreeMap<(PeerId, SlotPool), Left>;
+
+struct Left {
+    /// Of its credit, or of half of what it could steal.
+    grants: usize,
+    /// All its slots, if it said.
+    slots: Option<u32>,
+}
 
 impl Ledger {
-    /// Grants what credits and ready tasks allow, in queue order.
+    /// Grants what credits and ready tasks allow: to namespaces by their shares, within one in queue order.
     pub(super) fn pump(&mut self) {
         self.grants_due = false;
         self.preference_due_ms = None;
@@ -43,33 +52,35 @@ impl Ledger {
         if allowance.is_empty() {
             return;
         }
-        let mut heads: BinaryHeap<Reverse<(AgingKey, usize)>> = BinaryHeap::new();
-        for (place, queue) in self.ready.busy() {
-            if let Some((key, _)) = queue.heap.peek() {
-                heads.push(Reverse((*key, place)));
-            }
-        }
+        let mut heads = Heads::of(&self.ready, &mut self.fairness, |place, queue| {
+            has_taker(&self.loads, self.ready.run_us(Some(place)), queue, &allowance)
+        });
         let mut granted: Vec<GrantRecord> = Vec::new();
         let mut passed_over: Vec<TaskId> = Vec::new();
-        while let Some(Reverse((_, place))) = heads.pop() {
+        while let Some(head) = heads.take() {
+            let place = head.place;
             let Some((_, task)) = self.ready.queues[place].heap.peek() else { continue };
             let task = *task;
-            match self.choose(place, task, &allowance) {
-                Choice::Nobody => continue,
+            let goes_on = match self.choose(place, task, &allowance) {
+                Choice::Nobody => false,
                 Choice::WaitUntil(due) => {
                     self.preference_due_ms = Some(self.preference_due_ms.map_or(due, |earlier| earlier.min(due)));
-                    continue;
+                    false
                 }
-                Choice::PassOver if passed_over.len() >= PASSED_OVER_MAX => continue,
+                Choice::PassOver if passed_over.len() >= PASSED_OVER_MAX => false,
                 Choice::PassOver => {
                     passed_over.push(task);
                     self.leave_heap(task);
+                    true
                 }
-                Choice::Grant(worker) => granted.push(self.take_head(place, task, worker, &mut allowance)),
-            }
-            if let Some((key, _)) = self.ready.queues[place].heap.peek() {
-                heads.push(Reverse((*key, place)));
-            }
+                Choice::Grant(worker) => {
+                    granted.push(self.take_head(place, task, worker, &mut allowance));
+                    self.fairness.charge(heads.namespace(&head), &self.settings);
+                    true
+                }
+            };
+            let key = self.ready.queues[place].heap.peek().map(|(key, _)| *key).filter(|_| goes_on);
+            heads.put_back(&head, key, &self.fairness);
         }
         for task in passed_over {
             if let Some(task) = self.state.tasks.get_mut(&task) {
@@ -112,8 +123,9 @@ impl Ledger {
                 } else {
                     placement::steal_share(entry.up_for_stealing(self.now.mono_ms, pool, eligible), credit)
                 };
+                let slots = entry.offer.and_then(|offer| offer.slots).map(|slots| slots[pool]);
                 if share > 0 {
-                    allowance.insert((*peer, pool), share);
+                    allowance.insert((*peer, pool), Left { grants: share, slots });
                 }
             }
         }
@@ -122,16 +134,18 @@ impl Ledger {
 
     fn choose(&self, place: usize, id: TaskId, allowance: &Allowance) -> Choice {
         let now_ms = self.now.mono_ms;
-        let queue = &self.ready.queues[place];
-        let task = &self.state.tasks[&id];
-        let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
-        let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer));
-        let has_credit = |peer: &PeerId| allowance.get(&(*peer, queue.pool())).is_some_and(|left| *left > 0);
-        if !queue.fitting.keys().any(has_credit) {
+        let (queue, run_us) = (&self.ready.queues[place], self.ready.run_us(Some(place)));
+        if queue.closed || !has_taker(&self.loads, run_us, queue, allowance) {
             return Choice::Nobody;
         }
+        let task = &self.state.tasks[&id];
+        let skipped = |peer: &PeerId| task.soft.skip.get(peer).is_some_and(|(until, _)| *until > now_ms);
+        let stays = self.stays_home(place, task);
+        let at_home = |peer: &PeerId| !stays || *peer == self.identity.home;
+        let fitting = || queue.fitting.iter().filter(|(peer, _)| !skipped(peer) && at_home(peer));
+        let takers = takers(&self.loads, run_us, queue, allowance).filter(|(peer, _)| !skipped(peer) && at_home(peer));
         let target = placement::Target::of(&task.clock_root.0, &id.hash());
-        let Some(anyone) = target.nearest(fitting().filter(|(peer, _)| has_credit(peer))) else {
+        let Some(anyone) = target.nearest(takers) else {
             return Choice::PassOver;
         };
         let waits_until = task.soft.ready_since_ms + limits::PREFERENCE_WAIT_MS;
@@ -141,19 +155,38 @@ impl Ledger {
         Choice::WaitUntil(waits_until)
     }
 
+    /// Whether bringing what the task needs to another node takes longer than its wait here. A task that stood beside
+    /// an idle node for a second goes there, whatever it brings.
+    fn stays_home(&self, place: usize, task: &Task) -> bool {
+        let bytes = task.spec.blob_bytes();
+        let (queue, home) = (&self.ready.queues[place], self.identity.home);
+        let idle_beside = self.now.mono_ms >= task.soft.ready_since_ms + limits::IDLE_BESIDE_MS_MAX;
+        if bytes == 0 || idle_beside || !queue.fitting.contains_key(&home) {
+            return false;
+        }
+        let Some(offer) = self.workers.entries.get(&home).and_then(|entry| entry.offer) else { return false };
+        let slots = offer.slots.unwrap_or(offer.free)[queue.pool()];
+        let backlog = self.ready.eligible_for(&home, queue.pool()) as u64;
+        placement::transfer_us(bytes) > placement::home_wait_us(backlog, self.ready.run_us(Some(place)), slots)
+    }
+
     fn take_head(&mut self, place: usize, id: TaskId, worker: PeerId, allowance: &mut Allowance) -> GrantRecord {
         let pool = self.ready.queues[place].pool();
         if let Some(left) = allowance.get_mut(&(worker, pool)) {
-            *left -= 1;
+            left.grants -= 1;
         }
         if let Some(entry) = self.workers.entries.get_mut(&worker) {
             entry.use_one(pool);
         }
         self.leave_heap(id);
+        let share = Share::new(worker, pool, self.ready.run_us(Some(place)));
+        if let Some(task) = self.state.tasks.get_mut(&id) {
+            self.loads.set(task, Some(share));
+        }
         self.grants += 1;
         let epoch = Epoch::new(self.state.generation, self.grants);
         let token = LeaseToken(first_half(derive_bytes(self.identity.secret, Fence { task: id, epoch })));
-        GrantRecord { task: id, epoch, token, worker }
+        GrantRecord { task: id, epoch, token, worker, rate_mark: self.take_limits(id) }
     }
 
     fn send_grants(&mut self, granted: Vec<GrantRecord>) {
@@ -163,6 +196,7 @@ impl Ledger {
         let at = self.at();
         let records = granted.clone();
         self.commit_by_class(records, |grant: &GrantRecord| grant.task, |grants| Record::Granted { at, grants });
+        self.limits.end_round();
         let mut messages: BTreeMap<(PeerId, Durability), Vec<Grant>> = BTreeMap::new();
         for record in granted {
             let task = &self.state.tasks[&record.task];
@@ -188,6 +222,27 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Those whom `queue`'s tasks fit and who may still get one, with room for it.
+fn takers<'a>(
+    loads: &'a Loads,
+    run_us: u64,
+    queue: &'a ShapeQueue,
+    allowance: &'a Allowance,
+) -> impl Iterator<Item = (&'a PeerId, &'a Beacon)> {
+    let pool = queue.pool();
+    let takes = move |(peer, of): &(PeerId, SlotPool), left: &Left| {
+        *of == pool && left.grants > 0 && left.slots.is_none_or(|slots| loads.has_room(*peer, pool, slots, run_us))
+    };
+    allowance
+        .iter()
+        .filter(move |(who, left)| takes(who, left))
+        .filter_map(|((peer, _), _)| queue.fitting.get_key_value(peer))
+}
+
+fn has_taker(loads: &Loads, run_us: u64, queue: &ShapeQueue, allowance: &Allowance) -> bool {
+    takers(loads, run_us, queue, allowance).next().is_some()
 }
 
 /// As many grants as one message may carry, in their order.
@@ -217,6 +272,11 @@ pub(super) fn derive_bytes(secret: [u8; 32], fence: Fence) -> [u8; 32] {
     hash.update(fence.task.ledger.0);
     hash.update(fence.epoch.0.to_be_bytes());
     hash.finalize().into()
+}
+
+/// As [`derive_bytes`], for what is no fence.
+pub(super) fn derive_token(secret: [u8; 32], named: &[u8]) -> [u8; 16] {
+    first_half(Sha256::new_with_prefix(secret).chain_update(named).finalize().into())
 }
 
 fn first_half(bytes: [u8; 32]) -> [u8; 16] {

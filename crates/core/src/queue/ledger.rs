@@ -8,10 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
+use super::fairness::Fairness;
+use super::limit_keys::Limits;
 use super::operations::Operations;
+use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::room::Loads;
+use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::waiters::Waiters;
 use super::workers::Workers;
@@ -49,6 +54,7 @@ pub enum ReplayError {
 /// A ledger while its log is read, before it serves.
 pub struct Replay {
     identity: LedgerIdentity,
+    settings: QueueSettings,
     state: State,
     chain: Chain,
     next: LogIndex,
@@ -61,9 +67,16 @@ impl Replay {
             state: State::new(identity.ledger.tag()),
             chain: Chain::genesis(identity.ledger),
             identity,
+            settings: QueueSettings::default(),
             next: LogIndex(1),
             operations: Operations::default(),
         }
+    }
+
+    /// The ledger orders its work by these settings from its start on.
+    #[must_use]
+    pub fn with_settings(self, settings: QueueSettings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Applies the next stored record.
@@ -91,6 +104,11 @@ impl Replay {
         let clock_watch = ClockWatch::new(now, self.state.last_at);
         let mut ledger = Ledger {
             identity: self.identity,
+            settings: self.settings,
+            fairness: Fairness::default(),
+            limits: Limits::opened(Wall(now.wall_ms)),
+            permits: Permits::default(),
+            loads: Loads::default(),
             now,
             state: self.state,
             ready: ReadySet::default(),
@@ -102,6 +120,7 @@ impl Replay {
             grants: 0,
             leases: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            delayed_until: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             waiters: Waiters::default(),
             operations: self.operations,
@@ -124,6 +143,7 @@ impl Replay {
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
+        ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
         ledger
     }
@@ -131,6 +151,11 @@ impl Replay {
 
 pub struct Ledger {
     pub(super) identity: LedgerIdentity,
+    pub(super) settings: QueueSettings,
+    pub(super) fairness: Fairness,
+    pub(super) limits: Limits,
+    pub(super) permits: Permits,
+    pub(super) loads: Loads,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,
@@ -143,7 +168,10 @@ pub struct Ledger {
     pub(super) grants: u32,
     /// Live leases by the home's end of them.
     pub(super) leases: BTreeSet<(u64, TaskId)>,
+    /// Tasks whose back-off ends then, on the monotonic clock.
     pub(super) delayed: BTreeSet<(u64, TaskId)>,
+    /// Tasks with a `not_before`.
+    pub(super) delayed_until: BTreeSet<(Wall, TaskId)>,
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
@@ -204,6 +232,7 @@ impl Ledger {
             Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
             Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
             Event::MarkerOut { marker } => self.marker_out(marker),
+            Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
         }
@@ -213,7 +242,13 @@ impl Ledger {
         if self.grants_due {
             self.pump();
         }
+        self.settle_permits();
+        // A limit that opened just now is not left for the next event.
+        if self.grants_due {
+            self.pump();
+        }
         check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
+        self.check_bounds();
     }
 
     fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
@@ -235,6 +270,24 @@ impl Ledger {
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
+            LedgerRequest::AskPermits(ask) => self.lend(&ask, reply),
+            LedgerRequest::TakePermits(answer) => {
+                self.take_permits(&answer);
+                self.reply(Gate::Open, reply, LedgerReply::PermitsTaken);
+            }
+        }
+    }
+
+    /// I13: what a home keeps for others stays within its limits.
+    fn check_bounds(&self) {
+        let bounded = [
+            (self.operations.len(), limits::OPERATIONS_MAX, "too many operations are remembered"),
+            (self.waiters.len(), limits::WAITERS_MAX, "too many callers wait"),
+            (self.workers.entries.len(), limits::PEERS_MAX + 1, "too many members are kept"),
+            (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
+        ];
+        for (len, len_max, what) in bounded {
+            check(InvariantId::I13, len <= len_max, what);
         }
     }
 
@@ -343,6 +396,17 @@ impl Ledger {
         }
         self.leases.remove(&(task.soft.expires_ms, id));
         self.delayed.remove(&(task.soft.due_ms, id));
+        self.delayed_until.remove(&(task.due, id));
+        if change.from.is_none()
+            && let Some(deadline) = task.spec.deadline
+        {
+            self.deadlines.insert((deadline, id));
+        }
+        let moved = self.limits.count(task);
+        if let Some(limit) = moved.as_ref().filter(|_| !task.soft.counted) {
+            self.permits.freed(limit);
+        }
+        self.grants_due |= self.loads.count(task, self.ready.run_us(task.soft.queue));
         match to {
             TaskState::Ready if task.is_workflow() => {
                 self.children_due.insert(id);
@@ -351,16 +415,22 @@ impl Ledger {
                 if change.from != Some(TaskState::Ready) {
                     task.soft.ready_since_ms = now_ms;
                 }
-                self.ready.insert(task, self.workers.alive());
+                let place = self.ready.insert(task, self.workers.alive());
                 self.grants_due = true;
+                self.refresh_limits_of(place);
             }
-            TaskState::Delayed => {
-                if change.from != Some(TaskState::Delayed) {
-                    let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
-                    task.soft.due_ms = now_ms + wait_ms.min(task.wait_ms_max.unwrap_or(u64::MAX));
+            TaskState::Delayed => match task.wait_ms_max {
+                None => {
+                    self.delayed_until.insert((task.due, id));
                 }
-                self.delayed.insert((task.soft.due_ms, id));
-            }
+                Some(wait_ms_max) => {
+                    if change.from != Some(TaskState::Delayed) {
+                        let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
+                        task.soft.due_ms = now_ms + wait_ms.min(wait_ms_max);
+                    }
+                    self.delayed.insert((task.soft.due_ms, id));
+                }
+            },
             TaskState::Leased | TaskState::Running if task.is_workflow() => {}
             TaskState::Leased | TaskState::Running => {
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
@@ -371,14 +441,11 @@ impl Ledger {
             }
             TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
                 self.task_ended(id, change.from);
-                return;
             }
             TaskState::Blocked => {}
         }
-        if change.from.is_none()
-            && let Some(deadline) = task.spec.deadline
-        {
-            self.deadlines.insert((deadline, id));
+        if let Some(limit) = moved {
+            self.refresh_limit(&limit);
         }
     }
 

@@ -7,17 +7,23 @@
 mod attempts;
 mod children;
 mod effects;
+mod fairness;
 mod grant;
+mod heads;
 mod ledger;
+mod limit_keys;
 mod operations;
 mod ownership;
 mod parents;
+mod permits;
 mod protocol;
 mod ready;
 mod record;
+mod room;
 mod schedule;
 mod schedule_record;
 mod schedules;
+mod settings;
 mod state;
 mod submit;
 mod task_entry;
@@ -42,3 +48,4 @@ pub use record::{
 };
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
+pub use settings::QueueSettings;

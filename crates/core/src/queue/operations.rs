@@ -29,15 +29,30 @@ pub(super) enum Done {
     },
 }
 
+/// As much as the time between two operations counts: a wall clock that jumps ahead must not make a home forget what a
+/// client is about to send again.
+const GAP_MS_MAX: u64 = 60_000;
+
 #[derive(Debug, Default)]
 pub(super) struct Operations {
     done: HashMap<OperationId, Done>,
-    by_age: VecDeque<(Wall, OperationId)>,
+    /// With the age of this memory when each came.
+    by_age: VecDeque<(u64, OperationId)>,
+    age_ms: u64,
+    last_at: Wall,
 }
 
 impl Operations {
     pub fn find(&self, operation: &OperationId) -> Option<Done> {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::OperationForgotten) {
+            return None;
+        }
         self.done.get(operation).copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_age.len()
     }
 
     /// Keeps what `record` did, and forgets what is older than [`limits::OPERATION_TTL_MS`] or more than the bound.
@@ -70,15 +85,42 @@ impl Operations {
             | Record::WorkflowEnded { .. }
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
+            | Record::PermitsLent { .. }
             | Record::MemoryTally { .. } => return,
         };
         self.done.insert(operation, done);
-        self.by_age.push_back((at, operation));
-        let oldest = Wall(at.0.saturating_sub(limits::OPERATION_TTL_MS));
-        while self.by_age.len() > limits::OPERATIONS_MAX || self.by_age.front().is_some_and(|(at, _)| *at < oldest) {
+        self.age_ms += at.0.saturating_sub(self.last_at.0).min(GAP_MS_MAX);
+        self.last_at = at;
+        self.by_age.push_back((self.age_ms, operation));
+        let oldest_ms = self.age_ms.saturating_sub(limits::OPERATION_TTL_MS);
+        let is_old = |(age_ms, _): &(u64, OperationId)| *age_ms < oldest_ms;
+        while self.by_age.len() > limits::OPERATIONS_MAX || self.by_age.front().is_some_and(is_old) {
             if let Some((_, operation)) = self.by_age.pop_front() {
                 self.done.remove(&operation);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cancelled(at_ms: u64, n: u8) -> Record {
+        let target = TaskId { ulid: 0, ledger: crate::ids::LedgerTag([0; 5]) };
+        Record::Cancelled { at: Wall(at_ms), operation: OperationId([n; 16]), target, reason: String::new() }
+    }
+
+    fn remembers(operations: &Operations, n: u8) -> bool {
+        operations.find(&OperationId([n; 16])).is_some()
+    }
+
+    #[test]
+    fn i15_a_clock_that_jumps_an_hour_ahead_forgets_no_operation() {
+        let mut operations = Operations::default();
+        operations.remember(&cancelled(1_000, 1));
+        operations.remember(&cancelled(3_601_000, 2));
+        operations.remember(&cancelled(3_602_000, 3));
+        assert!(remembers(&operations, 1) && remembers(&operations, 2));
     }
 }

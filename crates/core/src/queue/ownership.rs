@@ -171,6 +171,7 @@ impl Ledger {
             return CompleteAnswer::Terminal { state: task.state };
         }
         let next = after_attempt(task, &completion.outcome, at, self.identity.secret);
+        self.ready.ran(task.soft.queue, completion.outcome.ran_ms.saturating_mul(1_000));
         let answer = match next {
             AfterAttempt::Retry { .. } => CompleteAnswer::Recorded { state: TaskState::Delayed },
             AfterAttempt::Succeeded | AfterAttempt::Failed | AfterAttempt::Dead => CompleteAnswer::Committed,
@@ -188,12 +189,13 @@ impl Ledger {
         let mut accepted = Vec::new();
         for Release { fence, token, reason } in releases {
             let current = matches!(self.presented(fence, token), Presented::Current);
+            let rate_back_us = self.state.tasks.get(&fence.task).and_then(|task| self.rate_given_back_us(task));
             let Some(task) = self.state.tasks.get_mut(&fence.task).filter(|_| current) else { continue };
             if task.has_live_lease() && !task.epoch_started {
                 let step = task.soft.skip.get(&worker).map_or(limits::RELEASE_SKIP_FIRST_MS, |(_, next)| *next);
                 let next = (step * 2).min(limits::RELEASE_SKIP_MAX_MS);
                 task.soft.skip.insert(worker, (now_ms + step, next));
-                accepted.push(ReleaseRecord { fence, reason });
+                accepted.push(ReleaseRecord { fence, reason, rate_back_us });
             }
         }
         self.commit_by_class(accepted, |release| release.fence.task, |releases| Record::Released { at, releases });
@@ -274,6 +276,8 @@ fn after_attempt(task: &Task, outcome: &Outcome, at: Wall, secret: [u8; 32]) -> 
         return AfterAttempt::Failed;
     }
     let attempts = task.attempts + u32::from(!task.epoch_started);
+    #[cfg(feature = "canary")]
+    let attempts = if crate::canary::has(crate::canary::Bug::RetryUnbounded) { 0 } else { attempts };
     if attempts >= task.spec.retry.max_attempts {
         return AfterAttempt::Dead;
     }

@@ -11,6 +11,7 @@ use crate::clock_alarm::ClockAlarm;
 use crate::dag::{SpecError, WorkflowSpec};
 use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
+use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
 use crate::progress::Progress;
 use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
@@ -73,6 +74,10 @@ pub enum LedgerRequest {
     Renew(Vec<Renewal>),
     Complete(Vec<Completion>),
     Release(Vec<Release>),
+    /// Another home wants permits of a limit of this one, or holds fewer.
+    AskPermits(PermitAsk),
+    /// The home of a limit lent more, or has others who wait.
+    TakePermits(PermitAnswer),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +128,8 @@ pub enum LedgerReply {
     Renewed(Vec<RenewAnswer>),
     Completed(Vec<CompleteAnswer>),
     Released,
+    Permits(Box<PermitAnswer>),
+    PermitsTaken,
     Refused(Refusal),
 }
 

@@ -1,21 +1,29 @@
-//! Ready tasks, one heap per namespace and requirement shape: a backlog for GPUs never hides work for CPUs.
+//! Ready tasks, one heap per namespace, requirement shape and limit keys: a backlog for GPUs never hides work for CPUs,
+//! and what waits for a key hides nothing that does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::limit_keys::Limit;
 use super::task_entry::Task;
 use crate::heap::FibonacciHeap;
 use crate::heap::aging::{Aging, AgingKey};
 use crate::ids::{PeerId, TaskId};
+use crate::limiter::LimitKind;
 use crate::limits;
 use crate::matching::{Capabilities, Shape};
 use crate::placement::Beacon;
 use crate::task::{SlotPool, TaskSpec};
 
-/// Tasks that differ in nothing that decides where they may run.
+/// Tasks that differ in nothing that decides where and when they may run.
 pub(super) struct ShapeQueue {
-    namespace: String,
+    pub namespace: Arc<str>,
     pub shape: Shape,
+    pub limits: Vec<Limit>,
+    /// Whether one of its limits is used up.
+    pub closed: bool,
+    /// What its tasks take, the newest ones most; `None` before the first ended.
+    run_us: Option<u64>,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
     pub fitting: BTreeMap<PeerId, Beacon>,
@@ -27,83 +35,152 @@ impl ShapeQueue {
     }
 }
 
+/// What a task counts as before one like it ended.
+const UNKNOWN_RUN_US: u64 = 1_000_000;
+
+type QueueKey = (Arc<str>, Shape, Vec<Limit>);
+
+/// The queues behind one limit.
+#[derive(Default)]
+struct Gate {
+    places: BTreeSet<usize>,
+    closed: bool,
+}
+
 #[derive(Default)]
 pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
-    /// Places of the queues that hold tasks.
+    /// Places of the queues that hold tasks, those behind a used-up limit left out.
     busy: BTreeSet<usize>,
+    gates: BTreeMap<Limit, Gate>,
     aging: Aging,
-    index: BTreeMap<(String, Shape), usize>,
+    index: BTreeMap<QueueKey, usize>,
     /// Where the last task went: those of one batch share their specification.
     last: Option<(Arc<TaskSpec>, usize)>,
 }
 
 impl ReadySet {
-    /// Adds a task; `members` tells a new shape who fits it.
-    pub fn insert<'a>(&mut self, task: &mut Task, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) {
-        if task.soft.ready.is_some() {
-            return;
+    /// Adds a task, and returns its queue's place; `members` tells a new shape who fits it.
+    pub fn insert<'a>(
+        &mut self,
+        task: &mut Task,
+        members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
+    ) -> usize {
+        if let Some((place, _)) = task.soft.ready {
+            return place;
         }
-        let place = self.place_of(&task.spec, members);
+        let place = self.place_of(task, members);
         // Fixed at insert: aging needs no re-keying.
         let key = self.aging.key(task.priority, task.created);
         let handle = self.queues[place].heap.insert(key, task.id);
-        self.busy.insert(place);
+        self.mark_busy(place);
         task.soft.ready = Some((place, handle));
+        task.soft.queue = Some(place);
+        place
     }
 
-    fn place_of<'a>(
-        &mut self,
-        spec: &Arc<TaskSpec>,
-        members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
-    ) -> usize {
+    /// A task of the queue at `place` ran so long.
+    pub fn ran(&mut self, place: Option<usize>, run_us: u64) {
+        if let Some(queue) = place.and_then(|place| self.queues.get_mut(place)) {
+            queue.run_us = Some(queue.run_us.map_or(run_us, |mean| (7 * mean + run_us) / 8));
+        }
+    }
+
+    /// What a task of the queue at `place` is expected to take.
+    pub fn run_us(&self, place: Option<usize>) -> u64 {
+        let queue = place.and_then(|place| self.queues.get(place));
+        queue.and_then(|queue| queue.run_us).unwrap_or(UNKNOWN_RUN_US)
+    }
+
+    fn mark_busy(&mut self, place: usize) {
+        let queue = &self.queues[place];
+        if queue.closed || queue.heap.is_empty() {
+            self.busy.remove(&place);
+        } else {
+            self.busy.insert(place);
+        }
+    }
+
+    fn place_of<'a>(&mut self, task: &Task, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) -> usize {
+        let spec = &task.spec;
         if let Some((_, place)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, spec)) {
             return *place;
         }
         let shape = Shape::of(spec).expect("the expression was parsed when the task was submitted");
-        let key = (spec.namespace.clone(), shape);
+        let key = (Arc::from(spec.namespace.as_str()), shape, Limit::all_of(spec, task.id.ledger));
         let place = self.index.get(&key).copied().unwrap_or_else(|| self.add_queue(key, members));
         self.last = Some((spec.clone(), place));
         place
     }
 
     /// An empty queue is kept for the next task of its shape, until there are too many of them.
-    fn add_queue<'a>(
-        &mut self,
-        key: (String, Shape),
-        members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>,
-    ) -> usize {
-        let (namespace, shape) = key.clone();
+    fn add_queue<'a>(&mut self, key: QueueKey, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) -> usize {
+        let (namespace, shape, limits) = key.clone();
         let fitting = members
             .filter(|(_, capabilities)| shape.fits(capabilities))
             .map(|(peer, _)| (*peer, Beacon::of(peer)))
             .collect();
-        let queue = ShapeQueue { namespace, shape, heap: FibonacciHeap::new(), fitting };
+        let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
+        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: FibonacciHeap::new(), fitting };
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
         let reused = full.then(|| self.queues.iter().position(|queue| queue.heap.is_empty())).flatten();
         let place = reused.unwrap_or(self.queues.len());
         match self.queues.get_mut(place) {
             Some(old) => {
                 let old = std::mem::replace(old, queue);
-                self.index.remove(&(old.namespace, old.shape));
+                old.limits.iter().for_each(|limit| self.leave_gate(limit, place));
+                self.index.remove(&(old.namespace, old.shape, old.limits));
             }
             None => self.queues.push(queue),
+        }
+        for limit in &key.2 {
+            self.gates.entry(limit.clone()).or_default().places.insert(place);
         }
         self.index.insert(key, place);
         place
     }
 
-    pub fn remove(&mut self, task: &mut Task) {
-        if let Some((place, handle)) = task.soft.ready.take() {
-            let heap = &mut self.queues[place].heap;
-            heap.remove(handle);
-            if heap.is_empty() {
-                self.busy.remove(&place);
+    fn leave_gate(&mut self, limit: &Limit, place: usize) {
+        if let Some(gate) = self.gates.get_mut(limit) {
+            gate.places.remove(&place);
+            if gate.places.is_empty() {
+                self.gates.remove(limit);
             }
         }
     }
 
-    /// Queues that hold tasks, with their places.
+    /// Opens or closes the queues behind `limit`. Returns whether that changed anything.
+    pub fn set_open(&mut self, limit: &Limit, open: bool) -> bool {
+        let Some(gate) = self.gates.get_mut(limit).filter(|gate| gate.closed == open) else { return false };
+        gate.closed = !open;
+        for place in gate.places.clone() {
+            let closed = self.queues[place].limits.iter().any(|limit| self.gates[limit].closed);
+            self.queues[place].closed = closed;
+            self.mark_busy(place);
+        }
+        true
+    }
+
+    /// Ready tasks behind `limit`.
+    pub fn waiting_behind(&self, limit: &Limit) -> u64 {
+        let places = self.gates.get(limit).map(|gate| &gate.places);
+        places.into_iter().flatten().map(|place| self.queues[*place].heap.len() as u64).sum()
+    }
+
+    /// Rates that are used up.
+    pub fn closed_rates(&self) -> Vec<Limit> {
+        let rates = self.gates.iter().filter(|(limit, gate)| gate.closed && limit.kind == LimitKind::Rate);
+        rates.map(|(limit, _)| limit.clone()).collect()
+    }
+
+    pub fn remove(&mut self, task: &mut Task) {
+        if let Some((place, handle)) = task.soft.ready.take() {
+            self.queues[place].heap.remove(handle);
+            self.mark_busy(place);
+        }
+    }
+
+    /// Queues that hold tasks of which some may be granted, with their places.
     pub fn busy(&self) -> impl Iterator<Item = (usize, &ShapeQueue)> {
         self.busy.iter().map(|place| (*place, &self.queues[*place]))
     }
@@ -119,7 +196,7 @@ impl ReadySet {
         }
     }
 
-    /// Ready tasks that `peer` could run.
+    /// Ready tasks that `peer` could run now.
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
         let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
         self.busy().map(|(_, queue)| queue).filter(fits).map(|queue| queue.heap.len()).sum()

@@ -9,6 +9,7 @@ use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
+use crate::limiter::{LimitKind, LoanFacts, RateMark};
 use crate::payload::JsonText;
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
 use crate::time::Wall;
@@ -115,6 +116,16 @@ pub enum Record {
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
     },
+    /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
+    PermitsLent {
+        at: Wall,
+        kind: LimitKind,
+        name: String,
+        loans: Vec<LoanFacts>,
+        /// Of a rate key: its mark, with what was lent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate_mark: Option<RateMark>,
+    },
     Schedule(ScheduleRecord),
     /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
     ChildrenStarted {
@@ -175,6 +186,9 @@ pub struct GrantRecord {
     pub epoch: Epoch,
     pub token: LeaseToken,
     pub worker: PeerId,
+    /// Of a task with a rate key: the rate's mark after this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mark: Option<RateMark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -211,6 +225,9 @@ pub enum AfterAttempt {
 pub struct ReleaseRecord {
     pub fence: Fence,
     pub reason: ReleaseReason,
+    /// What the grant, which never started, gives back to the rate of its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_back_us: Option<u64>,
 }
 
 impl Record {
@@ -235,6 +252,7 @@ impl Record {
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
@@ -262,6 +280,7 @@ impl Record {
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),

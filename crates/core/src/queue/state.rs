@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::limit_keys::Limit;
+use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
-use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, SubmitItem};
+use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
+use crate::limiter::{LimitKey, LimitKind, LoanFacts, RateMark};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
 
@@ -53,6 +56,9 @@ pub(super) struct State {
     pub retried_total: u64,
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub workflows_running: u64,
+    /// By rate key.
+    pub rate_marks: BTreeMap<LimitKey, RateMark>,
+    pub loans: Loans,
     /// The newest time in the log.
     pub last_at: Wall,
     pub changes: Changes,
@@ -79,6 +85,8 @@ impl State {
             retried_total: 0,
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
+            rate_marks: BTreeMap::new(),
+            loans: Loans::new(),
             last_at: Wall(0),
             changes: Changes::default(),
         }
@@ -110,14 +118,7 @@ impl State {
                 self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(*at))
             }
             Record::Completed { at, results } => results.iter().for_each(|result| self.complete(index, *at, result)),
-            Record::Released { at, releases } => {
-                for release in releases {
-                    self.released_total += 1;
-                    let (reason, false_start) = (format!("{:?}", release.reason), release.reason.is_false_start());
-                    let lose = |task: &mut Task| task.lose_lease(EpochStatus::Released, &reason, false_start);
-                    self.change(index, *at, release.fence.task, lose);
-                }
-            }
+            Record::Released { at, releases } => releases.iter().for_each(|release| self.release(index, *at, release)),
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
             Record::Checkpointed { at, checkpoints } => {
@@ -139,6 +140,9 @@ impl State {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
+                self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
+            }
             Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, .. } => {
@@ -191,12 +195,44 @@ impl State {
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
-        let GrantRecord { task, epoch, token, worker } = *grant;
+        let GrantRecord { task, epoch, token, worker, rate_mark } = *grant;
+        if let (Some(mark), Some(key)) = (rate_mark, self.rate_key(&task)) {
+            // One round's grants stand in a record for each class: the latest mark counts.
+            let newest = self.rate_marks.entry(key).or_default();
+            *newest = mark.max(*newest);
+        }
         self.change(index, self.last_at, task, |entry| {
             check(InvariantId::I2, epoch > entry.epoch, "an epoch did not grow");
             check(InvariantId::I5, !entry.has_live_lease(), "a leased task was granted");
             entry.grant(epoch, token, worker);
         });
+    }
+
+    fn release(&mut self, index: LogIndex, at: Wall, release: &ReleaseRecord) {
+        self.released_total += 1;
+        let task = release.fence.task;
+        if let (Some(back_us), Some(key)) = (release.rate_back_us, self.rate_key(&task)) {
+            self.rate_marks.entry(key).and_modify(|mark| *mark = mark.given_back(back_us));
+        }
+        let (reason, false_start) = (format!("{:?}", release.reason), release.reason.is_false_start());
+        self.change(index, at, task, |task| task.lose_lease(EpochStatus::Released, &reason, false_start));
+    }
+
+    fn lend(&mut self, kind: LimitKind, key: LimitKey, loans: &[LoanFacts], rate_mark: Option<RateMark>) {
+        if let Some(mark) = rate_mark {
+            self.rate_marks.insert(key.clone(), mark);
+        }
+        let limit = Limit { kind, key };
+        let homes = self.loans.entry(limit.clone()).or_default();
+        homes.extend(loans.iter().map(|facts| (facts.borrower, *facts)));
+        homes.retain(|_, facts| facts.count > 0);
+        if homes.is_empty() {
+            self.loans.remove(&limit);
+        }
+    }
+
+    fn rate_key(&self, task: &TaskId) -> Option<LimitKey> {
+        Some(self.tasks.get(task)?.spec.rate_key.as_ref()?.seen_from(self.tag))
     }
 
     fn complete(&mut self, index: LogIndex, at: Wall, result: &CompletionRecord) {

@@ -187,6 +187,7 @@ impl Ledger {
         }
         self.check_parent(item.spec.parent, item.spec.durability)?;
         check_task(&item.spec, "")?;
+        self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
 
@@ -207,6 +208,7 @@ impl Ledger {
         for (index, step) in spec.steps.iter().enumerate() {
             let (task, path) = (spec.task(step), format!("{at}/{index}"));
             check_task(&task, &path)?;
+            self.check_limits(&task, &path)?;
             self.check_tag(&task, &path)?;
             if let Some(child) = &step.workflow {
                 self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::attempts::AttemptNotes;
 use super::record::{AfterAttempt, ClockRoot};
+use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
@@ -92,6 +93,12 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// The ready queue that it stood in last.
+    pub queue: Option<usize>,
+    /// What its live lease counts as at its worker.
+    pub share: Option<Share>,
+    /// Whether it takes a place under its concurrency key.
+    pub counted: bool,
 }
 
 impl Task {

@@ -24,6 +24,8 @@ impl Ledger {
         self.grants_due = true;
         self.place_marker();
         self.wake_delayed();
+        self.refresh_rates();
+        self.permits_tick();
         self.pass_deadlines();
         self.fire_schedules();
         self.answer_impatient();
@@ -38,6 +40,7 @@ impl Ledger {
         if late < limits::STALL_MS {
             return;
         }
+        self.permits.extend(late);
         let leases = std::mem::take(&mut self.leases);
         for (expires_ms, id) in leases {
             if let Some(task) = self.state.tasks.get_mut(&id) {
@@ -52,6 +55,10 @@ impl Ledger {
 
     /// A lease ends only after a marker, put behind the renewals that are on their way, has come out before any of them.
     fn place_marker(&mut self) {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::LeaseNotExpired) {
+            return;
+        }
         let now_ms = self.now.mono_ms;
         let overdue = self.leases.first().is_some_and(|(expires_ms, _)| *expires_ms <= now_ms);
         let under_way = self.marker.is_some_and(|marker| now_ms < marker.placed_ms + MARKER_LOST_MS);
@@ -83,8 +90,18 @@ impl Ledger {
                 None => {}
             }
         }
+        self.wake_by_wall_clock();
         let at = self.at();
         self.commit_by_class(buried, |id: &TaskId| *id, |tasks| Record::Buried { at, tasks });
+    }
+
+    /// A `not_before` is a time of the wall clock, also after that was set right.
+    fn wake_by_wall_clock(&mut self) {
+        let now = self.now.wall_ms;
+        while let Some((due, id)) = self.delayed_until.first().copied().filter(|(due, _)| due.0 <= now) {
+            self.delayed_until.remove(&(due, id));
+            self.wake(id);
+        }
     }
 
     fn wake(&mut self, id: TaskId) {
@@ -101,7 +118,8 @@ impl Ledger {
         if task.is_workflow() {
             self.children_due.insert(id);
         } else {
-            self.ready.insert(task, self.workers.alive());
+            let place = self.ready.insert(task, self.workers.alive());
+            self.refresh_limits_of(place);
         }
     }
 

@@ -119,11 +119,12 @@ impl Ledger {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
         let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
+        let used_up = self.used_up_in_words(task).filter(|_| task.state == TaskState::Ready && able > 0);
         let reason = match task.state {
             TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
-            TaskState::Ready => format!("{able} nodes could run it; none has a free slot"),
+            TaskState::Ready => used_up.unwrap_or_else(|| format!("{able} nodes could run it; none has a free slot")),
             TaskState::Delayed => format!("it waits until {}", task.due),
             TaskState::Blocked => "it waits for the steps it needs".to_owned(),
             TaskState::Leased => "it is granted and about to start".to_owned(),

@@ -14,7 +14,11 @@ pub(super) struct Waiters {
 
 impl Waiters {
     pub fn is_full(&self) -> bool {
-        self.by_deadline.len() >= limits::WAITERS_MAX
+        self.len() >= limits::WAITERS_MAX
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_deadline.len()
     }
 
     pub fn add(&mut self, target: TaskId, to: ReplyTo, until_ms: u64) {

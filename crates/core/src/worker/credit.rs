@@ -64,7 +64,7 @@ impl HomeCredit {
         self.reachable && (differs || !self.ever_sent || (stale && !wanted.is_zero()))
     }
 
-    pub fn send(&mut self, now_ms: u64, incarnation: Incarnation, free: Slots) -> CreditOffer {
+    pub fn send(&mut self, now_ms: u64, incarnation: Incarnation, free: Slots, slots: Slots) -> CreditOffer {
         self.sent.0 += 1;
         if self.sendings.back().is_none_or(|(_, at_ms)| at_ms + SENDINGS_APART_MS <= now_ms) {
             self.sendings.push_back((self.sent, now_ms));
@@ -75,7 +75,8 @@ impl HomeCredit {
         self.outstanding = free;
         self.sent_ms = now_ms;
         self.ever_sent = true;
-        CreditOffer { name: CreditName { incarnation, sending: self.sent }, received: self.received, free }
+        let name = CreditName { incarnation, sending: self.sent };
+        CreditOffer { name, received: self.received, free, slots: Some(slots) }
     }
 
     /// The connection was lost: what was offered counts no more.

@@ -168,7 +168,7 @@ impl Worker {
         let Some(sent_ms) = entry.sent_at(grant.credit.sending) else {
             return Some((token, ReleaseReason::StaleCredit));
         };
-        if self.drain.is_some() {
+        if self.refuses_leases() {
             return Some((token, ReleaseReason::Drained));
         }
         if self.held_slots[pool] >= self.slots[pool] + limits::LEASES_QUEUED_MAX {
@@ -326,22 +326,30 @@ impl Worker {
         }
     }
 
+    fn refuses_leases(&self) -> bool {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::DrainIgnored) {
+            return false;
+        }
+        self.drain.is_some()
+    }
+
     /// Draining, or with a full spool, a worker takes no new lease.
     fn takes_leases(&self) -> bool {
-        self.drain.is_none() && self.reporting_bytes < limits::SPOOL_BYTES_MAX
+        !self.refuses_leases() && self.reporting_bytes < limits::SPOOL_BYTES_MAX
     }
 
     fn send_offers(&mut self) {
         self.offers_due = false;
         let free = if self.takes_leases() { self.free(self.prefetch()) } else { Slots::default() };
-        let (now_ms, incarnation) = (self.now.mono_ms, self.incarnation);
+        let (now_ms, incarnation, slots) = (self.now.mono_ms, self.incarnation, self.slots);
         let cpu = split(now_ms, free.cpu, SlotPool::Cpu, self.own, &self.homes);
         let device = split(now_ms, free.device, SlotPool::Device, self.own, &self.homes);
         for (home, entry) in &mut self.homes {
             let share = |split: &BTreeMap<LedgerTag, u32>| split.get(home).copied().unwrap_or(0);
             let wanted = Slots { cpu: share(&cpu), device: share(&device) };
             if entry.must_send(now_ms, wanted) {
-                let offer = entry.send(now_ms, incarnation, wanted);
+                let offer = entry.send(now_ms, incarnation, wanted, slots);
                 self.effects.push(WorkerEffect::Offer { home: *home, offer });
             }
         }

@@ -24,7 +24,8 @@ pub(crate) struct NotSent(pub Vec<u8>);
 
 struct Request {
     frame: Vec<u8>,
-    reply: Reply,
+    /// `None`: a notice.
+    reply: Option<Reply>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -41,11 +42,18 @@ impl Lane {
     pub async fn request(&self, frame: Vec<u8>) -> Result<Result<Response, RequestError>, NotSent> {
         let Ok(permit) = self.permits.clone().acquire_owned().await else { return Err(NotSent(frame)) };
         let (reply, replied) = oneshot::channel();
-        let sent = self.requests.send(Request { frame, reply, permit }).await;
+        let sent = self.requests.send(Request { frame, reply: Some(reply), permit }).await;
         if let Err(mpsc::error::SendError(request)) = sent {
             return Err(NotSent(request.frame));
         }
         Ok(replied.await.unwrap_or(Err(RequestError::Interrupted { peer: self.peer })))
+    }
+
+    /// Puts `frame`, at most [`limits::LANE_FRAME_BYTES_MAX`] bytes, on its way as a notice. Nobody hears what became of it.
+    pub fn tell(&self, frame: Vec<u8>) -> Result<(), NotSent> {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else { return Err(NotSent(frame)) };
+        let sent = self.requests.try_send(Request { frame, reply: None, permit });
+        sent.map_err(|error| NotSent(error.into_inner().frame))
     }
 }
 
@@ -153,9 +161,11 @@ async fn write_requests<W: AsyncWrite + Unpin>(
         let mut next = Some(first);
         while let Some(Request { frame, reply, permit }) = next {
             id += 1;
-            frame::append(&mut buffer, id, Kind::Request, &frame);
-            let waiting = Waiting { reply, parts: Vec::new(), since: Instant::now(), _permit: permit };
-            under_way.lock().insert(id, waiting);
+            frame::append(&mut buffer, id, if reply.is_some() { Kind::Request } else { Kind::Notice }, &frame);
+            if let Some(reply) = reply {
+                let waiting = Waiting { reply, parts: Vec::new(), since: Instant::now(), _permit: permit };
+                under_way.lock().insert(id, waiting);
+            }
             let has_room = buffer.len() < limits::LANE_BUFFER_BYTES;
             next = has_room.then(|| asked.try_recv().ok()).flatten();
         }

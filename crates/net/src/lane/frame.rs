@@ -24,12 +24,22 @@ pub(super) enum Kind {
     Reply = 4,
     Busy = 5,
     Unanswered = 6,
+    /// A request that wants no reply.
+    Notice = 7,
 }
 
 impl Kind {
     fn from_wire(byte: u8) -> io::Result<Self> {
-        const KINDS: [Kind; 7] =
-            [Kind::Hello, Kind::Welcome, Kind::Request, Kind::Part, Kind::Reply, Kind::Busy, Kind::Unanswered];
+        const KINDS: [Kind; 8] = [
+            Kind::Hello,
+            Kind::Welcome,
+            Kind::Request,
+            Kind::Part,
+            Kind::Reply,
+            Kind::Busy,
+            Kind::Unanswered,
+            Kind::Notice,
+        ];
         KINDS.get(usize::from(byte)).copied().ok_or_else(|| refused(format!("frame of unknown kind {byte}")))
     }
 }
@@ -88,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_survive_the_wire(id: u64, kind in 0u8..7, payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn frames_survive_the_wire(id: u64, kind in 0u8..8, payload in prop::collection::vec(any::<u8>(), 0..300)) {
             let kind = Kind::from_wire(kind).unwrap();
             let mut bytes = Vec::new();
             append(&mut bytes, id, kind, &payload);

@@ -23,7 +23,7 @@ use futures::{AsyncWrite, AsyncWriteExt};
 use crate::limits;
 
 /// The version of the frames, which the first frame of a lane names.
-const LANE_VERSION: u8 = 1;
+const LANE_VERSION: u8 = 2;
 
 /// Writes all of `buffer` and empties it, or fails within [`limits::LANE_WRITE_MS`]: a peer that reads no more must
 /// not hold a lane for ever.

@@ -81,7 +81,7 @@ async fn read_requests<R: AsyncRead + Unpin + Send>(
     asked: mpsc::Sender<Asked>,
 ) -> io::Result<()> {
     while let Some(head) = frame::read_head(reader).await? {
-        if head.kind != Kind::Request {
+        if !matches!(head.kind, Kind::Request | Kind::Notice) {
             return Err(refused(format!("{:?} on the answering end of a lane", head.kind)));
         }
         let Ok(place) = asked.reserve().await else { return Ok(()) };
@@ -92,7 +92,10 @@ async fn read_requests<R: AsyncRead + Unpin + Send>(
         if answered.is_none() {
             server.shared.count(|counters| counters.requests_turned_away += 1);
         }
-        place.send(Asked { id: head.id, answered });
+        // Of a notice the answer is dropped here, so that its receiver sees that nobody waits for one.
+        if head.kind == Kind::Request {
+            place.send(Asked { id: head.id, answered });
+        }
     }
     Ok(())
 }

@@ -116,6 +116,24 @@ async fn a_full_inbox_and_a_dropped_request_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_notice_arrives_in_its_place_and_takes_none_while_it_is_handled() {
+    let (lane, mut events, _serving) = lane(2 * limits::LANE_REQUESTS_MAX).await;
+    for n in 0..2 * limits::LANE_REQUESTS_MAX {
+        while lane.tell(vec![n as u8]).is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    for n in 0..2 * limits::LANE_REQUESTS_MAX {
+        let (frame, reply) = next_request(&mut events).await;
+        assert_eq!(frame, [n as u8]);
+        assert!(reply.is_closed(), "nobody waits for an answer");
+    }
+    let answering = tokio::spawn(async move { next_request(&mut events).await.1.send(vec![8]) });
+    assert_eq!(request(&lane, vec![7]).await, Ok(Response::Reply(vec![8])));
+    answering.await.unwrap();
+}
+
+#[tokio::test]
 async fn requests_under_way_end_at_once_when_the_lane_breaks() {
     let (lane, mut events, serving) = lane(64).await;
     let asking = tokio::spawn({

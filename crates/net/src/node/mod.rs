@@ -1,5 +1,4 @@
-//! The swarm loop: it owns the swarm, in a thread and a runtime of its own, so that busy executors never starve a
-//! renewal.
+//! The swarm loop: a task that owns the swarm.
 //!
 //! It runs no handlers. Requests go out through the [`Inbox`], replies come back through futures that the loop polls.
 
@@ -181,10 +180,11 @@ impl Node {
         address.with(libp2p::multiaddr::Protocol::P2p(identity::to_libp2p(self.local))).to_string()
     }
 
-    /// Says goodbye, so that peers need not wait for a timeout to know.
+    /// Says goodbye, so that peers need not wait for a timeout to know, and returns when the ports are free again.
     async fn stop(mut self) {
         self.shared.remove_all_links();
         self.shared.set_listening(Vec::new());
+        let listened: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             // It fails for a peer that has gone meanwhile.
@@ -201,5 +201,11 @@ impl Node {
         self.cache.due_ms = 0;
         self.write_cache();
         self.cache.writing.join_all().await;
+        drop(self.swarm);
+        // A QUIC socket outlives its swarm until its connections have drained.
+        if tokio::time::timeout(Duration::from_millis(limits::SHUTDOWN_MS), start::until_free(&listened)).await.is_err()
+        {
+            tracing::warn!(addresses = ?listened, "a port is not free yet");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! From a configuration to a running thread that listens, or to one sentence that says why not.
+//! From a configuration to a running task that listens, or to one sentence that says why not.
 
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -10,7 +11,8 @@ use libp2p::Multiaddr;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,21 +26,23 @@ use crate::config::{NetConfig, parse_addresses};
 use crate::discovery::{self, Suggestion};
 use crate::door::Doors;
 use crate::event::NetEvent;
-use crate::handle::{Command, NetError, NetHandle, Shared};
+use crate::handle::{NetError, NetHandle, Shared};
 use crate::inbox::Inbox;
 use crate::key::NodeKey;
 use crate::limits;
 
-/// Starts the network of a node in a thread of its own, and returns when it listens on every address of `config`.
+/// Starts the network of a node on the caller's runtime, and returns when it listens on every address of `config`.
 ///
-/// What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds
+/// The runtime must have one thread: [`NetHandle::place_marker`] counts on it. What happens comes through `inbox`, whose capacity bounds the requests that wait for the owner. A peer that finds
 /// it full gets [`RequestError::Busy`](crate::RequestError::Busy).
 ///
 /// # Errors
 /// If an address of `config` cannot be parsed or listened on, in one sentence that names it.
 pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEvent>) -> Result<NetHandle, NetError> {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+        return Err(setup("its runtime has several threads".into()));
+    }
     let (commands, commanded) = mpsc::channel(limits::COMMANDS_LEN_MAX);
-    let (started, starting) = oneshot::channel();
     let shared = Arc::new(Shared::default());
     let plan = Plan {
         listen: parse_addresses(&config.listen)?,
@@ -48,17 +52,20 @@ pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEven
         inbox: Inbox::new(inbox),
         config,
     };
-    let thread = std::thread::Builder::new().name("magpie-net".into()).spawn(move || plan.run(commanded, started));
-    let thread = thread.map_err(|error| setup(error.to_string()))?;
-    starting.await.unwrap_or_else(|_| Err(setup("its thread ended".into())))?;
-    Ok(NetHandle { local: key.peer_id(), commands, shared, thread: Arc::new(Mutex::new(Some(thread))) })
+    let mut tasks = JoinSet::new();
+    let (node, suggestions) = plan.start(&mut tasks).await?;
+    let running = tokio::spawn(async move {
+        Box::pin(node.run(commanded, suggestions)).await;
+        tasks.shutdown().await;
+    });
+    Ok(NetHandle { local: key.peer_id(), commands, shared, running: Arc::new(Mutex::new(Some(running))) })
 }
 
 fn setup(reason: String) -> NetError {
     NetError::Setup { reason }
 }
 
-/// Everything that the thread starts from.
+/// Everything that the network starts from.
 struct Plan {
     listen: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
@@ -69,25 +76,6 @@ struct Plan {
 }
 
 impl Plan {
-    fn run(self, commands: mpsc::Receiver<Command>, started: oneshot::Sender<Result<(), NetError>>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(started.send(Err(setup(error.to_string())))),
-        };
-        runtime.block_on(async {
-            let mut tasks = JoinSet::new();
-            match self.start(&mut tasks).await {
-                Ok((node, suggestions)) => {
-                    // Whoever waited for the start may have been cancelled: then the commands end, and so does the
-                    // node.
-                    let _ = started.send(Ok(()));
-                    Box::pin(node.run(commands, suggestions)).await;
-                }
-                Err(error) => drop(started.send(Err(error))),
-            }
-        });
-    }
-
     async fn start(self, tasks: &mut JoinSet<()>) -> Result<(Node, mpsc::Receiver<Suggestion>), NetError> {
         let local = self.key.peer_id();
         let doors = Doors::default();
@@ -188,6 +176,14 @@ fn refuse_taken_port(address: &Multiaddr) -> Result<(), NetError> {
             _ => NetError::Listen { address, reason: error.to_string() },
         }
     })
+}
+
+/// Waits until nobody holds any of `addresses`.
+pub(super) async fn until_free(addresses: &[Multiaddr]) {
+    let is_taken = |address| matches!(refuse_taken_port(address), Err(NetError::PortTaken { .. }));
+    while addresses.iter().any(is_taken) {
+        tokio::time::sleep(Duration::from_millis(limits::PORT_LOOK_EVERY_MS)).await;
+    }
 }
 
 fn listen_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {

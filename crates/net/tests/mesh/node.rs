@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use magpie_core::ids::PeerId;
-use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent, NetHandle, NodeKey, Responder, spawn};
-use tokio::sync::mpsc;
+use magpie_net::{Admission, ClusterKey, NetConfig, NetError, NetEvent, NetHandle, NodeKey, Responder, spawn};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -62,8 +62,22 @@ pub async fn start_with_inbox(seed: u8, config: NetConfig, inbox_len: usize) -> 
         .with_test_writer()
         .try_init();
     let (inbox, events) = mpsc::channel(inbox_len);
-    let net = spawn(&key(seed), config, inbox).await.expect("the node starts");
+    let net = in_a_thread(seed, config, inbox).await.expect("the node starts");
     Node { net, events, put_back: VecDeque::new() }
+}
+
+/// As in a process of its own: two nodes share no thread.
+async fn in_a_thread(seed: u8, config: NetConfig, inbox: mpsc::Sender<NetEvent>) -> Result<NetHandle, NetError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (started, starting) = oneshot::channel();
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let _ = started.send(spawn(&key(seed), config, inbox).await);
+            // The test's process ends it.
+            std::future::pending::<()>().await;
+        });
+    });
+    starting.await.expect("the thread runs")
 }
 
 impl Node {

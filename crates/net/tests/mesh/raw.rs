@@ -126,7 +126,7 @@ pub fn hello(version: u16, proof: &[u8]) -> Vec<u8> {
 /// The first frame of a lane.
 pub fn lane_hello() -> Vec<u8> {
     let mut hello = vec![0; LANE_HELLO_BYTES];
-    (hello[3], hello[13]) = (1, 1);
+    (hello[3], hello[13]) = (1, 2);
     hello
 }
 

@@ -15,7 +15,14 @@ async fn frames_of_every_length_come_back_whole() {
         let (to, _echo) = (b.peer(), b.echo());
         for bytes in [0, 1, 100, 16 * 1024, 16 * 1024 + 1, 1_000_000, limits::FRAME_BYTES_MAX] {
             let frame: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
-            let reply = a.net.request(to, frame.clone(), PATIENCE).await;
+            // A busy machine drops so many datagrams that the longest may take longer than a request may.
+            let mut reply = a.net.request(to, frame.clone(), PATIENCE).await;
+            for _ in 0..5 {
+                if !matches!(reply, Err(RequestError::TimedOut { .. })) {
+                    break;
+                }
+                reply = a.net.request(to, frame.clone(), PATIENCE).await;
+            }
             assert!(reply == Ok(frame), "{bytes} bytes over {way:?}");
         }
     }

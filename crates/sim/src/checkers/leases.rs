@@ -9,6 +9,13 @@ use magpie_core::lease::Fence;
 use super::{Verdict, require};
 use crate::network::Endpoint;
 
+/// I17: what a worker that drains holds unstarted goes back.
+pub fn invariant_a_draining_worker_starts_nothing(draining: bool, fence: Fence) -> Verdict {
+    require(InvariantId::I17, "a_draining_worker_starts_nothing", !draining, || {
+        format!("{} epoch {} started after the drain", fence.task, fence.epoch)
+    })
+}
+
 /// A lease as its worker may see it, in true time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveLease {

@@ -1,15 +1,17 @@
-//! What each record may say after those before it: epochs (I2), attempts (I7), needs (I8), one end per task (I4).
+//! What each record may say after those before it: epochs (I2), attempts (I7), needs (I8), one end per task (I4),
+//! and one effect per operation (I15).
 
 use magpie_core::invariant::InvariantId;
 use magpie_core::queue::{AfterAttempt, Record};
 use magpie_core::task::TaskState;
 
 use super::{Verdict, require, schedules};
-use crate::book::Book;
+use crate::book::{self, Book};
 
 /// All that is checked of a record before it is read into the book.
 pub fn check(book: &Book, record: &Record) -> Verdict {
     invariant_generations_only_grow(book, record)?;
+    invariant_an_operation_acts_once(book, record)?;
     invariant_epochs_only_grow(book, record)?;
     invariant_ended_tasks_are_left_alone(book, record)?;
     invariant_attempts_stay_within_the_policy(book, record)?;
@@ -21,6 +23,14 @@ pub fn invariant_generations_only_grow(book: &Book, record: &Record) -> Verdict 
     let Record::Opened { generation, .. } = record else { return Ok(()) };
     require(InvariantId::I2, "generations_only_grow", *generation > book.generation, || {
         format!("generation {generation} was opened after {}", book.generation)
+    })
+}
+
+pub fn invariant_an_operation_acts_once(book: &Book, record: &Record) -> Verdict {
+    let Some(operation) = book::operation(record) else { return Ok(()) };
+    let before = book.operations.get(&operation);
+    require(InvariantId::I15, "an_operation_acts_once", before.is_none(), || {
+        format!("{operation} acted in record {before:?}, and again: {record:?}")
     })
 }
 
@@ -74,7 +84,9 @@ pub fn invariant_attempts_stay_within_the_policy(book: &Book, record: &Record) -
 }
 
 pub fn invariant_a_step_starts_after_all_it_needs(book: &Book, record: &Record) -> Verdict {
-    let Record::StepBound { workflow, step, .. } = record else { return Ok(()) };
+    let (Record::StepBound { workflow, step, .. } | Record::StepUnbound { workflow, step, .. }) = record else {
+        return Ok(());
+    };
     let Some(facts) = book.workflows.get(workflow) else {
         return require(InvariantId::I8, "a_step_starts_after_all_it_needs", false, || {
             format!("{workflow} is unknown")

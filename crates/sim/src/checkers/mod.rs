@@ -1,11 +1,13 @@
 //! One file per family of invariants; each function is called `invariant_<sentence>` and says what it saw.
 
+pub mod bounds;
 pub mod commits;
 pub mod conservation;
 pub mod durability;
 pub mod fencing;
 pub mod leases;
 pub mod log;
+pub mod membership;
 pub mod persistence;
 pub mod recovery;
 pub mod schedules;

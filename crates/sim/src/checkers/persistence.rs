@@ -16,20 +16,29 @@ pub struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
+    pub fn invariant_the_generation_is_durable_before_its_first_use(&self, effect: &Effect) -> Verdict {
+        let (opened, synced) = (self.book.opened, self.disk.synced);
+        require(InvariantId::I2, "the_generation_is_durable_before_its_first_use", opened <= synced, || {
+            format!("{effect:?} leaves, record {opened} opens the generation, synced is {synced}")
+        })
+    }
+
     pub fn invariant_nothing_leaves_before_its_records_are_durable(&self, effect: &Effect) -> Verdict {
         match effect {
             Effect::Reply { reply, .. } => self.reply(reply),
             Effect::Notify { notice: WorkerNotice::Grants(grants), .. } => {
-                self.synced(self.book.opened, "a grant of this generation")?;
                 grants.iter().try_for_each(|grant| self.grant(grant.fence, grant.spec.durability))
             }
             Effect::Notify { notice: WorkerNotice::Stop(fences), .. } => {
                 fences.iter().try_for_each(|fence| self.end_of(fence.task, None))
             }
             Effect::PublishHead { count, .. } => self.synced(*count, "a published head"),
-            Effect::Notify { .. } | Effect::Bind { .. } | Effect::BindOutputs { .. } | Effect::PlaceMarker { .. } => {
-                Ok(())
-            }
+            Effect::Notify { .. }
+            | Effect::Bind { .. }
+            | Effect::BindOutputs { .. }
+            | Effect::AskPermits { .. }
+            | Effect::LendPermits { .. }
+            | Effect::PlaceMarker { .. } => Ok(()),
         }
     }
 

@@ -29,6 +29,7 @@ fn an_older_sending_of_a_credit_does_not_replace_a_newer_one() {
         name: CreditName { incarnation: Incarnation(1), sending: Sending(sending) },
         received: Slots::default(),
         free: Slots { cpu: free, device: 0 },
+        slots: None,
     };
     home.ask(LedgerRequest::Credit(offer(20, 0)));
     home.ask(LedgerRequest::Credit(offer(19, 5)));

@@ -38,6 +38,33 @@ fn a_task_waits_for_its_time_on_the_homes_wall_clock() {
 }
 
 #[test]
+fn a_task_waits_for_the_wall_clock_also_after_that_is_set_right() {
+    let mut home = Bench::new();
+    home.worker(1, 1);
+    home.now.wall_ms -= 3_600_000;
+    let id = home.submit(TaskSpec { not_before: Some(Wall(START_MS + 2_000)), ..noop() });
+    home.pass(1_000);
+    assert_eq!(home.state(id), TaskState::Delayed);
+    home.now.wall_ms += 3_600_000 + 2_000;
+    home.pass(limits::TICK_MS);
+    assert_ne!(home.state(id), TaskState::Delayed);
+}
+
+#[test]
+fn i13_a_full_house_of_waiters_refuses_the_next_in_words() {
+    let mut home = Bench::new();
+    let id = home.submit(noop());
+    for _ in 0..limits::WAITERS_MAX {
+        home.ask_as(peer(0), LedgerRequest::WaitTask { id, timeout_ms: 1_000 });
+    }
+    let refused = home.ask_as(peer(0), LedgerRequest::WaitTask { id, timeout_ms: 1_000 });
+    assert!(matches!(refused, Some(LedgerReply::Refused(Refusal::Overloaded { .. }))), "{refused:?}");
+    home.left.clear();
+    home.pass(1_100);
+    assert_eq!(home.left.len(), limits::WAITERS_MAX);
+}
+
+#[test]
 fn a_retryable_failure_waits_for_its_back_off_and_a_later_one_is_dead() {
     let mut home = Bench::new();
     let grant = home.granted(at_most(2));

@@ -2,12 +2,16 @@
 
 mod attempts;
 mod children;
+mod fairness;
 mod gates;
 mod leases;
 mod lifecycle;
+mod limit_keys;
 mod order;
 mod outcomes;
 mod parents;
+mod permits;
+mod placing;
 mod properties;
 mod recovery;
 mod schedules;
@@ -208,7 +212,12 @@ impl Bench {
     fn credit(&mut self, n: u8, cpu: u32, received: u32) {
         self.sendings += 1;
         let name = CreditName { incarnation: Incarnation(1), sending: Sending(self.sendings) };
-        let offer = CreditOffer { name, received: Slots { cpu: received, device: 0 }, free: Slots { cpu, device: 0 } };
+        let offer = CreditOffer {
+            name,
+            received: Slots { cpu: received, device: 0 },
+            free: Slots { cpu, device: 0 },
+            slots: None,
+        };
         self.ask_as(peer(n), LedgerRequest::Credit(offer));
     }
 

@@ -106,7 +106,7 @@ fn device_credit_runs_device_tasks_only() {
     home.pass(1_000);
     assert!(home.grants().is_empty());
     let name = CreditName { incarnation: Incarnation(1), sending: Sending(99) };
-    let offer = CreditOffer { name, received: Slots::default(), free: Slots { cpu: 0, device: 1 } };
+    let offer = CreditOffer { name, received: Slots::default(), free: Slots { cpu: 0, device: 1 }, slots: None };
     assert_eq!(home.ask(LedgerRequest::Credit(offer)), LedgerReply::Credited { backlog: Slots { cpu: 0, device: 1 } });
     assert_eq!(home.grant().fence.task, embed);
 }

@@ -166,10 +166,11 @@ fn an_operation_is_forgotten_after_ten_minutes() {
         target: TaskId { ulid: 1, ledger: LEDGER.tag() },
         reason: String::new(),
     };
-    operations.remember(&cancelled(1_000, 1));
-    operations.remember(&cancelled(1_000 + limits::OPERATION_TTL_MS, 2));
+    for minute in 0..=10 {
+        operations.remember(&cancelled(1_000 + minute * 60_000, minute as u8 + 1));
+    }
     assert!(operations.find(&OperationId([1; 16])).is_some());
-    operations.remember(&cancelled(1_001 + limits::OPERATION_TTL_MS, 3));
+    operations.remember(&cancelled(1_001 + limits::OPERATION_TTL_MS, 12));
     assert!(operations.find(&OperationId([1; 16])).is_none());
     assert!(operations.find(&OperationId([2; 16])).is_some());
 }

@@ -1,0 +1,61 @@
+//! The Merkle clock of a thousand ledgers: what one tick, one merge of a whole clock, and the root cost.
+//!
+//! `cargo bench --bench clock`. A tick is this home's own head; a merge takes a thousand heads that are newer, their
+//! signatures checked; a merge of known heads is what two nodes do that differ in little.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use magpie_core::clock::{Head, MerkleClock, SignedHead};
+use magpie_core::ids::{ContentId, Generation, LedgerId};
+use magpie_net::NodeKey;
+
+const LEDGERS: u32 = 1_000;
+const ROUNDS: u64 = 1_000;
+const MERGES: u64 = 20;
+
+fn main() {
+    let keys: Vec<NodeKey> = (0..LEDGERS).map(|n| NodeKey::from_seed(ContentId::of(&n.to_be_bytes()).0)).collect();
+    let heads = |count| -> Vec<SignedHead> { (0..LEDGERS).map(|ledger| head(&keys, ledger, count)).collect() };
+    let mut clock = MerkleClock::default();
+    clock.merge(&heads(1));
+    println!("{LEDGERS} ledgers");
+    let ticks: Vec<SignedHead> = (2..2 + ROUNDS).map(|count| head(&keys, 0, count)).collect();
+    print("tick", ROUNDS, || ticks.iter().for_each(|tick| clock.tick(*tick).expect("each is newer than the last")));
+    print("root", ROUNDS, || {
+        (0..ROUNDS).for_each(|_| {
+            black_box(clock.root());
+        })
+    });
+    let one_newer: Vec<Vec<SignedHead>> = (0..MERGES)
+        .map(|n| {
+            let mut heads = heads(1);
+            heads[1 + n as usize] = head(&keys, 1 + n as u32, 2 + ROUNDS);
+            heads
+        })
+        .collect();
+    print("merge, one of 1,000 newer", MERGES, || one_newer.iter().for_each(|heads| drop(clock.merge(heads))));
+    let all_newer: Vec<Vec<SignedHead>> = (0..MERGES).map(|n| heads(10_000 + n)).collect();
+    print("merge, all 1,000 newer", MERGES, || all_newer.iter().for_each(|heads| drop(clock.merge(heads))));
+}
+
+fn head(keys: &[NodeKey], ledger: u32, count: u64) -> SignedHead {
+    let key = &keys[ledger as usize];
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&ledger.to_be_bytes());
+    let head = Head {
+        ledger: LedgerId(id),
+        peer: key.peer_id(),
+        tenure: 1,
+        generation: Generation(1),
+        count,
+        event: ContentId::of(&count.to_be_bytes()),
+    };
+    head.sign(&key.signing_key())
+}
+
+fn print(what: &str, times: u64, work: impl FnOnce()) {
+    let begin = Instant::now();
+    work();
+    println!("{what:<28} {:>10.2} us", begin.elapsed().as_secs_f64() * 1e6 / times as f64);
+}

@@ -1,0 +1,216 @@
+//! Concurrency and rate keys at one home: queues behind a key that is used up are passed over, and hide nothing.
+//!
+//! A concurrency key counts live leases, a fact of the tasks' states. A rate's mark is in the grants that moved it. So
+//! both are right after a replay, and a restart gives no burst.
+
+use std::collections::BTreeMap;
+
+use super::ledger::Ledger;
+use super::protocol::Refusal;
+use super::task_entry::Task;
+use crate::ids::{LedgerTag, TaskId};
+use crate::limiter::{LimitKey, LimitKind, RateMark};
+use crate::task::{TaskKind, TaskSpec};
+use crate::time::Wall;
+
+/// One limit that a queue of ready tasks stands behind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Limit {
+    pub kind: LimitKind,
+    pub key: LimitKey,
+}
+
+impl Limit {
+    pub fn all_of(spec: &TaskSpec, own: LedgerTag) -> Vec<Self> {
+        let named = [(LimitKind::Concurrency, &spec.concurrency_key), (LimitKind::Rate, &spec.rate_key)];
+        let limit = |(kind, key): (LimitKind, &Option<LimitKey>)| {
+            key.as_ref().map(|key| Self { kind, key: key.seen_from(own) })
+        };
+        named.into_iter().filter_map(limit).collect()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// Live leases by concurrency key; no entry: none.
+    live: BTreeMap<LimitKey, u32>,
+    /// Marks of this round's grants, whose records are not applied yet.
+    marks: BTreeMap<LimitKey, RateMark>,
+    opened: Wall,
+}
+
+impl Limits {
+    /// Of a home that opens now: what the log says nothing of counts as used up.
+    pub fn opened(opened: Wall) -> Self {
+        Self { live: BTreeMap::new(), marks: BTreeMap::new(), opened }
+    }
+
+    pub fn live(&self, key: &LimitKey) -> u64 {
+        self.live.get(key).copied().unwrap_or(0).into()
+    }
+
+    /// Brings the count of `task`'s key in line with whether it has a live lease. Returns the limit that this moved.
+    pub fn count(&mut self, task: &mut Task) -> Option<Limit> {
+        let key = task.spec.concurrency_key.as_ref().filter(|_| task.soft.counted != task.has_live_lease())?;
+        let key = key.seen_from(task.id.ledger);
+        task.soft.counted = !task.soft.counted;
+        self.shift(&key, task.soft.counted);
+        Some(Limit { kind: LimitKind::Concurrency, key })
+    }
+
+    fn shift(&mut self, key: &LimitKey, one_more: bool) {
+        let live = self.live.entry(key.clone()).or_default();
+        *live = if one_more { *live + 1 } else { live.saturating_sub(1) };
+        if *live == 0 {
+            self.live.remove(key);
+        }
+    }
+
+    /// The records of a round are applied: the state has its marks.
+    pub fn end_round(&mut self) {
+        self.marks.clear();
+    }
+}
+
+impl Ledger {
+    pub(super) fn rate_mark(&self, key: &LimitKey) -> RateMark {
+        let known = self.limits.marks.get(key).or_else(|| self.state.rate_marks.get(key)).copied();
+        let rate = self.settings.rates.get(&key.name);
+        known.or_else(|| rate.map(|rate| rate.used_up(self.limits.opened))).unwrap_or_default()
+    }
+
+    pub(super) fn is_open(&self, limit: &Limit) -> bool {
+        let key = &limit.key;
+        if key.home.is_some() {
+            return self.permits.allows(limit, self.now.mono_ms, self.limits.live(key));
+        }
+        let left = match limit.kind {
+            LimitKind::Concurrency => self.free_places(limit) > 0,
+            LimitKind::Rate => {
+                let rate = self.settings.rates.get(&key.name);
+                rate.is_some_and(|rate| rate.allows(self.rate_mark(key), Wall(self.now.wall_ms)))
+            }
+        };
+        left && self.permits.is_own_turn(limit)
+    }
+
+    /// Places of a concurrency key of this home that nobody has.
+    pub(super) fn free_places(&self, limit: &Limit) -> u64 {
+        let all = u64::from(self.settings.concurrency(&limit.key.name));
+        all.saturating_sub(self.limits.live(&limit.key) + self.permits.lent(limit))
+    }
+
+    /// Opens or closes the queues behind a limit, as it stands now.
+    pub(super) fn refresh_limit(&mut self, limit: &Limit) {
+        let open = self.is_open(limit);
+        self.grants_due |= self.ready.set_open(limit, open) && open;
+        self.permits.stir(limit);
+    }
+
+    /// A task came to the queue at `place`.
+    pub(super) fn refresh_limits_of(&mut self, place: usize) {
+        for limit in self.ready.queues[place].limits.clone() {
+            self.refresh_limit(&limit);
+        }
+    }
+
+    /// Rates open with time.
+    pub(super) fn refresh_rates(&mut self) {
+        for limit in self.ready.closed_rates() {
+            self.refresh_limit(&limit);
+        }
+    }
+
+    /// A task is about to be granted: it takes a place under its keys. The mark of its rate goes into the record.
+    pub(super) fn take_limits(&mut self, id: TaskId) -> Option<RateMark> {
+        let task = self.state.tasks.get_mut(&id)?;
+        let limits = Limit::all_of(&task.spec, id.ledger);
+        let mut mark = None;
+        for limit in &limits {
+            let key = &limit.key;
+            match limit.kind {
+                LimitKind::Concurrency => {
+                    self.state.tasks.get_mut(&id)?.soft.counted = true;
+                    self.limits.shift(key, true);
+                }
+                LimitKind::Rate if key.home.is_some() => {}
+                LimitKind::Rate => {
+                    let rate = self.settings.rates.get(&key.name).copied()?;
+                    let started = rate.started(self.rate_mark(key), Wall(self.now.wall_ms));
+                    self.limits.marks.insert(key.clone(), started);
+                    mark = Some(started);
+                }
+            }
+            self.permits.took(limit);
+            self.refresh_limit(limit);
+        }
+        mark
+    }
+
+    /// What a grant of `task` that never started gives back to its rate.
+    pub(super) fn rate_given_back_us(&self, task: &Task) -> Option<u64> {
+        let key = task.spec.rate_key.as_ref()?.seen_from(task.id.ledger);
+        if key.home.is_some() {
+            return None;
+        }
+        Some(self.settings.rates.get(&key.name)?.interval_us())
+    }
+
+    /// Whether this home can hold to the limits that a task names. One of another home is that home's to know.
+    pub(super) fn check_limits(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+        for (field, key) in [("concurrency_key", &spec.concurrency_key), ("rate_key", &spec.rate_key)] {
+            if spec.kind == TaskKind::Workflow && key.is_some() {
+                let problem = "a workflow has no lease of its own that a key could count";
+                return Err(Refusal::invalid(&format!("{path}/{field}"), problem, "give the key to its steps"));
+            }
+        }
+        let rate = spec.rate_key.as_ref().map(|key| key.seen_from(self.state.tag));
+        match rate.filter(|key| key.home.is_none() && !self.settings.rates.contains_key(&key.name)) {
+            None => self.permits.check(&Limit::all_of(spec, self.state.tag)),
+            Some(key) => {
+                let (problem, fix) = no_rate(&key.name);
+                Err(Refusal::invalid(&format!("{path}/rate_key"), problem, fix))
+            }
+        }
+    }
+
+    /// The limit that keeps a ready task back, in words.
+    pub(super) fn used_up_in_words(&self, task: &Task) -> Option<String> {
+        let limits = Limit::all_of(&task.spec, task.id.ledger);
+        let limit = limits.iter().find(|limit| !self.is_open(limit))?;
+        let (kind, key, now) = (limit.kind.name(), &limit.key, Wall(self.now.wall_ms));
+        let said = self.limit_in_words(limit);
+        let how = match (limit.kind, key.home, self.settings.rates.get(&key.name)) {
+            (_, Some(_), _) => match self.permits.said(limit) {
+                Ok(said) => format!("{said} over all homes, and this home's turn has not come"),
+                Err(why) => format!("no permit of its home: {why}"),
+            },
+            (LimitKind::Concurrency, None, _) => {
+                let lent = self.permits.lent(limit);
+                let elsewhere = if lent > 0 { format!(", {lent} of them lent to other homes") } else { String::new() };
+                format!("{} of {said} run{elsewhere}", self.limits.live(key) + lent)
+            }
+            (LimitKind::Rate, None, Some(rate)) => {
+                let wait_ms = rate.next_start(self.rate_mark(key), now).0.saturating_sub(now.0);
+                format!("{said} is used up for another {wait_ms} ms")
+            }
+            (LimitKind::Rate, None, None) => said,
+        };
+        Some(format!("{kind} key {key}: {how}"))
+    }
+
+    /// A limit of this home, as its configuration says it.
+    pub(super) fn limit_in_words(&self, limit: &Limit) -> String {
+        match (limit.kind, self.settings.rates.get(&limit.key.name)) {
+            (LimitKind::Concurrency, _) => self.settings.concurrency(&limit.key.name).to_string(),
+            (LimitKind::Rate, Some(rate)) => rate.to_string(),
+            (LimitKind::Rate, None) => no_rate(&limit.key.name).0,
+        }
+    }
+}
+
+/// The problem and the fix of a rate key without a rate.
+pub(super) fn no_rate(name: &str) -> (String, String) {
+    let problem = format!("this home's configuration has no rate for {name:?}");
+    (problem, format!("set it there: [rate] {name} = \"60/min\""))
+}

@@ -1,0 +1,284 @@
+//! Keys that another home holds, and what this home lends of its own: the ledger around [`Borrower`] and [`Lender`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::effects::{Effect, Gate, ReplyTo};
+use super::ledger::Ledger;
+use super::limit_keys::{Limit, no_rate};
+use super::protocol::{LedgerReply, Refusal};
+use super::record::Record;
+use super::submit::overloaded;
+use crate::ids::{Generation, LeaseToken, LedgerTag, LogIndex};
+use crate::limiter::{
+    Borrower, Borrowing, Lender, Lent, LimitKey, LimitKind, LoanFacts, PermitAnswer, PermitAsk, Standing, Supply,
+};
+use crate::limits;
+use crate::task::Durability;
+use crate::time::Wall;
+
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    borrowed: BTreeMap<Limit, Borrowed>,
+    lent: BTreeMap<Limit, Lender>,
+    last_seq: u64,
+    /// Limits that may have something to ask for, to give back or to lend.
+    stirred: BTreeSet<Limit>,
+}
+
+#[derive(Debug)]
+struct Borrowed {
+    borrower: Borrower,
+    /// Of a rate key: starts in this life.
+    starts: u64,
+}
+
+impl Permits {
+    /// Of a home that opens: what is recorded as lent may be in use for one more TTL.
+    pub fn recovered(own: LedgerTag, generation: Generation, now_ms: u64, loans: &Loans) -> Self {
+        let lender = |(limit, homes): (&Limit, &BTreeMap<LedgerTag, LoanFacts>)| {
+            (limit.clone(), Lender::recovered(own, generation, now_ms, homes.values().copied()))
+        };
+        Self { lent: loans.iter().map(lender).collect(), ..Self::default() }
+    }
+
+    /// Permits of a limit of this home that other homes have.
+    pub fn lent(&self, limit: &Limit) -> u64 {
+        self.lent.get(limit).map_or(0, Lender::lent)
+    }
+
+    pub fn is_own_turn(&self, limit: &Limit) -> bool {
+        self.lent.get(limit).is_none_or(Lender::is_own_turn)
+    }
+
+    /// Whether this home may use one more permit of another's limit, while `live` leases are under it.
+    pub fn allows(&self, limit: &Limit, now_ms: u64, live: u64) -> bool {
+        self.borrowed.get(limit).is_some_and(|borrowed| borrowed.used(limit, live) < borrowed.borrower.allowed(now_ms))
+    }
+
+    pub fn took(&mut self, limit: &Limit) {
+        if let Some(borrowed) = self.borrowed.get_mut(limit) {
+            borrowed.starts += 1;
+        }
+        if let Some(lender) = self.lent.get_mut(limit) {
+            lender.own_took();
+        }
+    }
+
+    /// A lease under the limit ended.
+    pub fn freed(&mut self, limit: &Limit) {
+        if let Some(borrowed) = self.borrowed.get_mut(limit) {
+            borrowed.borrower.freed();
+        }
+    }
+
+    /// Something about a limit changed that may concern another home.
+    pub fn stir(&mut self, limit: &Limit) {
+        if limit.key.home.is_some() || self.lent.contains_key(limit) {
+            self.stirred.insert(limit.clone());
+        }
+    }
+
+    fn stir_all(&mut self) -> Vec<Limit> {
+        let all: Vec<Limit> = self.borrowed.keys().chain(self.lent.keys()).cloned().collect();
+        self.stirred.extend(all.iter().cloned());
+        all
+    }
+
+    /// This node stood still: nobody's permits end for that.
+    pub fn extend(&mut self, late_ms: u64) {
+        self.lent.values_mut().for_each(|lender| lender.extend(late_ms));
+    }
+
+    /// Whether there is room for keys of other homes among `limits`.
+    pub fn check(&self, limits: &[Limit]) -> Result<(), Refusal> {
+        let new = |limit: &&Limit| limit.key.home.is_some() && !self.borrowed.contains_key(limit);
+        let full = self.borrowed.len() + limits.iter().filter(new).count() > limits::PERMIT_KEYS_MAX;
+        if full && limits.iter().any(|limit| new(&limit)) { Err(overloaded("keys of other homes")) } else { Ok(()) }
+    }
+
+    /// What is known of another home's limit, in words.
+    pub fn said(&self, limit: &Limit) -> Result<&str, &str> {
+        self.borrowed.get(limit).map_or(Err("it was not asked yet"), |borrowed| borrowed.borrower.said())
+    }
+}
+
+/// What the log says is lent, by limit and home.
+pub(super) type Loans = BTreeMap<Limit, BTreeMap<LedgerTag, LoanFacts>>;
+
+impl Borrowed {
+    fn used(&self, limit: &Limit, live: u64) -> u64 {
+        match limit.kind {
+            LimitKind::Concurrency => live,
+            LimitKind::Rate => self.starts,
+        }
+    }
+}
+
+impl Ledger {
+    /// Ends what was lent and not asked for again; ends what was borrowed, with time.
+    pub(super) fn permits_tick(&mut self) {
+        for limit in self.permits.stir_all() {
+            if self.permits.lent.contains_key(&limit) {
+                let mut supply = self.supply(&limit);
+                let now_ms = self.now.mono_ms;
+                let lent = self.permits.lent.get_mut(&limit).map(|lender| lender.expire(now_ms, &mut supply));
+                self.lend_out(&limit, lent.unwrap_or_default(), supply);
+            }
+            self.refresh_limit(&limit);
+        }
+    }
+
+    /// Asks, gives back and lends what the last event made due. May open a limit for this home.
+    pub(super) fn settle_permits(&mut self) {
+        for limit in std::mem::take(&mut self.permits.stirred) {
+            if limit.key.home.is_some() {
+                self.borrow(&limit);
+            } else {
+                self.lend_in_turn(&limit);
+            }
+        }
+    }
+
+    fn borrow(&mut self, limit: &Limit) {
+        let waiting = self.ready.waiting_behind(limit);
+        let (now_ms, live) = (self.now.mono_ms, self.limits.live(&limit.key));
+        let known = self.permits.borrowed.contains_key(limit);
+        if !known && (waiting + live == 0 || self.permits.borrowed.len() >= limits::PERMIT_KEYS_MAX) {
+            return;
+        }
+        let who = self.borrowing(limit);
+        let Permits { borrowed, last_seq, .. } = &mut self.permits;
+        let new = || Borrowed { borrower: Borrower::new(who), starts: 0 };
+        let entry = borrowed.entry(limit.clone()).or_insert_with(new);
+        let used = entry.used(limit, live);
+        let ask = entry.borrower.poll(now_ms, used, waiting, last_seq);
+        if entry.borrower.is_idle(now_ms) && ask.is_none() && limit.kind == LimitKind::Concurrency {
+            borrowed.remove(limit);
+        }
+        if let (Some(ask), Some(home)) = (ask, limit.key.home) {
+            // What the ask says is not in use any more must stay so after a crash.
+            self.outbox.push(self.all_synced(), Effect::AskPermits { home, ask });
+        }
+    }
+
+    fn borrowing(&self, limit: &Limit) -> Borrowing {
+        let Limit { kind, key } = limit;
+        let LedgerTag(tag) = key.home.unwrap_or(self.state.tag);
+        let named = [key.name.as_bytes(), kind.name().as_bytes(), &tag].concat();
+        let token = LeaseToken(super::grant::derive_token(self.identity.secret, &named));
+        let (borrower, generation) = (self.state.tag, self.state.generation);
+        Borrowing { kind: *kind, name: key.name.clone(), borrower, generation, token }
+    }
+
+    fn all_synced(&self) -> Gate {
+        Gate::Synced(LogIndex(self.next.0 - 1))
+    }
+
+    /// The limiter home's answer came, or what it lent later.
+    pub(super) fn take_permits(&mut self, answer: &PermitAnswer) {
+        let key = LimitKey { name: answer.name.clone(), home: Some(answer.limiter) };
+        let limit = Limit { kind: answer.kind, key };
+        if let Some(borrowed) = self.permits.borrowed.get_mut(&limit) {
+            borrowed.borrower.answered(answer);
+            self.refresh_limit(&limit);
+        }
+    }
+
+    /// The answer to [`Effect::AskPermits`].
+    pub(super) fn permits_answered(&mut self, home: LedgerTag, ask: &PermitAsk, answer: Result<PermitAnswer, Refusal>) {
+        match answer {
+            Ok(answer) => self.take_permits(&answer),
+            Err(refusal) => {
+                let limit = Limit { kind: ask.kind, key: LimitKey { name: ask.name.clone(), home: Some(home) } };
+                if let Some(borrowed) = self.permits.borrowed.get_mut(&limit) {
+                    borrowed.borrower.failed(ask.seq, refusal.to_string());
+                }
+            }
+        }
+    }
+
+    fn supply(&self, limit: &Limit) -> Supply {
+        match (limit.kind, self.settings.rates.get(&limit.key.name).copied()) {
+            (LimitKind::Rate, Some(rate)) => {
+                Supply::Starts { rate, mark: self.rate_mark(&limit.key), now: Wall(self.now.wall_ms) }
+            }
+            (LimitKind::Concurrency | LimitKind::Rate, _) => Supply::Places { free: self.free_places(limit) },
+        }
+    }
+
+    /// Another home asks for permits of a limit of this one.
+    pub(super) fn lend(&mut self, ask: &PermitAsk, reply: ReplyTo) {
+        let limit = Limit { kind: ask.kind, key: LimitKey { name: ask.name.clone(), home: None } };
+        if ask.kind == LimitKind::Rate && !self.settings.rates.contains_key(&ask.name) {
+            let (problem, fix) = no_rate(&ask.name);
+            return self.refuse(reply, Refusal::invalid("/rate_key", problem, fix));
+        }
+        if !self.permits.lent.contains_key(&limit) && self.permits.lent.len() >= limits::PERMIT_KEYS_MAX {
+            return self.refuse(reply, overloaded("keys of which permits are lent"));
+        }
+        let (own, generation, now_ms) = (self.state.tag, self.state.generation, self.now.mono_ms);
+        let mut supply = self.supply(&limit);
+        let new = || Lender::recovered(own, generation, now_ms, []);
+        let lender = self.permits.lent.entry(limit.clone()).or_insert_with(new);
+        match lender.ask(now_ms, ask, &mut supply) {
+            Err(error) => self.refuse(reply, Refusal::Unavailable { what: error.to_string() }),
+            Ok(mut lent) => {
+                let to_asker = lent.told.extract_if(.., |standing| standing.borrower == ask.borrower).last();
+                self.lend_out(&limit, lent, supply);
+                if let Some(standing) = to_asker {
+                    let answer = self.permit_answer(&limit, standing);
+                    self.reply(self.all_synced(), reply, LedgerReply::Permits(Box::new(answer)));
+                }
+                self.refresh_limit(&limit);
+            }
+        }
+    }
+
+    /// Lends what is free to those whose turn it is; this home is one of them.
+    fn lend_in_turn(&mut self, limit: &Limit) {
+        let waits = self.ready.waiting_behind(limit) > 0 && !self.is_open(limit);
+        let mut supply = self.supply(limit);
+        let Some(lender) = self.permits.lent.get_mut(limit) else { return };
+        lender.own_waits(waits);
+        let lent = lender.serve(&mut supply);
+        let idle = lender.is_idle();
+        self.lend_out(limit, lent, supply);
+        if idle {
+            self.permits.lent.remove(limit);
+        }
+        self.refresh_limit(limit);
+    }
+
+    /// Persist, then send.
+    fn lend_out(&mut self, limit: &Limit, lent: Lent, supply: Supply) {
+        if !lent.changed.is_empty() {
+            let mark = match supply {
+                Supply::Starts { mark, .. } => Some(mark),
+                Supply::Places { .. } => None,
+            };
+            let (kind, name) = (limit.kind, limit.key.name.clone());
+            let (at, loans) = (self.at(), lent.changed);
+            self.commit(Durability::Sync, Record::PermitsLent { at, kind, name, loans, rate_mark: mark });
+        }
+        for standing in lent.told {
+            let (home, answer) = (standing.borrower, self.permit_answer(limit, standing));
+            self.outbox.push(self.all_synced(), Effect::LendPermits { home, answer });
+        }
+    }
+
+    fn permit_answer(&self, limit: &Limit, standing: Standing) -> PermitAnswer {
+        let Standing { token, seq, count, contended, .. } = standing;
+        PermitAnswer {
+            kind: limit.kind,
+            name: limit.key.name.clone(),
+            limiter: self.state.tag,
+            generation: self.state.generation,
+            token,
+            seq,
+            count,
+            ttl_ms: limits::PERMIT_TTL_MS,
+            contended,
+            limit: self.limit_in_words(limit),
+        }
+    }
+}

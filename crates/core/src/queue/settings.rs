@@ -1,0 +1,59 @@
+//! What a node's configuration says about the order of work at its home. Handed over when the ledger opens.
+
+use std::collections::BTreeMap;
+
+use crate::limiter::Rate;
+use crate::limits;
+
+/// Settings of one home. The default has no namespace before another.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueSettings {
+    /// Shares of grants by namespace; one that is not named has [`Self::WEIGHT_DEFAULT`].
+    pub weights: BTreeMap<String, u32>,
+    /// Leases at a time by concurrency key; one that is not named has [`Self::CONCURRENCY_DEFAULT`].
+    pub concurrency: BTreeMap<String, u32>,
+    /// Starts by rate key; one that is not named is refused.
+    pub rates: BTreeMap<String, Rate>,
+}
+
+impl QueueSettings {
+    pub const WEIGHT_DEFAULT: u32 = 1;
+    /// A concurrency key of which nothing more is said is a mutex.
+    pub const CONCURRENCY_DEFAULT: u32 = 1;
+
+    pub fn weight(&self, namespace: &str) -> u32 {
+        self.weights.get(namespace).copied().unwrap_or(Self::WEIGHT_DEFAULT)
+    }
+
+    pub fn concurrency(&self, name: &str) -> u32 {
+        self.concurrency.get(name).copied().unwrap_or(Self::CONCURRENCY_DEFAULT)
+    }
+
+    /// # Errors
+    /// The first setting out of bounds, beginning with its name.
+    pub fn validate(&self) -> Result<(), String> {
+        check_names("namespaces", self.weights.keys())?;
+        check_names("concurrency", self.concurrency.keys())?;
+        check_names("rate", self.rates.keys())?;
+        check_range("a namespace's weight", &self.weights, limits::NAMESPACE_WEIGHT_MAX)?;
+        check_range("a concurrency key's limit", &self.concurrency, limits::CONCURRENCY_MAX)
+    }
+}
+
+fn check_names<'a>(table: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Result<(), String> {
+    let most = limits::QUEUE_SETTINGS_MAX;
+    if names.len() > most {
+        return Err(format!("{table} has {} entries: at most {most}", names.len()));
+    }
+    for name in names {
+        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX || name.contains('@') {
+            return Err(format!("{name:?} is no name: use 1 to {} bytes without @", limits::NAME_BYTES_MAX));
+        }
+    }
+    Ok(())
+}
+
+fn check_range(what: &str, table: &BTreeMap<String, u32>, most: u32) -> Result<(), String> {
+    let wrong = table.iter().find(|(_, value)| !(1..=most).contains(*value));
+    wrong.map_or(Ok(()), |(name, value)| Err(format!("{name} is {value}: {what} is 1 to {most}")))
+}

@@ -1,0 +1,210 @@
+//! A key that another home holds, between two ledgers (2.5).
+
+use super::*;
+use crate::limiter::LimitKey;
+
+const OTHER: LedgerId = LedgerId([8; 16]);
+
+/// The home that holds the limit, and one that borrows; every `lost`-th message between them is lost.
+struct Pair {
+    limiter: Bench,
+    borrower: Bench,
+    sent: usize,
+    lost: usize,
+}
+
+fn settings() -> QueueSettings {
+    QueueSettings {
+        concurrency: [("shared".to_owned(), 2)].into(),
+        rates: [("calls".to_owned(), "60/min".parse().unwrap())].into(),
+        ..QueueSettings::default()
+    }
+}
+
+fn key(name: &str) -> Option<LimitKey> {
+    Some(format!("{name}@{}", LEDGER.tag()).parse().unwrap())
+}
+
+fn shared() -> TaskSpec {
+    TaskSpec { concurrency_key: key("shared"), ..noop() }
+}
+
+fn home(ledger: LedgerId, now: Now, log: &[NewEntry]) -> Bench {
+    let mut replay = Replay::new(LedgerIdentity { ledger, ..identity(1) }).with_settings(settings());
+    log.iter().for_each(|entry| replay.apply(entry.index, &entry.body, entry.event).unwrap());
+    Bench::open(replay, now, log.to_vec())
+}
+
+fn reason(home: &mut Bench, id: TaskId) -> String {
+    match home.ask(LedgerRequest::WhyPending { id }) {
+        LedgerReply::Pending(view) => view.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Pair {
+    fn new(lost: usize) -> Self {
+        let now = Now { mono_ms: 1_000, wall_ms: START_MS };
+        Self { limiter: home(LEDGER, now, &[]), borrower: home(OTHER, now, &[]), sent: 0, lost }
+    }
+
+    fn arrives(&mut self) -> bool {
+        self.sent += 1;
+        self.lost == 0 || !self.sent.is_multiple_of(self.lost)
+    }
+
+    /// Carries what each has for the other, until nothing is on its way.
+    fn carry(&mut self) {
+        loop {
+            let leaving = |home: &mut Bench| {
+                let permits =
+                    |effect: &mut Effect| matches!(effect, Effect::AskPermits { .. } | Effect::LendPermits { .. });
+                home.left.extract_if(.., permits).collect::<Vec<Effect>>()
+            };
+            let effects = [leaving(&mut self.limiter), leaving(&mut self.borrower)].concat();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects.into_iter().filter(|_| self.arrives()).collect::<Vec<_>>() {
+                self.carry_one(effect);
+            }
+        }
+    }
+
+    fn carry_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::AskPermits { home, ask } => {
+                let reply = self.limiter.ask_as(peer(9), LedgerRequest::AskPermits(ask.clone()));
+                let answer = match reply {
+                    Some(LedgerReply::Permits(answer)) => Ok(*answer),
+                    Some(LedgerReply::Refused(refusal)) => Err(refusal),
+                    other => panic!("{other:?}"),
+                };
+                if self.arrives() {
+                    self.borrower.event(Event::PermitsAnswered { home, ask, answer });
+                }
+            }
+            Effect::LendPermits { answer, .. } => {
+                self.borrower.ask_as(peer(9), LedgerRequest::TakePermits(answer));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / limits::TICK_MS {
+            for home in [&mut self.limiter, &mut self.borrower] {
+                home.credit(1, 10, home.ledger.grants);
+                home.pass(limits::TICK_MS);
+            }
+            self.carry();
+        }
+    }
+
+    fn homes(&mut self) -> [&mut Bench; 2] {
+        [&mut self.limiter, &mut self.borrower]
+    }
+}
+
+fn live(home: &mut Bench) -> u64 {
+    let counts = home.stats().counts;
+    counts.leased + counts.running
+}
+
+#[test]
+fn two_homes_share_a_limit_and_finish_all() {
+    for lost in [0, 3, 5] {
+        let mut pair = Pair::new(lost);
+        for home in pair.homes() {
+            home.worker(1, 0);
+            home.submit_all(vec![shared(); 20]);
+        }
+        let (mut done, mut running, mut rounds) = ([0, 0], Vec::new(), 0);
+        while done != [20, 20] {
+            pair.pass(100);
+            for (n, home) in pair.homes().into_iter().enumerate() {
+                running.extend(home.grants().into_iter().map(|(_, grant)| (n, grant)));
+            }
+            let total: u64 = pair.homes().into_iter().map(live).sum();
+            assert!(total <= 2, "{total} leases at once, every {lost}th message lost");
+            if !running.is_empty() {
+                let (n, grant) = running.remove(0);
+                pair.homes()[n].complete(&grant, success("done"));
+                done[n] += 1;
+            }
+            rounds += 1;
+            assert!(rounds < 4_000, "{done:?} of 20 each, every {lost}th message lost");
+        }
+    }
+}
+
+#[test]
+fn a_restarted_limiter_keeps_to_what_it_lent_for_one_ttl() {
+    let mut pair = Pair::new(0);
+    pair.borrower.worker(1, 0);
+    pair.borrower.submit_all(vec![shared(); 2]);
+    pair.pass(300);
+    assert_eq!(pair.borrower.grants().len(), 2);
+    let mut limiter = home(LEDGER, pair.limiter.now, &pair.limiter.log);
+    limiter.operations = 50;
+    let id = limiter.submit(shared());
+    limiter.worker(1, 5);
+    limiter.pass(limits::PERMIT_TTL_MS - 200);
+    assert!(limiter.grants().is_empty());
+    assert_eq!(reason(&mut limiter, id), "concurrency key shared: 2 of 2 run, 2 of them lent to other homes");
+    limiter.credit(1, 5, 0);
+    limiter.pass(400);
+    assert_eq!(limiter.grants().len(), 1);
+}
+
+#[test]
+fn while_the_limiter_is_away_nothing_new_is_granted() {
+    let mut pair = Pair::new(0);
+    pair.borrower.worker(1, 0);
+    pair.borrower.submit(shared());
+    pair.pass(300);
+    let first = pair.borrower.grants().remove(0).1;
+    pair.borrower.complete(&first, success("done"));
+    pair.lost = 1;
+    pair.pass(limits::PERMIT_TTL_MS);
+    let late = pair.borrower.submit(shared());
+    pair.pass(2_000);
+    assert!(pair.borrower.grants().is_empty());
+    let words = reason(&mut pair.borrower, late);
+    assert!(words.starts_with("concurrency key shared@"), "{words}");
+    pair.lost = 0;
+    pair.pass(2_000);
+    assert_eq!(pair.borrower.grants().len(), 1);
+}
+
+#[test]
+fn a_rate_is_kept_over_both_homes() {
+    let mut pair = Pair::new(0);
+    for home in pair.homes() {
+        home.worker(1, 0);
+        home.submit_all(vec![TaskSpec { rate_key: key("calls"), ..noop() }; 30]);
+    }
+    let mut starts = [0, 0];
+    for _ in 0..200 {
+        pair.pass(100);
+        for (n, home) in pair.homes().into_iter().enumerate() {
+            for (_, grant) in home.grants() {
+                starts[n] += 1;
+                home.complete(&grant, success("done"));
+            }
+        }
+    }
+    let total = starts[0] + starts[1];
+    assert!((17..=21).contains(&total), "{starts:?} in 20 s at 60/min");
+    assert!(starts[0] >= 6 && starts[1] >= 6, "in turn: {starts:?}");
+}
+
+#[test]
+fn a_rate_that_the_limiter_does_not_know_is_told_in_words() {
+    let mut pair = Pair::new(0);
+    pair.borrower.worker(1, 0);
+    let id = pair.borrower.submit(TaskSpec { rate_key: key("unknown"), ..noop() });
+    pair.pass(300);
+    let words = reason(&mut pair.borrower, id);
+    assert!(words.contains("this home's configuration has no rate for \"unknown\""), "{words}");
+}
