@@ -21,8 +21,6 @@ pub const IDLE_BESIDE_MS_MAX: u64 = 1_000;
 pub const PREFERENCE_WAIT_MS: u64 = 50;
 /// An unstarted lease that another worker's credit could run is recalled after this.
 pub const RECALL_AFTER_MS: u64 = 1_000;
-/// What a thief's credit was not answered with is granted to it after this, if nobody else took it.
-pub const STEAL_OVERRIDE_MS: u64 = 1_000;
 /// A home's tick: deadlines are met at most this much late.
 pub const TICK_MS: u64 = 100;
 /// A tick that comes this much late extends all leases by the delay.

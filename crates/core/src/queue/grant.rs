@@ -87,20 +87,7 @@ impl Ledger {
                 self.ready.insert(task, self.workers.alive());
             }
         }
-        self.leave_rest(&allowance);
         self.send_grants(granted);
-    }
-
-    /// A credit is answered with one share: the rest stays for others, not for the next look at the same credit.
-    fn leave_rest(&mut self, allowance: &Allowance) {
-        let now_ms = self.now.mono_ms;
-        for ((peer, pool), _) in allowance.iter().filter(|((peer, _), left)| **left == 0 && *peer != self.identity.home)
-        {
-            let rest = self.ready.eligible_for(peer, *pool);
-            if let Some(entry) = self.workers.entries.get_mut(peer) {
-                entry.leave(now_ms, *pool, rest);
-            }
-        }
     }
 
     pub(super) fn leave_heap(&mut self, id: TaskId) {
@@ -121,7 +108,7 @@ impl Ledger {
                 let share = if *peer == self.identity.home {
                     credit.min(eligible)
                 } else {
-                    placement::steal_share(entry.up_for_stealing(self.now.mono_ms, pool, eligible), credit)
+                    placement::steal_share(eligible, credit)
                 };
                 let slots = entry.offer.and_then(|offer| offer.slots).map(|slots| slots[pool]);
                 if share > 0 {

@@ -19,8 +19,6 @@ pub(super) struct WorkerEntry {
     granted: Slots,
     /// What `granted` was, now and then during the last lease's length.
     past: VecDeque<(u64, Slots)>,
-    /// Of each pool, tasks it could run that its newest credit was not answered with: what a thief leaves, and since when.
-    left: [(usize, u64); 2],
 }
 
 const PAST_EVERY_MS: u64 = 1_000;
@@ -43,22 +41,6 @@ impl WorkerEntry {
         }
         self.offer = Some(offer);
         self.offered_ms = now_ms;
-        self.left = Default::default();
-    }
-
-    /// A thief has got its share of what it could run; `rest` tasks stay, until it asks again or nobody else takes them.
-    pub fn leave(&mut self, now_ms: u64, pool: SlotPool, rest: usize) {
-        let (left, since_ms) = &mut self.left[pool as usize];
-        if *left == 0 || now_ms >= *since_ms + limits::STEAL_OVERRIDE_MS {
-            *since_ms = now_ms;
-        }
-        *left = rest;
-    }
-
-    /// How many of `eligible` tasks a thief's share is drawn from.
-    pub fn up_for_stealing(&self, now_ms: u64, pool: SlotPool, eligible: usize) -> usize {
-        let (left, since_ms) = self.left[pool as usize];
-        if now_ms >= since_ms + limits::STEAL_OVERRIDE_MS { eligible } else { eligible.saturating_sub(left) }
     }
 
     /// A grant that the worker has not seen one lease's length later is lost, and so is the lease: without this it would
