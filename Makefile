@@ -1,5 +1,7 @@
 # Thin: each target is one command, which also works by itself. CARGO_TARGET_DIR and MAGPIE_CACHE are respected.
 TEXTS ?= /usr/share/common-licenses
+# Of nodes, in `make chaos`.
+KILLS ?= 100
 
 .PHONY: build demo test bench chaos nightly lint fmt
 
@@ -22,7 +24,9 @@ bench: build
 	scripts/bench.sh
 
 chaos: build
-	scripts/chaos.py --rounds 50
+	scripts/chaos_netns.py --kills $(KILLS)
+	scripts/scenarios.py
+	scripts/chaos.py --rounds 20
 
 nightly: build
 	scripts/nightly.sh

@@ -96,18 +96,19 @@ def submit(mesh, home, number, batch):
 
 
 def settled(mesh):
-    queues = [mesh.ask(number, "status")["queue"] for number in range(1, NODES + 1)]
+    queues = [mesh.ask(number, "status")["queue"] for number in range(1, mesh.count + 1)]
     return not any(queue[state] for queue in queues for state in ("blocked", "delayed", "ready", "leased", "running"))
 
 
-def listed(mesh, number):
-    """Every task of a node's home."""
-    items, cursor = [], None
+def listed(mesh, number, pages_max=None):
+    """Every task of a node's home, or those of the first pages."""
+    items, cursor, pages = [], None, 0
     while True:
+        pages += 1
         page = mesh.ask(number, "task", "ls", "--limit", str(PAGE), *(["--cursor", cursor] if cursor else []))
         items += page["items"]
         cursor = page.get("next_cursor")
-        if not cursor:
+        if not cursor or pages == pages_max:
             return items
 
 

@@ -9,6 +9,12 @@ echo "== simulator, seeds $first to $((first + seeds))"
 cargo run --profile sim --quiet -p magpie-sim --features canary -- --jobs "$(nproc)" --seeds "$first..$((first + seeds))"
 echo "== chaos"
 eval "$(scripts/fetch.sh)"
+scripts/chaos_netns.py --kills "${KILLS:-3000}"
+scripts/scenarios.py
 scripts/chaos.py --rounds "${ROUNDS:-500}"
+echo "== ownership table"
+scripts/ownership_table.py
+echo "== canaries of the model"
+cargo test --quiet -p magpie-model --features canary --test canaries
 echo "== bench"
 REFERENCE=1 scripts/bench.sh

@@ -65,6 +65,10 @@ phase determinism simulator_is_deterministic
 phase canaries cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --canaries
 phase python python_tests
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
+# A few kills while one works; CI takes its time.
+kills=5
+[ -z "${CI:-}" ] || kills=100
+MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase namespaces scripts/chaos_netns.py --kills "$kills"
 
 printf '\n== passed in %d s\n' "$SECONDS"
 printf '%s\n' "${durations[@]}"

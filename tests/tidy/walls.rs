@@ -10,12 +10,13 @@ struct Only {
     rooms: &'static [&'static str],
 }
 
-const ONLY: [Only; 5] = [
+const ONLY: [Only; 6] = [
     Only { names: &["libp2p", "libp2p_identity", "libp2p_stream"], rooms: &["crates/net/"] },
     Only { names: &["rmcp"], rooms: &["src/mcp"] },
     Only { names: &["tch", "torch_sys"], rooms: &["crates/device/src/torch"] },
     Only { names: &["clap", "clap_complete"], rooms: &["src/cli", "src/bin/"] },
     Only { names: &["rusqlite"], rooms: &["src/store"] },
+    Only { names: &["stateright"], rooms: &["crates/model/"] },
 ];
 
 /// Names that one room may not speak: a crate or module by its path, a function by its last two segments.
@@ -24,7 +25,7 @@ struct Never {
     names: &'static [&'static str],
 }
 
-const NEVER: [Never; 6] = [
+const NEVER: [Never; 7] = [
     Never {
         room: "crates/core/",
         names: &[
@@ -43,6 +44,7 @@ const NEVER: [Never; 6] = [
             "SystemTime::now",
         ],
     },
+    Never { room: "crates/model/", names: &["tokio", "rand", "std::net", "SystemTime::now"] },
     Never { room: "crates/sim/", names: &["tokio", "rand", "std::net", "SystemTime::now"] },
     Never { room: "src/store", names: &["ractor", "crate::actors"] },
     Never { room: "src/executor", names: &["ractor", "crate::actors"] },

@@ -19,7 +19,7 @@ pub struct Fence {
 }
 
 /// A number of slots of each pool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slots {
     pub cpu: u32,
     pub device: u32,
@@ -62,7 +62,7 @@ pub struct CreditName {
 ///
 /// `received` closes the gap that messages in flight open: the home may still grant `free - (granted - received)`,
 /// where `granted` is its own count for this incarnation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CreditOffer {
     pub name: CreditName,
     /// Grants of this home that this incarnation of the worker has seen so far.
@@ -89,7 +89,7 @@ pub struct Grant {
 }
 
 /// A worker holds on to a lease, and says what is new of its attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Renewal {
     pub fence: Fence,
     pub token: LeaseToken,
@@ -109,7 +109,7 @@ impl Renewal {
 }
 
 /// What a home says of a renewal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RenewAnswer {
     Renewed {
@@ -151,7 +151,7 @@ pub fn outcome_digest(outcome: &Outcome) -> OutcomeDigest {
 }
 
 /// What a home says of a completion. Every variant is final: the worker forgets the outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompleteAnswer {
     /// The outcome is the task's one result.
@@ -172,14 +172,14 @@ pub enum CompleteAnswer {
 }
 
 /// A worker gives an unstarted lease back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Release {
     pub fence: Fence,
     pub token: LeaseToken,
     pub reason: ReleaseReason,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
     /// The home asked for it back.

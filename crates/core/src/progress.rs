@@ -1,5 +1,7 @@
 //! What an attempt says of itself while it runs: how far it is, and from where the next attempt may go on.
 
+use std::hash::{Hash, Hasher};
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
@@ -15,8 +17,14 @@ pub struct Progress {
     pub message: String,
 }
 
+impl Hash for Progress {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.fraction.map(f64::to_bits), &self.message).hash(state);
+    }
+}
+
 /// The newest of what a running attempt said; what is not said again stays.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Hash, Serialize, Deserialize)]
 pub struct AttemptNews {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

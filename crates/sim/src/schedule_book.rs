@@ -18,6 +18,7 @@ pub struct ScheduleFacts {
     /// The newest time that was decided about or counted as missed.
     pub through: Wall,
     pub runs: Vec<WorkflowId>,
+    pub removed: bool,
 }
 
 /// The run of a time: it follows from the schedule's id and the time.
@@ -34,7 +35,7 @@ impl Book {
             ScheduleRecord::Made { at, operation, spec, .. } => {
                 let id = TaskId::derive(self.tag(), at.0, *operation, 0);
                 let (spec, decided, runs) = (spec.clone(), BTreeMap::new(), Vec::new());
-                self.schedules.insert(id, ScheduleFacts { spec, decided, through: Wall(0), runs });
+                self.schedules.insert(id, ScheduleFacts { spec, decided, through: Wall(0), runs, removed: false });
             }
             ScheduleRecord::Fired { schedule, fire, outcome, .. } => self.fired(index, *schedule, *fire, *outcome),
             ScheduleRecord::Missed { schedule, through, .. } => {
@@ -43,7 +44,9 @@ impl Book {
                 }
             }
             ScheduleRecord::Changed { schedule, change: ScheduleChange::Remove, .. } => {
-                self.schedules.remove(schedule);
+                if let Some(facts) = self.schedules.get_mut(schedule) {
+                    facts.removed = true;
+                }
             }
             ScheduleRecord::Changed { .. } => {}
             ScheduleRecord::RunAsked { at, operation, schedule } => {

@@ -4,6 +4,7 @@
 
 use std::process::Command;
 
+use magpie_sim::world::World;
 use magpie_sim::{Options, run_seed, runner};
 
 #[test]
@@ -39,6 +40,21 @@ fn ten_seeds_have_one_trace_in_two_processes() {
     let (one, other) = (hashes(), hashes());
     assert_eq!(one.len(), 10);
     assert_eq!(one, other);
+}
+
+#[test]
+fn schedules_fire_and_steps_start_workflows_in_what_is_drawn() {
+    let (mut decided, mut started, mut children) = (0, 0, 0);
+    for seed in 1..=20 {
+        let mut world = World::new(seed, Options::default());
+        assert_eq!(world.run(), Ok(()), "seed {seed}");
+        for book in &world.books {
+            decided += book.schedules.values().map(|facts| facts.decided.len()).sum::<usize>();
+            started += book.schedules.values().map(|facts| facts.runs.len()).sum::<usize>();
+            children += book.workflows.values().filter(|facts| facts.parent.is_some()).count();
+        }
+    }
+    assert!(decided > 5 && started > 5 && children > 5, "{decided} times decided, {started} runs, {children} children");
 }
 
 #[test]

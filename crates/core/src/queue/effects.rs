@@ -167,14 +167,14 @@ pub(super) enum Gate {
 }
 
 /// Effects that wait for the log: persist, then send, then reply.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outbox {
-    watermark: Watermark,
+    pub watermark: Watermark,
     /// The record that opened this generation: before it is synced, nothing leaves at all.
-    opened: LogIndex,
-    ready: Vec<Effect>,
-    until_written: VecDeque<(LogIndex, Effect)>,
-    until_synced: VecDeque<(LogIndex, Effect)>,
+    pub opened: LogIndex,
+    pub ready: Vec<Effect>,
+    pub until_written: VecDeque<(LogIndex, Effect)>,
+    pub until_synced: VecDeque<(LogIndex, Effect)>,
 }
 
 impl Outbox {

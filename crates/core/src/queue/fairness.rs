@@ -21,7 +21,7 @@ struct Account {
     round: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Fairness {
     /// The start of the latest grant, over all namespaces.
     now: u64,

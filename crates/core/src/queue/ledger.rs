@@ -149,6 +149,7 @@ impl Replay {
     }
 }
 
+#[derive(Clone)]
 pub struct Ledger {
     pub(super) identity: LedgerIdentity,
     pub(super) settings: QueueSettings,
@@ -161,8 +162,8 @@ pub struct Ledger {
     pub(super) ready: ReadySet,
     pub(super) workers: Workers,
     pub(super) outbox: Outbox,
-    chain: Chain,
-    entries: Vec<NewEntry>,
+    pub(super) chain: Chain,
+    pub(super) entries: Vec<NewEntry>,
     pub(super) next: LogIndex,
     /// Grants of this generation: the low half of epochs.
     pub(super) grants: u32,
@@ -187,7 +188,7 @@ pub struct Ledger {
     pub(super) fenced_total: u64,
     /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
     pub(super) binding: BTreeMap<(WorkflowId, u32, u32), u64>,
-    unpublished: VecDeque<(LogIndex, ContentId)>,
+    pub(super) unpublished: VecDeque<(LogIndex, ContentId)>,
     /// Whether a task, a credit or a member came since the last round of grants.
     pub(super) grants_due: bool,
     /// When a task that waits for its preferred peer goes to anyone.

@@ -30,7 +30,7 @@ impl Limit {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Limits {
     /// Live leases by concurrency key; no entry: none.
     live: BTreeMap<LimitKey, u32>,

@@ -8,6 +8,7 @@ mod attempts;
 mod children;
 mod effects;
 mod fairness;
+mod fingerprint;
 mod grant;
 mod heads;
 mod ledger;

@@ -33,7 +33,7 @@ pub(super) enum Done {
 /// client is about to send again.
 const GAP_MS_MAX: u64 = 60_000;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Operations {
     done: HashMap<OperationId, Done>,
     /// With the age of this memory when each came.

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::task::Durability;
 use crate::time::Wall;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Permits {
     borrowed: BTreeMap<Limit, Borrowed>,
     lent: BTreeMap<Limit, Lender>,
@@ -25,7 +25,7 @@ pub(super) struct Permits {
     stirred: BTreeSet<Limit>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Borrowed {
     borrower: Borrower,
     /// Of a rate key: starts in this life.

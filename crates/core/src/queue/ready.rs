@@ -16,6 +16,7 @@ use crate::placement::Beacon;
 use crate::task::{SlotPool, TaskSpec};
 
 /// Tasks that differ in nothing that decides where and when they may run.
+#[derive(Clone)]
 pub(super) struct ShapeQueue {
     pub namespace: Arc<str>,
     pub shape: Shape,
@@ -23,7 +24,7 @@ pub(super) struct ShapeQueue {
     /// Whether one of its limits is used up.
     pub closed: bool,
     /// What its tasks take, the newest ones most; `None` before the first ended.
-    run_us: Option<u64>,
+    pub run_us: Option<u64>,
     pub heap: FibonacciHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
     pub fitting: BTreeMap<PeerId, Beacon>,
@@ -41,22 +42,22 @@ const UNKNOWN_RUN_US: u64 = 1_000_000;
 type QueueKey = (Arc<str>, Shape, Vec<Limit>);
 
 /// The queues behind one limit.
-#[derive(Default)]
-struct Gate {
+#[derive(Clone, Default)]
+pub(super) struct Gate {
     places: BTreeSet<usize>,
     closed: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
     /// Places of the queues that hold tasks, those behind a used-up limit left out.
-    busy: BTreeSet<usize>,
-    gates: BTreeMap<Limit, Gate>,
-    aging: Aging,
-    index: BTreeMap<QueueKey, usize>,
+    pub busy: BTreeSet<usize>,
+    pub gates: BTreeMap<Limit, Gate>,
+    pub aging: Aging,
+    pub index: BTreeMap<QueueKey, usize>,
     /// Where the last task went: those of one batch share their specification.
-    last: Option<(Arc<TaskSpec>, usize)>,
+    pub last: Option<(Arc<TaskSpec>, usize)>,
 }
 
 impl ReadySet {

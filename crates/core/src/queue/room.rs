@@ -35,7 +35,7 @@ impl Share {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Loads(BTreeMap<(PeerId, SlotPool), Load>);
 
 impl Loads {

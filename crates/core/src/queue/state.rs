@@ -21,7 +21,7 @@ use crate::time::Wall;
 pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
 
 /// Tasks that a record moved, for whoever keeps something derived from their states.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Changes {
     pub tasks: Vec<Change>,
     pub workflows: Vec<WorkflowId>,
@@ -34,6 +34,7 @@ pub(super) struct Change {
     pub from: Option<TaskState>,
 }
 
+#[derive(Clone)]
 pub(super) struct State {
     pub tag: LedgerTag,
     pub generation: Generation,

@@ -207,12 +207,12 @@ impl Ledger {
         }
         for (index, step) in spec.steps.iter().enumerate() {
             let (task, path) = (spec.task(step), format!("{at}/{index}"));
-            check_task(&task, &path)?;
-            self.check_limits(&task, &path)?;
-            self.check_tag(&task, &path)?;
             if let Some(child) = &step.workflow {
                 self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
             }
+            check_task(&task, &path)?;
+            self.check_limits(&task, &path)?;
+            self.check_tag(&task, &path)?;
         }
         Ok(())
     }

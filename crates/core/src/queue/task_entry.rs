@@ -22,7 +22,7 @@ pub(super) struct StepLink {
 }
 
 /// How the newest epoch of a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EpochStatus {
     /// No grant yet.
     None,

@@ -6,7 +6,7 @@ use super::effects::ReplyTo;
 use crate::ids::TaskId;
 use crate::limits;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Waiters {
     by_target: BTreeMap<TaskId, BTreeSet<(ReplyTo, u64)>>,
     by_deadline: BTreeSet<(u64, TaskId, ReplyTo)>,

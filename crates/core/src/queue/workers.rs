@@ -14,11 +14,11 @@ pub(super) struct WorkerEntry {
     pub capabilities: Option<Arc<Capabilities>>,
     pub alive: bool,
     pub offer: Option<CreditOffer>,
-    offered_ms: u64,
+    pub offered_ms: u64,
     /// Grants of this home to this incarnation.
-    granted: Slots,
+    pub granted: Slots,
     /// What `granted` was, now and then during the last lease's length.
-    past: VecDeque<(u64, Slots)>,
+    pub past: VecDeque<(u64, Slots)>,
 }
 
 const PAST_EVERY_MS: u64 = 1_000;
@@ -72,7 +72,7 @@ impl WorkerEntry {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Workers {
     pub entries: BTreeMap<PeerId, WorkerEntry>,
 }

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::progress::AttemptNews;
 
 /// A worker takes no lease; what still runs at `deadline_ms` is ended.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub(super) struct Drain {
     deadline_ms: Option<u64>,
 }

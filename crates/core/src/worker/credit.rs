@@ -18,18 +18,18 @@ const BACKLOG_AGE_MAX_MS: u64 = 3 * limits::HEARTBEAT_MS / 2;
 #[derive(Debug, Clone, Default)]
 pub(super) struct HomeCredit {
     /// Tasks ready there that this node could run, as the home last said, and when.
-    backlog: Slots,
-    backlog_ms: u64,
+    pub backlog: Slots,
+    pub backlog_ms: u64,
     pub reachable: bool,
-    received: Slots,
+    pub received: Slots,
     /// The first of each group of sendings, with its time.
-    sendings: VecDeque<(Sending, u64)>,
+    pub sendings: VecDeque<(Sending, u64)>,
     /// The newest sending.
-    sent: Sending,
+    pub sent: Sending,
     /// Of the newest sending: what it offered less what it got.
-    outstanding: Slots,
-    sent_ms: u64,
-    ever_sent: bool,
+    pub outstanding: Slots,
+    pub sent_ms: u64,
+    pub ever_sent: bool,
 }
 
 impl HomeCredit {

@@ -14,11 +14,11 @@ use crate::task::{AttemptResult, Durability, Outcome, SlotPool};
 const REOFFER_MS: u64 = 1_000;
 
 /// Outcomes to send to one home: the next request carries all that came while the last was under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outgoing {
-    ready: BTreeSet<Fence>,
-    under_way: BTreeSet<Fence>,
-    retry_at_ms: u64,
+    pub ready: BTreeSet<Fence>,
+    pub under_way: BTreeSet<Fence>,
+    pub retry_at_ms: u64,
 }
 
 impl Outgoing {

@@ -51,10 +51,10 @@ pub(super) struct Held {
     /// It was told to end and will say how it did.
     pub ending: bool,
     /// What its home has not acknowledged.
-    news: Option<Box<AttemptNews>>,
+    pub news: Option<Box<AttemptNews>>,
     /// When news were sent last, and whether something came since.
-    news_sent_ms: u64,
-    news_unsent: bool,
+    pub news_sent_ms: u64,
+    pub news_unsent: bool,
     pub phase: Phase,
 }
 

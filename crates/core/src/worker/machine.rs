@@ -16,21 +16,22 @@ use crate::time::Now;
 /// Tasks whose highest epoch is remembered, so that no fence is ever started twice.
 const SEEN_MAX: usize = 200_000;
 
+#[derive(Clone)]
 pub struct Worker {
-    own: LedgerTag,
-    incarnation: Incarnation,
+    pub(super) own: LedgerTag,
+    pub(super) incarnation: Incarnation,
     pub(super) now: Now,
-    slots: Slots,
+    pub(super) slots: Slots,
     pub(super) homes: BTreeMap<LedgerTag, HomeCredit>,
     pub(super) held: BTreeMap<Fence, Held>,
-    queued: [VecDeque<Fence>; 2],
+    pub(super) queued: [VecDeque<Fence>; 2],
     /// Slots that run something, and those and all that is queued.
     pub(super) busy: Slots,
     pub(super) held_slots: Slots,
     /// Leases by when they want to be renewed.
     pub(super) renewals: BTreeSet<(u64, Fence)>,
-    seen: BTreeMap<TaskId, Epoch>,
-    seen_order: VecDeque<TaskId>,
+    pub(super) seen: BTreeMap<TaskId, Epoch>,
+    pub(super) seen_order: VecDeque<TaskId>,
     pub(super) outgoing: BTreeMap<LedgerTag, Outgoing>,
     /// Outcomes that are not on the disk, by when they came.
     pub(super) unspooled: VecDeque<(u64, Fence)>,
@@ -313,7 +314,7 @@ impl Worker {
     }
 
     /// How many leases beyond its slots keep this worker busy while messages travel.
-    fn prefetch(&self) -> u32 {
+    pub(super) fn prefetch(&self) -> u32 {
         let Some(run_ms) = self.run_ms else { return 0 };
         let covered = f64::from(self.slots.cpu) * limits::PREFETCH_HORIZON_MS as f64 / run_ms.max(0.05);
         (covered as u32).min(limits::PREFETCH_MAX)

@@ -5,6 +5,7 @@
 mod attempt;
 mod credit;
 mod delivery;
+mod fingerprint;
 mod held;
 mod machine;
 mod protocol;

@@ -14,7 +14,7 @@ pub fn invariant_each_time_is_decided_once(book: &Book, record: &Record) -> Verd
             let rightly = match (before, outcome) {
                 (Some(FireOutcome::Queued), FireOutcome::Dequeued) => true,
                 (None, FireOutcome::Dequeued) | (Some(_), _) => false,
-                (None, _) => book.schedules.get(schedule).is_some_and(|facts| *fire > facts.through),
+                (None, _) => book.schedules.get(schedule).is_some_and(|facts| *fire > facts.through && !facts.removed),
             };
             return require(InvariantId::I18, "each_time_is_decided_once", rightly, || {
                 format!("{fire} of {schedule} is {outcome:?} after {before:?}")

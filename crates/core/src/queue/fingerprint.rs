@@ -1,0 +1,137 @@
+//! What of a ledger decides how it goes on, for whoever explores its states and must know one again.
+//!
+//! Left out is what only numbers or dates things: log indices, the chain, counters that are shown, and the times of
+//! records, which differ by a millisecond with the order of what happened. Namespaces beside each other and limits are
+//! left out as well: no model has them. Each structure is taken apart in full, so
+//! that who adds a field says here whether it decides.
+
+use std::hash::{Hash, Hasher};
+
+use super::effects::Outbox;
+use super::ledger::Ledger;
+use super::ready::ReadySet;
+use super::state::State;
+use super::task_entry::{Soft, Task};
+use super::workers::WorkerEntry;
+use crate::ids::LogIndex;
+use crate::lease::Fence;
+use crate::limits;
+use crate::task::TaskState;
+
+impl Ledger {
+    /// Feeds `hasher` with all that decides how this ledger goes on from `now_ms` on.
+    #[rustfmt::skip]
+    pub fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
+        let Self {
+            identity, state, ready, workers, outbox, grants, clock_root, marker, last_tick_ms, binding, grants_due,
+            preference_due_ms, loads, children_due, draining,
+            // Of one namespace without limits, in a node whose settings stay and whose clocks agree.
+            settings: _, fairness: _, limits: _, permits: _, clock_watch: _,
+            // Derived from the tasks.
+            leases: _, delayed: _, delayed_until: _, deadlines: _,
+            // Who asked, what was written, what is only shown.
+            now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
+            fenced_total: _, tallied: _, tallied_ms: _,
+        } = self;
+        (identity.secret, grants, clock_root.0, last_tick_ms, grants_due, preference_due_ms, binding).hash(hasher);
+        marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
+        (format!("{loads:?}"), children_due, draining).hash(hasher);
+        state.fingerprint(now_ms, outbox.synced(), hasher);
+        ready.fingerprint(hasher);
+        outbox.fingerprint(hasher);
+        for (peer, entry) in &workers.entries {
+            peer.hash(hasher);
+            entry.fingerprint(now_ms, hasher);
+        }
+    }
+
+    /// The leases that this home holds to be live, with its own end of each.
+    pub fn leases(&self) -> impl Iterator<Item = (Fence, u64)> {
+        self.leases.iter().filter_map(|(expires_ms, id)| Some((self.state.tasks.get(id)?.fence(), *expires_ms)))
+    }
+}
+
+impl State {
+    #[rustfmt::skip]
+    fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
+        let Self {
+            tag: _, generation, tasks, order, workflows, schedules, children, idempotency, submitted, lost,
+            // Of limits.
+            rate_marks: _, loans: _,
+            // Sums over the tasks, and what is only shown.
+            counts: _, memory_submitted: _, memory_terminal: _, released_total: _, expired_total: _, retried_total: _,
+            commits_by_worker: _, workflows_running: _, last_at: _, changes: _,
+        } = self;
+        (generation, submitted, lost, idempotency, children, format!("{schedules:?}")).hash(hasher);
+        for task in order.iter().filter_map(|id| tasks.get(id)) {
+            task.fingerprint(now_ms, synced, hasher);
+        }
+        for (id, run) in workflows {
+            (id, format!("{run:?}")).hash(hasher);
+        }
+    }
+}
+
+impl Task {
+    #[rustfmt::skip]
+    fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
+        let Self {
+            id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
+            bury_when_due, wait_ms_max, index, child, notes, soft,
+            // Given at submission, or told to whoever asks.
+            spec: _, owner: _, clock_root: _, step: _, created: _, started: _, finished: _, due: _, attempt_started: _,
+            output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _,
+        } = self;
+        let Soft { ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _ } = soft;
+        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, child, *index > synced).hash(hasher);
+        (epoch, token, worker, epoch_status, epoch_started).hash(hasher);
+        format!("{notes:?}").hash(hasher);
+        match state {
+            TaskState::Ready => {
+                (*ready_since_ms).max(now_ms.saturating_sub(limits::PREFERENCE_WAIT_MS)).hash(hasher);
+            }
+            TaskState::Delayed => due_ms.hash(hasher),
+            TaskState::Leased | TaskState::Running => (expires_ms, recalled_ms).hash(hasher),
+            TaskState::Blocked | TaskState::Succeeded | TaskState::Failed | TaskState::Dead
+            | TaskState::Cancelled | TaskState::Skipped => return,
+        }
+        for (peer, (until_ms, next_ms)) in skip {
+            (peer, now_ms.max(*until_ms), next_ms).hash(hasher);
+        }
+    }
+}
+
+impl ReadySet {
+    /// Tasks in the order in which they leave.
+    fn fingerprint(&self, hasher: &mut impl Hasher) {
+        let Self { queues, busy: _, gates: _, aging: _, index: _, last: _ } = self;
+        queues.iter().for_each(|queue| queue.run_us.hash(hasher));
+        for (place, queue) in self.busy() {
+            let mut heap = queue.heap.clone();
+            place.hash(hasher);
+            while let Some((_, task)) = heap.pop() {
+                Hash::hash(&task, hasher);
+            }
+            queue.fitting.keys().for_each(|peer| peer.hash(hasher));
+        }
+    }
+}
+
+impl WorkerEntry {
+    fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
+        let Self { capabilities: _, alive, offer, offered_ms, granted, past } = self;
+        let too_old_ms = now_ms.saturating_sub(limits::CREDIT_AGE_MAX_MS + 1);
+        (alive, offer, (*offered_ms).max(too_old_ms), granted, past).hash(hasher);
+    }
+}
+
+impl Outbox {
+    /// Effects hold whole specifications, which cannot be hashed but in words; few of them wait at a time.
+    fn fingerprint(&self, hasher: &mut impl Hasher) {
+        let Self { watermark, opened, ready, until_written, until_synced } = self;
+        (watermark.synced >= *opened, format!("{ready:?}")).hash(hasher);
+        for (index, effect) in until_written.iter().chain(until_synced) {
+            (index.0 - watermark.synced.0, format!("{effect:?}")).hash(hasher);
+        }
+    }
+}
