@@ -77,15 +77,15 @@ impl Task {
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
             id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
-            bury_when_due, wait_ms_max, index, child, notes, soft,
+            bury_when_due, wait_ms_max, index, child, soft,
             // Given at submission, or told to whoever asks.
             spec: _, owner: _, clock_root: _, step: _, created: _, started: _, finished: _, due: _, attempt_started: _,
-            output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _,
+            // Of it, only the checkpoint decides: see below.
+            notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _,
         } = self;
         let Soft { ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _ } = soft;
         (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, child, *index > synced).hash(hasher);
         (epoch, token, worker, epoch_status, epoch_started).hash(hasher);
-        format!("{notes:?}").hash(hasher);
         match state {
             TaskState::Ready => {
                 (*ready_since_ms).max(now_ms.saturating_sub(limits::PREFERENCE_WAIT_MS)).hash(hasher);
@@ -95,6 +95,7 @@ impl Task {
             TaskState::Blocked | TaskState::Succeeded | TaskState::Failed | TaskState::Dead
             | TaskState::Cancelled | TaskState::Skipped => return,
         }
+        self.checkpoint().hash(hasher);
         for (peer, (until_ms, next_ms)) in skip {
             (peer, now_ms.max(*until_ms), next_ms).hash(hasher);
         }
