@@ -21,8 +21,8 @@ fn ends(bench: &mut Bench) -> Vec<u64> {
 fn an_exclusive_attempt_is_ended_at_the_workers_end_of_its_lease() {
     let mut bench = Bench::new(2);
     let sent_ms = bench.now_ms;
-    let grant = exclusive(&mut bench);
     let other = bench.started();
+    let grant = exclusive(&mut bench);
     assert_eq!(ends(&mut bench), [sent_ms + WORKER_TTL_MS]);
     bench.pass(WORKER_TTL_MS - limits::SPOOL_AFTER_MS);
     assert_eq!(bench.stops(), []);
