@@ -35,6 +35,7 @@ impl Routes {
             | LedgerRequest::WaitTask { id, .. }
             | LedgerRequest::GetWorkflow { id }
             | LedgerRequest::WaitWorkflow { id, .. }
+            | LedgerRequest::RetryWorkflow { id, .. }
             | LedgerRequest::Cancel { id, .. }
             | LedgerRequest::SetPriority { id, .. }
             | LedgerRequest::WhyPending { id } => Some(*id),

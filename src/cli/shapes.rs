@@ -9,7 +9,7 @@ use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::Progress;
 use magpie_core::queue::{
-    QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowState, WorkflowView,
+    QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress, WorkflowState, WorkflowView,
 };
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use magpie_core::time::Wall;
@@ -54,6 +54,7 @@ pub struct TaskDocument<'a> {
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
+    retry_of: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     child: Option<WorkflowId>,
     /// The task whose running attempt submitted it.
@@ -89,6 +90,7 @@ impl<'a> TaskDocument<'a> {
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),
+            retry_of: view.retry_of,
             child: view.child,
             parent: view.parent,
             namespace: &view.namespace,
@@ -116,6 +118,10 @@ pub struct WorkflowDocument<'a> {
     tasks: TaskCounts,
     steps: &'a [StepView],
     outputs: JsonText,
+    retries: u32,
+    progress: WorkflowProgress,
+    current: &'a [String],
+    critical_path: &'a [String],
 }
 
 impl<'a> WorkflowDocument<'a> {
@@ -134,6 +140,10 @@ impl<'a> WorkflowDocument<'a> {
             tasks: summary.tasks,
             steps: &view.steps,
             outputs: outputs(view),
+            retries: view.retries,
+            progress: view.progress,
+            current: &view.current,
+            critical_path: &view.critical_path,
         }
     }
 }

@@ -266,12 +266,14 @@ fn file_value(file: &FileRef) -> Value {
     serde_json::to_value(file).expect("a file reference has only string keys")
 }
 
-/// Pointers to the `files` of a task or of each step, those of workflows in steps included.
+/// Pointers to the `files` of a task, or of each step and of what undoes it, those of workflows in steps included.
 fn file_lists(document: &Value) -> Vec<String> {
     let workflows = included::children(document).into_iter().chain([String::new()]);
     let of_steps = workflows.flat_map(|at| {
         let steps = document.pointer(&format!("{at}/steps")).and_then(Value::as_array).map_or(0, Vec::len);
-        (0..steps).map(move |index| format!("{at}/steps/{index}/files"))
+        let of_step =
+            move |index| [format!("{at}/steps/{index}/files"), format!("{at}/steps/{index}/compensate/files")];
+        (0..steps).flat_map(of_step)
     });
     let pointers = of_steps.chain(["/files".to_owned()]);
     pointers.filter(|at| document.pointer(at).is_some()).collect()

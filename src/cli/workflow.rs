@@ -9,9 +9,11 @@ use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, WorkflowState, WorkflowSummary, WorkflowView};
 use magpie_core::task::TaskState;
 use serde::Serialize;
+use serde_json::json;
 
-use super::args::Context;
-use super::connection::unexpected;
+use super::args::{Context, WaitArgs};
+use super::connection::{ANSWER_PATIENCE, unexpected};
+use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
 use super::id_prefix::{Noun, resolve};
 use super::run::{self, RunArgs};
@@ -19,7 +21,7 @@ use super::shapes::{WorkflowDocument, outputs};
 use super::spec_file::SpecKind;
 use super::task::{self, CancelArgs, EndArgs};
 use super::wait::{STEP_MAX, Waited, until_terminal};
-use super::{human, output, table};
+use super::{human, operation, output, table};
 
 #[derive(Debug, Subcommand)]
 pub enum WorkflowCommand {
@@ -41,6 +43,10 @@ pub enum WorkflowCommand {
     Result(EndArgs),
     /// Cancel a workflow and all its tasks
     Cancel(CancelArgs),
+    /// Run a failed or cancelled workflow again from where it failed
+    ///
+    /// What succeeded keeps its results; what failed and what follows from it runs as new tasks.
+    Retry(RetryArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -51,6 +57,13 @@ pub enum GraphFormat {
     Dot,
     /// Mermaid, as Markdown viewers draw it
     Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    id: String,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -97,7 +110,28 @@ impl WorkflowCommand {
             Self::Graph { id, format } => graph(&view(context, &id).await?, format),
             Self::Result(args) => result(context, &args).await,
             Self::Cancel(args) => task::cancel(context, Noun::Workflow, &args).await,
+            Self::Retry(args) => args.run(context).await,
         }
+    }
+}
+
+impl RetryArgs {
+    async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        let until = Deadline::within(self.wait.timeout);
+        let by = context.link.submission_deadline(self.wait.timeout).await?;
+        let id = resolve(&context.link, Noun::Workflow, &self.id).await?;
+        let request = LedgerRequest::RetryWorkflow { operation: operation::fresh(), id };
+        let LedgerReply::WorkflowRetried { steps, .. } =
+            context.link.insist_ledger(request, ANSWER_PATIENCE, by).await?
+        else {
+            return Err(unexpected());
+        };
+        if self.wait.wait {
+            return run::follow(context, id, until).await;
+        }
+        let document = json!({"id": id, "state": WorkflowState::Running, "steps": steps});
+        context.format.document(&document, || format!("{id} is running again: {steps} of its steps\n"))?;
+        Ok(Exit::Ok)
     }
 }
 
@@ -154,10 +188,10 @@ async fn view(context: &Context, id: &str) -> Result<WorkflowView, CommandError>
 
 fn graph(view: &WorkflowView, format: GraphFormat) -> Result<Exit, CommandError> {
     let graph = Graph::of(&view.spec).map_err(|error| CommandError::new(Exit::Failed, error.to_string()))?;
-    let ran_ms = |step: usize| view.steps.get(step).map_or(0, |step| step.ran_ms);
     let states: BTreeMap<String, TaskState> = view.steps.iter().map(|step| (step.name.clone(), step.state)).collect();
     let children = view.steps.iter().filter_map(|step| Some((step.name.clone(), step.child?))).collect();
-    let drawing = GraphView { states, critical_path: graph.critical_path(|step| 1 + ran_ms(step)), children };
+    let critical_path = view.critical_path.iter().filter_map(|name| graph.index_of(name)).collect();
+    let drawing = GraphView { states, critical_path, children };
     output::print(&match format {
         GraphFormat::Json => format!("{}\n", output::json_pretty(&graph.to_json(&drawing))),
         GraphFormat::Dot => graph.to_dot(&drawing),

@@ -1,11 +1,10 @@
 //! To the ledger actor. Its words are those of [`magpie_core::queue`].
 
 use magpie_core::clock_alarm::PeerClocks;
-use magpie_core::ids::{LedgerTag, PeerId, WorkflowId};
+use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
-use magpie_core::payload::JsonText;
-use magpie_core::queue::{BoundWindow, Caller, ClockRoot, Watermark};
+use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Watermark};
 pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::task::TaskError;
 use std::sync::Arc;
@@ -36,14 +35,8 @@ pub enum LedgerMsg {
     },
     PeerClocks(PeerClocks),
     Bound {
-        workflow: WorkflowId,
-        step: u32,
-        from: u32,
-        bound: Result<BoundWindow, TaskError>,
-    },
-    OutputsBound {
-        workflow: WorkflowId,
-        outputs: Result<JsonText, TaskError>,
+        id: BindingId,
+        bound: Result<Bound, TaskError>,
     },
     MarkerOut {
         marker: u64,

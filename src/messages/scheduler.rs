@@ -4,23 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use magpie_core::dag::WorkflowSpec;
-use magpie_core::ids::{PeerId, WorkflowId};
+use magpie_core::ids::PeerId;
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::StepOutputs;
+use magpie_core::queue::{BindingId, StepOutputs};
 
 pub enum SchedulerMsg {
-    /// Resolve a step's references and hand its tasks to the ledger.
+    /// Fill in the templates of a part of a workflow and hand the ledger what they became.
     Bind {
-        workflow: WorkflowId,
-        step: u32,
-        from: u32,
+        id: BindingId,
         spec: Arc<WorkflowSpec>,
-        outputs: BTreeMap<String, StepOutputs>,
-    },
-    BindOutputs {
-        workflow: WorkflowId,
-        spec: Arc<WorkflowSpec>,
-        outputs: BTreeMap<String, StepOutputs>,
+        steps: BTreeMap<String, StepOutputs>,
     },
     /// A member's capabilities or liveness, as the registry sees it.
     Member {

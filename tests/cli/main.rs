@@ -20,3 +20,5 @@ mod streams;
 mod usage;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod workflows;

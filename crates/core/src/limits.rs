@@ -84,7 +84,11 @@ pub const CLOCK_JUMP_MS: u64 = 60_000;
 /// After a jump they must agree for so long.
 pub const CLOCK_AGREES_MS: u64 = 60_000;
 /// Steps of one workflow.
-pub const WORKFLOW_STEPS_MAX: usize = 1_000;
+pub const WORKFLOW_STEPS_MAX: usize = 10_000;
+/// Retries of one workflow.
+pub const WORKFLOW_RETRIES_MAX: usize = 1_000;
+/// The condition of one step.
+pub const CONDITION_BYTES_MAX: usize = 4 * 1024;
 /// Tasks and workflows that one running task may submit as its children, and tasks that submitted each other.
 pub const CHILDREN_MAX: usize = 10_000;
 pub const PARENTS_MAX: usize = 16;

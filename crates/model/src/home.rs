@@ -112,7 +112,6 @@ impl Home {
             Effect::PlaceMarker { marker } => self.markers.push(marker),
             Effect::PublishHead { .. }
             | Effect::Bind { .. }
-            | Effect::BindOutputs { .. }
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. } => {}
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::dag::WorkflowSpec;
+use magpie_core::dag::{OnFail, WorkflowSpec};
 use magpie_core::ids::{
     Epoch, Generation, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
 };
@@ -60,6 +60,9 @@ pub struct WorkflowFacts {
     pub steps: Vec<StepFacts>,
     /// The first record after which it could not go on.
     pub ended: Option<LogIndex>,
+    pub retries: u32,
+    /// Its newest retry.
+    pub retried: LogIndex,
     /// The task that it is the attempt of.
     pub parent: Option<TaskId>,
 }
@@ -68,6 +71,8 @@ pub struct WorkflowFacts {
 pub struct StepFacts {
     pub total: Option<u32>,
     pub tasks: Vec<TaskId>,
+    /// Its templates had no value.
+    pub unbound: bool,
 }
 
 impl TaskFacts {
@@ -89,11 +94,14 @@ impl TaskFacts {
     }
 }
 
-/// The operation that the tasks of a step get their ids from: the low 12 bytes of the workflow's ULID, then the step.
-fn step_operation(workflow: WorkflowId, step: u32) -> OperationId {
+const COMPENSATION: u32 = 1 << 15;
+
+/// The operation that the tasks of a step get their ids from: the low 12 bytes of the workflow's ULID, the retries of
+/// the workflow, then the step.
+fn step_operation(workflow: WorkflowId, retries: u32, step: u32) -> OperationId {
     let mut bytes = [0; 16];
     bytes[..12].copy_from_slice(&workflow.ulid.to_be_bytes()[4..]);
-    bytes[12..].copy_from_slice(&step.to_be_bytes());
+    bytes[12..].copy_from_slice(&((retries << 16) | step).to_be_bytes());
     OperationId(bytes)
 }
 
@@ -131,6 +139,12 @@ impl Book {
         self.tag
     }
 
+    /// The record that a task or a workflow came with.
+    pub fn submitted(&self, id: &TaskId) -> Option<LogIndex> {
+        let task = self.tasks.get(id).map(|facts| facts.submitted);
+        task.or_else(|| self.workflows.get(id).map(|facts| facts.submitted))
+    }
+
     /// Forgets what stood behind `index`.
     pub fn truncate(&mut self, index: LogIndex) {
         let mut records = std::mem::take(&mut self.records);
@@ -158,12 +172,14 @@ impl Book {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
                 self.start_workflow(id, spec.clone(), index);
             }
-            Record::StepBound { at, workflow, step, from, total, tasks } => {
-                self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
-            }
-            Record::StepUnbound { workflow, .. } => self.end_workflow(*workflow, index),
-            Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
-            Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
+            Record::StepBound { .. }
+            | Record::StepUnbound { .. }
+            | Record::StepSkipped { .. }
+            | Record::CompensationBound { .. }
+            | Record::CompensationUnbound { .. }
+            | Record::WorkflowRetried { .. }
+            | Record::WorkflowEnded { .. }
+            | Record::ChildrenStarted { .. } => self.read_of_workflow(index, &record),
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
             Record::Completed { results, .. } => results.iter().for_each(|result| self.complete(index, result)),
@@ -200,6 +216,32 @@ impl Book {
         self.touch(index, task, |facts| facts.epochs.push(granted));
     }
 
+    fn read_of_workflow(&mut self, index: LogIndex, record: &Record) {
+        match record {
+            Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
+                let ids = self.bind(index, *at, (*workflow, *step), (*from, *total), tasks);
+                skipped.iter().for_each(|place| self.end(index, ids[*place as usize], TaskState::Skipped));
+            }
+            Record::StepUnbound { workflow, step, .. } => {
+                if let Some(facts) = self.workflows.get_mut(workflow) {
+                    facts.steps[*step as usize].unbound = true;
+                }
+                self.fail_step(*workflow, *step, index);
+            }
+            Record::CompensationBound { at, workflow, step, task } => {
+                let retries = self.workflows.get(workflow).map_or(0, |facts| facts.retries);
+                let id = TaskId::derive(self.tag, at.0, step_operation(*workflow, retries, step | COMPENSATION), 0);
+                // Its failure is not the step's: it stands for itself.
+                self.tasks.insert(id, TaskFacts::new(task.clone(), None, index));
+            }
+            Record::StepSkipped { .. } | Record::CompensationUnbound { .. } => {}
+            Record::WorkflowRetried { at, workflow, steps, .. } => self.retry(index, *at, *workflow, steps),
+            Record::WorkflowEnded { workflow, outputs, .. } => self.workflow_ended(*workflow, outputs.is_ok(), index),
+            Record::ChildrenStarted { at, tasks } => self.start_children(index, *at, tasks),
+            _ => {}
+        }
+    }
+
     fn complete(&mut self, index: LogIndex, result: &CompletionRecord) {
         self.start(index, result.fence);
         self.epoch(index, result.fence, |epoch| epoch.outcome = Some((index, result.outcome.clone())));
@@ -213,7 +255,8 @@ impl Book {
 
     pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
         let steps = vec![StepFacts::default(); spec.steps.len()];
-        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended: None, parent: None });
+        let (ended, parent, retries, retried) = (None, None, 0, index);
+        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended, parent, retries, retried });
     }
 
     fn bind(
@@ -223,18 +266,70 @@ impl Book {
         (workflow, step): (WorkflowId, u32),
         (from, total): (u32, u32),
         specs: &[Arc<TaskSpec>],
-    ) {
-        let operation = step_operation(workflow, step);
+    ) -> Vec<TaskId> {
+        let retries = self.workflows.get(&workflow).map_or(0, |facts| facts.retries);
+        let operation = step_operation(workflow, retries, step);
+        let mut ids = Vec::new();
         for (n, spec) in specs.iter().enumerate() {
             let id = TaskId::derive(self.tag, at.0, operation, from + n as u32);
             self.tasks.insert(id, TaskFacts::new(spec.clone(), Some((workflow, step)), index));
             if let Some(facts) = self.workflows.get_mut(&workflow) {
                 facts.steps[step as usize].tasks.push(id);
             }
+            ids.push(id);
         }
         if let Some(facts) = self.workflows.get_mut(&workflow) {
             facts.steps[step as usize].total = Some(total);
         }
+        ids
+    }
+
+    fn has_ended(&self, task: &TaskId, states: &[TaskState]) -> bool {
+        self.tasks.get(task).and_then(|facts| facts.end).is_some_and(|(state, _)| states.contains(&state))
+    }
+
+    /// Whether to those that need it, a step ended well.
+    pub fn ended_well(&self, workflow: &WorkflowFacts, step: usize) -> bool {
+        const GOOD: [TaskState; 2] = [TaskState::Succeeded, TaskState::Skipped];
+        const BAD: [TaskState; 3] = [TaskState::Failed, TaskState::Dead, TaskState::Cancelled];
+        let facts = &workflow.steps[step];
+        let forgiven = workflow.spec.on_fail(&workflow.spec.steps[step]) == OnFail::Continue;
+        let over = |task: &TaskId| self.has_ended(task, &GOOD) || (forgiven && self.has_ended(task, &BAD));
+        let whole = facts.total == Some(facts.tasks.len() as u32) && facts.tasks.iter().all(over);
+        if facts.unbound { forgiven } else { whole }
+    }
+
+    /// Steps run again: as they were where what they need stays as it is, else from their beginning.
+    fn retry(&mut self, index: LogIndex, at: Wall, workflow: WorkflowId, steps: &[u32]) {
+        let Some(mut facts) = self.workflows.remove(&workflow) else { return };
+        let again: Vec<&String> = steps.iter().map(|step| &facts.spec.steps[*step as usize].name).collect();
+        let resumes = |step: &&u32| {
+            let (spec, entry) = (&facts.spec.steps[**step as usize], &facts.steps[**step as usize]);
+            let succeeded = |task: &TaskId| self.has_ended(task, &[TaskState::Succeeded, TaskState::Skipped]);
+            let whole = !entry.unbound && entry.total == Some(entry.tasks.len() as u32);
+            let failed = !(whole && entry.tasks.iter().all(succeeded));
+            failed && !entry.tasks.is_empty() && spec.needs.iter().all(|need| !again.contains(&need))
+        };
+        let resumed: Vec<u32> = steps.iter().filter(resumes).copied().collect();
+        (facts.retries, facts.retried, facts.ended) = (facts.retries + 1, index, None);
+        for step in steps {
+            let entry = &mut facts.steps[*step as usize];
+            entry.unbound = false;
+            if !resumed.contains(step) {
+                *entry = StepFacts::default();
+            }
+            let operation = step_operation(workflow, facts.retries, *step);
+            for (item, task) in (0..).zip(&mut entry.tasks) {
+                if self.has_ended(task, &[TaskState::Succeeded, TaskState::Skipped]) {
+                    continue;
+                }
+                let Some(old) = self.tasks.get(task) else { continue };
+                let (spec, id) = (old.spec.clone(), TaskId::derive(self.tag, at.0, operation, item));
+                self.tasks.insert(id, TaskFacts::new(spec, Some((workflow, *step)), index));
+                *task = id;
+            }
+        }
+        self.workflows.insert(workflow, facts);
     }
 
     fn touch(&mut self, index: LogIndex, task: TaskId, act: impl FnOnce(&mut TaskFacts)) {
@@ -258,9 +353,16 @@ impl Book {
 
     fn end(&mut self, index: LogIndex, task: TaskId, state: TaskState) {
         self.touch(index, task, |facts| facts.end = Some((state, index)));
-        if state != TaskState::Succeeded
-            && let Some((workflow, _)) = self.tasks.get(&task).and_then(|facts| facts.step)
+        if !matches!(state, TaskState::Succeeded | TaskState::Skipped)
+            && let Some((workflow, step)) = self.tasks.get(&task).and_then(|facts| facts.step)
         {
+            self.fail_step(workflow, step, index);
+        }
+    }
+
+    fn fail_step(&mut self, workflow: WorkflowId, step: u32, index: LogIndex) {
+        let Some(facts) = self.workflows.get(&workflow) else { return };
+        if facts.spec.on_fail(&facts.spec.steps[step as usize]).stops_at_once() {
             self.end_workflow(workflow, index);
         }
     }

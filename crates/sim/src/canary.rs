@@ -67,8 +67,8 @@ impl Planted {
     /// Which of the invariants it breaks.
     pub fn breaks(self) -> &'static [InvariantId] {
         match self {
-            Self::AcknowledgeBeforeFsync => &[InvariantId::I1, InvariantId::I10, InvariantId::I2],
-            Self::HeadBeforeFsync => &[InvariantId::I10, InvariantId::I2],
+            Self::AcknowledgeBeforeFsync => &[InvariantId::I1, InvariantId::I10],
+            Self::HeadBeforeFsync => &[InvariantId::I10],
             Self::TornTailAccepted => &[InvariantId::I16],
             Self::Core(CoreBug::NoEpochCheck) => &[InvariantId::I3, InvariantId::I4],
             Self::Core(CoreBug::DoubleGrant) => &[InvariantId::I5],

@@ -111,6 +111,9 @@ impl Client {
                 Some((home, LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor: None, limit: 20 }))
             }
             (14, Some(known)) if !known.is_workflow => Some((known.home, LedgerRequest::WhyPending { id: known.id })),
+            (16, Some(known)) if known.is_workflow => {
+                Some((known.home, LedgerRequest::RetryWorkflow { operation, id: known.id }))
+            }
             (15, Some(known)) if known.is_workflow => {
                 Some((known.home, LedgerRequest::WaitWorkflow { id: known.id, timeout_ms: 1_500 }))
             }
@@ -146,8 +149,9 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, Schedule, SetPriority, Submit, SubmitWorkflow};
-    matches!(request, Submit { .. } | SubmitWorkflow { .. } | Cancel { .. } | SetPriority { .. } | Schedule(_))
+    use LedgerRequest::{Cancel, RetryWorkflow, Schedule, SetPriority, Submit, SubmitWorkflow};
+    let adds = matches!(request, Submit { .. } | SubmitWorkflow { .. } | RetryWorkflow { .. } | Schedule(_));
+    adds || matches!(request, Cancel { .. } | SetPriority { .. })
 }
 
 impl World {
@@ -206,6 +210,7 @@ impl World {
             LedgerReply::WorkflowSubmitted { id } => {
                 self.client_knows(client, Known { id, home, is_workflow: true, over: false });
             }
+            LedgerReply::WorkflowRetried { id, .. } => self.client_sees_a_beginning(client, id),
             LedgerReply::Schedule(reply) => self.client_hears_of_schedule(client, home, &reply),
             LedgerReply::Task(view) => {
                 let verdict =
@@ -256,6 +261,12 @@ impl World {
         let state = &mut self.clients[client];
         if state.known.iter().all(|other| other.id != known.id) {
             state.known.push(known);
+        }
+    }
+
+    fn client_sees_a_beginning(&mut self, client: usize, id: TaskId) {
+        if let Some(known) = self.clients[client].known.iter_mut().find(|known| known.id == id) {
+            known.over = false;
         }
     }
 

@@ -154,9 +154,10 @@ impl World {
         self.compare_with_replay(node);
         let torn_per_mille = self.rng.between(0, 1_000);
         let torn = self.rng.chance(self.faults.torn).then_some(torn_per_mille);
+        let (book, synced) = (&self.books[node], self.nodes[node].disk.watermark().synced);
+        self.acknowledged.crash(node, crash, |id| book.submitted(id).is_some_and(|index| index <= synced));
         let kept: LogIndex = self.nodes[node].disk.crash(crash, torn);
         self.books[node].truncate(kept);
-        self.acknowledged.crash(self.now_ms, node, crash);
         self.nodes[node].home = None;
         self.forget_leases_of(node);
         if !ledger_only {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use magpie_core::dag::{Overlap, ScheduleSpec, StepSpec, Template, WorkflowSpec};
+use magpie_core::dag::{CompensateSpec, Join, OnFail, Overlap, ScheduleSpec, StepSpec, Template, WorkflowSpec};
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::SubmitItem;
 use magpie_core::retry::RetryPolicy;
@@ -86,7 +86,8 @@ pub fn maybe_scheduled(rng: &mut Rng) -> WorkflowSpec {
     spec
 }
 
-/// A list, a step over it, a step without items, and one that joins them.
+/// A list, a step over it, a step without items, and one that joins them; often with conditions, and with policies for
+/// what fails.
 pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     let template = |value: serde_json::Value| Template::parse(&value).unwrap_or_default();
     let items: Vec<u64> = (0..rng.below(6)).collect();
@@ -97,13 +98,27 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
         ..StepSpec::new(name, KINDS[rng.below(4) as usize])
     };
     let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };
+    let branches = rng.chance(600);
     let each = StepSpec {
+        when: "${item} != 2".parse().ok().filter(|_| branches && rng.chance(400)),
+        on_fail: branches.then(|| on_fail(rng)),
         for_each: Some(template("${steps.list.output}".into())),
         input: template("${item}".into()),
         ..step(rng, "each", &["list"])
     };
+    let list = StepSpec { compensate: branches.then(|| undo(rng)), ..list };
     let aside = step(rng, "aside", &[]);
-    let join = StepSpec { input: template("${steps.each.output}".into()), ..step(rng, "join", &["each", "aside"]) };
+    let aside = StepSpec { on_fail: branches.then(|| on_fail(rng)), compensate: branches.then(|| undo(rng)), ..aside };
+    let joins = [Join::All, Join::Any, Join::Count(1), Join::Count(2)];
+    let join = StepSpec {
+        input: template("${steps.each.output}".into()),
+        join: if branches { joins[rng.below(4) as usize] } else { Join::All },
+        when: "${steps.aside.state} != 'failed' || ${steps.each.error.code} == null"
+            .parse()
+            .ok()
+            .filter(|_| branches && rng.chance(400)),
+        ..step(rng, "join", &["each", "aside"])
+    };
     let inside = vec![step(rng, "one", &[]), step(rng, "two", &["one"])];
     let mut spec = WorkflowSpec {
         name: "drawn".to_owned(),
@@ -115,14 +130,36 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
         parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
+        on_fail: if branches { on_fail(rng) } else { OnFail::FailFast },
         steps: vec![list, each, aside, join],
         outputs: BTreeMap::from([("all".to_owned(), template("${steps.join.output}".into()))]),
     };
     if rng.chance(250) {
-        let inside = WorkflowSpec { steps: inside, outputs: BTreeMap::new(), ..spec.clone() };
+        let (steps, outputs) = (inside, BTreeMap::new());
+        let inside = WorkflowSpec { steps, outputs, on_fail: OnFail::FailFast, ..spec.clone() };
         let needs = vec!["list".to_owned()];
         let sub = StepSpec { workflow: Some(Arc::new(inside)), needs, ..StepSpec::new("sub", TaskKind::Workflow) };
         spec.steps.push(sub);
     }
     spec
+}
+
+fn on_fail(rng: &mut Rng) -> OnFail {
+    OnFail::ALL[rng.below(4) as usize]
+}
+
+/// A task that undoes a step, and may read what that gave.
+fn undo(rng: &mut Rng) -> Box<CompensateSpec> {
+    let missing = rng.chance(200);
+    let input = if missing { "${steps.list.output.gone}" } else { "as drawn" };
+    Box::new(CompensateSpec {
+        kind: TaskKind::Noop,
+        run: Vec::new(),
+        model: None,
+        input: Template::parse(&input.into()).unwrap_or_default(),
+        files: Vec::new(),
+        requires: None,
+        timeout: Some(DurationMs(rng.between(1_000, 20_000))),
+        retry: retry(rng),
+    })
 }

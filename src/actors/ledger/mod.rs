@@ -106,10 +106,7 @@ impl Actor for LedgerActor {
             LedgerMsg::Draining { why } => state.event(Event::Draining { why }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
             LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
-            LedgerMsg::Bound { workflow, step, from, bound } => {
-                state.event(Event::Bound { workflow, step, from, bound })
-            }
-            LedgerMsg::OutputsBound { workflow, outputs } => state.event(Event::OutputsBound { workflow, outputs }),
+            LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
                 state.event(Event::PermitsAnswered { home, ask, answer });
@@ -210,12 +207,7 @@ impl LedgerState {
                 self.notify(worker, notice);
                 Ok(())
             }
-            Effect::Bind { workflow, step, from, spec, outputs } => {
-                addresses.scheduler.cast(SchedulerMsg::Bind { workflow, step, from, spec, outputs })
-            }
-            Effect::BindOutputs { workflow, spec, outputs } => {
-                addresses.scheduler.cast(SchedulerMsg::BindOutputs { workflow, spec, outputs })
-            }
+            Effect::Bind { id, spec, steps } => addresses.scheduler.cast(SchedulerMsg::Bind { id, spec, steps }),
             Effect::AskPermits { home, ask } => {
                 permits::ask(&self.arguments.peers, &self.me, home, ask);
                 Ok(())

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use magpie_core::ids::PeerId;
 use magpie_core::matching::Capabilities;
+use magpie_core::queue;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::binding::InBlobs;
 use super::Addresses;
 use super::peers::Peers;
 use crate::messages::ledger::LedgerMsg;
@@ -50,16 +52,10 @@ impl Actor for SchedulerActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SchedulerMsg::Bind { workflow, step, from, spec, outputs } => {
+            SchedulerMsg::Bind { id, spec, steps } => {
                 state.bind(move |blobs| {
-                    let bound = binding::bind_step(blobs, &spec, step, from, &outputs);
-                    LedgerMsg::Bound { workflow, step, from, bound }
-                });
-            }
-            SchedulerMsg::BindOutputs { workflow, spec, outputs } => {
-                state.bind(move |blobs| {
-                    let outputs = binding::bind_outputs(blobs, &spec, &outputs);
-                    LedgerMsg::OutputsBound { workflow, outputs }
+                    let bound = queue::bind(id.part, &spec, &steps, &InBlobs(blobs));
+                    LedgerMsg::Bound { id, bound }
                 });
             }
             SchedulerMsg::Member { peer, capabilities, alive } => {

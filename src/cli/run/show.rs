@@ -15,8 +15,15 @@ pub fn text(view: &WorkflowView) -> String {
         ("home", view.home.to_string()),
         ("created", format!("{} ({})", summary.created_at, human::ago(Some(summary.created_at), now))),
         ("took", human::took(Some(summary.created_at), summary.finished_at, now)),
+        ("steps over", format!("{} of {}", view.progress.steps_over, view.progress.steps)),
+        ("current", names(&view.current, " ")),
+        ("critical path", names(&view.critical_path, " -> ")),
+        ("retries", view.retries.to_string()),
     ]);
     text += &format!("\n{}", steps(&view.steps));
+    if view.steps.iter().any(|step| step.compensation.is_some()) {
+        text += &format!("\n{}", undone(&view.steps));
+    }
     if let Some(error) = &view.error {
         text += &format!("\nerror: {}\n", table::printable(&error.to_string()));
     }
@@ -35,10 +42,34 @@ fn steps(steps: &[StepView]) -> String {
             step.attempts.to_string(),
             human::duration(step.ran_ms),
             workers(step),
-            human::or_dash(step.error.as_ref()),
+            step.error.as_ref().map_or_else(|| human::or_dash(step.reason.as_ref()), ToString::to_string),
         ]
     };
-    table::rows(["STEP", "STATE", "DONE", "ATTEMPTS", "RAN", "WORKERS", "ERROR"], steps.iter().map(row))
+    table::rows(["STEP", "STATE", "DONE", "ATTEMPTS", "RAN", "WORKERS", "WHY"], steps.iter().map(row))
+}
+
+/// Of a long list, the first names.
+fn names(names: &[String], between: &str) -> String {
+    const NAMES_MAX: usize = 12;
+    let mut shown: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
+    if names.len() > NAMES_MAX {
+        shown.push("...");
+    }
+    if shown.is_empty() { "-".to_owned() } else { shown.join(between) }
+}
+
+/// What was undone, or is going to be.
+fn undone(steps: &[StepView]) -> String {
+    let row = |step: &StepView| {
+        let undo = step.compensation.as_ref()?;
+        Some([
+            step.name.clone(),
+            undo.state.to_string(),
+            undo.attempts.to_string(),
+            human::or_dash(undo.error.as_ref()),
+        ])
+    };
+    table::rows(["UNDOES", "STATE", "ATTEMPTS", "WHY"], steps.iter().filter_map(row))
 }
 
 fn workers(step: &StepView) -> String {

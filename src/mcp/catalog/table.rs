@@ -274,7 +274,7 @@ pub(super) const TABLE: &[ToolEntry] = &[
             "inference",
         ],
         also: &[],
-        rare: &["namespace", "durability", "labels"],
+        rare: &["namespace", "durability", "labels", "on_fail"],
         example: r#"{"name": "hello", "steps": [{"name": "greet", "kind": "process", "run": ["python3", "-c", "print('\"hi\"')"]}], "outputs": {"greeting": "${steps.greet.output}"}}"#,
         rest: "",
         action: Action::Run(&SubmitWorkflow),

@@ -4,35 +4,55 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::condition::{self, Condition, ConditionError};
 use super::reference::{Reference, Root};
 use super::resolve::{ResolveError, Values, Wanted, described, items};
-use super::spec::{StepSpec, WorkflowSpec};
+use super::spec::{CompensateSpec, StepSpec, WorkflowSpec};
 use super::template::{Piece, Template, TextTemplate};
 use crate::limits;
 use crate::payload::JsonText;
+use crate::task::{TaskError, TaskState};
 
 /// What references are resolved against.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     /// The workflow's parameters.
     pub input: &'a BTreeMap<String, JsonText>,
-    /// The output of each step by name; of a `for_each` step the JSON list of its items' outputs, in their order.
-    /// Those of [`StepSpec::bound_steps`] or [`WorkflowSpec::output_steps`] must be there.
+    /// The output of each step by name; of a `for_each` step the JSON list of its items' outputs, in their order, with
+    /// `null` for what did not succeed. Those of [`StepSpec::bound_steps`] or [`WorkflowSpec::output_steps`] must be there.
     pub outputs: &'a BTreeMap<String, JsonText>,
+    /// How those steps stand or ended, by name.
+    pub ends: &'a BTreeMap<String, StepEnd>,
 }
 
-/// What a step runs as.
+/// How a step stands or ended, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Binding {
-    One(BoundTask),
-    /// One task per item of its `for_each`, in their order.
-    Each(Vec<BoundTask>),
+pub struct StepEnd {
+    state: JsonText,
+    error: JsonText,
 }
 
-/// Some of the tasks of a `for_each` step.
+impl StepEnd {
+    pub fn new(state: TaskState, error: Option<&TaskError>) -> Self {
+        let (code, message) = (error.map(|error| &error.code), error.map(|error| &error.message));
+        let error = JsonText::of(&serde_json::json!({"code": code, "message": message}));
+        Self { state: JsonText::of(&state.name().into()), error }
+    }
+}
+
+/// What a step becomes when its join is met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundStep {
+    /// Its condition does not hold.
+    Skipped,
+    Runs(ItemWindow),
+}
+
+/// Some of the tasks of a step: one, or one per item of its `for_each`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemWindow {
-    pub tasks: Vec<BoundTask>,
+    /// `None`: the condition does not hold for this item.
+    pub tasks: Vec<Option<BoundTask>>,
     /// Items of the whole list.
     pub items: usize,
 }
@@ -51,6 +71,8 @@ pub struct BoundTask {
 pub enum BindError {
     #[error("{place}: {error}")]
     Resolve { place: Place, error: ResolveError },
+    #[error("{place}: when {condition}: {error}")]
+    Condition { place: Place, condition: String, error: ConditionError },
     #[error("{place}: for_each takes a list, and {list} is {found}")]
     NotAList { place: Place, list: String, found: String },
     #[error("{place}: for_each over {items} items, and at most {} are allowed", limits::FOR_EACH_ITEMS_MAX)]
@@ -66,6 +88,12 @@ pub enum Place {
     Outputs,
 }
 
+impl Place {
+    fn of(step: &StepSpec) -> Self {
+        Self::Step(step.name.clone())
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -75,29 +103,82 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Fills in all templates of a step.
+/// Decides the condition of a step and fills in its templates, for the items that stand in `window`. Of a step
+/// without `for_each` the one task is the first. What a condition leaves out is not filled in.
 ///
 /// # Errors
-/// [`BindError`] if a reference has no value, `for_each` is over something else than a list or over more than
-/// [`limits::FOR_EACH_ITEMS_MAX`] items, or the result exceeds [`limits::BINDING_BYTES_MAX`].
-pub fn bind(step: &StepSpec, scope: &Scope<'_>) -> Result<Binding, BindError> {
-    match &step.for_each {
-        None => Binder::of_step(step, scope)?.one(scope).map(Binding::One),
-        Some(_) => bind_window(step, scope, 0..limits::FOR_EACH_ITEMS_MAX).map(|window| Binding::Each(window.tasks)),
+/// [`BindError`] if a reference has no value, the condition is neither true nor false, `for_each` is over something
+/// else than a list or over more than [`limits::FOR_EACH_ITEMS_MAX`] items, or the window exceeds
+/// [`limits::BINDING_BYTES_MAX`].
+pub fn bind_window(step: &StepSpec, scope: &Scope<'_>, window: Range<usize>) -> Result<BoundStep, BindError> {
+    // Decided once: what a later window reads may have changed since.
+    let whole = step.when.as_ref().filter(|condition| !condition.is_of_item() && window.contains(&0));
+    if let Some(condition) = whole
+        && !decide(step, condition, scope, None)?
+    {
+        return Ok(BoundStep::Skipped);
     }
+    let binder = Binder::of_step(step, scope)?;
+    let bound = match &step.for_each {
+        None if window.contains(&0) => ItemWindow { tasks: vec![Some(binder.one(scope)?)], items: 1 },
+        None => ItemWindow { tasks: Vec::new(), items: 1 },
+        Some(list) => binder.each(list, window, scope)?,
+    };
+    Ok(BoundStep::Runs(bound))
 }
 
-/// Fills in the templates for the items of a `for_each` step that stand in `window`. Of a step without `for_each`
-/// the one task is the first.
+/// Fills in the task that undoes `step`.
 ///
 /// # Errors
-/// As [`bind`]; the bound on bytes counts the window only.
-pub fn bind_window(step: &StepSpec, scope: &Scope<'_>, window: Range<usize>) -> Result<ItemWindow, BindError> {
-    let binder = Binder::of_step(step, scope)?;
-    match &step.for_each {
-        None if window.contains(&0) => Ok(ItemWindow { tasks: vec![binder.one(scope)?], items: 1 }),
-        None => Ok(ItemWindow { tasks: Vec::new(), items: 1 }),
-        Some(list) => binder.each(list, window),
+/// [`BindError`] if a reference has no value, or the result exceeds [`limits::BINDING_BYTES_MAX`].
+pub fn bind_compensation(
+    step: &StepSpec,
+    compensate: &CompensateSpec,
+    scope: &Scope<'_>,
+) -> Result<BoundTask, BindError> {
+    Binder::of_step(&compensate.as_step(step), scope)?.one(scope)
+}
+
+/// Whether a condition holds, for one item where it is decided item by item.
+fn decide(
+    step: &StepSpec,
+    condition: &Condition,
+    scope: &Scope<'_>,
+    item: Option<(usize, &str)>,
+) -> Result<bool, BindError> {
+    let lookup = |reference: &Reference| match (&reference.root, item) {
+        (Root::ItemIndex, Some((index, _))) => Ok(Cow::Owned(index.to_string())),
+        (Root::Item, Some((_, raw))) => find_one(reference, raw).map(Cow::Borrowed),
+        (Root::Item | Root::ItemIndex, None) => Err(ResolveError::missing(reference, "there is no item here")),
+        (Root::Input(_) | Root::Output(_) | Root::State(_) | Root::Error(_), _) => {
+            find_one(reference, scope.text(reference)?).map(Cow::Borrowed)
+        }
+    };
+    condition::holds(condition, &lookup).map_err(|error| BindError::Condition {
+        place: Place::of(step),
+        condition: condition.to_string(),
+        error,
+    })
+}
+
+fn find_one<'s>(reference: &Reference, raw: &'s str) -> Result<&'s str, ResolveError> {
+    let (mut wanted, mut found) = (Wanted::default(), Values::new());
+    wanted.add(reference);
+    wanted.find(raw, &mut found)?;
+    found.get(reference).copied().ok_or_else(|| ResolveError::missing(reference, "it leads nowhere"))
+}
+
+impl<'a> Scope<'a> {
+    /// The text that a reference reads from.
+    fn text(&self, reference: &Reference) -> Result<&'a str, ResolveError> {
+        let (text, missing) = match &reference.root {
+            Root::Input(name) => (self.input.get(name), "the workflow has no such input"),
+            Root::Output(step) => (self.outputs.get(step), "the step has no output"),
+            Root::State(step) => (self.ends.get(step).map(|end| &end.state), "the step has no state"),
+            Root::Error(step) => (self.ends.get(step).map(|end| &end.error), "the step has no error"),
+            Root::Item | Root::ItemIndex => (None, "there is no item here"),
+        };
+        text.map(JsonText::as_str).ok_or_else(|| ResolveError::missing(reference, missing))
     }
 }
 
@@ -123,14 +204,8 @@ fn resolve<'t, 's>(
         roots.entry(&reference.root).or_insert_with(|| (reference, Wanted::default())).1.add(reference);
     }
     let mut found = Values::new();
-    for (root, (reference, wanted)) in roots {
-        let (text, missing) = match root {
-            Root::Input(name) => (scope.input.get(name), "the workflow has no such input"),
-            Root::Output(step) => (scope.outputs.get(step), "the step has no output"),
-            Root::Item | Root::ItemIndex => continue,
-        };
-        let text = text.ok_or_else(|| ResolveError::missing(reference, missing))?;
-        wanted.find(text.as_str(), &mut found)?;
+    for (reference, wanted) in roots.into_values() {
+        wanted.find(scope.text(reference)?, &mut found)?;
     }
     Ok(found)
 }
@@ -166,12 +241,12 @@ struct Binder<'t, 's> {
 impl<'t, 's> Binder<'t, 's> {
     fn of_step(step: &'t StepSpec, scope: &Scope<'s>) -> Result<Self, BindError> {
         let values = resolve(step.references().into_iter(), scope);
-        let values = values.map_err(|error| BindError::Resolve { place: Place::Step(step.name.clone()), error })?;
+        let values = values.map_err(|error| BindError::Resolve { place: Place::of(step), error })?;
         Ok(Self { step, values, bytes_max: limits::BINDING_BYTES_MAX })
     }
 
     fn budget(&self) -> Budget {
-        Budget::new(Place::Step(self.step.name.clone()), self.bytes_max)
+        Budget::new(Place::of(self.step), self.bytes_max)
     }
 
     fn one(&self, scope: &Scope<'_>) -> Result<BoundTask, BindError> {
@@ -188,28 +263,35 @@ impl<'t, 's> Binder<'t, 's> {
         Ok(task)
     }
 
-    fn each(&self, list: &Template, window: Range<usize>) -> Result<ItemWindow, BindError> {
+    fn each(&self, list: &Template, window: Range<usize>, scope: &Scope<'_>) -> Result<ItemWindow, BindError> {
         let mut budget = self.budget();
         let text = Filler { values: &self.values, item: None }.json(list, &mut budget)?;
         let not_a_list = || BindError::NotAList {
-            place: Place::Step(self.step.name.clone()),
+            place: Place::of(self.step),
             list: list.to_source().as_str().unwrap_or("it").to_owned(),
             found: described(&text),
         };
         let (raws, count) = items(&text, &window).map_err(|_| not_a_list())?;
         if count > limits::FOR_EACH_ITEMS_MAX {
-            return Err(BindError::TooManyItems { place: Place::Step(self.step.name.clone()), items: count });
+            return Err(BindError::TooManyItems { place: Place::of(self.step), items: count });
         }
         let mut wanted = Wanted::default();
         let of_item: BTreeSet<&Reference> =
             self.step.references().into_iter().filter(|reference| reference.root == Root::Item).collect();
         of_item.into_iter().for_each(|reference| wanted.add(reference));
+        let condition = self.step.when.as_ref().filter(|condition| condition.is_of_item());
         let mut tasks = Vec::with_capacity(raws.len());
         for (index, raw) in (window.start..).zip(raws) {
+            if let Some(condition) = condition
+                && !decide(self.step, condition, scope, Some((index, raw)))?
+            {
+                tasks.push(None);
+                continue;
+            }
             let mut values = Values::new();
             wanted.find(raw, &mut values).map_err(|error| budget.refuse(error))?;
             let filler = Filler { values: &self.values, item: Some((index, &values)) };
-            tasks.push(self.task(&filler, &mut budget)?);
+            tasks.push(Some(self.task(&filler, &mut budget)?));
         }
         Ok(ItemWindow { tasks, items: count })
     }
@@ -234,7 +316,9 @@ impl<'s> Filler<'_, 's> {
         let found = match (&reference.root, self.item) {
             (Root::ItemIndex, Some((index, _))) => Some(Cow::Owned(index.to_string())),
             (Root::Item, Some((_, values))) => values.get(reference).copied().map(Cow::Borrowed),
-            (Root::Input(_) | Root::Output(_), _) => self.values.get(reference).copied().map(Cow::Borrowed),
+            (Root::Input(_) | Root::Output(_) | Root::State(_) | Root::Error(_), _) => {
+                self.values.get(reference).copied().map(Cow::Borrowed)
+            }
             (Root::Item | Root::ItemIndex, None) => None,
         };
         found.ok_or_else(|| budget.refuse(ResolveError::missing(reference, "there is no item here")))
@@ -337,22 +421,28 @@ mod tests {
         StepSpec { for_each: Some(Template::parse(&list).unwrap()), ..step(TaskKind::Embed, input) }
     }
 
-    fn bind_with(step: &StepSpec, input: &[(&str, &str)], outputs: &[(&str, &str)]) -> Result<Binding, BindError> {
-        bind(step, &Scope { input: &texts(input), outputs: &texts(outputs) })
+    const NO_ENDS: &BTreeMap<String, StepEnd> = &BTreeMap::new();
+
+    fn bind_with(
+        step: &StepSpec,
+        input: &[(&str, &str)],
+        outputs: &[(&str, &str)],
+    ) -> Result<Vec<BoundTask>, BindError> {
+        let scope = Scope { input: &texts(input), outputs: &texts(outputs), ends: NO_ENDS };
+        match bind_window(step, &scope, 0..limits::FOR_EACH_ITEMS_MAX)? {
+            BoundStep::Runs(window) => Ok(window.tasks.into_iter().flatten().collect()),
+            BoundStep::Skipped => unreachable!("the step has no condition"),
+        }
     }
 
     fn one(input: Value, outputs: &[(&str, &str)]) -> String {
-        match bind_with(&step(TaskKind::Noop, input), &[("k", "\"v\"")], outputs).unwrap() {
-            Binding::One(task) => task.input.as_str().to_owned(),
-            Binding::Each(_) => unreachable!("the step has no for_each"),
-        }
+        let tasks = bind_with(&step(TaskKind::Noop, input), &[("k", "\"v\"")], outputs).unwrap();
+        tasks[0].input.as_str().to_owned()
     }
 
     fn each(step: &StepSpec, outputs: &[(&str, &str)]) -> Result<Vec<String>, BindError> {
-        match bind_with(step, &[], outputs)? {
-            Binding::Each(tasks) => Ok(tasks.into_iter().map(|task| task.input.as_str().to_owned()).collect()),
-            Binding::One(_) => unreachable!("the step has for_each"),
-        }
+        let tasks = bind_with(step, &[], outputs)?;
+        Ok(tasks.into_iter().map(|task| task.input.as_str().to_owned()).collect())
     }
 
     #[test]
@@ -370,7 +460,7 @@ mod tests {
         let mut step = step(TaskKind::Embed, json!("${steps.a.output}"));
         step.needs = vec!["a".into(), "b".into()];
         assert!(bind_with(&step, &[], &[("a", "1")]).is_ok());
-        assert_eq!(step.bound_steps().into_iter().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(step.bound_steps().names().into_iter().collect::<Vec<_>>(), ["a"]);
         let error = bind_with(&step, &[], &[]).unwrap_err();
         assert_eq!(error.to_string(), "step embed: ${steps.a.output} has no value: the step has no output");
     }
@@ -379,11 +469,11 @@ mod tests {
     fn only_a_process_without_for_each_is_handed_what_it_needs() {
         let mut process = StepSpec { needs: vec!["a".into()], ..step(TaskKind::Process, json!(null)) };
         process.run = vec!["python3".parse().unwrap(), "${steps.a.output[0]}".parse().unwrap()];
-        let Binding::One(task) = bind_with(&process, &[], &[("a", "[\"b c\"]")]).unwrap() else { unreachable!() };
+        let task = bind_with(&process, &[], &[("a", "[\"b c\"]")]).unwrap().remove(0);
         assert_eq!(task.needs, texts(&[("a", "[\"b c\"]")]));
         assert_eq!(task.run, ["python3", "b c"]);
         process.for_each = Some(Template::parse(&json!([1, 2])).unwrap());
-        let Binding::Each(tasks) = bind_with(&process, &[], &[("a", "[1]")]).unwrap() else { unreachable!() };
+        let tasks = bind_with(&process, &[], &[("a", "[1]")]).unwrap();
         assert!(tasks.len() == 2 && tasks.iter().all(|task| task.needs.is_empty()));
     }
 
@@ -420,8 +510,14 @@ mod tests {
     fn a_window_binds_its_items_only() {
         let step = for_each(json!("${steps.a.output}"), json!("${item}${item_index}"));
         let outputs = texts(&[("a", "[5, 6, 7]")]);
-        let window = |range| bind_window(&step, &Scope { input: &BTreeMap::new(), outputs: &outputs }, range).unwrap();
-        assert_eq!(window(1..2).tasks[0].input.as_str(), "\"61\"");
+        let window = |range| {
+            let scope = Scope { input: &BTreeMap::new(), outputs: &outputs, ends: NO_ENDS };
+            match bind_window(&step, &scope, range).unwrap() {
+                BoundStep::Runs(window) => window,
+                BoundStep::Skipped => unreachable!("the step has no condition"),
+            }
+        };
+        assert_eq!(window(1..2).tasks[0].as_ref().unwrap().input.as_str(), "\"61\"");
         assert_eq!((window(1..9).tasks.len(), window(3..9).tasks.len(), window(0..1).items), (2, 0, 3));
     }
 
@@ -431,13 +527,13 @@ mod tests {
         let step = for_each(json!("${steps.list.output}"), json!("${steps.big.output}"));
         let outputs = texts(&[("big", &big), ("list", &format!("[{}0]", "0,".repeat(999)))]);
         let input = BTreeMap::new();
-        let scope = Scope { input: &input, outputs: &outputs };
+        let scope = Scope { input: &input, outputs: &outputs, ends: NO_ENDS };
         let mut binder = Binder::of_step(&step, &scope).unwrap();
-        assert!(binder.each(step.for_each.as_ref().unwrap(), 0..1_000).is_ok());
+        assert!(binder.each(step.for_each.as_ref().unwrap(), 0..1_000, &scope).is_ok());
         binder.bytes_max = 1_000 << 10;
-        let error = binder.each(step.for_each.as_ref().unwrap(), 0..1_000).unwrap_err();
+        let error = binder.each(step.for_each.as_ref().unwrap(), 0..1_000, &scope).unwrap_err();
         assert_eq!(error, BindError::TooLarge { place: Place::Step("embed".into()) });
-        assert!(binder.each(step.for_each.as_ref().unwrap(), 0..900).is_ok());
+        assert!(binder.each(step.for_each.as_ref().unwrap(), 0..900, &scope).is_ok());
     }
 
     #[test]
@@ -452,8 +548,9 @@ mod tests {
     fn outputs_of_the_workflow_are_filled_in() {
         let mut spec = crate::dag::graph::tests::workflow(&[vec![]]);
         spec.outputs.insert("n".into(), Template::parse(&json!({"count": "${steps.s0.output.n}"})).unwrap());
-        let outputs_of =
-            |text: &str| outputs(&spec, &Scope { input: &BTreeMap::new(), outputs: &texts(&[("s0", text)]) });
+        let outputs_of = |text: &str| {
+            outputs(&spec, &Scope { input: &BTreeMap::new(), outputs: &texts(&[("s0", text)]), ends: NO_ENDS })
+        };
         assert_eq!(outputs_of("{\"n\": 3}").unwrap(), texts(&[("n", "{\"count\":3}")]));
         let error = outputs_of("[]").unwrap_err().to_string();
         assert_eq!(error, "outputs: ${steps.s0.output.n} has no value: there is no key n in a list of 0");

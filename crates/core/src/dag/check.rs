@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::body::{self, Body};
 use super::child;
+use super::condition::Condition;
 use super::error::{Pointer, Problems, instead, shown};
 use super::graph::{self, StepSet};
+use super::policy::{Join, OnFail};
 use super::reference::{Reference, Root, is_key};
 use super::schedule;
 use super::spec::{StepSpec, WorkflowSpec};
@@ -53,6 +55,7 @@ pub(super) fn workflow(spec: &WorkflowSpec, problems: &mut Problems) {
     for (index, step) in spec.steps.iter().enumerate() {
         check_step(step, &step_at(index), problems);
     }
+    check_compensations(spec, problems);
     let names = Names::read(spec, problems);
     let ancestors = check_needs(spec, &names, problems);
     check_references(spec, &names, &ancestors, problems);
@@ -69,8 +72,46 @@ fn check_keys<'a>(names: impl Iterator<Item = &'a String>, at: &Pointer, problem
     }
 }
 
+/// A compensation that nothing leads to would be a promise that nobody keeps.
+fn check_compensations(spec: &WorkflowSpec, problems: &mut Problems) {
+    if spec.on_fail == OnFail::Compensate || spec.steps.iter().any(|step| step.on_fail == Some(OnFail::Compensate)) {
+        return;
+    }
+    for (index, _) in spec.steps.iter().enumerate().filter(|(_, step)| step.compensate.is_some()) {
+        let fix = "add on_fail: compensate to the workflow or to a step";
+        problems.report(&step_at(index).key("compensate"), "no failure leads to it", fix);
+    }
+}
+
 fn check_step(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
     check_name(&step.name, &at.key("name"), problems);
+    check_body(step, at, problems);
+    step.labels.iter().for_each(|(key, value)| check_plain(value, &at.key("labels").key(key), problems));
+    check_join(step, &at.key("join"), problems);
+    if let Some(compensate) = &step.compensate {
+        check_body(&compensate.as_step(step), &at.key("compensate"), problems);
+    }
+    let at = at.key("for_each");
+    if step.for_each.as_ref().is_some_and(|list| !may_be_a_list(list)) && !problems.touch(&at) {
+        problems.report(&at, "for_each takes one reference to a list, or a list", "write ${steps.NAME.output}");
+    }
+}
+
+fn check_join(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
+    let needs = step.needs.len();
+    let Join::Count(count) = step.join else {
+        if step.join == Join::Any && needs == 0 && !problems.touch(at) {
+            problems.report(at, "a step that needs nothing has nothing to join", "add needs, or remove join");
+        }
+        return;
+    };
+    if !(1..=needs).contains(&(count as usize)) && !problems.touch(at) {
+        let fix = if needs == 0 { "add needs, or remove join".to_owned() } else { format!("write 1 to {needs}") };
+        problems.report(at, format!("{count} of {needs} needed steps cannot succeed"), fix);
+    }
+}
+
+fn check_body(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
     let body = Body {
         kind: step.kind,
         has_input: !step.input.is_null(),
@@ -87,11 +128,6 @@ fn check_step(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
     child::check(step, at, problems);
     step.model.iter().for_each(|model| check_plain(model, &at.key("model"), problems));
     step.requires.iter().for_each(|requires| check_plain(requires, &at.key("requires"), problems));
-    step.labels.iter().for_each(|(key, value)| check_plain(value, &at.key("labels").key(key), problems));
-    let at = at.key("for_each");
-    if step.for_each.as_ref().is_some_and(|list| !may_be_a_list(list)) && !problems.touch(&at) {
-        problems.report(&at, "for_each takes one reference to a list, or a list", "write ${steps.NAME.output}");
-    }
 }
 
 fn may_be_a_list(template: &Template) -> bool {
@@ -121,7 +157,7 @@ fn check_name(name: &str, at: &Pointer, problems: &mut Problems) {
 /// Refuses a reference where none is resolved, instead of taking it for text.
 fn check_plain(text: &str, at: &Pointer, problems: &mut Problems) {
     if text.contains("${") {
-        problems.report(at, "references are not resolved here", "use them in input, run, for_each or outputs");
+        problems.report(at, "references are not resolved here", "use them in input, run, when, for_each or outputs");
     }
 }
 
@@ -186,8 +222,9 @@ fn check_needs(spec: &WorkflowSpec, names: &Names<'_>, problems: &mut Problems) 
     for cycle in graph::cycles(&all) {
         report_cycle(spec, &cycle, problems);
     }
+    let open: Vec<usize> = (0..whole.len()).filter(|index| !whole[*index]).collect();
     let known = |(index, set): (usize, Option<StepSet>)| {
-        set.filter(|set| whole[index] && (0..whole.len()).all(|other| whole[other] || !set.contains(other)))
+        set.filter(|set| whole[index] && open.iter().all(|other| !set.contains(*other)))
     };
     graph::ancestors(&all).into_iter().enumerate().map(known).collect()
 }
@@ -209,23 +246,30 @@ struct Place<'a> {
     /// The step whose template it is, with all that it needs; `None`: an output of the workflow.
     step: Option<(usize, Option<&'a StepSet>)>,
     has_item: bool,
+    /// Whether the step is over by then, so that its own output may be read.
+    is_over: bool,
 }
 
 fn check_references(spec: &WorkflowSpec, names: &Names<'_>, ancestors: &[Option<StepSet>], problems: &mut Problems) {
     for (index, step) in spec.steps.iter().enumerate() {
         let at = step_at(index);
         let needed = ancestors.get(index).and_then(Option::as_ref);
-        let place = Place { spec, names, step: Some((index, needed)), has_item: step.for_each.is_some() };
+        let (step_place, has_item) = (Some((index, needed)), step.for_each.is_some());
+        let place = Place { spec, names, step: step_place, has_item, is_over: false };
         let outside = Place { has_item: false, ..place };
-        step.input.each_text(&at.key("input"), &mut |at, text| place.check_text(text, at, problems));
-        for (argument, text) in step.run.iter().enumerate() {
-            place.check_text(text, &at.key("run").index(argument), problems);
+        place.check_templates((&step.input, &step.run), &at, problems);
+        for reference in step.when.iter().flat_map(Condition::references) {
+            place.check(reference, &at.key("when"), problems);
+        }
+        if let Some(compensate) = &step.compensate {
+            let after = Place { is_over: true, ..outside };
+            after.check_templates((&compensate.input, &compensate.run), &at.key("compensate"), problems);
         }
         if let Some(list) = &step.for_each {
             list.each_text(&at.key("for_each"), &mut |at, text| outside.check_text(text, at, problems));
         }
     }
-    let place = Place { spec, names, step: None, has_item: false };
+    let place = Place { spec, names, step: None, has_item: false, is_over: true };
     for (name, output) in &spec.outputs {
         let at = Pointer::default().key("outputs").key(name);
         output.each_text(&at, &mut |at, text| place.check_text(text, at, problems));
@@ -233,6 +277,13 @@ fn check_references(spec: &WorkflowSpec, names: &Names<'_>, ancestors: &[Option<
 }
 
 impl Place<'_> {
+    fn check_templates(&self, (input, run): (&Template, &[TextTemplate]), at: &Pointer, problems: &mut Problems) {
+        input.each_text(&at.key("input"), &mut |at, text| self.check_text(text, at, problems));
+        for (argument, text) in run.iter().enumerate() {
+            self.check_text(text, &at.key("run").index(argument), problems);
+        }
+    }
+
     fn check_text(&self, text: &TextTemplate, at: &Pointer, problems: &mut Problems) {
         text.references().for_each(|reference| self.check(reference, at, problems));
     }
@@ -240,9 +291,11 @@ impl Place<'_> {
     fn check(&self, reference: &Reference, at: &Pointer, problems: &mut Problems) {
         match &reference.root {
             Root::Input(name) => self.check_input(name, at, problems),
-            Root::Output(name) => self.check_output(name, at, problems),
+            Root::Output(name) => self.check_step_read(name, "output", at, problems),
+            Root::State(name) => self.check_step_read(name, "state", at, problems),
+            Root::Error(name) => self.check_step_read(name, "error", at, problems),
             Root::Item | Root::ItemIndex if !self.has_item => {
-                let problem = format!("{reference} has a value only in input and run of a step with for_each");
+                let problem = format!("{reference} has a value only in input, run and when of a step with for_each");
                 problems.report(at, problem, "add for_each to the step, or take another value");
             }
             Root::Item | Root::ItemIndex => {}
@@ -263,15 +316,16 @@ impl Place<'_> {
         });
     }
 
-    fn check_output(&self, name: &str, at: &Pointer, problems: &mut Problems) {
+    fn check_step_read(&self, name: &str, part: &str, at: &Pointer, problems: &mut Problems) {
         let Some(found) = self.names.find(name, at, problems) else { return };
         match self.step {
+            Some((index, _)) if index == found && self.is_over => {}
             Some((index, _)) if index == found => {
-                problems.report(at, "a step cannot read its own output", "take the output of another step");
+                problems.report(at, format!("a step cannot read its own {part}"), "take that of another step");
             }
             Some((index, Some(needed))) if !needed.contains(found) => {
                 let reader = &self.spec.steps[index].name;
-                let problem = format!("{reader} reads the output of {name} and does not need {name}");
+                let problem = format!("{reader} reads the {part} of {name} and does not need {name}");
                 problems.report(at, problem, format!("add {name} to needs"));
             }
             Some(_) | None => {}
@@ -348,8 +402,8 @@ mod tests {
         ]));
         let expected = r#"/steps/2/for_each: for_each takes one reference to a list, or a list (write ${steps.NAME.output})
 /steps/0/input/0: the workflow has no input "text" (write texts)
-/steps/0/input/1: ${item.x} has a value only in input and run of a step with for_each (add for_each to the step, or take another value)
-/steps/1/for_each: ${item} has a value only in input and run of a step with for_each (add for_each to the step, or take another value)"#;
+/steps/0/input/1: ${item.x} has a value only in input, run and when of a step with for_each (add for_each to the step, or take another value)
+/steps/1/for_each: ${item} has a value only in input, run and when of a step with for_each (add for_each to the step, or take another value)"#;
         assert_eq!(refusal(&steps), expected);
         let mut no_input = noops(json!([{"name": "a", "input": "${input.k}"}]));
         no_input.as_object_mut().unwrap().remove("input");

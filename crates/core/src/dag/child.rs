@@ -52,7 +52,12 @@ pub(super) fn check(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
     if step.kind != TaskKind::Workflow {
         problems.report(&here, format!("a step of kind {} has no workflow", step.kind), "write kind: workflow");
     }
-    for (key, is_there) in [("timeout", step.timeout.is_some()), ("requires", step.requires.is_some())] {
+    for (key, is_there) in [
+        ("timeout", step.timeout.is_some()),
+        ("requires", step.requires.is_some()),
+        ("concurrency_key", step.concurrency_key.is_some()),
+        ("rate_key", step.rate_key.is_some()),
+    ] {
         if is_there {
             problems.report(
                 &at.key(key),
@@ -224,6 +229,10 @@ mod tests {
             (
                 json!({"kind": "workflow", "workflow": inner(), "timeout": "1s"}),
                 "/steps/0/timeout: a step of kind workflow has no timeout",
+            ),
+            (
+                json!({"kind": "workflow", "workflow": inner(), "concurrency_key": "gpu"}),
+                "/steps/0/concurrency_key: a step of kind workflow has no concurrency_key",
             ),
             (
                 json!({"kind": "workflow", "workflow": inner(), "input": {"m": 1}}),

@@ -140,6 +140,8 @@ pub struct Graph {
     needs: Vec<Vec<usize>>,
     dependents: Vec<Vec<usize>>,
     order: Vec<usize>,
+    /// The steps in the order of their names.
+    by_name: Vec<usize>,
 }
 
 impl Graph {
@@ -162,12 +164,20 @@ impl Graph {
             for_each: step.for_each.is_some(),
             level,
         };
-        let nodes = spec.steps.iter().zip(levels).map(node).collect();
-        Ok(Self { name: spec.name.clone(), nodes, dependents: dependents(&needs), needs, order })
+        let nodes: Vec<GraphNode> = spec.steps.iter().zip(levels).map(node).collect();
+        let mut by_name: Vec<usize> = (0..nodes.len()).collect();
+        by_name.sort_by(|a, b| nodes[*a].name.cmp(&nodes[*b].name));
+        Ok(Self { name: spec.name.clone(), nodes, dependents: dependents(&needs), needs, order, by_name })
     }
 
     pub fn nodes(&self) -> &[GraphNode] {
         &self.nodes
+    }
+
+    /// The step of this name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        let place = self.by_name.binary_search_by(|step| self.nodes[*step].name.as_str().cmp(name));
+        place.ok().map(|place| self.by_name[place])
     }
 
     /// Each edge as (needed, dependent).
@@ -254,6 +264,7 @@ pub(super) mod tests {
             parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::new(),
+            on_fail: crate::dag::OnFail::FailFast,
             steps: needs.iter().enumerate().map(step).collect(),
             outputs: BTreeMap::new(),
         }

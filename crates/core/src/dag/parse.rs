@@ -7,24 +7,37 @@ use serde_json::Value;
 
 use super::check;
 use super::child;
+use super::condition::Condition;
 use super::error::{Pointer, Problems, SpecError, instead, one_of, shown};
 use super::fields::{Fields, Shape, typed};
 use super::reference::TemplateError;
 use super::schedule;
-use super::spec::{StepSpec, WorkflowSpec, default_namespace};
+use super::spec::{CompensateSpec, StepSpec, WorkflowSpec, default_namespace};
 use super::template::{Template, TextTemplate};
 use crate::limits;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
 use crate::task::{Durability, FileRef, Tag, TaskKind, TaskSpec};
 
-const WORKFLOW_KEYS: &[&str] =
-    &["name", "tag", "namespace", "durability", "priority", "schedule", "input", "labels", "steps", "outputs"];
+const WORKFLOW_KEYS: &[&str] = &[
+    "name",
+    "tag",
+    "namespace",
+    "durability",
+    "priority",
+    "schedule",
+    "input",
+    "labels",
+    "on_fail",
+    "steps",
+    "outputs",
+];
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
-    "name", "needs", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires", "priority", "tag", "timeout",
-    "retry", "labels", "concurrency_key", "rate_key", "exclusive",
+    "name", "needs", "join", "when", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires",
+    "priority", "tag", "timeout", "retry", "on_fail", "labels", "concurrency_key", "rate_key", "exclusive", "compensate",
 ];
+const COMPENSATE_KEYS: &[&str] = &["kind", "run", "model", "input", "files", "requires", "timeout", "retry"];
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
@@ -34,12 +47,13 @@ const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", 
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "when", "join", "on_fail", "retention", "not_before", "deadline", "idempotency_key",
+    "retention", "not_before", "deadline", "idempotency_key",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
 const STEP: Shape = Shape { name: "a step", keys: STEP_KEYS, elsewhere: outside_a_step };
 const TASK: Shape = Shape { name: "a task", keys: TASK_KEYS, elsewhere: outside_a_task };
+const COMPENSATE: Shape = Shape { name: "compensate", keys: COMPENSATE_KEYS, elsewhere: |_| None };
 const RETRY: Shape = Shape { name: "retry", keys: RETRY_KEYS, elsewhere: |_| None };
 
 fn outside_a_workflow(key: &str) -> Option<(String, String)> {
@@ -55,7 +69,10 @@ fn outside_a_step(key: &str) -> Option<(String, String)> {
 
 fn outside_a_task(key: &str) -> Option<(String, String)> {
     let of_a_workflow = || (format!("{key} belongs to a workflow"), "write a workflow with steps".to_owned());
-    later(key).or_else(|| matches!(key, "needs" | "for_each" | "steps" | "outputs").then(of_a_workflow))
+    later(key).or_else(|| {
+        matches!(key, "needs" | "for_each" | "when" | "join" | "on_fail" | "compensate" | "steps" | "outputs")
+            .then(of_a_workflow)
+    })
 }
 
 fn later(key: &str) -> Option<(String, String)> {
@@ -118,6 +135,7 @@ fn read_workflow(document: &Value, problems: &mut Problems) -> Option<WorkflowSp
         schedule: fields.value("schedule").and_then(|value| schedule::read(value, fields.at.key("schedule"), problems)),
         input: fields.mapping("input", problems).map(|(name, _, value)| (name.clone(), JsonText::of(value))).collect(),
         labels: read_labels(&fields, problems),
+        on_fail: fields.read("on_fail", problems).unwrap_or_default(),
         steps: read_steps(&fields, problems),
         outputs: read_outputs(&fields, problems),
     })
@@ -145,14 +163,15 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
     StepSpec {
         name: required(&fields, "name", problems).unwrap_or_default(),
         needs: read_list(&fields, "needs", problems),
+        join: fields.read("join", problems).unwrap_or_default(),
+        when: read_condition(&fields, problems),
+        on_fail: fields.read("on_fail", problems),
         for_each: fields.value("for_each").map(|value| read_template(value, &fields.at.key("for_each"), problems)),
         workflow: fields.value("workflow").and_then(|value| child::read(value, &fields.at.key("workflow"), problems)),
         kind: read_step_kind(&fields, problems),
         run: read_run(&fields, problems),
         model: fields.read("model", problems),
-        input: fields
-            .value("input")
-            .map_or_else(Template::default, |value| read_template(value, &fields.at.key("input"), problems)),
+        input: read_input(&fields, problems),
         files: read_files(&fields, problems),
         requires: fields.read("requires", problems),
         priority: fields.read("priority", problems),
@@ -163,7 +182,32 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         concurrency_key: fields.read("concurrency_key", problems),
         rate_key: fields.read("rate_key", problems),
         exclusive: fields.read("exclusive", problems).unwrap_or_default(),
+        compensate: read_compensate(&fields, problems),
     }
+}
+
+fn read_compensate(fields: &Fields<'_>, problems: &mut Problems) -> Option<Box<CompensateSpec>> {
+    let fields = Fields::open(fields.value("compensate")?, fields.at.key("compensate"), &COMPENSATE, problems)?;
+    Some(Box::new(CompensateSpec {
+        kind: read_kind(&fields, problems),
+        run: read_run(&fields, problems),
+        model: fields.read("model", problems),
+        input: read_input(&fields, problems),
+        files: read_files(&fields, problems),
+        requires: fields.read("requires", problems),
+        timeout: fields.read("timeout", problems),
+        retry: read_retry(&fields, problems),
+    }))
+}
+
+fn read_condition(fields: &Fields<'_>, problems: &mut Problems) -> Option<Condition> {
+    let source: String = fields.read("when", problems)?;
+    source.parse().map_err(|error| report_template(&fields.at.key("when"), error, problems)).ok()
+}
+
+fn read_input(fields: &Fields<'_>, problems: &mut Problems) -> Template {
+    let value = fields.value("input");
+    value.map_or_else(Template::default, |value| read_template(value, &fields.at.key("input"), problems))
 }
 
 fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
@@ -325,7 +369,7 @@ pub(super) mod tests {
         let spec = parse_workflow(&embed_books()).unwrap();
         assert_eq!(spec.steps.len(), 3);
         assert_eq!(spec.step("embed").unwrap().retry.initial.0, 200);
-        assert_eq!(spec.output_steps().into_iter().collect::<Vec<_>>(), ["index"]);
+        assert_eq!(spec.output_steps().names().into_iter().collect::<Vec<_>>(), ["index"]);
         let json = serde_json::to_value(&spec).unwrap();
         assert_eq!(parse_workflow(&json).unwrap(), spec);
         let packed = rmp_serde::to_vec_named(&spec).unwrap();
@@ -361,15 +405,16 @@ pub(super) mod tests {
             "run": ["x"],
             "retention": "x",
             "durability": "replicated",
-            "steps": [{"name": "a", "kind": "noop", "durability": "sync", "when": "x", "join": "any"}],
+            "steps": [{"name": "a", "kind": "noop", "durability": "sync", "exclusive": true, "compensate": {"kind": "noop", "tag": "p2p-only"}}],
         });
         let expected = "\
 /retention: this version does not support retention yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
-/steps/0/join: this version does not support join yet (remove it)
-/steps/0/when: this version does not support when yet (remove it)";
+/steps/0/exclusive: this version does not support exclusive yet (remove it)
+/steps/0/compensate/tag: compensate has no key \"tag\" (write kind, run, model, input, files, requires, timeout or retry)
+/steps/0/compensate: no failure leads to it (add on_fail: compensate to the workflow or to a step)";
         assert_eq!(refusal(&document), expected);
     }
 
@@ -405,9 +450,9 @@ pub(super) mod tests {
     #[test]
     fn a_task_parses_with_its_defaults_and_refuses_what_is_a_workflows() {
         assert_eq!(parse_task(&json!({"kind": "noop"})).unwrap(), TaskSpec::new(TaskKind::Noop));
-        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "join": "any"})).unwrap_err();
-        assert_eq!(errors[0].problem, "this version does not support join yet");
-        assert_eq!(errors[1].problem, "needs belongs to a workflow");
+        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "retention": "7d"})).unwrap_err();
+        assert_eq!(errors[0].problem, "needs belongs to a workflow");
+        assert_eq!(errors[1].problem, "this version does not support retention yet");
         let file = json!({"kind": "process", "run": ["a", 1], "files": ["split.py"]});
         let errors = parse_task(&file).unwrap_err();
         assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["/run/1", "/files/0"]);
@@ -418,7 +463,7 @@ pub(super) mod tests {
         let steps: Vec<Value> = (0..=limits::WORKFLOW_STEPS_MAX).map(|_| json!({})).collect();
         assert!(
             refusal(&json!({"name": "w", "steps": steps}))
-                .starts_with("/steps: 1001 steps, and a workflow has at most 1000")
+                .starts_with("/steps: 10001 steps, and a workflow has at most 10000")
         );
         let mut deep = json!(1);
         for _ in 0..=limits::DEPTH_MAX {
@@ -460,6 +505,9 @@ pub(super) mod tests {
                 "embed",
                 "${item}",
                 "${steps.a.output.x}",
+                "${steps.a.state} == 'failed'",
+                "any",
+                "skip_children",
                 "${",
                 "5s",
                 "[",

@@ -1,4 +1,5 @@
-//! `${steps.a.output.x[0]}`, `${input.k}`, `${item}`, `${item_index}`: the places a template takes values from.
+//! `${steps.a.output.x[0]}`, `${steps.a.state}`, `${steps.a.error.code}`, `${input.k}`, `${item}`, `${item_index}`: the
+//! places a template takes values from.
 
 use std::fmt;
 
@@ -19,6 +20,10 @@ pub enum Root {
     Input(String),
     /// The output of a step; of a `for_each` step the list of its items' outputs.
     Output(String),
+    /// How a step stands or ended, as `failed`.
+    State(String),
+    /// The code and the message of a step's error, both `null` where it has none.
+    Error(String),
     /// The item of the enclosing `for_each`.
     Item,
     /// Its place in the list, from 0.
@@ -61,6 +66,13 @@ impl Reference {
             Root::ItemIndex if !path.is_empty() => {
                 Err(cursor.wrong("item_index is a number and has no parts", "write ${item_index}"))
             }
+            Root::State(step) if !path.is_empty() => {
+                Err(cursor.wrong("a state is a text and has no parts", format!("write ${{steps.{step}.state}}")))
+            }
+            Root::Error(step) if !is_part_of_an_error(&path) => {
+                let fix = format!("write ${{steps.{step}.error.code}} or ${{steps.{step}.error.message}}");
+                Err(cursor.wrong("an error has a code and a message", fix))
+            }
             root => Ok(Self { root, path }),
         }
     }
@@ -70,10 +82,10 @@ impl Reference {
         matches!(self.root, Root::Item | Root::ItemIndex)
     }
 
-    /// The step whose output it reads.
+    /// The step that it reads.
     pub fn step(&self) -> Option<&str> {
         match &self.root {
-            Root::Output(step) => Some(step),
+            Root::Output(step) | Root::State(step) | Root::Error(step) => Some(step),
             Root::Input(_) | Root::Item | Root::ItemIndex => None,
         }
     }
@@ -84,6 +96,8 @@ impl fmt::Display for Root {
         match self {
             Self::Input(name) => write!(formatter, "input.{name}"),
             Self::Output(step) => write!(formatter, "steps.{step}.output"),
+            Self::State(step) => write!(formatter, "steps.{step}.state"),
+            Self::Error(step) => write!(formatter, "steps.{step}.error"),
             Self::Item => formatter.write_str("item"),
             Self::ItemIndex => formatter.write_str("item_index"),
         }
@@ -104,6 +118,14 @@ impl fmt::Display for Reference {
         write!(formatter, "${{{}", self.root)?;
         self.path.iter().try_for_each(|segment| segment.fmt(formatter))?;
         formatter.write_str("}")
+    }
+}
+
+fn is_part_of_an_error(path: &[Segment]) -> bool {
+    match path {
+        [] => true,
+        [Segment::Key(key)] => matches!(key.as_str(), "code" | "message"),
+        _ => false,
     }
 }
 
@@ -142,7 +164,7 @@ impl<'a> Cursor<'a> {
             return Err(self.wrong("the reference is empty", fix()));
         }
         match self.word() {
-            "steps" => self.output(),
+            "steps" => self.of_a_step(),
             "input" => self.key("input", "write ${input.NAME}").map(|name| Root::Input(name.to_owned())),
             "item" => Ok(Root::Item),
             "item_index" => Ok(Root::ItemIndex),
@@ -150,15 +172,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn output(&mut self) -> Result<Root, TemplateError> {
+    fn of_a_step(&mut self) -> Result<Root, TemplateError> {
         let step = self.key("steps", "write ${steps.NAME.output}")?;
         let fix = format!("write ${{steps.{step}.output}}");
         let before = self.column;
         match self.key(step, &fix)? {
             "output" => Ok(Root::Output(step.to_owned())),
+            "state" => Ok(Root::State(step.to_owned())),
+            "error" => Ok(Root::Error(step.to_owned())),
             other => Err(TemplateError {
                 column: before + 1,
-                problem: format!("a step has an output, not {}", shown(other)),
+                problem: format!("a step has an output, a state and an error, not {}", shown(other)),
                 fix,
             }),
         }
@@ -215,7 +239,17 @@ mod tests {
 
     #[test]
     fn every_place_of_the_scope_has_its_spelling() {
-        for text in ["steps.a-1.output", "steps.a.output.x.y[0][12].ä", "input.k", "input.k.x[0]", "item", "item.x"] {
+        for text in [
+            "steps.a.state",
+            "steps.a.error",
+            "steps.a.error.code",
+            "steps.a-1.output",
+            "steps.a.output.x.y[0][12].ä",
+            "input.k",
+            "input.k.x[0]",
+            "item",
+            "item.x",
+        ] {
             assert_eq!(parse(text).unwrap().to_string(), format!("${{{text}}}"));
         }
         assert_eq!(parse("item_index").unwrap().root, Root::ItemIndex);
@@ -229,7 +263,9 @@ mod tests {
             ("HOME", 3, "\"HOME\" is not a place to take a value from"),
             ("steps", 8, "after steps a dot and a name are missing"),
             ("steps.a", 10, "after a a dot and a name are missing"),
-            ("steps.a.state", 11, "a step has an output, not \"state\""),
+            ("steps.a.status", 11, "a step has an output, a state and an error, not \"status\""),
+            ("steps.a.state.x", 18, "a state is a text and has no parts"),
+            ("steps.a.error.kind", 21, "an error has a code and a message"),
             ("steps..output", 9, "a name is missing after the dot"),
             ("input", 8, "after input a dot and a name are missing"),
             ("item.a b", 9, "\" \" does not belong in a reference"),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::Reference;
+use super::condition::Condition;
+use super::policy::{Join, OnFail};
+use super::reference::{Reference, Root};
 use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
 use crate::ids::TaskId;
@@ -39,6 +41,9 @@ pub struct WorkflowSpec {
     pub input: BTreeMap<String, JsonText>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What the failure of a step means, unless the step says it itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_fail: OnFail,
     pub steps: Vec<StepSpec>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, Template>,
@@ -49,9 +54,17 @@ pub struct WorkflowSpec {
 pub struct StepSpec {
     /// Lower-case letters, digits, `-` and `_`; unique in the workflow.
     pub name: String,
-    /// Steps that succeed before this one starts.
+    /// Steps that succeed before this one starts: all of them, or as many as `join` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub join: Join,
+    /// Decided when the join is met; if it does not hold, the step is skipped. With `${item}`, decided item by item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
+    /// Unless given, the workflow's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_fail: Option<OnFail>,
     /// What a step of kind `workflow` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Arc<WorkflowSpec>>,
@@ -88,6 +101,30 @@ pub struct StepSpec {
     pub concurrency_key: Option<LimitKey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_key: Option<LimitKey>,
+    /// The task that undoes what the step did, if it succeeded and another step fails with `on_fail: compensate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate: Option<Box<CompensateSpec>>,
+}
+
+/// A task that undoes a step. It may read the output of the step, and whatever the step may read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompensateSpec {
+    pub kind: TaskKind,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<TextTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Template::is_null")]
+    pub input: Template,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<String>,
+    /// Unless given, that of any task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<DurationMs>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: RetryPolicy,
 }
 
 pub(super) fn default_namespace() -> String {
@@ -99,7 +136,7 @@ impl WorkflowSpec {
         self.steps.iter().find(|step| step.name == name)
     }
 
-    /// A task of `step` without what [`super::bind()`] fills in: input, command and needs.
+    /// A task of `step` without what [`super::bind_window`] fills in: input, command and needs.
     pub fn task(&self, step: &StepSpec) -> TaskSpec {
         let mut task = TaskSpec::new(step.kind);
         task.timeout = step.timeout.unwrap_or(task.timeout);
@@ -122,15 +159,21 @@ impl WorkflowSpec {
         }
     }
 
+    /// What the failure of `step` means.
+    pub fn on_fail(&self, step: &StepSpec) -> OnFail {
+        step.on_fail.unwrap_or(self.on_fail)
+    }
+
     /// Whether a home needs content for it that the specification does not hold.
     pub fn names_blobs(&self) -> bool {
         let in_child = |step: &StepSpec| step.workflow.as_ref().is_some_and(|child| child.names_blobs());
-        self.steps.iter().any(|step| !step.files.is_empty() || in_child(step))
+        let undo_does = |step: &StepSpec| step.compensate.as_ref().is_some_and(|undo| !undo.files.is_empty());
+        self.steps.iter().any(|step| !step.files.is_empty() || undo_does(step) || in_child(step))
     }
 
-    /// The steps whose outputs the workflow's outputs are made of.
-    pub fn output_steps(&self) -> BTreeSet<&str> {
-        self.outputs.values().flat_map(Template::references).filter_map(Reference::step).collect()
+    /// The steps that the workflow's outputs are made of.
+    pub fn output_steps(&self) -> ReadSteps<'_> {
+        ReadSteps::of(self.outputs.values().flat_map(Template::references))
     }
 }
 
@@ -140,6 +183,9 @@ impl StepSpec {
         Self {
             name: name.to_owned(),
             needs: Vec::new(),
+            join: Join::All,
+            when: None,
+            on_fail: None,
             workflow: None,
             for_each: None,
             kind,
@@ -156,19 +202,22 @@ impl StepSpec {
             exclusive: false,
             concurrency_key: None,
             rate_key: None,
+            compensate: None,
         }
     }
 
-    /// Every reference of the step's templates.
+    /// Every reference of the step's templates; those of `when` aside.
     pub fn references(&self) -> Vec<&Reference> {
         let list = self.for_each.iter().flat_map(Template::references);
         list.chain(self.input.references()).chain(self.run.iter().flat_map(TextTemplate::references)).collect()
     }
 
-    /// The steps whose outputs must be at hand to bind this one; the other outputs need not be loaded.
-    pub fn bound_steps(&self) -> BTreeSet<&str> {
-        let needs = self.needs.iter().filter(|_| self.takes_needs()).map(String::as_str);
-        needs.chain(self.references().into_iter().filter_map(Reference::step)).collect()
+    /// The steps that must be at hand to bind this one; the outputs of others need not be loaded.
+    pub fn bound_steps(&self) -> ReadSteps<'_> {
+        let conditions = self.when.iter().flat_map(Condition::references);
+        let mut steps = ReadSteps::of(self.references().into_iter().chain(conditions));
+        steps.outputs.extend(self.needs.iter().filter(|_| self.takes_needs()).map(String::as_str));
+        steps
     }
 
     /// Whether its task is handed the outputs of the steps it needs.
@@ -176,6 +225,52 @@ impl StepSpec {
     /// Only a process reads them; and not each task of a `for_each`, or every item would carry the whole list.
     pub fn takes_needs(&self) -> bool {
         self.kind == TaskKind::Process && self.for_each.is_none()
+    }
+}
+
+impl CompensateSpec {
+    /// A step that runs as the compensation of `step`, so that both are bound and checked in one way.
+    pub fn as_step(&self, step: &StepSpec) -> StepSpec {
+        StepSpec {
+            run: self.run.clone(),
+            model: self.model.clone(),
+            input: self.input.clone(),
+            files: self.files.clone(),
+            requires: self.requires.clone(),
+            priority: step.priority,
+            tag: step.tag,
+            timeout: self.timeout,
+            retry: self.retry.clone(),
+            labels: step.labels.clone(),
+            ..StepSpec::new(&step.name, self.kind)
+        }
+    }
+}
+
+/// Of which steps something is read: their outputs, or only how they ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadSteps<'a> {
+    pub outputs: BTreeSet<&'a str>,
+    /// Their states and errors.
+    pub ends: BTreeSet<&'a str>,
+}
+
+impl<'a> ReadSteps<'a> {
+    fn of(references: impl Iterator<Item = &'a Reference>) -> Self {
+        let mut steps = Self::default();
+        for reference in references {
+            match &reference.root {
+                Root::Output(step) => steps.outputs.insert(step),
+                Root::State(step) | Root::Error(step) => steps.ends.insert(step),
+                Root::Input(_) | Root::Item | Root::ItemIndex => false,
+            };
+        }
+        steps
+    }
+
+    /// Each step once.
+    pub fn names(&self) -> BTreeSet<&'a str> {
+        self.outputs.union(&self.ends).copied().collect()
     }
 }
 
@@ -198,6 +293,7 @@ mod tests {
             parent: None,
             input: BTreeMap::new(),
             labels: BTreeMap::from([("a".into(), "workflow".into()), ("b".into(), "workflow".into())]),
+            on_fail: OnFail::FailFast,
             steps: vec![step],
             outputs: BTreeMap::new(),
         };

@@ -70,7 +70,7 @@ impl State {
         let mut run = WorkflowRun::new(child, spec, task.owner.clone(), task.clock_root, at);
         run.parent = Some(id);
         self.change(index, at, id, |task| task.start_child(at, child));
-        self.add_workflow(index, run);
+        self.add_workflow(index, at, run);
     }
 
     /// The end of a workflow is the end of the attempt that it was, in the same record.

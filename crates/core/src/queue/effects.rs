@@ -11,7 +11,7 @@ use crate::ids::{ContentId, LedgerTag, LogIndex, PeerId, WorkflowId};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::matching::Capabilities;
 use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, TaskError, TaskSpec};
+use crate::task::{Durability, TaskError, TaskSpec, TaskState};
 
 /// Names a caller that waits for an answer; the shell knows who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,15 +53,8 @@ pub enum Event {
     PeerClocks(PeerClocks),
     /// The answer to [`Effect::Bind`].
     Bound {
-        workflow: WorkflowId,
-        step: u32,
-        from: u32,
-        bound: Result<BoundWindow, TaskError>,
-    },
-    /// The answer to [`Effect::BindOutputs`].
-    OutputsBound {
-        workflow: WorkflowId,
-        outputs: Result<JsonText, TaskError>,
+        id: BindingId,
+        bound: Result<Bound, TaskError>,
     },
     /// The answer to [`Effect::AskPermits`].
     PermitsAnswered {
@@ -78,11 +71,42 @@ pub enum Event {
     Tick,
 }
 
+/// Names a binding: the answer repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingId {
+    pub workflow: WorkflowId,
+    /// How often the workflow was retried before: an answer to an earlier run is none to a later one.
+    pub retries: u32,
+    pub part: BindingPart,
+}
+
+/// Whose templates are filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BindingPart {
+    /// The items of a step from `from` on; of a step without `for_each` its one task.
+    Items { step: u32, from: u32 },
+    /// The task that undoes a step.
+    Compensation { step: u32 },
+    /// The workflow's outputs.
+    Outputs,
+}
+
+/// What templates became.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Bound {
+    Tasks(BoundWindow),
+    /// The step's condition does not hold.
+    Skipped,
+    Outputs(JsonText),
+}
+
 /// A window of a step's tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoundWindow {
     pub total: u32,
     pub tasks: Vec<Arc<TaskSpec>>,
+    /// Places in `tasks` of items whose condition does not hold, in order.
+    pub skipped: Vec<u32>,
 }
 
 /// How far a log is written (handed to the kernel) and synced (on the disk).
@@ -115,19 +139,12 @@ pub enum Effect {
         worker: PeerId,
         notice: WorkerNotice,
     },
-    /// Resolve a step's references and answer [`Event::Bound`].
+    /// Fill in the templates of a part of a workflow, [`super::bind()`], and answer [`Event::Bound`].
     Bind {
-        workflow: WorkflowId,
-        step: u32,
-        from: u32,
+        id: BindingId,
         spec: Arc<WorkflowSpec>,
-        outputs: BTreeMap<String, StepOutputs>,
-    },
-    /// Resolve a workflow's outputs and answer [`Event::OutputsBound`].
-    BindOutputs {
-        workflow: WorkflowId,
-        spec: Arc<WorkflowSpec>,
-        outputs: BTreeMap<String, StepOutputs>,
+        /// What the steps that it reads gave, by name.
+        steps: BTreeMap<String, StepOutputs>,
     },
     /// Ask the home of a limit for permits, and answer [`Event::PermitsAnswered`].
     AskPermits {
@@ -150,12 +167,15 @@ pub enum Effect {
     },
 }
 
-/// What the tasks of one step gave.
+/// What one step gave, and how it ended or stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepOutputs {
     /// A `for_each` step's output is the list of its items' outputs.
     pub each: bool,
+    /// `null` for what did not succeed; empty where only the end is read.
     pub payloads: Vec<Payload>,
+    pub state: TaskState,
+    pub error: Option<TaskError>,
 }
 
 /// What must be true of the log before an effect may leave.

@@ -27,6 +27,8 @@ impl Ledger {
             preference_due_ms, loads, children_due, draining,
             // Of one namespace without limits, in a node whose settings stay and whose clocks agree.
             settings: _, fairness: _, limits: _, permits: _, clock_watch: _,
+            // Empty between events.
+            wanted: _,
             // Derived from the tasks.
             leases: _, delayed: _, delayed_until: _, deadlines: _,
             // Who asked, what was written, what is only shown.
@@ -79,7 +81,7 @@ impl Task {
             id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
             bury_when_due, wait_ms_max, index, child, soft,
             // Given at submission, or told to whoever asks.
-            spec: _, owner: _, clock_root: _, step: _, created: _, started: _, finished: _, due: _, attempt_started: _,
+            spec: _, owner: _, clock_root: _, step: _, retry_of: _, created: _, started: _, finished: _, due: _, attempt_started: _,
             // Of it, only the checkpoint decides: see below.
             notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _,
         } = self;
@@ -105,7 +107,7 @@ impl Task {
 impl ReadySet {
     /// Tasks in the order in which they leave.
     fn fingerprint(&self, hasher: &mut impl Hasher) {
-        let Self { queues, busy: _, gates: _, aging: _, index: _, last: _ } = self;
+        let Self { queues, busy: _, empty: _, gates: _, aging: _, index: _, last: _ } = self;
         queues.iter().for_each(|queue| queue.run_us.hash(hasher));
         for (place, queue) in self.busy() {
             let mut heap = queue.heap.clone();

@@ -3,11 +3,10 @@
 //! [`Ledger::handle`] takes an event and the time; records to append and effects to perform come out. Every effect
 //! waits inside until the records it rests on are as durable as its task's class demands.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::effects::{Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, StepOutputs, Watermark};
+use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
 use super::operations::Operations;
@@ -20,7 +19,6 @@ use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::waiters::Waiters;
 use super::workers::Workers;
-use super::workflow_run::WorkflowRun;
 use crate::clock::chain::Chain;
 use crate::clock_alarm::ClockWatch;
 use crate::ids::{ContentId, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
@@ -133,6 +131,7 @@ impl Replay {
             last_tick_ms: now.mono_ms,
             fenced_total: 0,
             binding: BTreeMap::new(),
+            wanted: VecDeque::new(),
             unpublished: VecDeque::new(),
             grants_due: true,
             preference_due_ms: None,
@@ -145,6 +144,7 @@ impl Replay {
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
         ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
+        ledger.bind_wanted();
         ledger
     }
 }
@@ -186,8 +186,10 @@ pub struct Ledger {
     pub(super) children_due: BTreeSet<TaskId>,
     pub(super) last_tick_ms: u64,
     pub(super) fenced_total: u64,
-    /// Bindings under way, with when they were asked for: (workflow, step, first item); outputs stand as step `u32::MAX`.
-    pub(super) binding: BTreeMap<(WorkflowId, u32, u32), u64>,
+    /// Bindings under way, with when they were asked for.
+    pub(super) binding: BTreeMap<BindingId, u64>,
+    /// What is to be bound, until this event is over.
+    pub(super) wanted: VecDeque<BindingId>,
     pub(super) unpublished: VecDeque<(LogIndex, ContentId)>,
     /// Whether a task, a credit or a member came since the last round of grants.
     pub(super) grants_due: bool,
@@ -205,8 +207,6 @@ pub(super) struct Marker {
     pub cutoff_ms: u64,
     pub placed_ms: u64,
 }
-
-pub(super) const OUTPUTS_STEP: u32 = u32::MAX;
 
 impl Ledger {
     pub fn id(&self) -> LedgerId {
@@ -230,15 +230,20 @@ impl Ledger {
             Event::Draining { why } => self.draining = Some(why),
             Event::ClockRoot(root) => self.clock_root = root,
             Event::PeerClocks(clocks) => self.clock_watch.peers(clocks),
-            Event::Bound { workflow, step, from, bound } => self.bound(workflow, (step, from), bound),
-            Event::OutputsBound { workflow, outputs } => self.outputs_bound(workflow, outputs),
+            Event::Bound { id, bound } => self.bound(id, bound),
             Event::MarkerOut { marker } => self.marker_out(marker),
             Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
             Event::Tick => self.tick(),
         }
-        if !self.children_due.is_empty() {
+        self.bind_wanted();
+        // A workflow that starts in a step has steps to bind, and those may be workflows again.
+        for _ in 0..limits::WORKFLOW_DEPTH_MAX {
+            if self.children_due.is_empty() {
+                break;
+            }
             self.start_children();
+            self.bind_wanted();
         }
         if self.grants_due {
             self.pump();
@@ -256,6 +261,7 @@ impl Ledger {
         match request {
             LedgerRequest::Submit { operation, items } => self.submit(caller, operation, items, reply),
             LedgerRequest::SubmitWorkflow { operation, spec } => self.submit_workflow(caller, operation, spec, reply),
+            LedgerRequest::RetryWorkflow { operation, id } => self.retry_workflow(operation, id, reply),
             LedgerRequest::GetTask { id } => self.get_task(id, reply),
             LedgerRequest::WaitTask { id, timeout_ms } => self.wait_task(id, timeout_ms, reply),
             LedgerRequest::ListTasks { filter, cursor, limit } => self.list_tasks(&filter, cursor, limit, reply),
@@ -374,7 +380,11 @@ impl Ledger {
     fn derive_all(&mut self) {
         let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
         self.state.changes.tasks = tasks;
-        self.state.changes.workflows = self.state.workflows.keys().copied().collect();
+        let bindings = self.state.workflows.values().flat_map(|run| {
+            let id = |part| BindingId { workflow: run.id, retries: run.retries, part };
+            run.wanted().into_iter().map(id)
+        });
+        self.state.changes.bindings = bindings.collect();
         self.react();
     }
 
@@ -384,9 +394,10 @@ impl Ledger {
         for change in &changes.tasks {
             self.react_to_task(*change);
         }
-        for workflow in &changes.workflows {
-            self.react_to_workflow(*workflow);
+        for workflow in changes.workflows {
+            self.waiters.take(workflow).into_iter().for_each(|to| self.answer_workflow(workflow, to));
         }
+        self.wanted.extend(changes.bindings);
     }
 
     fn react_to_task(&mut self, change: Change) {
@@ -469,47 +480,6 @@ impl Ledger {
         for to in self.waiters.take(id) {
             self.answer_task(id, to);
         }
-    }
-
-    pub(super) fn react_to_workflow(&mut self, id: WorkflowId) {
-        let Some(run) = self.state.workflows.get(&id) else { return };
-        if run.state.is_terminal() {
-            for to in self.waiters.take(id) {
-                self.answer_workflow(id, to);
-            }
-            return;
-        }
-        let mut wanted: Vec<(u32, u32)> = run.to_bind().collect();
-        if run.all_ended() {
-            wanted.push((OUTPUTS_STEP, 0));
-        }
-        for (step, from) in wanted {
-            if let Entry::Vacant(place) = self.binding.entry((id, step, from)) {
-                place.insert(self.now.mono_ms);
-                let effect = self.bind_effect(&self.state.workflows[&id], step, from);
-                self.outbox.push(Gate::Open, effect);
-            }
-        }
-    }
-
-    fn bind_effect(&self, run: &WorkflowRun, step: u32, from: u32) -> Effect {
-        let (workflow, spec) = (run.id, run.spec.clone());
-        if step == OUTPUTS_STEP {
-            let names = spec.output_steps().into_iter().map(str::to_owned).collect();
-            return Effect::BindOutputs { workflow, outputs: self.outputs_of(run, &names), spec };
-        }
-        let names = spec.steps[step as usize].bound_steps().into_iter().map(str::to_owned).collect();
-        Effect::Bind { workflow, step, from, outputs: self.outputs_of(run, &names), spec }
-    }
-
-    fn outputs_of(&self, run: &WorkflowRun, names: &BTreeSet<String>) -> BTreeMap<String, StepOutputs> {
-        let named = names.iter().filter_map(|name| run.step_index(name).map(|index| (name, index)));
-        let outputs = named.map(|(name, index)| {
-            let tasks = run.steps[index].tasks.iter();
-            let payloads = tasks.filter_map(|id| self.state.tasks.get(id)?.output.clone()).collect();
-            (name.clone(), StepOutputs { each: run.spec.steps[index].for_each.is_some(), payloads })
-        });
-        outputs.collect()
     }
 
     pub(super) fn workflow_is_running(&self, id: &WorkflowId) -> bool {

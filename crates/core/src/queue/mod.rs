@@ -5,6 +5,8 @@
 //! replay alike.
 
 mod attempts;
+mod bind;
+mod bindings;
 mod children;
 mod effects;
 mod fairness;
@@ -34,14 +36,20 @@ mod timers;
 mod views;
 mod waiters;
 mod workers;
+mod workflow_retry;
 mod workflow_run;
 mod workflow_state;
+mod workflow_views;
 
-pub use effects::{BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark};
+pub use bind::{Values, bind};
+pub use effects::{
+    BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
+};
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
 pub use protocol::{
-    LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, SubmitAnswer, TaskCounts,
-    TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowState, WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView,
+    SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState,
+    WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem,

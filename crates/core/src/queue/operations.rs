@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::record::Record;
 use super::schedule_record::ScheduleRecord;
-use crate::ids::{OperationId, ScheduleId, TaskId};
+use crate::ids::{OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::limits;
 use crate::time::Wall;
 
@@ -17,6 +17,10 @@ pub(super) enum Done {
     },
     WorkflowSubmitted {
         at: Wall,
+    },
+    WorkflowRetried {
+        workflow: WorkflowId,
+        steps: u32,
     },
     Cancelled {
         target: TaskId,
@@ -60,6 +64,9 @@ impl Operations {
         let (at, operation, done) = match record {
             Record::Submitted { at, operation, .. } => (*at, *operation, Done::Submitted { at: *at }),
             Record::WorkflowSubmitted { at, operation, .. } => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
+            Record::WorkflowRetried { at, operation, workflow, steps } => {
+                (*at, *operation, Done::WorkflowRetried { workflow: *workflow, steps: steps.len() as u32 })
+            }
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
             // Their ids follow from the time as a workflow's do.
@@ -73,7 +80,10 @@ impl Operations {
             | Record::ChildrenStarted { .. }
             | Record::Opened { .. }
             | Record::StepBound { .. }
+            | Record::StepSkipped { .. }
             | Record::StepUnbound { .. }
+            | Record::CompensationBound { .. }
+            | Record::CompensationUnbound { .. }
             | Record::Granted { .. }
             | Record::Started { .. }
             | Record::Completed { .. }

@@ -24,7 +24,7 @@ impl State {
         for child in children.into_iter().filter(|_| end == TaskState::Cancelled) {
             let error = TaskError::new("parent_cancelled", format!("{parent}, which submitted it, is cancelled"));
             if self.workflows.contains_key(&child) {
-                self.stop_workflow(index, at, child, WorkflowState::Cancelled, error);
+                self.stop_workflow(index, at, child, (WorkflowState::Cancelled, error), false);
             } else {
                 self.change(index, at, child, |task| task.fail_with(at, TaskState::Cancelled, error));
             }

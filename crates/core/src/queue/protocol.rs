@@ -54,6 +54,11 @@ pub enum LedgerRequest {
         cursor: Option<WorkflowId>,
         limit: usize,
     },
+    /// Runs a failed or cancelled workflow again from where it failed.
+    RetryWorkflow {
+        operation: OperationId,
+        id: WorkflowId,
+    },
     /// Cancels a task or a workflow.
     Cancel {
         operation: OperationId,
@@ -100,6 +105,11 @@ pub enum LedgerReply {
     },
     WorkflowSubmitted {
         id: WorkflowId,
+    },
+    /// So many of its steps run again.
+    WorkflowRetried {
+        id: WorkflowId,
+        steps: u32,
     },
     Task(Box<TaskView>),
     Tasks {
@@ -218,6 +228,9 @@ pub struct TaskView {
     pub workflow: Option<WorkflowId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// The task that this one was made for anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<WorkflowId>,
@@ -320,8 +333,26 @@ pub struct WorkflowView {
     pub home: PeerId,
     pub steps: Vec<StepView>,
     pub outputs: Option<JsonText>,
+    /// Why it failed, or why it is going to.
     pub error: Option<TaskError>,
     pub spec: Arc<WorkflowSpec>,
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default)]
+    pub progress: WorkflowProgress,
+    /// The steps that run, or are about to.
+    #[serde(default)]
+    pub current: Vec<String>,
+    /// The steps that its time is made of, as far as it is known; before it runs, the longest path.
+    #[serde(default)]
+    pub critical_path: Vec<String>,
+}
+
+/// How many steps are over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowProgress {
+    pub steps_over: usize,
+    pub steps: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -347,6 +378,26 @@ pub struct StepView {
     /// Of a step without `for_each`, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// Why it is skipped.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// When it had its first task, and when it was over.
+    #[serde(default)]
+    pub started_at: Option<Wall>,
+    #[serde(default)]
+    pub finished_at: Option<Wall>,
+    /// What undoes it, once that is due.
+    #[serde(default)]
+    pub compensation: Option<CompensationView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompensationView {
+    /// `blocked` before its turn; `skipped` if the workflow was cancelled before.
+    pub state: TaskState,
+    pub task_id: Option<TaskId>,
+    pub attempts: u32,
+    pub error: Option<TaskError>,
 }
 
 /// Tasks by state.

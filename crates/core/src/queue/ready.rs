@@ -53,6 +53,8 @@ pub(super) struct ReadySet {
     pub queues: Vec<ShapeQueue>,
     /// Places of the queues that hold tasks, those behind a used-up limit left out.
     pub busy: BTreeSet<usize>,
+    /// Places of those that hold none.
+    pub empty: BTreeSet<usize>,
     pub gates: BTreeMap<Limit, Gate>,
     pub aging: Aging,
     pub index: BTreeMap<QueueKey, usize>,
@@ -74,7 +76,7 @@ impl ReadySet {
         // Fixed at insert: aging needs no re-keying.
         let key = self.aging.key(task.priority, task.created);
         let handle = self.queues[place].heap.insert(key, task.id);
-        self.mark_busy(place);
+        self.mark(place);
         task.soft.ready = Some((place, handle));
         task.soft.queue = Some(place);
         place
@@ -93,13 +95,11 @@ impl ReadySet {
         queue.and_then(|queue| queue.run_us).unwrap_or(UNKNOWN_RUN_US)
     }
 
-    fn mark_busy(&mut self, place: usize) {
+    fn mark(&mut self, place: usize) {
         let queue = &self.queues[place];
-        if queue.closed || queue.heap.is_empty() {
-            self.busy.remove(&place);
-        } else {
-            self.busy.insert(place);
-        }
+        let (empty, closed) = (queue.heap.is_empty(), queue.closed);
+        put(&mut self.empty, place, empty);
+        put(&mut self.busy, place, !empty && !closed);
     }
 
     fn place_of<'a>(&mut self, task: &Task, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) -> usize {
@@ -124,7 +124,7 @@ impl ReadySet {
         let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
         let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: FibonacciHeap::new(), fitting };
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
-        let reused = full.then(|| self.queues.iter().position(|queue| queue.heap.is_empty())).flatten();
+        let reused = full.then(|| self.empty.pop_first()).flatten();
         let place = reused.unwrap_or(self.queues.len());
         match self.queues.get_mut(place) {
             Some(old) => {
@@ -157,7 +157,7 @@ impl ReadySet {
         for place in gate.places.clone() {
             let closed = self.queues[place].limits.iter().any(|limit| self.gates[limit].closed);
             self.queues[place].closed = closed;
-            self.mark_busy(place);
+            self.mark(place);
         }
         true
     }
@@ -177,7 +177,7 @@ impl ReadySet {
     pub fn remove(&mut self, task: &mut Task) {
         if let Some((place, handle)) = task.soft.ready.take() {
             self.queues[place].heap.remove(handle);
-            self.mark_busy(place);
+            self.mark(place);
         }
     }
 
@@ -201,5 +201,13 @@ impl ReadySet {
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
         let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
         self.busy().map(|(_, queue)| queue).filter(fits).map(|queue| queue.heap.len()).sum()
+    }
+}
+
+fn put(set: &mut BTreeSet<usize>, place: usize, belongs: bool) {
+    if belongs {
+        set.insert(place);
+    } else {
+        set.remove(&place);
     }
 }

@@ -46,6 +46,15 @@ pub enum Record {
         from: u32,
         total: u32,
         tasks: Vec<Arc<TaskSpec>>,
+        /// Places in `tasks` of items whose condition does not hold, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<u32>,
+    },
+    /// A step's condition does not hold.
+    StepSkipped {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
     },
     /// A step's references do not resolve: it fails, in words.
     StepUnbound {
@@ -53,6 +62,27 @@ pub enum Record {
         workflow: WorkflowId,
         step: u32,
         error: TaskError,
+    },
+    /// A step that succeeded begins to be undone.
+    CompensationBound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        task: Arc<TaskSpec>,
+    },
+    /// What would undo a step cannot be made: that is shown, the others still run.
+    CompensationUnbound {
+        at: Wall,
+        workflow: WorkflowId,
+        step: u32,
+        error: TaskError,
+    },
+    /// These steps of a workflow that is over run again, as new tasks.
+    WorkflowRetried {
+        at: Wall,
+        operation: OperationId,
+        workflow: WorkflowId,
+        steps: Vec<u32>,
     },
     Granted {
         at: Wall,
@@ -238,7 +268,11 @@ impl Record {
             Self::Submitted { .. } => "submitted",
             Self::WorkflowSubmitted { .. } => "workflow_submitted",
             Self::StepBound { .. } => "step_bound",
+            Self::StepSkipped { .. } => "step_skipped",
             Self::StepUnbound { .. } => "step_unbound",
+            Self::CompensationBound { .. } => "compensation_bound",
+            Self::CompensationUnbound { .. } => "compensation_unbound",
+            Self::WorkflowRetried { .. } => "workflow_retried",
             Self::Granted { .. } => "granted",
             Self::Started { .. } => "started",
             Self::Completed { .. } => "completed",
@@ -266,7 +300,11 @@ impl Record {
             | Self::Submitted { at, .. }
             | Self::WorkflowSubmitted { at, .. }
             | Self::StepBound { at, .. }
+            | Self::StepSkipped { at, .. }
             | Self::StepUnbound { at, .. }
+            | Self::CompensationBound { at, .. }
+            | Self::CompensationUnbound { at, .. }
+            | Self::WorkflowRetried { at, .. }
             | Self::Granted { at, .. }
             | Self::Started { at, .. }
             | Self::Completed { at, .. }

@@ -207,7 +207,7 @@ impl State {
             FireOutcome::Replaced => {
                 for run in self.running(id) {
                     let error = TaskError::new("replaced", "the next run of its schedule took its place");
-                    self.stop_workflow(index, at, run, WorkflowState::Cancelled, error);
+                    self.stop_workflow(index, at, run, (WorkflowState::Cancelled, error), false);
                 }
             }
             FireOutcome::Queued | FireOutcome::Skipped(_) => return,
@@ -234,7 +234,7 @@ impl State {
         let (spec, owner) = (schedule.spec.clone(), schedule.owner.clone());
         let mut started = WorkflowRun::new(run.workflow, spec, owner, schedule.clock_root, at);
         started.schedule = Some(id);
-        self.add_workflow(index, started);
+        self.add_workflow(index, at, started);
     }
 
     /// Runs of a schedule that are not over.

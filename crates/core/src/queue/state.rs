@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::effects::BindingId;
 use super::limit_keys::Limit;
 use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
@@ -12,6 +13,7 @@ use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, Release
 use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
 use super::workflow_run::WorkflowRun;
+use super::workflow_state::Window;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limiter::{LimitKey, LimitKind, LoanFacts, RateMark};
@@ -24,7 +26,10 @@ pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Changes {
     pub tasks: Vec<Change>,
+    /// Workflows that ended.
     pub workflows: Vec<WorkflowId>,
+    /// What is to be bound from now on.
+    pub bindings: Vec<BindingId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,11 +111,20 @@ impl State {
                 let mut run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
                 run.parent = spec.parent;
                 self.add_child(spec.parent, id);
-                self.add_workflow(index, run);
+                self.add_workflow(index, *at, run);
             }
-            Record::StepBound { at, workflow, step, from, total, tasks } => {
-                self.bind_step(index, *at, (*workflow, *step), (*from, *total), tasks);
+            Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
+                let window = Window { from: *from, total: *total, tasks, skipped };
+                self.bind_step(index, *at, (*workflow, *step), &window);
             }
+            Record::StepSkipped { at, workflow, step } => self.skip_step(index, *at, (*workflow, *step)),
+            Record::CompensationBound { at, workflow, step, task } => {
+                self.bind_compensation(index, *at, (*workflow, *step), task);
+            }
+            Record::CompensationUnbound { at, workflow, step, error } => {
+                self.unbind_compensation(index, *at, (*workflow, *step), error);
+            }
+            Record::WorkflowRetried { at, workflow, steps, .. } => self.retry_workflow(index, *at, *workflow, steps),
             Record::StepUnbound { at, workflow, step, error } => {
                 self.unbind_step(index, *at, (*workflow, *step), error)
             }
@@ -189,7 +203,9 @@ impl State {
         task.index = index;
         self.submitted += 1;
         self.counts.add(task.state, 1);
-        self.memory_submitted += u64::from(task.durability() == Durability::Memory);
+        let memory = task.durability() == Durability::Memory;
+        self.memory_submitted += u64::from(memory);
+        self.memory_terminal += u64::from(memory && task.state.is_terminal());
         self.changes.tasks.push(Change { task: task.id, from: None });
         self.order.insert(task.id);
         self.tasks.insert(task.id, task);
@@ -308,7 +324,7 @@ impl State {
         }
         if let Some(child) = child {
             let error = TaskError::new("cancelled", format!("the task that it runs for is {to}"));
-            self.stop_workflow(index, at, child, WorkflowState::Cancelled, error);
+            self.stop_workflow(index, at, child, (WorkflowState::Cancelled, error), false);
         }
         if let Some(link) = step {
             self.step_moved(index, at, link, from, to);
@@ -317,7 +333,8 @@ impl State {
 
     fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
         if self.workflows.contains_key(&target) {
-            self.stop_workflow(index, at, target, WorkflowState::Cancelled, TaskError::new("cancelled", reason));
+            let end = (WorkflowState::Cancelled, TaskError::new("cancelled", reason));
+            self.stop_workflow(index, at, target, end, false);
         } else {
             let error = TaskError::new("cancelled", reason);
             self.change(index, at, target, |task| task.fail_with(at, TaskState::Cancelled, error));

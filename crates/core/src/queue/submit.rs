@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::effects::{BoundWindow, Caller, Gate, ReplyTo};
-use super::ledger::{Ledger, OUTPUTS_STEP};
+use super::effects::{Caller, Gate, ReplyTo};
+use super::ledger::Ledger;
 use super::operations::Done;
 use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{Record, SubmitItem};
-use crate::dag::{Graph, WorkflowSpec};
-use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
+use crate::dag::{Graph, Join, StepSpec, WorkflowSpec};
+use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
 use crate::matching::Shape;
-use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, Tag, TaskError, TaskKind, TaskSpec};
+use crate::payload::Payload;
+use crate::task::{Durability, Tag, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
@@ -69,7 +69,7 @@ impl Ledger {
         Gate::Synced(LogIndex(self.next.0 - 1))
     }
 
-    fn live_tasks(&self) -> usize {
+    pub(super) fn live_tasks(&self) -> usize {
         (self.state.counts.total() - self.state.counts.terminal()) as usize
     }
 
@@ -206,13 +206,12 @@ impl Ledger {
             return Err(Refusal::invalid(&at, error.to_string(), "see the workflow reference"));
         }
         for (index, step) in spec.steps.iter().enumerate() {
-            let (task, path) = (spec.task(step), format!("{at}/{index}"));
+            let path = format!("{at}/{index}");
+            // A child first: what is wrong with it is told at its own place.
             if let Some(child) = &step.workflow {
                 self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
             }
-            check_task(&task, &path)?;
-            self.check_limits(&task, &path)?;
-            self.check_tag(&task, &path)?;
+            self.check_step(spec, step, &path)?;
         }
         Ok(())
     }
@@ -276,45 +275,27 @@ impl Ledger {
         self.reply(self.early_gate(durability, index), reply, LedgerReply::WorkflowSubmitted { id });
     }
 
-    pub(super) fn bound(
-        &mut self,
-        workflow: WorkflowId,
-        (step, from): (u32, u32),
-        bound: Result<BoundWindow, TaskError>,
-    ) {
-        self.binding.remove(&(workflow, step, from));
-        if !self.workflow_is_running(&workflow) {
-            return;
+    /// What `parse_workflow` refuses at the client's door is refused here too, where a home would break over it.
+    fn check_step(&self, spec: &WorkflowSpec, step: &StepSpec, path: &str) -> Result<(), Refusal> {
+        let task = spec.task(step);
+        check_task(&task, path)?;
+        self.check_limits(&task, path)?;
+        self.check_tag(&task, path)?;
+        if let Join::Count(count) = step.join
+            && !(1..=step.needs.len()).contains(&(count as usize))
+        {
+            let problem = format!("{count} of {} needed steps cannot succeed", step.needs.len());
+            return Err(Refusal::invalid(&format!("{path}/join"), problem, "write a number of needed steps"));
         }
-        let run = &self.state.workflows[&workflow];
-        let expected = run.to_bind().any(|wanted| wanted == (step, from));
-        let durability = run.spec.durability;
-        if !expected {
-            return;
-        }
-        let at = self.at();
-        let checked = bound.and_then(|window| {
-            let wrong = window.tasks.iter().find_map(|task| check_task(task, "").err());
-            wrong.map_or(Ok(window), |refusal| Err(TaskError::new("invalid", refusal.to_string())))
-        });
-        let record = match checked {
-            Ok(BoundWindow { total, tasks }) => Record::StepBound { at, workflow, step, from, total, tasks },
-            Err(error) => Record::StepUnbound { at, workflow, step, error },
-        };
-        self.commit(durability, record);
-    }
-
-    pub(super) fn outputs_bound(&mut self, workflow: WorkflowId, outputs: Result<JsonText, TaskError>) {
-        self.binding.remove(&(workflow, OUTPUTS_STEP, 0));
-        if self.workflow_is_running(&workflow) {
-            let (at, durability) = (self.at(), self.state.workflows[&workflow].spec.durability);
-            self.commit(durability, Record::WorkflowEnded { at, workflow, outputs });
+        match &step.compensate {
+            None => Ok(()),
+            Some(compensate) => check_task(&spec.task(&compensate.as_step(step)), &format!("{path}/compensate")),
         }
     }
 }
 
 /// What any task must satisfy, whichever door it came through.
-fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
+pub(super) fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
     let wrong =
         |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
     if let Err(error) = Shape::of(spec) {
@@ -350,7 +331,7 @@ pub(super) fn overloaded(what: &str) -> Refusal {
     Refusal::Overloaded { retry_after_ms: 1_000, what: what.to_owned() }
 }
 
-fn reused(operation: OperationId) -> Refusal {
+pub(super) fn reused(operation: OperationId) -> Refusal {
     Refusal::invalid(
         "/operation",
         format!("operation {operation} already did something else"),

@@ -18,7 +18,16 @@ use crate::time::Wall;
 pub(super) struct StepLink {
     pub workflow: WorkflowId,
     pub step: u32,
-    pub item: u32,
+    pub part: StepPart,
+}
+
+/// What a task does for its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepPart {
+    /// It runs the step, or this item of it.
+    Item(u32),
+    /// It undoes the step.
+    Compensation,
 }
 
 /// How the newest epoch of a task stands.
@@ -44,6 +53,8 @@ pub(super) struct Task {
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     pub step: Option<StepLink>,
+    /// The task that this one was made for anew.
+    pub retry_of: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     pub child: Option<WorkflowId>,
     pub state: TaskState,
@@ -112,6 +123,7 @@ impl Task {
             owner,
             clock_root,
             step: None,
+            retry_of: None,
             child: None,
             created,
             started: None,

@@ -4,15 +4,13 @@ use super::effects::{Effect, Gate};
 use super::ledger::{Ledger, Marker};
 use super::protocol::WorkerNotice;
 use super::record::Record;
-use crate::ids::{TaskId, WorkflowId};
+use crate::ids::TaskId;
 use crate::lease::Fence;
 use crate::limits;
 use crate::task::{Durability, TaskState};
 
 /// A marker that has not come out after this was lost with the swarm: another is placed.
 const MARKER_LOST_MS: u64 = 5_000;
-/// A binding without an answer after this was lost with whoever resolves references: it is asked for again.
-const BINDING_LOST_MS: u64 = 30_000;
 /// Unstarted leases looked at in one tick for a recall.
 const RECALLS_PER_TICK: usize = 1_000;
 
@@ -112,7 +110,7 @@ impl Ledger {
         if let Some(link) = task.step
             && let Some(run) = self.state.workflows.get_mut(&link.workflow)
         {
-            run.steps[link.step as usize].counts.shift(TaskState::Delayed, TaskState::Ready);
+            run.shift(link, TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
         if task.is_workflow() {
@@ -170,15 +168,6 @@ impl Ledger {
         }
         for (worker, fences) in recalls {
             self.outbox.push(Gate::Open, Effect::Notify { worker, notice: WorkerNotice::Recall(fences) });
-        }
-    }
-
-    fn bind_again(&mut self) {
-        let now_ms = self.now.mono_ms;
-        let lost = self.binding.extract_if(.., |_, asked_ms| *asked_ms + BINDING_LOST_MS <= now_ms);
-        let lost: Vec<((WorkflowId, u32, u32), u64)> = lost.collect();
-        for ((workflow, _, _), _) in lost {
-            self.react_to_workflow(workflow);
         }
     }
 

@@ -3,14 +3,10 @@
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
-use super::protocol::{
-    LedgerReply, PendingView, QueueStats, Refusal, ShapeBacklog, StepView, TaskCounts, TaskFilter, TaskView, UnmetAt,
-    WorkflowState, WorkflowSummary, WorkflowView,
-};
+use super::protocol::{LedgerReply, PendingView, QueueStats, Refusal, ShapeBacklog, TaskFilter, TaskView, UnmetAt};
 use super::submit::overloaded;
 use super::task_entry::Task;
-use super::workflow_run::{StepPhase, StepRun, WorkflowRun};
-use crate::ids::{TaskId, WorkflowId};
+use crate::ids::TaskId;
 use crate::limits;
 use crate::matching::Shape;
 use crate::task::TaskState;
@@ -35,7 +31,7 @@ impl Ledger {
         self.wait_for(id, timeout_ms, reply);
     }
 
-    fn wait_for(&mut self, target: TaskId, timeout_ms: u64, reply: ReplyTo) {
+    pub(super) fn wait_for(&mut self, target: TaskId, timeout_ms: u64, reply: ReplyTo) {
         if self.waiters.is_full() {
             return self.refuse(reply, overloaded("waiting callers"));
         }
@@ -82,6 +78,7 @@ impl Ledger {
             owner: task.owner.to_string(),
             workflow: task.step.map(|link| link.workflow),
             step,
+            retry_of: task.retry_of,
             child: task.child,
             parent: task.spec.parent,
             created_at: task.created,
@@ -138,86 +135,6 @@ impl Ledger {
         self.reply(self.late_gate(task.durability(), task.index), reply, LedgerReply::Pending(view));
     }
 
-    pub(super) fn get_workflow(&mut self, id: WorkflowId, reply: ReplyTo) {
-        self.answer_workflow(id, reply);
-    }
-
-    pub(super) fn answer_workflow(&mut self, id: WorkflowId, to: ReplyTo) {
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
-        let view = WorkflowView {
-            summary: summary(run),
-            home: self.identity.home,
-            steps: run
-                .spec
-                .steps
-                .iter()
-                .zip(&run.steps)
-                .map(|(spec, step)| self.step_view(&spec.name, spec.for_each.is_some(), step))
-                .collect(),
-            outputs: run.outputs.clone(),
-            error: run.error.clone(),
-            spec: run.spec.clone(),
-        };
-        let tasks = run.steps.iter().flat_map(|step| &step.tasks).filter_map(|id| self.state.tasks.get(id));
-        let own = self.late_gate(run.spec.durability, run.index);
-        let gate = tasks.fold(own, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
-        self.reply(gate, to, LedgerReply::Workflow(Box::new(view)));
-    }
-
-    pub(super) fn wait_workflow(&mut self, id: WorkflowId, timeout_ms: u64, reply: ReplyTo) {
-        if self.workflow_is_running(&id) && timeout_ms > 0 {
-            self.wait_for(id, timeout_ms, reply);
-        } else {
-            self.answer_workflow(id, reply);
-        }
-    }
-
-    fn step_view(&self, name: &str, each: bool, step: &StepRun) -> StepView {
-        let tasks = || step.tasks.iter().filter_map(|id| self.state.tasks.get(id));
-        let single = (!each).then(|| tasks().next()).flatten();
-        let mut workers = std::collections::BTreeMap::new();
-        for task in tasks().filter(|task| task.state == TaskState::Succeeded) {
-            if let Some(worker) = task.worker {
-                *workers.entry(worker).or_insert(0) += 1;
-            }
-        }
-        StepView {
-            name: name.to_owned(),
-            state: step_state(step),
-            task_id: single.map(|task| task.id),
-            child: single.and_then(|task| task.child),
-            worker: single.and_then(|task| task.worker),
-            attempts: tasks().map(|task| task.attempts).sum(),
-            output: single.and_then(|task| task.output.clone()),
-            error: step.error.clone().or_else(|| tasks().find_map(|task| task.error.clone())),
-            tasks: step.counts,
-            workers,
-            ran_ms: tasks().map(|task| task.ran_ms).sum(),
-            progress: single.and_then(Task::progress).cloned(),
-        }
-    }
-
-    pub(super) fn list_workflows(
-        &mut self,
-        state: Option<WorkflowState>,
-        cursor: Option<WorkflowId>,
-        limit: usize,
-        reply: ReplyTo,
-    ) {
-        let limit = limit.clamp(1, limits::LIST_LEN_MAX);
-        let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let runs = self.state.workflows.range((from, std::ops::Bound::Unbounded)).map(|(_, run)| run);
-        let mut page: Vec<&WorkflowRun> =
-            runs.filter(|run| state.is_none_or(|state| run.state == state)).take(limit + 1).collect();
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let gate =
-            page.iter().fold(Gate::Open, |gate, run| latest(gate, self.late_gate(run.spec.durability, run.index)));
-        let next_cursor = page.last().filter(|_| more).map(|run| run.id);
-        let items = page.into_iter().map(summary).collect();
-        self.reply(gate, reply, LedgerReply::Workflows { items, next_cursor });
-    }
-
     /// What is ready here, by shape: what thieves look for.
     pub fn backlog(&self) -> Vec<ShapeBacklog> {
         let waiting = self.ready.busy();
@@ -255,30 +172,4 @@ fn matches(task: &Task, filter: &TaskFilter) -> bool {
         && filter.namespace.as_ref().is_none_or(|namespace| task.spec.namespace == *namespace)
         && filter.workflow.is_none_or(|workflow| task.step.is_some_and(|link| link.workflow == workflow))
         && filter.labels.iter().all(|(key, value)| task.spec.labels.get(key) == Some(value))
-}
-
-fn summary(run: &WorkflowRun) -> WorkflowSummary {
-    WorkflowSummary {
-        id: run.id,
-        name: run.spec.name.clone(),
-        state: run.state,
-        created_at: run.created,
-        finished_at: run.finished,
-        parent: run.parent,
-        schedule: run.schedule,
-        steps: run.steps.len(),
-        tasks: run.counts(),
-    }
-}
-
-fn step_state(step: &StepRun) -> TaskState {
-    match step.phase {
-        StepPhase::Blocked | StepPhase::Binding => TaskState::Blocked,
-        StepPhase::Ended(state) => state,
-        StepPhase::Active => {
-            let counts: &TaskCounts = &step.counts;
-            let live = [TaskState::Running, TaskState::Leased, TaskState::Ready, TaskState::Delayed];
-            live.into_iter().find(|state| counts.of(*state) > 0).unwrap_or(TaskState::Running)
-        }
-    }
 }

@@ -2,38 +2,50 @@
 
 use std::sync::Arc;
 
+use super::effects::{BindingId, BindingPart};
 use super::protocol::WorkflowState;
 use super::state::State;
-use super::task_entry::{StepLink, Task};
-use super::workflow_run::{StepPhase, WorkflowRun};
+use super::task_entry::{StepLink, StepPart, Task};
+use super::workflow_run::{Followed, SkipReason, Stage, StepPhase, WorkflowRun};
+use crate::dag::OnFail;
 use crate::ids::{LogIndex, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
+use crate::payload::JsonText;
 use crate::task::{Durability, TaskError, TaskSpec, TaskState};
 use crate::time::Wall;
 
+/// A window of a step's items, as a record has it.
+pub(super) struct Window<'a> {
+    pub from: u32,
+    pub total: u32,
+    pub tasks: &'a [Arc<TaskSpec>],
+    /// Places in `tasks` of items that do not run, in order.
+    pub skipped: &'a [u32],
+}
+
 impl State {
-    pub(super) fn add_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
+    pub(super) fn add_workflow(&mut self, index: LogIndex, at: Wall, mut run: WorkflowRun) {
         run.index = index;
-        let steps = run.steps.len() as u64;
+        let (id, steps) = (run.id, run.steps.len() as u64);
         self.submitted += steps;
         self.counts.add(TaskState::Blocked, steps);
         self.memory_submitted += if run.spec.durability == Durability::Memory { steps } else { 0 };
         self.workflows_running += 1;
-        self.changes.workflows.push(run.id);
-        self.workflows.insert(run.id, run);
+        let followed = run.unblock_all(at);
+        self.workflows.insert(id, run);
+        self.follow(index, at, id, &followed);
     }
 
-    /// A blocked step becomes `tasks`: until then it counted as one blocked task.
+    /// A blocked step becomes tasks: until then it counted as one blocked task.
     pub(super) fn bind_step(
         &mut self,
         index: LogIndex,
         at: Wall,
         (workflow, step): (WorkflowId, u32),
-        (from, total): (u32, u32),
-        specs: &[Arc<TaskSpec>],
+        window: &Window<'_>,
     ) {
         let Some(run) = self.workflows.get_mut(&workflow) else { return };
-        let operation = run.step_operation(step);
+        let operation = run.step_operation(step, StepPart::Item(0));
         let (owner, clock_root) = (run.owner.clone(), run.clock_root);
         let memory = run.spec.durability == Durability::Memory;
         run.index = index;
@@ -41,27 +53,32 @@ impl State {
         let first_window = entry.phase == StepPhase::Binding;
         check(InvariantId::I8, first_window || entry.phase == StepPhase::Active, "a step started before what it needs");
         entry.phase = StepPhase::Active;
-        entry.total = total;
-        let ids: Vec<TaskId> =
-            (0..specs.len() as u32).map(|n| TaskId::derive(self.tag, at.0, operation, from + n)).collect();
-        entry.tasks.extend(&ids);
+        entry.began.get_or_insert(at);
+        entry.total = window.total;
         if first_window {
             self.unblock_one(memory);
         }
-        for (n, (id, spec)) in ids.into_iter().zip(specs).enumerate() {
+        let mut skipped = window.skipped.iter().copied().peekable();
+        for (n, spec) in (0..).zip(window.tasks) {
+            let item = window.from + n;
+            let id = TaskId::derive(self.tag, at.0, operation, item);
             let mut task = Task::new(id, spec.clone(), owner.clone(), clock_root, at);
-            task.step = Some(StepLink { workflow, step, item: from + n as u32 });
-            let state = task.state;
-            self.insert(index, task);
-            if let Some(run) = self.workflows.get_mut(&workflow) {
-                run.steps[step as usize].counts.add(state, 1);
+            task.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
+            if skipped.next_if_eq(&n).is_some() {
+                task.end(at, TaskState::Skipped);
             }
+            if let Some(run) = self.workflows.get_mut(&workflow) {
+                let entry = &mut run.steps[step as usize];
+                task.retry_of = entry.earlier.get(item as usize).copied();
+                entry.tasks.push(id);
+                entry.counts.add(task.state, 1);
+            }
+            self.insert(index, task);
         }
-        if total == 0 {
-            self.count_placeholder(&workflow, TaskState::Succeeded);
-            self.settle_step(index, at, workflow, step);
+        if window.total == 0 {
+            self.count_placeholder(memory, TaskState::Succeeded);
         }
-        self.changes.workflows.push(workflow);
+        self.settle_step(index, at, workflow, step);
     }
 
     /// Takes back the one blocked task that an unbound step stood for.
@@ -72,12 +89,27 @@ impl State {
     }
 
     /// A step that ends without a task of its own still stands for one.
-    fn count_placeholder(&mut self, workflow: &WorkflowId, state: TaskState) {
+    fn count_placeholder(&mut self, memory: bool, state: TaskState) {
         self.submitted += 1;
         self.counts.add(state, 1);
-        let memory = self.workflows.get(workflow).is_some_and(|run| run.spec.durability == Durability::Memory);
         self.memory_submitted += u64::from(memory);
         self.memory_terminal += u64::from(memory);
+    }
+
+    /// Blocked steps that ended as `state` before they had a task.
+    fn end_placeholders(&mut self, memory: bool, state: TaskState, steps: u64) {
+        self.counts.blocked -= steps;
+        self.counts.add(state, steps);
+        self.memory_terminal += if memory { steps } else { 0 };
+    }
+
+    /// The condition of a step does not hold.
+    pub(super) fn skip_step(&mut self, index: LogIndex, at: Wall, (workflow, step): (WorkflowId, u32)) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        run.steps[step as usize].skipped = Some(SkipReason::Condition);
+        let memory = run.spec.durability == Durability::Memory;
+        self.end_placeholders(memory, TaskState::Skipped, 1);
+        self.end_step(index, at, (workflow, step), TaskState::Skipped);
     }
 
     pub(super) fn unbind_step(
@@ -90,99 +122,184 @@ impl State {
         let Some(run) = self.workflows.get_mut(&workflow) else { return };
         let memory = run.spec.durability == Durability::Memory;
         let entry = &mut run.steps[step as usize];
-        // A later window of items fails a step that has tasks already.
-        let stood_for_one = entry.phase == StepPhase::Binding;
-        entry.phase = StepPhase::Ended(TaskState::Failed);
         entry.error = Some(error.clone());
-        if stood_for_one {
-            self.unblock_one(memory);
-            self.count_placeholder(&workflow, TaskState::Failed);
+        // A later window of items fails a step that has tasks already.
+        if entry.phase == StepPhase::Binding {
+            self.end_placeholders(memory, TaskState::Failed, 1);
         }
-        self.stop_workflow(index, at, workflow, WorkflowState::Failed, error.clone());
+        self.end_step(index, at, (workflow, step), TaskState::Failed);
     }
 
     pub(super) fn step_moved(&mut self, index: LogIndex, at: Wall, link: StepLink, from: TaskState, to: TaskState) {
         let Some(run) = self.workflows.get_mut(&link.workflow) else { return };
         run.index = run.index.max(index);
-        let step = &mut run.steps[link.step as usize];
-        step.counts.shift(from, to);
+        run.shift(link, from, to);
         if to.is_terminal() {
-            if step.wants_next_window() {
-                self.changes.workflows.push(link.workflow);
+            match link.part {
+                StepPart::Item(_) => self.settle_step(index, at, link.workflow, link.step),
+                StepPart::Compensation => self.next_compensation(index, at, link.workflow, link.step),
             }
-            self.settle_step(index, at, link.workflow, link.step);
         }
     }
 
-    /// Draws what follows from a step's newest terminal task: its end, the next steps, the workflow's end.
+    /// Draws what follows from a step's newest terminal tasks: more items, or its end.
     fn settle_step(&mut self, index: LogIndex, at: Wall, workflow: WorkflowId, step: u32) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
-        let entry = &mut run.steps[step as usize];
-        let Some(state) = entry.end_state().filter(|_| entry.phase == StepPhase::Active) else { return };
-        entry.phase = StepPhase::Ended(state);
-        self.changes.workflows.push(workflow);
-        if state == TaskState::Succeeded {
-            run.unblock();
+        let Some(run) = self.workflows.get(&workflow).filter(|run| run.stage == Stage::Steps) else { return };
+        let entry = &run.steps[step as usize];
+        if entry.phase != StepPhase::Active {
             return;
         }
-        let name = run.spec.steps[step as usize].name.clone();
-        let failed = run.steps[step as usize]
-            .tasks
-            .iter()
-            .filter_map(|id| self.tasks.get(id))
-            .find_map(|task| task.error.clone());
-        let reason = failed.map_or_else(|| state.to_string(), |error| error.to_string());
-        let error = TaskError::new("step_failed", format!("step {name} is {state}: {reason}"));
-        self.stop_workflow(index, at, workflow, WorkflowState::Failed, error);
+        let stops_at_once = run.on_fail(step as usize).stops_at_once();
+        if let Some(state) = entry.end_state(stops_at_once) {
+            self.end_step(index, at, (workflow, step), state);
+        } else if entry.wants_next_window() {
+            let part = BindingPart::Items { step, from: entry.tasks.len() as u32 };
+            self.want(workflow, part);
+        }
     }
 
-    /// Fail-fast: what did not start is skipped, what runs is cancelled.
+    fn want(&mut self, workflow: WorkflowId, part: BindingPart) {
+        if let Some(run) = self.workflows.get(&workflow) {
+            self.changes.bindings.push(BindingId { workflow, retries: run.retries, part });
+        }
+    }
+
+    /// Ends a step as its policy says: the workflow with it, or the steps that need it, or neither.
+    fn end_step(&mut self, index: LogIndex, at: Wall, (workflow, step): (WorkflowId, u32), state: TaskState) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        run.index = run.index.max(index);
+        let fails = matches!(state, TaskState::Failed | TaskState::Dead | TaskState::Cancelled);
+        let policy = run.on_fail(step as usize);
+        let followed = if fails && policy.stops_at_once() {
+            // Nothing follows from it: the others end with the workflow.
+            run.steps[step as usize].phase = StepPhase::Ended(state);
+            run.steps[step as usize].ended = Some(at);
+            run.open_steps -= 1;
+            None
+        } else {
+            Some(run.end_step(step as usize, state, at))
+        };
+        let error = fails.then(|| self.step_error(workflow, step, state));
+        match (followed, error) {
+            (None, Some(error)) => {
+                let end = WorkflowState::Failed;
+                self.stop_workflow(index, at, workflow, (end, error), policy == OnFail::Compensate);
+            }
+            (Some(followed), error) => {
+                let lasting = error.filter(|_| policy == OnFail::SkipChildren);
+                if let (Some(run), Some(error)) = (self.workflows.get_mut(&workflow), lasting) {
+                    run.error.get_or_insert(error);
+                }
+                self.follow(index, at, workflow, &followed);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Why a step failed, in words.
+    fn step_error(&self, workflow: WorkflowId, step: u32, state: TaskState) -> TaskError {
+        let Some(run) = self.workflows.get(&workflow) else { return TaskError::new("step_failed", state.to_string()) };
+        let entry = &run.steps[step as usize];
+        if let Some(error) = &entry.error {
+            return error.clone();
+        }
+        let name = &run.spec.steps[step as usize].name;
+        let failed = entry.tasks.iter().filter_map(|id| self.tasks.get(id)).find(|task| task.state == state);
+        let error = failed.and_then(|task| task.error.as_ref());
+        let reason = error.map_or_else(|| state.to_string(), ToString::to_string);
+        TaskError::new("step_failed", format!("step {name} is {state}: {reason}"))
+    }
+
+    /// Counts what the end of a step led to, and ends the workflow after its last step.
+    pub(super) fn follow(&mut self, index: LogIndex, at: Wall, workflow: WorkflowId, followed: &Followed) {
+        let Some(run) = self.workflows.get(&workflow) else { return };
+        let (all_over, failed) = (run.open_steps == 0, run.error.is_some());
+        let memory = run.spec.durability == Durability::Memory;
+        self.end_placeholders(memory, TaskState::Skipped, followed.skipped);
+        followed.to_bind.iter().for_each(|step| self.want(workflow, BindingPart::Items { step: *step, from: 0 }));
+        match (all_over, failed) {
+            (false, _) => {}
+            (true, true) => self.finish(index, at, workflow, WorkflowState::Failed),
+            (true, false) => self.want(workflow, BindingPart::Outputs),
+        }
+    }
+
+    /// What did not start is skipped, what runs is cancelled; then, if the policy says so, what succeeded is undone.
     pub(super) fn stop_workflow(
         &mut self,
         index: LogIndex,
         at: Wall,
         id: WorkflowId,
-        state: WorkflowState,
-        error: TaskError,
+        (end, error): (WorkflowState, TaskError),
+        compensates: bool,
     ) {
         let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
-        run.state = state;
-        run.finished = Some(at);
         run.error = Some(error);
-        run.index = index;
-        self.workflows_running -= 1;
-        self.changes.workflows.push(id);
-        let memory = run.spec.durability == Durability::Memory;
-        let mut skipped = 0;
-        let mut live = Vec::new();
-        for step in &mut run.steps {
-            match step.phase {
-                StepPhase::Blocked | StepPhase::Binding => {
-                    step.phase = StepPhase::Ended(TaskState::Skipped);
-                    skipped += 1;
-                }
-                StepPhase::Active | StepPhase::Ended(_) => live.extend_from_slice(&step.tasks),
-            }
-        }
-        for _ in 0..skipped {
-            self.unblock_one(memory);
-            self.count_placeholder(&id, TaskState::Skipped);
-        }
+        run.index = run.index.max(index);
+        let undo = if compensates { run.steps_to_compensate() } else { Vec::new() };
+        undo.iter().for_each(|step| run.steps[*step as usize].compensation = Some(Box::default()));
+        let undoing = run.steps.iter().filter_map(|step| step.compensation.as_ref()?.task);
+        let live: Vec<TaskId> = run.steps.iter().flat_map(|step| step.tasks.iter().copied()).chain(undoing).collect();
+        let first = undo.last().copied();
+        run.stage = if undo.is_empty() { Stage::Over } else { Stage::Compensating(undo) };
         for task in live {
             if self.tasks.get(&task).is_some_and(|task| !task.state.is_terminal()) {
-                let error = TaskError::new("workflow_ended", format!("its workflow is {}", state.name()));
+                let error = TaskError::new("workflow_ended", format!("its workflow is {}", end.name()));
                 self.change(index, at, task, |task| task.fail_with(at, TaskState::Cancelled, error));
             }
         }
-        self.end_half_expanded_steps(&id);
-        self.child_ended(index, at, id);
+        let Some(run) = self.workflows.get_mut(&id) else { return };
+        let skipped: u64 = run.steps.iter_mut().map(|step| u64::from(step.end_with_workflow(at))).sum();
+        run.open_steps = 0;
+        let memory = run.spec.durability == Durability::Memory;
+        self.end_placeholders(memory, TaskState::Skipped, skipped);
+        match first {
+            Some(step) => self.want(id, BindingPart::Compensation { step }),
+            None => self.finish(index, at, id, end),
+        }
     }
 
-    /// Steps whose tasks all succeeded so far, with items that will not become tasks any more.
-    fn end_half_expanded_steps(&mut self, id: &WorkflowId) {
-        let Some(run) = self.workflows.get_mut(id) else { return };
-        for step in run.steps.iter_mut().filter(|step| step.phase == StepPhase::Active) {
-            step.phase = StepPhase::Ended(TaskState::Cancelled);
+    /// A step begins to be undone.
+    pub(super) fn bind_compensation(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        (workflow, step): (WorkflowId, u32),
+        spec: &Arc<TaskSpec>,
+    ) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let operation = run.step_operation(step, StepPart::Compensation);
+        let id = TaskId::derive(self.tag, at.0, operation, 0);
+        let mut task = Task::new(id, spec.clone(), run.owner.clone(), run.clock_root, at);
+        task.step = Some(StepLink { workflow, step, part: StepPart::Compensation });
+        run.index = run.index.max(index);
+        run.steps[step as usize].compensation.get_or_insert_default().task = Some(id);
+        self.insert(index, task);
+    }
+
+    /// A compensation that cannot be made fails in words; the others still run.
+    pub(super) fn unbind_compensation(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        (workflow, step): (WorkflowId, u32),
+        error: &TaskError,
+    ) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        run.steps[step as usize].compensation.get_or_insert_default().error = Some(error.clone());
+        self.next_compensation(index, at, workflow, step);
+    }
+
+    fn next_compensation(&mut self, index: LogIndex, at: Wall, workflow: WorkflowId, step: u32) {
+        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        run.index = run.index.max(index);
+        let Stage::Compensating(queue) = &mut run.stage else { return };
+        if queue.pop_if(|undone| *undone == step).is_none() {
+            return;
+        }
+        match queue.last().copied() {
+            Some(step) => self.want(workflow, BindingPart::Compensation { step }),
+            None => self.finish(index, at, workflow, WorkflowState::Failed),
         }
     }
 
@@ -191,21 +308,27 @@ impl State {
         index: LogIndex,
         at: Wall,
         id: WorkflowId,
-        outputs: &Result<crate::payload::JsonText, TaskError>,
+        outputs: &Result<JsonText, TaskError>,
     ) {
-        let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
+        let Some(run) = self.workflows.get_mut(&id) else { return };
         match outputs {
             Ok(outputs) => {
-                run.state = WorkflowState::Succeeded;
                 run.outputs = Some(outputs.clone());
+                self.finish(index, at, id, WorkflowState::Succeeded);
             }
             Err(error) => {
-                run.state = WorkflowState::Failed;
                 run.error = Some(error.clone());
+                self.finish(index, at, id, WorkflowState::Failed);
             }
         }
+    }
+
+    fn finish(&mut self, index: LogIndex, at: Wall, id: WorkflowId, end: WorkflowState) {
+        let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
+        run.state = end;
+        run.stage = Stage::Over;
         run.finished = Some(at);
-        run.index = index;
+        run.index = run.index.max(index);
         self.workflows_running -= 1;
         self.changes.workflows.push(id);
         self.child_ended(index, at, id);

@@ -23,7 +23,8 @@ struct Seen<State, Output> {
 #[derive(Debug, Default)]
 pub struct Commits {
     ends: BTreeMap<TaskId, Seen<TaskState, Payload>>,
-    workflows: BTreeMap<WorkflowId, Seen<WorkflowState, JsonText>>,
+    /// By workflow and how often it was retried: a retry is a beginning.
+    workflows: BTreeMap<(WorkflowId, u32), Seen<WorkflowState, JsonText>>,
     committed: BTreeMap<TaskId, Fence>,
 }
 
@@ -52,13 +53,14 @@ impl Commits {
     ) -> Verdict {
         let shown = Seen { at_ms: now_ms, state: view.summary.state, output: view.outputs.clone() };
         let terminal = view.summary.state.is_terminal();
-        let before = self.workflows.get(&view.summary.id);
+        let run = (view.summary.id, view.retries);
+        let before = self.workflows.get(&run);
         let holds = before.is_none_or(|before| agrees(before, &shown, asked_ms, terminal));
         let verdict = require(InvariantId::I4, "two_reads_never_show_two_ends_of_a_workflow", holds, || {
             format!("{} was shown as {before:?} and then as {shown:?}", view.summary.id)
         });
         if terminal {
-            self.workflows.entry(view.summary.id).or_insert(shown);
+            self.workflows.entry(run).or_insert(shown);
         }
         verdict
     }

@@ -10,14 +10,10 @@ use super::{Verdict, require};
 use crate::disk::Crash;
 use crate::network::Endpoint;
 
-/// `async` is fsynced at the latest after 100 ms; a stalled disk adds to it.
-const ASYNC_AT_RISK_MS: u64 = magpie_core::limits::ASYNC_FSYNC_MS + 2 * crate::faults::STALLED_SYNC_MS_MAX;
-
 #[derive(Debug, Clone, Copy)]
 struct Acknowledged {
     home: Endpoint,
     class: Durability,
-    at_ms: u64,
     /// A crash came that its class does not promise to survive.
     excused: bool,
 }
@@ -30,15 +26,17 @@ pub struct Acknowledgements {
 
 impl Acknowledgements {
     /// An acknowledgement left its home.
-    pub fn acknowledge(&mut self, at_ms: u64, home: Endpoint, class: Durability, id: TaskId) {
-        self.accepted.entry(id).or_insert(Acknowledged { home, class, at_ms, excused: false });
+    pub fn acknowledge(&mut self, home: Endpoint, class: Durability, id: TaskId) {
+        self.accepted.entry(id).or_insert(Acknowledged { home, class, excused: false });
     }
 
-    pub fn crash(&mut self, now_ms: u64, home: Endpoint, crash: Crash) {
-        for task in self.accepted.values_mut().filter(|task| task.home == home) {
+    /// `is_synced` tells whether the record of a task was on the disk: a power loss may take an `async` one that the disk
+    /// had not, however long a node that stood still, or a full disk, kept it from there.
+    pub fn crash(&mut self, home: Endpoint, crash: Crash, is_synced: impl Fn(&TaskId) -> bool) {
+        for (id, task) in self.accepted.iter_mut().filter(|(_, task)| task.home == home) {
             task.excused |= match task.class {
                 Durability::Memory => true,
-                Durability::Async => crash != Crash::Process && now_ms <= task.at_ms + ASYNC_AT_RISK_MS,
+                Durability::Async => crash != Crash::Process && !is_synced(id),
                 Durability::Sync => false,
             };
         }
@@ -62,5 +60,30 @@ impl Acknowledgements {
 
     pub fn is_empty(&self) -> bool {
         self.accepted.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use magpie_core::ids::LedgerTag;
+
+    const POWER: Crash = Crash::Power { kept_per_mille: 0 };
+
+    /// Whether the loss of a task of this class is excused after a crash.
+    fn excused(class: Durability, crash: Crash, synced: bool) -> bool {
+        let id = TaskId { ulid: 1, ledger: LedgerTag([0; 5]) };
+        let mut acknowledged = Acknowledgements::default();
+        acknowledged.acknowledge(0, class, id);
+        acknowledged.crash(0, crash, |_| synced);
+        acknowledged.invariant_nothing_acknowledged_is_lost(1, &id).is_ok()
+    }
+
+    #[test]
+    fn i1_each_class_survives_the_crashes_that_it_promises_to() {
+        assert!(excused(Durability::Memory, Crash::Process, true));
+        assert!(!excused(Durability::Async, Crash::Process, false) && !excused(Durability::Async, POWER, true));
+        assert!(excused(Durability::Async, POWER, false));
+        assert!(!excused(Durability::Sync, POWER, false) && !excused(Durability::Sync, Crash::Process, false));
     }
 }

@@ -1,9 +1,9 @@
 //! What each record may say after those before it: epochs (I2), attempts (I7), needs (I8), one end per task (I4),
 //! and one effect per operation (I15).
 
+use magpie_core::dag::Join;
 use magpie_core::invariant::InvariantId;
 use magpie_core::queue::{AfterAttempt, Record};
-use magpie_core::task::TaskState;
 
 use super::{Verdict, require, schedules};
 use crate::book::{self, Book};
@@ -92,19 +92,17 @@ pub fn invariant_a_step_starts_after_all_it_needs(book: &Book, record: &Record) 
             format!("{workflow} is unknown")
         });
     };
-    for need in &facts.spec.steps[*step as usize].needs {
-        let place = facts.spec.steps.iter().position(|step| step.name == *need).unwrap_or(usize::MAX);
-        let needed = facts.steps.get(place);
-        let over = needed.is_some_and(|needed| {
-            let succeeded =
-                |task| book.tasks.get(task).is_some_and(|facts| matches!(facts.end, Some((TaskState::Succeeded, _))));
-            needed.total == Some(needed.tasks.len() as u32) && needed.tasks.iter().all(succeeded)
-        });
-        require(InvariantId::I8, "a_step_starts_after_all_it_needs", over, || {
-            format!("step {step} of {workflow} was bound before {need} had succeeded: {needed:?}")
-        })?;
-    }
-    Ok(())
+    let spec = &facts.spec.steps[*step as usize];
+    let place = |name: &String| facts.spec.steps.iter().position(|step| step.name == *name);
+    let met = spec.needs.iter().filter_map(place).filter(|need| book.ended_well(facts, *need)).count();
+    let wanted = match spec.join {
+        Join::All => spec.needs.len(),
+        Join::Any => spec.needs.len().min(1),
+        Join::Count(count) => count as usize,
+    };
+    require(InvariantId::I8, "a_step_starts_after_all_it_needs", met >= wanted, || {
+        format!("step {step} of {workflow} was bound when {met} of {wanted} needs had ended well: {:?}", facts.steps)
+    })
 }
 
 /// Whether an attempt's record ends its task.

@@ -35,7 +35,6 @@ impl Evidence<'_> {
             Effect::PublishHead { count, .. } => self.synced(*count, "a published head"),
             Effect::Notify { .. }
             | Effect::Bind { .. }
-            | Effect::BindOutputs { .. }
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. }
             | Effect::PlaceMarker { .. } => Ok(()),
@@ -49,6 +48,10 @@ impl Evidence<'_> {
                 SubmitAnswer::Refused(_) => Ok(()),
             }),
             LedgerReply::WorkflowSubmitted { id } => self.acknowledged(*id),
+            LedgerReply::WorkflowRetried { id, .. } => match self.book.workflows.get(id) {
+                Some(facts) => self.synced(facts.retried, "a retry"),
+                None => Ok(()),
+            },
             LedgerReply::Task(view) => self.view(view),
             LedgerReply::Tasks { items, .. } => items.iter().try_for_each(|view| self.view(view)),
             LedgerReply::Workflow(view) => self.workflow(view),

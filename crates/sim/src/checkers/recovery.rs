@@ -117,6 +117,9 @@ fn merge_delayed(step: &mut magpie_core::queue::StepView) {
     if step.state == TaskState::Delayed {
         step.state = TaskState::Ready;
     }
+    if let Some(undo) = step.compensation.as_mut().filter(|undo| undo.state == TaskState::Delayed) {
+        undo.state = TaskState::Ready;
+    }
 }
 
 /// Ready is a fact of time where a task was delayed, and who lacks what a fact of who is there.

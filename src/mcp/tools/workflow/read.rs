@@ -45,6 +45,8 @@ pub struct GetWorkflowStatusOutput {
     status: String,
     state: String,
     progress: Progress,
+    /// Steps that run, or are about to; at most 20.
+    current: Vec<String>,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<String>,
@@ -97,6 +99,7 @@ impl Handler for GetWorkflowStatus {
             status: status::workflow_word(view.summary.state).to_owned(),
             state: view.summary.state.name().to_owned(),
             progress: Progress::of(&view),
+            current: view.current.iter().take(20).cloned().collect(),
             created_at: view.summary.created_at.to_string(),
             finished_at: view.summary.finished_at.map(|at| at.to_string()),
             home: view.home.to_string(),

@@ -23,7 +23,7 @@ pub struct SubmitWorkflowInput {
     /// Lower-case letters, digits, - and _.
     #[schemars(with = "String")]
     name: Value,
-    /// Each {name, kind, needs?, for_each?, run?, model?, input?, files?: [{path, text}], timeout?, retry?}; ${steps.NAME.output} refers.
+    /// Each {name, kind, needs?, join?, when?, for_each?, run?, model?, input?, files?: [{path, text}], timeout?, retry?, on_fail?, compensate?}; ${steps.NAME.output} refers.
     #[schemars(with = "Option<Vec<Map<String, Value>>>")]
     steps: Option<Value>,
     /// Instead of steps: independent tasks {model, input} or {kind, ...}.
@@ -35,6 +35,9 @@ pub struct SubmitWorkflowInput {
     /// As {answer: ${steps.last.output}}.
     #[schemars(with = "Option<Map<String, Value>>")]
     outputs: Option<Value>,
+    /// fail_fast (default), continue, skip_children or compensate.
+    #[schemars(with = "Option<String>")]
+    on_fail: Option<Value>,
     /// With tasks 1 to 10, 10 most urgent; with steps 0 to 1000, 0 first.
     #[schemars(with = "Option<u64>")]
     priority: Option<Value>,
@@ -139,6 +142,7 @@ impl SubmitWorkflowInput {
             ("tasks", self.tasks),
             ("input", self.input),
             ("outputs", self.outputs),
+            ("on_fail", self.on_fail),
             ("priority", self.priority),
             ("tag", self.tag),
             ("namespace", self.namespace),
@@ -151,6 +155,7 @@ impl SubmitWorkflowInput {
         let steps = document["steps"].as_array().map_or(0, Vec::len);
         for place in 0..steps {
             uploads.take_texts(&mut document, &format!("/steps/{place}/files"))?;
+            uploads.take_texts(&mut document, &format!("/steps/{place}/compensate/files"))?;
         }
         dag::parse_workflow(&document).map_err(ToolError::invalid_spec)
     }

@@ -26,6 +26,12 @@ pub struct StepRow {
     /// Its tasks by state.
     pub tasks: BTreeMap<&'static str, u64>,
     pub attempts: u32,
+    /// Why it is skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The state of the task that undoes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorShown>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +62,8 @@ impl StepRow {
             worker: step.worker.map(|peer| peer.to_string()),
             tasks: by_state(&step.tasks),
             attempts: step.attempts,
+            reason: step.reason.clone(),
+            compensation: step.compensation.as_ref().map(|undo| undo.state.to_string()),
             error: step.error.as_ref().map(ErrorShown::from),
             output: shown.value,
             output_part: shown.part,

@@ -35,7 +35,7 @@ fn a_step_that_is_a_workflow_waits_for_it_and_has_its_outputs() {
     let done = home.work_off(|_| success("done"));
     assert_eq!(done.len(), 3);
     assert_eq!((state(&mut home, inner), state(&mut home, id)), (WorkflowState::Succeeded, WorkflowState::Succeeded));
-    assert_eq!(home.task(task).output, Some(Payload::Inline(JsonText::null())));
+    assert_eq!(home.task(task).output, Some(Payload::Inline(JsonText::parse("{}").unwrap())));
     let stats = home.stats();
     // Two steps outside, two inside: the task that stands for the child is one of the outer ones.
     assert_eq!((stats.submitted, stats.counts.succeeded), (4, 4));
@@ -117,9 +117,9 @@ fn a_child_runs_again_only_where_the_policy_names_its_failure() {
 fn each_item_of_a_list_may_be_a_workflow_of_its_own() {
     let mut home = Bench::new();
     worker(&mut home);
-    let list = StepSpec { input: template(serde_json::json!([1, 2, 3])), ..step("list", &[]) };
-    let each = StepSpec { for_each: Some(template("${steps.list.output}".into())), ..sub("each", &["list"], chain(2)) };
-    let id = start(&mut home, workflow(vec![list, each]));
+    let items = Some(template(serde_json::json!([1, 2, 3])));
+    let each = StepSpec { for_each: items, ..sub("each", &["list"], chain(2)) };
+    let id = start(&mut home, workflow(vec![step("list", &[]), each]));
     let done = home.work_off(|_| success("done"));
     assert_eq!((done.len(), state(&mut home, id)), (7, WorkflowState::Succeeded));
     assert_eq!(view(&mut home, id).steps[1].tasks.succeeded, 3);

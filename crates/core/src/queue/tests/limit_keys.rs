@@ -95,6 +95,29 @@ fn a_concurrency_key_without_a_limit_is_a_mutex() {
 }
 
 #[test]
+fn a_key_for_each_task_holds_nobody_up() {
+    let mut home = limited_home();
+    let specs = (0..limits::READY_QUEUES_KEPT_MAX + 100).map(|n| concurrent(&format!("key-{n}")));
+    let ids = home.submit_all(specs.collect());
+    home.worker(1, ids.len() as u32);
+    let mut done = 0;
+    while done < ids.len() {
+        home.credit(1, ids.len() as u32, done as u32);
+        home.pass(100);
+        let grants = granted(&mut home);
+        assert!(!grants.is_empty(), "{done} of {}", ids.len());
+        done += grants.len();
+        for grant in grants {
+            home.complete(&grant, success("done"));
+        }
+    }
+    let again = home.submit_all(vec![concurrent("key-0"), concurrent("key-new")]);
+    home.credit(1, 2, done as u32);
+    home.pass(100);
+    assert_eq!(granted(&mut home).len(), again.len());
+}
+
+#[test]
 fn a_used_up_key_hides_nothing_behind_it() {
     let mut home = limited_home();
     let urgent = TaskSpec { priority: Priority::try_from(0).unwrap(), ..concurrent("deploy") };

@@ -16,6 +16,9 @@ mod properties;
 mod recovery;
 mod schedules;
 mod submission;
+mod workflow_model;
+mod workflow_policies;
+mod workflow_retries;
 mod workflows;
 
 use std::sync::Arc;
@@ -51,6 +54,22 @@ struct Bench {
     replies: u64,
     operations: u128,
     sendings: u64,
+}
+
+/// All values stand inline.
+struct Inline;
+
+impl Values for Inline {
+    fn text_of(&self, payload: &Payload) -> Result<String, String> {
+        match payload {
+            Payload::Inline(text) => Ok(text.as_str().to_owned()),
+            Payload::Blob(blob) => Err(format!("{} is not here", blob.cid)),
+        }
+    }
+
+    fn place(&self, value: JsonText) -> Result<Payload, TaskError> {
+        Ok(Payload::Inline(value))
+    }
 }
 
 fn identity(secret: u8) -> LedgerIdentity {
@@ -309,7 +328,7 @@ impl Bench {
     }
 
     /// Worker 1 takes and ends whatever it is granted, until nothing is left.
-    fn work_off(&mut self, outcome: impl Fn(&Grant) -> Outcome) -> Vec<Grant> {
+    fn work_off(&mut self, mut outcome: impl FnMut(&Grant) -> Outcome) -> Vec<Grant> {
         let (mut done, mut received) = (Vec::new(), 0);
         loop {
             self.credit(1, 100, received);
@@ -329,22 +348,13 @@ impl Bench {
 
     /// Answers every request for a binding with what the step's templates say.
     fn bind_all(&mut self) {
-        loop {
-            let is_bind = |effect: &Effect| matches!(effect, Effect::Bind { .. } | Effect::BindOutputs { .. });
-            let (wanted, left) = std::mem::take(&mut self.left).into_iter().partition(is_bind);
-            self.left = left;
-            let wanted: Vec<Effect> = wanted;
-            if wanted.is_empty() {
-                return;
-            }
-            for effect in wanted {
+        // An answer may lead to the next question: a list without items is over at once.
+        while self.left.iter().any(|effect| matches!(effect, Effect::Bind { .. })) {
+            for effect in std::mem::take(&mut self.left) {
                 match effect {
-                    Effect::Bind { workflow, step, from, spec, outputs } => {
-                        let bound = workflows::bind(&spec, step, from, &outputs);
-                        self.event(Event::Bound { workflow, step, from, bound });
-                    }
-                    Effect::BindOutputs { workflow, .. } => {
-                        self.event(Event::OutputsBound { workflow, outputs: Ok(JsonText::null()) });
+                    Effect::Bind { id, spec, steps } => {
+                        let bound = bind(id.part, &spec, &steps, &Inline);
+                        self.event(Event::Bound { id, bound });
                     }
                     other => self.left.push(other),
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::dag::{StepSpec, Template, WorkflowSpec};
+use crate::dag::{OnFail, StepSpec, Template, WorkflowSpec};
 
 pub fn template(value: serde_json::Value) -> Template {
     Template::parse(&value).unwrap()
@@ -20,6 +20,7 @@ pub fn workflow(steps: Vec<StepSpec>) -> WorkflowSpec {
         parent: None,
         input: BTreeMap::new(),
         labels: BTreeMap::new(),
+        on_fail: OnFail::FailFast,
         steps,
         outputs: BTreeMap::new(),
     }
@@ -44,30 +45,18 @@ pub fn chain(steps: usize) -> WorkflowSpec {
 }
 
 /// A list of items, a step over it, one that joins.
-fn fan_out(items: usize) -> WorkflowSpec {
-    let list: Vec<usize> = (0..items).collect();
-    let list = StepSpec { input: template(serde_json::json!(list)), ..step("list", &[]) };
-    let each = StepSpec { for_each: Some(template("${steps.list.output}".into())), ..step("each", &["list"]) };
-    workflow(vec![list, each, step("join", &["each"])])
+pub fn fan_out(items: usize) -> WorkflowSpec {
+    workflow(vec![step("list", &[]), over_a_list("each", items, &["list"]), step("join", &["each"])])
 }
 
-/// What the scheduler does; a `for_each` goes over as many items as its list step was told.
-pub fn bind(
-    spec: &WorkflowSpec,
-    step: u32,
-    from: u32,
-    _outputs: &BTreeMap<String, StepOutputs>,
-) -> Result<BoundWindow, TaskError> {
-    let total = match &spec.steps[step as usize].for_each {
-        None => 1,
-        Some(_) => match &spec.steps[0].input {
-            Template::Verbatim(text) => text.to_value().as_array().map_or(0, Vec::len) as u32,
-            _ => 0,
-        },
-    };
-    let window = (total - from).min(limits::FOR_EACH_WINDOW_LEN_MAX as u32);
-    let task = Arc::new(spec.task(&spec.steps[step as usize]));
-    Ok(BoundWindow { total, tasks: vec![task; window as usize] })
+/// A step over the items 0, 1, ...
+pub fn over_a_list(name: &str, items: usize, needs: &[&str]) -> StepSpec {
+    let list: Vec<usize> = (0..items).collect();
+    StepSpec { for_each: Some(template(serde_json::json!(list))), ..step(name, needs) }
+}
+
+pub fn items_of(workflow: WorkflowId, step: u32, from: u32) -> BindingId {
+    BindingId { workflow, retries: 0, part: BindingPart::Items { step, from } }
 }
 
 pub fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
@@ -88,7 +77,7 @@ pub fn view(home: &mut Bench, id: WorkflowId) -> WorkflowView {
     }
 }
 
-fn states(home: &mut Bench, id: WorkflowId) -> Vec<TaskState> {
+pub fn states(home: &mut Bench, id: WorkflowId) -> Vec<TaskState> {
     view(home, id).steps.into_iter().map(|step| step.state).collect()
 }
 
@@ -192,12 +181,12 @@ fn a_cancelled_workflow_cancels_its_tasks_and_skips_the_rest() {
 fn a_step_whose_references_do_not_resolve_fails_in_words() {
     let mut home = Bench::new();
     let operation = home.operation();
-    let spec = Arc::new(fan_out(2));
+    let spec = Arc::new(workflow(vec![over_a_list("each", 2, &[])]));
     let LedgerReply::WorkflowSubmitted { id } = home.ask(LedgerRequest::SubmitWorkflow { operation, spec }) else {
         panic!("it is a good workflow");
     };
     let bound = Err(TaskError::new("unresolved", "there is no key n"));
-    home.event(Event::Bound { workflow: id, step: 0, from: 0, bound });
+    home.event(Event::Bound { id: items_of(id, 0, 0), bound });
     let view = view(&mut home, id);
     assert_eq!(view.summary.state, WorkflowState::Failed);
     assert_eq!(view.steps[0].error.as_ref().unwrap().message, "there is no key n");
@@ -218,7 +207,8 @@ fn a_window_that_does_not_resolve_fails_its_workflow() {
     let from = limits::FOR_EACH_WINDOW_LEN_MAX as u32;
     // As if its first window were half done, which is when the next is asked for.
     let mut received = 1;
-    while !home.left.iter().any(|effect| matches!(effect, Effect::Bind { from: asked, .. } if *asked == from)) {
+    let asked = items_of(id, 1, from);
+    while !home.left.iter().any(|effect| matches!(effect, Effect::Bind { id, .. } if *id == asked)) {
         home.credit(1, 5_000, received);
         home.pass(100);
         let grants = home.grants();
@@ -226,7 +216,7 @@ fn a_window_that_does_not_resolve_fails_its_workflow() {
         let all = grants.iter().map(|(_, grant)| completion(grant, success("x"))).collect();
         home.ask_as(peer(1), LedgerRequest::Complete(all));
     }
-    home.event(Event::Bound { workflow: id, step: 1, from, bound });
+    home.event(Event::Bound { id: items_of(id, 1, from), bound });
     let view = view(&mut home, id);
     assert_eq!((view.summary.state, view.steps[1].state), (WorkflowState::Failed, TaskState::Failed));
     assert!(home.ledger.state.conservation_holds());
@@ -236,7 +226,8 @@ fn a_window_that_does_not_resolve_fails_its_workflow() {
 fn a_binding_without_an_answer_is_asked_for_again_and_counts_once() {
     let mut home = Bench::new();
     let operation = home.operation();
-    home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(chain(1)) });
+    let spec = Arc::new(workflow(vec![over_a_list("each", 1, &[])]));
+    home.ask(LedgerRequest::SubmitWorkflow { operation, spec });
     let binds = |home: &Bench| home.left.iter().filter(|effect| matches!(effect, Effect::Bind { .. })).count();
     home.pass(29_000);
     assert_eq!(binds(&home), 1);
@@ -244,6 +235,25 @@ fn a_binding_without_an_answer_is_asked_for_again_and_counts_once() {
     assert_eq!(binds(&home), 2);
     home.bind_all();
     assert_eq!(home.stats().counts.ready, 1);
+}
+
+#[test]
+fn a_step_that_reads_nothing_is_ready_with_the_record_that_lets_it_start() {
+    let mut home = Bench::new();
+    let operation = home.operation();
+    home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(chain(2)) });
+    assert_eq!(home.stats().counts.ready, 1);
+    assert!(!home.left.iter().any(|effect| matches!(effect, Effect::Bind { .. })));
+}
+
+#[test]
+fn an_input_too_large_for_a_record_is_left_to_those_who_keep_blobs() {
+    let mut home = Bench::new();
+    let large = "x".repeat(limits::PAYLOAD_INLINE_BYTES_MAX);
+    let operation = home.operation();
+    let spec = Arc::new(workflow(vec![StepSpec { input: template(large.into()), ..step("a", &[]) }]));
+    home.ask(LedgerRequest::SubmitWorkflow { operation, spec });
+    assert!(home.left.iter().any(|effect| matches!(effect, Effect::Bind { .. })));
 }
 
 #[test]
