@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use magpie_core::ids::PeerId;
 use magpie_core::limiter::Rate;
 use magpie_core::limits;
-use magpie_core::queue::QueueSettings;
+use magpie_core::queue::{QueueSettings, RetentionPolicy};
 use magpie_core::task::Tag;
 use magpie_core::time::DurationMs;
 use serde::{Deserialize, Serialize};
@@ -46,8 +46,55 @@ pub struct NodeConfig {
     /// Limits of rate keys at this home: `openai = "60/min"`.
     pub rate: BTreeMap<String, Rate>,
     pub process: ProcessConfig,
+    pub retention: RetentionConfig,
     pub inference: InferenceConfig,
 }
+
+/// How long ended work is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Ended tasks and workflows.
+    pub terminal: DurationMs,
+    /// Dead tasks, and workflows with one.
+    pub dead: DurationMs,
+    /// What all tasks may take together; beyond it the oldest ended ones go early. Unset: 10 GiB, or a tenth of the
+    /// volume if that is less.
+    pub bytes: Option<u64>,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        let RetentionPolicy { terminal, dead, .. } = RetentionPolicy::default();
+        Self { terminal, dead, bytes: None }
+    }
+}
+
+impl RetentionConfig {
+    fn validate(&self) -> Result<(), String> {
+        let allowed = DurationMs(limits::RETENTION_MS_MIN)..=DurationMs(limits::RETENTION_MS_MAX);
+        for (name, kept) in [("terminal", self.terminal), ("dead", self.dead)] {
+            if !allowed.contains(&kept) {
+                return Err(format!("{name} is {kept}, not {} to {}", allowed.start(), allowed.end()));
+            }
+        }
+        match self.bytes {
+            Some(bytes) if bytes < RETENTION_BYTES_MIN => {
+                Err(format!("bytes is {bytes}: a home needs at least {RETENTION_BYTES_MIN}"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What a home on a volume of so many bytes keeps.
+    pub fn policy(&self, volume_bytes: u64) -> RetentionPolicy {
+        let bytes_max = self.bytes.unwrap_or_else(|| limits::RETENTION_BYTES_MAX.min(volume_bytes / 10));
+        RetentionPolicy { terminal: self.terminal, dead: self.dead, bytes_max }
+    }
+}
+
+/// The least budget that leaves a home room to work.
+const RETENTION_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Where inference comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +136,7 @@ impl Default for NodeConfig {
             concurrency: BTreeMap::new(),
             rate: BTreeMap::new(),
             process: ProcessConfig::default(),
+            retention: RetentionConfig::default(),
             inference: InferenceConfig::default(),
         }
     }
@@ -139,6 +187,7 @@ impl NodeConfig {
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());
         }
+        self.retention.validate()?;
         self.queue_settings().validate()
     }
 
@@ -225,11 +274,21 @@ mod tests {
     }
 
     #[test]
+    fn a_small_volume_keeps_a_tenth_of_itself() {
+        let config = RetentionConfig::default();
+        assert_eq!(config.policy(u64::MAX), RetentionPolicy::default());
+        assert_eq!(config.policy(50 << 30).bytes_max, 5 << 30);
+        assert_eq!(RetentionConfig { bytes: Some(1 << 40), ..config }.policy(50 << 30).bytes_max, 1 << 40);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         assert!(problem("mdns = true\nslotz = 2\n").starts_with("node.toml:2: unknown field `slotz`"));
         assert!(problem("\n\nmdns = 3\n").starts_with("node.toml:3: invalid type"));
         assert!(problem("mdns = \n").starts_with("node.toml:1:"));
         assert!(problem("mdns = true\nslots = 0\n").starts_with("node.toml:2: slots is 0"));
+        assert!(problem("[retention]\ndead = \"1m\"\n").starts_with("node.toml:2: dead is 1m, not 10m to 365d"));
+        assert!(problem("[retention]\nbytes = 10\n").starts_with("node.toml:2: bytes is 10: a home needs"));
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
         assert!(problem("[concurrency]\ngpu-api = 0\n").starts_with("node.toml:2: gpu-api is 0: a concurrency key's"));
         assert!(problem("[rate]\n\nopenai = \"60\"\n").starts_with("node.toml:3: \"60\" is not a rate"));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::QueueSettings;
+use magpie_core::queue::{QueueSettings, RetentionPolicy};
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
 use ractor::{Actor, ActorCell, ActorRef, Message};
@@ -84,6 +84,7 @@ struct Parts {
     executing: Handle,
     spool: Arc<Spool>,
     slots: Slots,
+    retention: RetentionPolicy,
     queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
@@ -166,6 +167,8 @@ impl Parts {
             .map_err(|error| StartError::Store(format!("the work directory cannot be made: {error}")))?;
         let slots = Slots { cpu: config.slots.unwrap_or_else(cores), device: 0 };
         let capabilities = capabilities(config, &executors);
+        let volume = crate::store::disk::volume_bytes(dir.path())
+            .map_err(|error| StartError::Store(format!("the volume's size cannot be read: {error}")))?;
         Ok(Self {
             net: net_config(config, &dir)?,
             control: config.control.clone().unwrap_or_else(|| dir.control_sock()),
@@ -178,6 +181,7 @@ impl Parts {
             executing,
             spool: Arc::new(spool),
             slots,
+            retention: config.retention.policy(volume),
             queue: config.queue_settings(),
             capabilities: Arc::new(capabilities),
             devices,
@@ -202,6 +206,7 @@ impl Parts {
             fresh: LedgerId(rand::random()),
             settings: self.queue,
             blobs: self.blobs.clone(),
+            retention: self.retention,
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),
         };

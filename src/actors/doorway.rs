@@ -34,6 +34,7 @@ impl Doorway {
     pub async fn answer(&self, from: Option<PeerId>, owner: Arc<str>, body: Body) -> Answer {
         let answered = match body {
             Body::Ledger(request) => self.routes.ledger(owner, request).await.map(Answer::Ledger),
+            Body::Home { home, request } => self.routes.named(from, owner, home, request).await.map(Answer::Ledger),
             Body::Worker(request) => self.worker(request).await.map(Answer::Worker),
             Body::Registry(request) => self.registry(from, request).await.map(Answer::Registry),
             Body::Clock(request) => self.clock(request).await.map(Answer::Clock),

@@ -163,6 +163,24 @@ impl Peers {
         }
     }
 
+    /// Asks the home of `ledger`, which is another node, by its name: if that node serves another ledger by now, it
+    /// refuses.
+    ///
+    /// # Errors
+    /// [`Refusal::HomeAway`] if it is not known or does not answer.
+    pub async fn ask_named(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
+        let last_seen = self.last_heard(home);
+        let away = || Refusal::HomeAway { home, last_seen };
+        let peer = self.home_of(home).ok_or_else(away)?;
+        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        match self.ask(peer, Body::Home { home, request }, patience).await {
+            Ok(Answer::Ledger(reply)) => Ok(reply),
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(_) => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
+            Err(_) => Err(away()),
+        }
+    }
+
     /// Asks the home of `ledger`, which is another node.
     ///
     /// # Errors

@@ -38,9 +38,16 @@ impl Routes {
             | LedgerRequest::RetryWorkflow { id, .. }
             | LedgerRequest::Cancel { id, .. }
             | LedgerRequest::SetPriority { id, .. }
-            | LedgerRequest::WhyPending { id } => Some(*id),
+            | LedgerRequest::WhyPending { id }
+            | LedgerRequest::ShowDead { id } => Some(*id),
+            // They share a home: a caller splits what does not.
+            LedgerRequest::RetryTasks { ids, .. } | LedgerRequest::PurgeDead { ids, .. } => ids.first().copied(),
             LedgerRequest::ListTasks { .. }
             | LedgerRequest::ListWorkflows { .. }
+            | LedgerRequest::ListDead { .. }
+            | LedgerRequest::PauseQueue { .. }
+            | LedgerRequest::ResumeQueue { .. }
+            | LedgerRequest::ClearQueue { .. }
             | LedgerRequest::Stats
             | LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)
@@ -64,6 +71,29 @@ impl Routes {
                 let request = shorten_wait(request);
                 self.peers.ask_home(id, request, Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS)).await
             }
+        }
+    }
+
+    /// Takes a request to the home that it names. What a peer sends here on is for this node's home, or for nobody: a
+    /// submission must not end up in another ledger than it named.
+    ///
+    /// # Errors
+    /// [`Refusal::HomeAway`] if that home is not known or does not answer.
+    pub async fn named(
+        &self,
+        from: Option<PeerId>,
+        owner: Arc<str>,
+        home: LedgerTag,
+        request: LedgerRequest,
+    ) -> Result<LedgerReply, Refusal> {
+        let own = self.peers.own_ledger().is_some_and(|(ledger, _)| ledger.tag() == home);
+        match from {
+            _ if own => self.own_ledger(from.unwrap_or(self.peers.me()), owner, request).await,
+            None => {
+                refuse_blobs(&request)?;
+                self.peers.ask_named(home, shorten_wait(request)).await
+            }
+            Some(_) => Err(Refusal::HomeAway { home, last_seen: None }),
         }
     }
 
@@ -120,8 +150,8 @@ fn refuse_blobs(request: &LedgerRequest) -> Result<(), Refusal> {
     if !names_blobs {
         return Ok(());
     }
-    let what = "it has files or large values, and its parent's home is another node: submit it there (--control), or \
-                without a parent (unset MAGPIE_TASK_ID)";
+    let what = "it has files or large values, and its home, named or its parent's, is another node: submit it there \
+                (--control), or here without --home and without a parent (unset MAGPIE_TASK_ID)";
     Err(Refusal::Unsupported { what: what.to_owned() })
 }
 

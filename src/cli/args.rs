@@ -11,7 +11,9 @@ use magpie_core::time::DurationMs;
 use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
 use super::output::Format;
-use super::{actor, blob, clock, completions, dev, device, peer, queue, run, schedule, status, task, worker, workflow};
+use super::{
+    actor, blob, clock, completions, dev, device, dlq, peer, queue, run, schedule, status, task, worker, workflow,
+};
 
 const GLOBAL: &str = "Global options";
 
@@ -59,9 +61,12 @@ enum Command {
     /// List, pause and remove what runs by the calendar
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
-    /// Count the tasks of this home
+    /// Count the tasks of this home; hold them back, or cancel those that wait
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Look into dead tasks; run them again, or remove them
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// List workers; drain this node's
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
@@ -180,6 +185,7 @@ impl Command {
             Self::Workflow(workflow) => workflow.run(context).await,
             Self::Schedule(schedule) => schedule.run(context).await,
             Self::Queue(queue) => queue.run(context).await,
+            Self::Dlq(dlq) => dlq.run(context).await,
             Self::Worker(worker) => worker.run(context).await,
             Self::Peer(peer) => peer.run(context).await,
             Self::Device(device) => device.run(context).await,

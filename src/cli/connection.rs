@@ -1,9 +1,10 @@
 //! The way to the node: requests that survive its restart.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use tokio::sync::Mutex;
 
@@ -24,11 +25,31 @@ const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
 pub struct NodeLink {
     socket: PathBuf,
     client: Mutex<Option<Arc<Client>>>,
+    /// The home that `--home` names.
+    home: OnceLock<LedgerTag>,
 }
 
 impl NodeLink {
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: Mutex::new(None) }
+        Self { socket, client: Mutex::new(None), home: OnceLock::new() }
+    }
+
+    /// What is asked of a ledger from now on goes to this home.
+    pub fn address(&self, home: LedgerTag) {
+        self.home.get_or_init(|| home);
+    }
+
+    /// The home that was named.
+    pub fn home(&self) -> Option<LedgerTag> {
+        self.home.get().copied()
+    }
+
+    /// A request on its way to the home that was named, else to that of the id in it, else to this node's.
+    pub fn to_ledger(&self, request: LedgerRequest) -> Body {
+        match self.home() {
+            Some(home) => Body::Home { home, request },
+            None => Body::Ledger(request),
+        }
     }
 
     /// Connects now, so that a node which is not there is found before anything is done.
@@ -89,7 +110,7 @@ impl NodeLink {
 
     /// As [`NodeLink::ask`], of a ledger.
     pub async fn ledger(&self, request: LedgerRequest) -> Result<LedgerReply, CommandError> {
-        match self.ask(Body::Ledger(request)).await? {
+        match self.ask(self.to_ledger(request)).await? {
             Answer::Ledger(reply) => Ok(reply),
             _ => Err(unexpected()),
         }
@@ -130,7 +151,7 @@ impl NodeLink {
         patience: Duration,
         deadline: Deadline,
     ) -> Result<LedgerReply, CommandError> {
-        match self.insist(&Body::Ledger(request), patience, deadline).await? {
+        match self.insist(&self.to_ledger(request), patience, deadline).await? {
             Answer::Ledger(reply) => Ok(reply),
             _ => Err(unexpected()),
         }

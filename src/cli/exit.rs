@@ -88,14 +88,17 @@ impl From<ClientError> for CommandError {
 impl From<Refusal> for CommandError {
     fn from(refusal: Refusal) -> Self {
         let exit = match &refusal {
-            Refusal::NotFound { .. } => Exit::NotFound,
+            Refusal::NotFound { .. } | Refusal::Pruned { .. } => Exit::NotFound,
             Refusal::Invalid { .. } => Exit::Usage,
-            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::Unavailable { .. } => {
-                Exit::Unreachable
-            }
+            Refusal::NotHome { .. }
+            | Refusal::HomeUnreachable { .. }
+            | Refusal::HomeAway { .. }
+            | Refusal::Unavailable { .. } => Exit::Unreachable,
             Refusal::Overloaded { .. }
             | Refusal::Draining { .. }
             | Refusal::AlreadyTerminal { .. }
+            | Refusal::WrongState { .. }
+            | Refusal::QueueChanged { .. }
             | Refusal::IdempotencyConflict { .. }
             | Refusal::Forbidden { .. }
             | Refusal::Unsupported { .. } => Exit::Refused,

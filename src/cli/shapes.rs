@@ -9,7 +9,8 @@ use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::Progress;
 use magpie_core::queue::{
-    QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress, WorkflowState, WorkflowView,
+    PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress, WorkflowState,
+    WorkflowView,
 };
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use magpie_core::time::Wall;
@@ -37,6 +38,8 @@ pub struct TaskDocument<'a> {
     epoch: Epoch,
     home: PeerId,
     worker: Option<PeerId>,
+    retry_of: Option<TaskId>,
+    retried_by: Option<TaskId>,
     created_at: Wall,
     started_at: Option<Wall>,
     finished_at: Option<Wall>,
@@ -54,7 +57,6 @@ pub struct TaskDocument<'a> {
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
-    retry_of: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     child: Option<WorkflowId>,
     /// The task whose running attempt submitted it.
@@ -76,6 +78,8 @@ impl<'a> TaskDocument<'a> {
             epoch: view.epoch,
             home: view.home,
             worker: view.worker,
+            retry_of: view.retry_of,
+            retried_by: view.retried_by,
             created_at: view.created_at,
             started_at: view.started_at,
             finished_at: view.finished_at,
@@ -90,7 +94,6 @@ impl<'a> TaskDocument<'a> {
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),
-            retry_of: view.retry_of,
             child: view.child,
             parent: view.parent,
             namespace: &view.namespace,
@@ -224,6 +227,11 @@ pub struct QueueStatsDocument<'a> {
     generation: Generation,
     log_index: LogIndex,
     synced_index: LogIndex,
+    pruned: TaskCounts,
+    kept_bytes: u64,
+    kept_bytes_max: u64,
+    queue_version: u64,
+    paused: &'a [PausedView],
     ready_by_shape: &'a [ShapeBacklog],
     commits_by_worker: &'a BTreeMap<PeerId, u64>,
     invariant_violations: u64,
@@ -241,6 +249,11 @@ impl<'a> QueueStatsDocument<'a> {
             generation: stats.generation,
             log_index: stats.log_index,
             synced_index: stats.synced_index,
+            pruned: stats.pruned,
+            kept_bytes: stats.kept_bytes,
+            kept_bytes_max: stats.kept_bytes_max,
+            queue_version: stats.queue_version,
+            paused: &stats.paused,
             ready_by_shape: &stats.ready_by_shape,
             commits_by_worker: &stats.commits_by_worker,
             invariant_violations: stats.invariant_violations,

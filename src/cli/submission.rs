@@ -16,9 +16,9 @@ use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
 use super::spec_file::{SetInputError, Spec, SpecFile, SpecFileError, set_inputs};
-use super::{operation, upload};
+use super::{operation, status, upload};
 use crate::client::ClientError;
-use crate::messages::{Answer, Body};
+use crate::messages::Answer;
 
 /// Set in the environment of every attempt.
 const PARENT_VARIABLE: &str = "MAGPIE_TASK_ID";
@@ -92,6 +92,9 @@ pub async fn submit(
     durability: Option<Durability>,
     deadline: Deadline,
 ) -> Result<Submitted, CommandError> {
+    if !file.files.is_empty() {
+        files_stay_here(link).await?;
+    }
     let mut uploaded = BTreeMap::new();
     for local in &file.files {
         uploaded.insert(local, upload::file(link, &local.absolute, deadline).await?);
@@ -118,6 +121,15 @@ pub async fn submit(
             }
         }
     }
+}
+
+/// Uploads go into this node's blob store, and a home hands out the files of its tasks from its own.
+async fn files_stay_here(link: &NodeLink) -> Result<(), CommandError> {
+    let Some(home) = link.home() else { return Ok(()) };
+    if status::ask(link).await?.ledger.tag() == home {
+        return Ok(());
+    }
+    Err(CommandError::usage("--home: this names local files, which only the home's own node can keep; submit it there"))
 }
 
 /// Submits one task that no file describes.
@@ -168,7 +180,7 @@ async fn insist(
     request: LedgerRequest,
     deadline: Deadline,
 ) -> Result<Result<LedgerReply, Vec<SpecError>>, CommandError> {
-    match link.insist(&Body::Ledger(request), ANSWER_PATIENCE, deadline).await {
+    match link.insist(&link.to_ledger(request), ANSWER_PATIENCE, deadline).await {
         Ok(Answer::Ledger(reply)) => Ok(Ok(reply)),
         Ok(_) => Err(unexpected()),
         Err(ClientError::Refused(Refusal::Invalid { errors })) => Ok(Err(errors)),

@@ -139,7 +139,7 @@ impl From<Refusal> for ToolError {
                 let fix = "take an id that a submission answered or that p2p_taskqueue_list_tasks lists";
                 Self::new("not_found", message, fix).next(Next::new("p2p_taskqueue_list_tasks", json!({}), 0))
             }
-            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } => {
+            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::HomeAway { .. } => {
                 Self::passing("home_unreachable", message, "its home keeps it: call again when the home is back", 5_000)
             }
             Refusal::Overloaded { retry_after_ms, .. } => {
@@ -147,6 +147,11 @@ impl From<Refusal> for ToolError {
             }
             Refusal::Invalid { errors } => Self::invalid_spec(errors),
             Refusal::AlreadyTerminal { .. } => Self::new("already_terminal", message, "submit a new task instead"),
+            Refusal::WrongState { .. } => Self::new("wrong_state", message, "do what the message says, or leave it"),
+            Refusal::QueueChanged { .. } => Self::new("queue_changed", message, "look at the queue and decide again"),
+            Refusal::Pruned { .. } => {
+                Self::new("pruned", message, "submit it again if its result is needed; keep results elsewhere")
+            }
             Refusal::IdempotencyConflict { .. } => {
                 let fix = "take another idempotency_key for another task, or send exactly what the key was used for";
                 Self::new("idempotency_conflict", message, fix)

@@ -1,5 +1,6 @@
 //! What wraps a message at every door but a mailbox.
 
+use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,11 @@ pub struct ReplyEnvelope {
 pub enum Body {
     /// Goes to the home that the id in the request names, from whichever node it reaches.
     Ledger(LedgerRequest),
+    /// Goes to the home that it names, or to none.
+    Home {
+        home: LedgerTag,
+        request: LedgerRequest,
+    },
     Worker(WorkerRequest),
     Registry(RegistryRequest),
     Clock(ClockRequest),
@@ -84,20 +90,11 @@ impl Role {
     /// Whether a speaker of this role may say `body`; else the role it takes.
     pub fn may_say(self, body: &Body) -> Result<(), Self> {
         let needed = match body {
-            Body::Ledger(
-                LedgerRequest::Credit(_)
-                | LedgerRequest::Renew(_)
-                | LedgerRequest::Complete(_)
-                | LedgerRequest::Release(_)
-                | LedgerRequest::AskPermits(_)
-                | LedgerRequest::TakePermits(_),
-            )
-            | Body::Registry(RegistryRequest::Heartbeat(_))
+            Body::Ledger(request) | Body::Home { request, .. } => Self::may_ask(request),
+            Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange { .. })
             | Body::Worker(WorkerRequest::Notice { .. }) => &[Self::Peer][..],
-            Body::Ledger(_) | Body::Blob(_) | Body::Node(NodeRequest::Status) => {
-                &[Self::Peer, Self::Agent, Self::Operator][..]
-            }
+            Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Self::Peer, Self::Agent, Self::Operator][..],
             Body::Registry(RegistryRequest::List)
             | Body::Clock(ClockRequest::Show)
             | Body::Worker(WorkerRequest::Stats)
@@ -105,5 +102,38 @@ impl Role {
             Body::Actor(_) | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Self::Operator][..],
         };
         if needed.contains(&self) { Ok(()) } else { Err(needed[needed.len() - 1]) }
+    }
+
+    /// Who may ask a ledger this. A peer forwards what it let its own clients say.
+    fn may_ask(request: &LedgerRequest) -> &'static [Self] {
+        match request {
+            LedgerRequest::Credit(_)
+            | LedgerRequest::Renew(_)
+            | LedgerRequest::Complete(_)
+            | LedgerRequest::Release(_)
+            | LedgerRequest::AskPermits(_)
+            | LedgerRequest::TakePermits(_) => &[Self::Peer],
+            LedgerRequest::PurgeDead { .. }
+            | LedgerRequest::PauseQueue { .. }
+            | LedgerRequest::ResumeQueue { .. }
+            | LedgerRequest::ClearQueue { .. } => &[Self::Peer, Self::Operator],
+            LedgerRequest::Submit { .. }
+            | LedgerRequest::SubmitWorkflow { .. }
+            | LedgerRequest::GetTask { .. }
+            | LedgerRequest::WaitTask { .. }
+            | LedgerRequest::ListTasks { .. }
+            | LedgerRequest::GetWorkflow { .. }
+            | LedgerRequest::WaitWorkflow { .. }
+            | LedgerRequest::ListWorkflows { .. }
+            | LedgerRequest::Cancel { .. }
+            | LedgerRequest::SetPriority { .. }
+            | LedgerRequest::WhyPending { .. }
+            | LedgerRequest::RetryTasks { .. }
+            | LedgerRequest::RetryWorkflow { .. }
+            | LedgerRequest::ListDead { .. }
+            | LedgerRequest::ShowDead { .. }
+            | LedgerRequest::Schedule(_)
+            | LedgerRequest::Stats => &[Self::Peer, Self::Agent, Self::Operator],
+        }
     }
 }

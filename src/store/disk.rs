@@ -29,6 +29,15 @@ impl From<io::Error> for DiskFailure {
     }
 }
 
+/// The size of the volume that `dir` is on.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn volume_bytes(dir: &Path) -> io::Result<u64> {
+    let volume = rustix::fs::statvfs(dir)?;
+    Ok(volume.f_blocks.saturating_mul(volume.f_frsize))
+}
+
 /// Makes the names in `dir` survive a power loss: a rename is on disk only once its directory is.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -59,6 +68,13 @@ mod tests {
         }
         std::fs::write(dir.join("file"), "x").unwrap();
         assert_eq!(create_dir(&dir.join("file")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_volume_has_a_size() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(volume_bytes(dir.path()).unwrap() > 1 << 20);
+        assert!(volume_bytes(&dir.path().join("none")).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 pub mod blobs;
 pub mod data_dir;
-mod disk;
+pub mod disk;
 pub mod log;
 mod log_file;
 #[cfg(test)]

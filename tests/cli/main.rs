@@ -7,6 +7,8 @@ mod attempts;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+mod dlq;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod fixture;

@@ -1,8 +1,10 @@
 //! Two homes under one limit, which one of them holds.
 
+use std::time::Instant;
+
 use magpie_core::task::{TaskKind, TaskSpec, TaskState};
 
-use crate::mesh::{TestNode, mesh_with};
+use crate::mesh::{PATIENCE, TestNode, mesh_with};
 
 /// Live leases and ended tasks of one home.
 async fn seen(node: &TestNode) -> (u64, u64) {
@@ -32,7 +34,7 @@ async fn two_homes_share_a_limit_of_two() {
     for node in &nodes {
         ids.push(node.submit(spec.clone(), 10).await);
     }
-    let (mut samples, mut most) = (0, 0);
+    let (mut samples, mut most, deadline) = (0, 0, Instant::now() + PATIENCE);
     loop {
         if let Some(live) = at_once(&nodes).await {
             assert!(live <= 2, "{live} leases at once");
@@ -43,6 +45,7 @@ async fn two_homes_share_a_limit_of_two() {
         if ended == 20 {
             break;
         }
+        assert!(Instant::now() < deadline, "{ended} of 20 ended within {PATIENCE:?}");
     }
     assert!(samples > 10 && most == 2, "{samples} samples, at most {most} leases");
     for (node, ids) in nodes.iter().zip(ids) {

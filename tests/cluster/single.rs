@@ -27,7 +27,7 @@ async fn a_noop_of_each_class_succeeds_once() {
 async fn work_survives_a_restart_of_the_node() {
     let node = TestNode::start().await;
     let mut spec = TaskSpec::new(TaskKind::Noop);
-    spec.not_before = Some(magpie_core::time::Wall(u64::MAX / 2_000));
+    spec.not_before = Some(magpie_core::time::Wall(magpie_core::limits::WALL_MS_MAX));
     let ids = node.submit(spec, 3).await;
     let done = node.submit(TaskSpec::new(TaskKind::Noop), 1).await[0];
     node.wait(done).await;

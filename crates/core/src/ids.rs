@@ -9,6 +9,8 @@ use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::time::Wall;
+
 /// A text that is not the id it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{presented:?} is not a {expected}")]
@@ -213,6 +215,11 @@ impl TaskId {
         let digest = hash.finalize();
         let random = digest.iter().take(10).fold(0u128, |bits, byte| (bits << 8) | u128::from(*byte));
         Self { ulid: (u128::from(wall_ms) & 0xffff_ffff_ffff) << 80 | random, ledger }
+    }
+
+    /// When its home made it.
+    pub fn made_at(self) -> Wall {
+        Wall((self.ulid >> 80) as u64)
     }
 
     fn to_bytes(self) -> [u8; 21] {

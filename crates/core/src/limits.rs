@@ -62,6 +62,24 @@ pub const PERMIT_ASK_EVERY_MS: u64 = TICK_MS;
 pub const BATCH_LEN_MAX: usize = 256;
 /// Bytes after which a message between peers takes no further task or outcome.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long an ended task or workflow is kept, and one that is dead, unless configured otherwise; at least and at most.
+pub const RETENTION_TERMINAL_MS: u64 = 7 * 86_400_000;
+pub const RETENTION_DEAD_MS: u64 = 30 * 86_400_000;
+pub const RETENTION_MS_MIN: u64 = OPERATION_TTL_MS;
+pub const RETENTION_MS_MAX: u64 = 365 * 86_400_000;
+/// Bytes of the tasks that one home keeps, unless configured otherwise.
+pub const RETENTION_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// What a task takes beside its values.
+pub const TASK_BYTES_MIN: usize = 512;
+/// Tasks that one tick lets go.
+pub const PRUNE_LEN_MAX: usize = 1_000;
+/// What an overloaded home asks its callers to wait, at least and at most.
+pub const RETRY_AFTER_MS_MIN: u64 = 100;
+pub const RETRY_AFTER_MS_MAX: u64 = 60_000;
+/// Namespaces that one home holds back.
+pub const PAUSED_NAMESPACES_MAX: usize = 1_024;
+/// Tasks and workflows that one record of a clear cancels.
+pub const CLEAR_LEN_MAX: usize = 100_000;
 /// Specs in one submission.
 pub const SUBMIT_LEN_MAX: usize = 10_000;
 /// Tasks of one home that are not terminal.
@@ -112,6 +130,12 @@ pub const TASK_FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const PATH_BYTES_MAX: usize = 1_024;
 /// The command of a process and its arguments.
 pub const RUN_ARGUMENTS_MAX: usize = 1_000;
+/// The same in bytes: what a kernel takes for certain.
+pub const RUN_BYTES_MAX: usize = 120 * 1024;
+/// Parameters, and outputs, of one workflow.
+pub const WORKFLOW_VALUES_MAX: usize = 1_000;
+/// The end of the year 9999: later times have no RFC 3339 form.
+pub const WALL_MS_MAX: u64 = 253_402_300_799_999;
 /// Labels of one task or workflow.
 pub const LABELS_MAX: usize = 64;
 /// Execution of one attempt.
@@ -127,6 +151,14 @@ pub const RETRY_FACTOR_MAX: f64 = 100.0;
 pub const RETRY_DELAY_MS_MAX: u64 = 7 * 86_400_000;
 /// Error codes, and exit codes, that a retry policy may list.
 pub const RETRY_CODES_LEN_MAX: usize = 64;
+/// How long an idempotency key names its task: unless the task says so, at least and at most. While an operation is
+/// remembered, so is its key.
+pub const IDEMPOTENCY_TTL_MS: u64 = 86_400_000;
+pub const IDEMPOTENCY_TTL_MS_MIN: u64 = OPERATION_TTL_MS;
+pub const IDEMPOTENCY_TTL_MS_MAX: u64 = 30 * 86_400_000;
+/// Idempotency keys that one home keeps, and how often it looks for expired ones.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 1_000_000;
+pub const KEYS_FORGET_EVERY_MS: u64 = 60_000;
 /// Errors of earlier attempts that a task keeps.
 pub const ERRORS_KEPT_MAX: usize = 3;
 /// Clients that wait for one home at a time, and the longest that one waits.

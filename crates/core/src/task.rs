@@ -282,6 +282,12 @@ pub struct TaskSpec {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// How long the key names this task and no other; a day unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_ttl: Option<DurationMs>,
+    /// How long it is kept when it has ended; as its home is configured unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<DurationMs>,
     /// Tasks of one key run at most as many at a time as its limit says; without one, one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<LimitKey>,
@@ -321,6 +327,8 @@ impl TaskSpec {
             namespace: default_namespace(),
             labels: BTreeMap::new(),
             idempotency_key: None,
+            idempotency_ttl: None,
+            retention: None,
             concurrency_key: None,
             rate_key: None,
             durability: Durability::default(),

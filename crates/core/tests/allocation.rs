@@ -2,6 +2,9 @@
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
+#[path = "allocation/decoders.rs"]
+mod decoders;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -18,19 +21,26 @@ use serde::Deserialize;
 
 thread_local! {
     static ALLOCATED_BYTES: Cell<usize> = const { Cell::new(0) };
+    /// What is held now; negative where another thread's memory was given back here.
+    static LIVE_BYTES: Cell<isize> = const { Cell::new(0) };
+    static PEAK_BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, and how many bytes each thread has asked it for.
+/// The system's allocator, and how many bytes each thread has asked it for and held at a time.
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it came; the counter is a plain number without a destructor.
+// SAFETY: every call goes to the system's allocator as it came; the counters are plain numbers without a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED_BYTES.with(|bytes| bytes.set(bytes.get() + layout.size()));
+        let live =
+            LIVE_BYTES.with(|bytes| bytes.replace(bytes.get() + layout.size() as isize)) + layout.size() as isize;
+        PEAK_BYTES.with(|bytes| bytes.set(bytes.get().max(live)));
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.with(|bytes| bytes.set(bytes.get() - layout.size() as isize));
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -45,9 +55,23 @@ fn allocated_by<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (done, ALLOCATED_BYTES.with(Cell::get) - before)
 }
 
+/// The most bytes that `work` holds at a time.
+fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE_BYTES.with(Cell::get);
+    PEAK_BYTES.with(|bytes| bytes.set(before));
+    let done = work();
+    (done, usize::try_from(PEAK_BYTES.with(Cell::get) - before).unwrap_or(0))
+}
+
 #[test]
-fn the_counter_counts() {
+fn the_counters_count() {
     assert_eq!(allocated_by(|| vec![0u8; 1_000]).1, 1_000);
+    let twice = || {
+        for _ in 0..2 {
+            drop(std::hint::black_box(vec![0u8; 1_000]));
+        }
+    };
+    assert_eq!((allocated_by(twice).1, peak_of(twice).1), (2_000, 1_000));
 }
 
 #[test]

@@ -204,6 +204,12 @@ impl Book {
             Record::Checkpointed { checkpoints, .. } => {
                 checkpoints.iter().for_each(|record| self.touch(index, record.fence.task, |_| {}));
             }
+            Record::QueuePaused { .. }
+            | Record::QueueResumed { .. }
+            | Record::QueueCleared { .. }
+            | Record::KeysForgotten { .. }
+            | Record::Pruned { .. }
+            | Record::Retried { .. } => self.read_upkeep(index, &record),
             Record::Schedule(record) => self.read_schedule(index, record),
             Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
@@ -214,6 +220,27 @@ impl Book {
         let GrantRecord { task, epoch, token, worker, .. } = *grant;
         let granted = EpochFacts { epoch, token, worker, granted: index, held: index, started: false, outcome: None };
         self.touch(index, task, |facts| facts.epochs.push(granted));
+    }
+
+    /// What people and time do to a queue.
+    fn read_upkeep(&mut self, index: LogIndex, record: &Record) {
+        match record {
+            Record::QueueCleared { tasks, workflows, .. } => {
+                tasks.iter().for_each(|task| self.end(index, *task, TaskState::Cancelled));
+                workflows.iter().for_each(|workflow| self.end_workflow(*workflow, index));
+            }
+            Record::Pruned { tasks, workflows, .. } => {
+                tasks.iter().for_each(|task| drop(self.tasks.remove(task)));
+                workflows.iter().for_each(|workflow| drop(self.workflows.remove(workflow)));
+            }
+            Record::Retried { tasks, .. } => {
+                for retried in tasks {
+                    self.touch(index, retried.of, |_| {});
+                    self.tasks.insert(retried.id, TaskFacts::new(retried.spec.clone(), None, index));
+                }
+            }
+            _ => {}
+        }
     }
 
     fn read_of_workflow(&mut self, index: LogIndex, record: &Record) {

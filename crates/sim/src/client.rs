@@ -117,6 +117,12 @@ impl Client {
             (15, Some(known)) if known.is_workflow => {
                 Some((known.home, LedgerRequest::WaitWorkflow { id: known.id, timeout_ms: 1_500 }))
             }
+            (16, Some(known)) if !known.is_workflow => {
+                Some((known.home, LedgerRequest::RetryTasks { operation, ids: vec![known.id] }))
+            }
+            (17, Some(known)) if !known.is_workflow => {
+                Some((known.home, LedgerRequest::PurgeDead { operation, ids: vec![known.id] }))
+            }
             (_, Some(known)) => Some((known.home, read(known))),
             (_, None) => None,
         }
@@ -149,9 +155,9 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, RetryWorkflow, Schedule, SetPriority, Submit, SubmitWorkflow};
+    use LedgerRequest::{Cancel, PurgeDead, RetryTasks, RetryWorkflow, Schedule, SetPriority, Submit, SubmitWorkflow};
     let adds = matches!(request, Submit { .. } | SubmitWorkflow { .. } | RetryWorkflow { .. } | Schedule(_));
-    adds || matches!(request, Cancel { .. } | SetPriority { .. })
+    adds || matches!(request, Cancel { .. } | SetPriority { .. } | RetryTasks { .. } | PurgeDead { .. })
 }
 
 impl World {
@@ -200,7 +206,7 @@ impl World {
         self.clients[client].calls.remove(&call);
         let home = pending.home;
         match reply {
-            LedgerReply::Submitted { answers } => {
+            LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
                 for answer in answers {
                     if let SubmitAnswer::Accepted { id } = answer {
                         self.client_knows(client, Known { id, home, is_workflow: false, over: false });
@@ -227,6 +233,7 @@ impl World {
                 }
             }
             LedgerReply::Workflow(view) => self.client_reads_workflow(client, pending.asked_ms, &view),
+            LedgerReply::Refused(Refusal::Pruned { id, .. }) => self.client_has_seen_the_end(client, id),
             LedgerReply::Refused(Refusal::NotFound { id }) => {
                 let verdict = self.acknowledged.invariant_nothing_acknowledged_is_lost(self.now_ms, &id);
                 self.judge(verdict);

@@ -293,7 +293,7 @@ impl World {
                 });
                 self.judge(verdict);
             }
-            LedgerReply::Submitted { answers } => {
+            LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
                 for answer in answers {
                     if let SubmitAnswer::Accepted { id } = answer {
                         let class = self.books[node].tasks.get(id).map(|facts| facts.spec.durability);

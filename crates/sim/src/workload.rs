@@ -14,6 +14,8 @@ use crate::rng::Rng;
 
 pub const TIMEOUT_MS_MAX: u64 = 20_000;
 const KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
+/// The one that every node has loaded.
+pub const MODEL: &str = "minilm";
 const NAMESPACES: [&str; 3] = ["default", "other", "third"];
 
 fn durability(rng: &mut Rng) -> Durability {
@@ -53,6 +55,7 @@ pub fn batch(rng: &mut Rng, now_wall_ms: u64) -> Vec<SubmitItem> {
 fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
     let mut spec = TaskSpec::new(kind);
+    spec.model = model(kind);
     spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
     spec.timeout = DurationMs(rng.between(1_000, TIMEOUT_MS_MAX));
     spec.retry = retry(rng);
@@ -68,6 +71,15 @@ fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
         spec.idempotency_key = Some(format!("key-{}", rng.below(4)));
     }
     spec
+}
+
+fn model(kind: TaskKind) -> Option<String> {
+    (kind == TaskKind::Embed).then(|| MODEL.to_owned())
+}
+
+fn step_of(name: &str, kind: TaskKind) -> StepSpec {
+    let input = Template::parse(&serde_json::json!("some text")).unwrap_or_default();
+    StepSpec { model: model(kind), input, ..StepSpec::new(name, kind) }
 }
 
 /// A workflow; one in four runs every minute, by any policy.
@@ -95,7 +107,7 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
         needs: needs.iter().map(|need| (*need).to_owned()).collect(),
         retry: retry(rng),
         timeout: Some(DurationMs(rng.between(1_000, TIMEOUT_MS_MAX))),
-        ..StepSpec::new(name, KINDS[rng.below(4) as usize])
+        ..step_of(name, KINDS[rng.below(4) as usize])
     };
     let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };
     let branches = rng.chance(600);

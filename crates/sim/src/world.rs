@@ -458,5 +458,6 @@ fn new_node(rng: &mut Rng, node_count: usize, drifts: bool) -> Node {
 }
 
 fn all_kinds() -> Capabilities {
-    Capabilities { kinds: TaskKind::ALL.into_iter().collect(), ..Capabilities::default() }
+    let models = [crate::workload::MODEL.to_owned()].into();
+    Capabilities { kinds: TaskKind::ALL.into_iter().collect(), models, ..Capabilities::default() }
 }

@@ -12,7 +12,7 @@ use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
     Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo,
-    ShapeBacklog, WorkerNotice,
+    RetentionPolicy, ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -41,6 +41,7 @@ pub struct LedgerArguments {
     pub fresh: LedgerId,
     pub settings: QueueSettings,
     pub blobs: Blobs,
+    pub retention: RetentionPolicy,
     pub addresses: Addresses,
     pub peers: Peers,
 }
@@ -71,7 +72,8 @@ impl Actor for LedgerActor {
         let dir = arguments.dir.clone();
         let (me, fresh, settings) = (arguments.me, arguments.fresh, arguments.settings.clone());
         let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), settings, feed)).await??;
-        let (core, log) = opened;
+        let (mut core, log) = opened;
+        core.set_retention(arguments.retention);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
@@ -155,7 +157,9 @@ impl LedgerState {
     /// What the disk must be able to take before the core decides: room in the log, blobs that outcomes name.
     fn admit(&self, request: &LedgerRequest) -> Result<(), Refusal> {
         match request {
-            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } => self.log.admit(),
+            LedgerRequest::Submit { .. } | LedgerRequest::SubmitWorkflow { .. } | LedgerRequest::RetryTasks { .. } => {
+                self.log.admit()
+            }
             LedgerRequest::Complete(completions) => {
                 let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
                     AttemptResult::Succeeded { output } => Payload::blob(output),

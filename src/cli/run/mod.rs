@@ -17,6 +17,7 @@ pub use show::text;
 use super::args::{Context, WaitArgs, key_value};
 use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
+use super::home::HomeArg;
 use super::shapes::{IdDocument, WorkflowDocument};
 use super::spec_file::SpecKind;
 use super::submission::{self, Submitted};
@@ -36,6 +37,8 @@ pub struct RunArgs {
     /// Print what would be done, and submit nothing
     #[arg(long, conflicts_with_all = ["wait", "timeout"])]
     dry_run: bool,
+    #[command(flatten)]
+    home: HomeArg,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -58,6 +61,7 @@ impl RunArgs {
             let what = "--wait: a schedule does not end; leave it out, and see `nodectl schedule get ID`";
             return Err(CommandError::usage(what));
         }
+        self.home.address(context).await?;
         let until = Deadline::within(self.wait.timeout);
         let by = context.link.submission_deadline(self.wait.timeout).await?;
         let submitted = submission::submit(&context.link, &self.file, &file, None, by).await?;

@@ -5,8 +5,12 @@ mod follow;
 mod lines;
 mod list;
 mod result;
+mod retry;
 mod show;
 mod submit;
+
+pub use retry::{RetryDocument, retry};
+pub use show::text as show_text;
 
 use std::time::Duration;
 
@@ -40,6 +44,7 @@ pub enum TaskCommand {
     Result(EndArgs),
     /// Cancel a task
     Cancel(CancelArgs),
+    Retry(retry::RetryArgs),
     /// Let a task run earlier or later: 0 runs first, 1000 last
     Priority {
         id: String,
@@ -83,6 +88,7 @@ impl TaskCommand {
             Self::Wait(wait) => wait_for(context, &wait).await,
             Self::Result(end) => result::task(context, &end).await,
             Self::Cancel(args) => cancel(context, Noun::Task, &args).await,
+            Self::Retry(retry) => retry.run(context).await,
             Self::Priority { id, priority } => set_priority(context, &id, priority).await,
             Self::WhyPending { id } => why_pending(context, &id).await,
         }

@@ -25,6 +25,8 @@ pub fn text(view: &TaskView, now: Wall) -> String {
     ];
     let step = view.workflow.zip(view.step.as_ref());
     pairs.extend(step.map(|(workflow, step)| ("step", format!("{step} of {workflow}"))));
+    pairs.extend(view.retry_of.map(|of| ("retry of", of.to_string())));
+    pairs.extend(view.retried_by.map(|by| ("retried by", by.to_string())));
     pairs.extend(view.parent.map(|parent| ("parent", parent.to_string())));
     pairs.extend(view.child.map(|child| ("runs as", child.to_string())));
     pairs.extend(view.due_at.map(|due| ("due", due.to_string())));

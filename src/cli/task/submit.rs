@@ -14,6 +14,7 @@ use super::list::kind;
 use crate::cli::args::{Context, WaitArgs, key_value};
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::home::HomeArg;
 use crate::cli::shapes::IdDocument;
 use crate::cli::spec_file::SpecKind;
 use crate::cli::submission;
@@ -61,6 +62,8 @@ pub struct SubmitArgs {
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
     #[command(flatten)]
+    home: HomeArg,
+    #[command(flatten)]
     wait: WaitArgs,
     /// The command of a process
     #[arg(last = true, value_name = "COMMAND", requires = "kind")]
@@ -89,6 +92,7 @@ impl From<DurabilityArg> for Durability {
 
 impl SubmitArgs {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        self.home.address(context).await?;
         let durability = self.durability.map(Durability::from);
         match (&self.file, self.kind) {
             (Some(path), _) if path == Path::new("-") => {
@@ -170,14 +174,19 @@ async fn one(
     end(context, id, wait).await
 }
 
+/// Waits for the end of a task, and prints the task.
+pub async fn until_end(context: &Context, id: TaskId, wait: &WaitArgs) -> Result<Exit, CommandError> {
+    context.goes_on(format!("task {id} goes on"));
+    let view: TaskView = until_terminal(&context.link, id, Deadline::within(wait.timeout), STEP_MAX, |_| {}).await?;
+    super::print(context, &view)?;
+    Ok(view.exit())
+}
+
 /// Prints the id of a task, or waits for its end and prints the task.
 async fn end(context: &Context, id: TaskId, wait: &WaitArgs) -> Result<Exit, CommandError> {
     if !wait.wait {
         context.format.line(&IdDocument { id }, || id.to_string())?;
         return Ok(Exit::Ok);
     }
-    context.goes_on(format!("task {id} goes on"));
-    let view: TaskView = until_terminal(&context.link, id, Deadline::within(wait.timeout), STEP_MAX, |_| {}).await?;
-    super::print(context, &view)?;
-    Ok(view.exit())
+    until_end(context, id, wait).await
 }

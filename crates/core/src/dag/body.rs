@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::door::check_text;
 use super::error::{Pointer, Problems, shown};
 use crate::limits;
 use crate::retry::RetryPolicy;
@@ -105,9 +106,8 @@ fn check_numbers(body: &Body<'_>, at: &Pointer, problems: &mut Problems) {
     } else if body.run_len > 0 && !body.has_command && !problems.touch(&run) {
         problems.report(&run.index(0), "the command is empty", "write the program's name");
     }
-    if body.model.is_some_and(|model| model.is_empty() || model.len() > limits::NAME_BYTES_MAX) {
-        let fix = format!("write a name of 1 to {} bytes, as minilm", limits::NAME_BYTES_MAX);
-        problems.report(&at.key("model"), "this is not a model's name", fix);
+    if let Some(model) = body.model {
+        check_text(model, "model's name", &at.key("model"), problems);
     }
     let longest = DurationMs(limits::TASK_TIMEOUT_MS_MAX);
     if let Some(timeout) = body.timeout.filter(|timeout| timeout.0 == 0 || *timeout > longest) {
@@ -139,9 +139,13 @@ fn check_retry(retry: &RetryPolicy, at: &Pointer, problems: &mut Problems) {
         problems.report(&at, format!("{code} is not the exit code of a failure"), "write 1 to 255");
     }
     for (key, len) in [("retry_on", retry.retry_on.len()), ("permanent_exit", retry.permanent_exit.len())] {
-        if len > 255 {
-            problems.report(&at.key(key), format!("{len} codes"), "write at most 255");
+        if len > limits::RETRY_CODES_LEN_MAX {
+            let fix = format!("write at most {}", limits::RETRY_CODES_LEN_MAX);
+            problems.report(&at.key(key), format!("{len} codes"), fix);
         }
+    }
+    for (index, code) in retry.retry_on.iter().enumerate().take(limits::RETRY_CODES_LEN_MAX) {
+        check_text(code, "code", &at.key("retry_on").index(index), problems);
     }
 }
 
@@ -149,11 +153,27 @@ pub(super) fn check_labels(labels: &BTreeMap<String, String>, at: &Pointer, prob
     if labels.len() > limits::LABELS_MAX {
         problems.report(at, format!("{} labels", labels.len()), format!("write at most {}", limits::LABELS_MAX));
     }
-    for (key, value) in labels {
-        if key.is_empty() || key.len() > limits::NAME_BYTES_MAX || value.len() > limits::NAME_BYTES_MAX {
-            let fix = format!("write a name and a value of at most {} bytes", limits::NAME_BYTES_MAX);
-            problems.report(&at.key(key), format!("the label {} is empty or too long", shown(key)), fix);
+    for (key, value) in labels.iter().take(limits::LABELS_MAX) {
+        let at = at.key(key);
+        check_text(key, "label's name", &at, problems);
+        if key.contains('=') {
+            problems.report(&at, format!("the label's name {} has a =", shown(key)), "write NAME: VALUE");
         }
+        if !value.is_empty() {
+            check_text(value, "label's value", &at, problems);
+        }
+    }
+}
+
+/// What a command may be made of; how many arguments, and whether there is one, is checked with the rest.
+pub(super) fn check_run(run: &[String], at: &Pointer, problems: &mut Problems) {
+    let bytes: usize = run.iter().map(String::len).sum();
+    if bytes > limits::RUN_BYTES_MAX {
+        let fix = format!("write at most {}, and hand over the rest in input", limits::RUN_BYTES_MAX);
+        return problems.report(at, format!("a command of {bytes} bytes"), fix);
+    }
+    for (index, _) in run.iter().enumerate().filter(|(_, argument)| argument.contains('\0')) {
+        problems.report(&at.index(index), "an argument has a NUL character", "remove it");
     }
 }
 

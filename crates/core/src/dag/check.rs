@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::body::{self, Body};
 use super::child;
 use super::condition::Condition;
+use super::door;
 use super::error::{Pointer, Problems, instead, shown};
 use super::graph::{self, StepSet};
 use super::policy::{Join, OnFail};
@@ -31,16 +32,8 @@ pub(super) fn task(task: &TaskSpec, problems: &mut Problems) {
         exclusive: task.exclusive,
     };
     body::check(&body, &root, problems);
-    if task.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > limits::NAME_BYTES_MAX) {
-        let fix = format!("write 1 to {} bytes", limits::NAME_BYTES_MAX);
-        problems.report(&root.key("idempotency_key"), "the key is empty or too long", fix);
-    }
-    if let (Some(start), Some(end)) = (task.not_before, task.deadline)
-        && start >= end
-    {
-        let problem = format!("the deadline, {end}, is not after not_before, {start}");
-        problems.report(&root.key("deadline"), problem, "set it later");
-    }
+    body::check_run(&task.run, &root.key("run"), problems);
+    door::check_own(task, problems);
 }
 
 pub(super) fn workflow(spec: &WorkflowSpec, problems: &mut Problems) {
@@ -50,6 +43,12 @@ pub(super) fn workflow(spec: &WorkflowSpec, problems: &mut Problems) {
     body::check_labels(&spec.labels, &root.key("labels"), problems);
     spec.labels.iter().for_each(|(key, value)| check_plain(value, &root.key("labels").key(key), problems));
     schedule::check(spec.schedule.as_ref(), spec.durability, problems);
+    for (key, len) in [("input", spec.input.len()), ("outputs", spec.outputs.len())] {
+        if len > limits::WORKFLOW_VALUES_MAX {
+            let fix = format!("write at most {}", limits::WORKFLOW_VALUES_MAX);
+            return problems.report(&root.key(key), format!("{len} values"), fix);
+        }
+    }
     check_keys(spec.input.keys(), &root.key("input"), problems);
     check_keys(spec.outputs.keys(), &root.key("outputs"), problems);
     for (index, step) in spec.steps.iter().enumerate() {

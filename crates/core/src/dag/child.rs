@@ -150,7 +150,7 @@ pub fn child(parent: &WorkflowSpec, step: &StepSpec, input: &JsonText) -> Result
 
 impl Problems {
     /// Takes over what is wrong with a document that stands at `at` in this one.
-    fn adopt(&mut self, at: &Pointer, errors: Vec<SpecError>) {
+    pub(super) fn adopt(&mut self, at: &Pointer, errors: Vec<SpecError>) {
         for SpecError { path, problem, fix } in errors {
             self.report(&at.raw(path), problem, fix);
         }

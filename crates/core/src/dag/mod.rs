@@ -8,6 +8,7 @@ mod body;
 mod check;
 mod child;
 mod condition;
+mod door;
 mod error;
 mod fields;
 mod graph;
@@ -26,6 +27,7 @@ pub use bind::{
 pub use body::is_relative;
 pub use child::child;
 pub use condition::{Condition, ConditionError};
+pub use door::{check_bound, check_task, check_workflow};
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
 pub use parse::{parse_task, parse_workflow};

@@ -41,13 +41,14 @@ const COMPENSATE_KEYS: &[&str] = &["kind", "run", "model", "input", "files", "re
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
-    "deadline", "namespace", "labels", "idempotency_key", "concurrency_key", "rate_key", "durability", "exclusive",
+    "deadline", "namespace", "labels", "idempotency_key", "idempotency_ttl", "concurrency_key", "rate_key", "retention",
+    "durability", "exclusive",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "retention", "not_before", "deadline", "idempotency_key",
+    "retention", "not_before", "deadline", "idempotency_key", "idempotency_ttl",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -228,6 +229,8 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         namespace: fields.read("namespace", problems).unwrap_or_else(default_namespace),
         labels: read_labels(&fields, problems),
         idempotency_key: fields.read("idempotency_key", problems),
+        idempotency_ttl: fields.read("idempotency_ttl", problems),
+        retention: fields.read("retention", problems),
         concurrency_key: fields.read("concurrency_key", problems),
         rate_key: fields.read("rate_key", problems),
         durability: read_durability(&fields, problems),
@@ -450,9 +453,9 @@ pub(super) mod tests {
     #[test]
     fn a_task_parses_with_its_defaults_and_refuses_what_is_a_workflows() {
         assert_eq!(parse_task(&json!({"kind": "noop"})).unwrap(), TaskSpec::new(TaskKind::Noop));
-        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "retention": "7d"})).unwrap_err();
+        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "exclusive": 1})).unwrap_err();
         assert_eq!(errors[0].problem, "needs belongs to a workflow");
-        assert_eq!(errors[1].problem, "this version does not support retention yet");
+        assert_eq!(errors[1].path, "/exclusive");
         let file = json!({"kind": "process", "run": ["a", 1], "files": ["split.py"]});
         let errors = parse_task(&file).unwrap_err();
         assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["/run/1", "/files/0"]);

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use super::bind::{Values, bind};
 use super::effects::{BindingId, BindingPart, Bound, BoundWindow, Effect, Gate, StepOutputs};
 use super::ledger::Ledger;
+use super::protocol::Refusal;
 use super::record::Record;
-use super::submit::check_task;
 use super::workflow_run::{StepPhase, WorkflowRun};
 use super::workflow_views::step_state;
-use crate::dag::ReadSteps;
+use crate::dag::{self, ReadSteps};
 use crate::payload::{JsonText, Payload};
 use crate::task::{TaskError, TaskState};
 
@@ -168,9 +168,9 @@ impl Values for InPlace {
 /// Tasks that a template made are held to what any task is held to.
 fn checked(bound: Bound) -> Result<Bound, TaskError> {
     if let Bound::Tasks(window) = &bound
-        && let Some(refusal) = window.tasks.iter().find_map(|task| check_task(task, "").err())
+        && let Some(errors) = window.tasks.iter().find_map(|task| dag::check_bound(task).err())
     {
-        return Err(TaskError::new("invalid", refusal.to_string()));
+        return Err(TaskError::new("invalid", Refusal::Invalid { errors }.to_string()));
     }
     Ok(bound)
 }

@@ -35,7 +35,7 @@ impl Task {
         match end {
             ChildEnd::Succeeded(outputs) => {
                 self.output = Some(Payload::Inline(outputs));
-                self.error = None;
+                self.earlier_errors.extend(self.error.take());
                 self.end(at, TaskState::Succeeded);
             }
             ChildEnd::Failed(error, AfterAttempt::Retry { due, delay_ms }) => self.retry_later(error, due, delay_ms),

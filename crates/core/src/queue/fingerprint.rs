@@ -30,10 +30,10 @@ impl Ledger {
             // Empty between events.
             wanted: _,
             // Derived from the tasks.
-            leases: _, delayed: _, delayed_until: _, deadlines: _,
+            leases: _, delayed: _, delayed_until: _, deadlines: _, dead: _, retention: _,
             // Who asked, what was written, what is only shown.
             now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
-            fenced_total: _, tallied: _, tallied_ms: _,
+            fenced_total: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,
         } = self;
         (identity.secret, grants, clock_root.0, last_tick_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
@@ -57,14 +57,14 @@ impl State {
     #[rustfmt::skip]
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
-            tag: _, generation, tasks, order, workflows, schedules, children, idempotency, submitted, lost,
-            // Of limits.
-            rate_marks: _, loans: _,
+            tag: _, generation, tasks, order, workflows, schedules, children, submitted, lost,
+            // Of limits, keys, pauses, and what days take away.
+            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_newest: _, purged: _,
             // Sums over the tasks, and what is only shown.
             counts: _, memory_submitted: _, memory_terminal: _, released_total: _, expired_total: _, retried_total: _,
-            commits_by_worker: _, workflows_running: _, last_at: _, changes: _,
+            commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _,
         } = self;
-        (generation, submitted, lost, idempotency, children, format!("{schedules:?}")).hash(hasher);
+        (generation, submitted, lost, children, format!("{schedules:?}")).hash(hasher);
         for task in order.iter().filter_map(|id| tasks.get(id)) {
             task.fingerprint(now_ms, synced, hasher);
         }
@@ -83,9 +83,11 @@ impl Task {
             // Given at submission, or told to whoever asks.
             spec: _, owner: _, clock_root: _, step: _, retry_of: _, created: _, started: _, finished: _, due: _, attempt_started: _,
             // Of it, only the checkpoint decides: see below.
-            notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _,
+            notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _, retried_by: _, accepted: _,
         } = self;
-        let Soft { ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _ } = soft;
+        let Soft {
+            ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _, bytes: _,
+        } = soft;
         (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, child, *index > synced).hash(hasher);
         (epoch, token, worker, epoch_status, epoch_started).hash(hasher);
         match state {
@@ -107,7 +109,7 @@ impl Task {
 impl ReadySet {
     /// Tasks in the order in which they leave.
     fn fingerprint(&self, hasher: &mut impl Hasher) {
-        let Self { queues, busy: _, empty: _, gates: _, aging: _, index: _, last: _ } = self;
+        let Self { queues, busy: _, empty: _, gates: _, aging: _, paused: _, index: _, last: _ } = self;
         queues.iter().for_each(|queue| queue.run_us.hash(hasher));
         for (place, queue) in self.busy() {
             let mut heap = queue.heap.clone();

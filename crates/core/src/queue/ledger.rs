@@ -10,10 +10,12 @@ use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, R
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
 use super::operations::Operations;
+use super::pace::Pace;
 use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
 use super::ready::ReadySet;
 use super::record::{ClockRoot, Record};
+use super::retention::Retention;
 use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Change, State};
@@ -92,6 +94,8 @@ impl Replay {
         }
         self.operations.remember(&record);
         self.state.apply(index, &record);
+        // All that is derived is made once, when the ledger opens.
+        self.state.changes = super::state::Changes::default();
         self.next = index.next();
         Ok(())
     }
@@ -120,6 +124,10 @@ impl Replay {
             delayed: BTreeSet::new(),
             delayed_until: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            retention: Retention::default(),
+            pace: Pace::default(),
+            workflow_pace: Pace::default(),
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
@@ -137,8 +145,8 @@ impl Replay {
             preference_due_ms: None,
             tallied: (0, 0),
             tallied_ms: 0,
+            keys_forgotten_ms: 0,
         };
-        ledger.state.changes = super::state::Changes::default();
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
@@ -174,6 +182,11 @@ pub struct Ledger {
     /// Tasks with a `not_before`.
     pub(super) delayed_until: BTreeSet<(Wall, TaskId)>,
     pub(super) deadlines: BTreeSet<(Wall, TaskId)>,
+    /// Dead tasks that were not retried.
+    pub(super) dead: BTreeSet<TaskId>,
+    pub(super) retention: Retention,
+    pub(super) pace: Pace,
+    pub(super) workflow_pace: Pace,
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
@@ -198,6 +211,8 @@ pub struct Ledger {
     /// The last written tally of `memory` tasks.
     pub(super) tallied: (u64, u64),
     pub(super) tallied_ms: u64,
+    /// When expired idempotency keys were last looked for.
+    pub(super) keys_forgotten_ms: u64,
 }
 
 /// A marker on its way: leases that ended before `cutoff_ms` expire when it comes out.
@@ -271,6 +286,21 @@ impl Ledger {
             LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
+            LedgerRequest::RetryTasks { operation, ids } => self.retry_tasks(operation, &ids, reply),
+            LedgerRequest::ListDead { filter, cursor, limit } => self.list_dead(&filter, cursor, limit, reply),
+            LedgerRequest::ShowDead { id } => self.show_dead(id, reply),
+            LedgerRequest::PurgeDead { operation, ids } => self.purge_dead(operation, &ids, reply),
+            LedgerRequest::PauseQueue { operation, namespace, version, reason } => {
+                let record = |at| Record::QueuePaused { at, operation, namespace: namespace.clone(), reason };
+                self.set_queue(operation, namespace.as_deref(), version, record, reply);
+            }
+            LedgerRequest::ResumeQueue { operation, namespace, version } => {
+                let record = |at| Record::QueueResumed { at, operation, namespace: namespace.clone() };
+                self.set_queue(operation, namespace.as_deref(), version, record, reply);
+            }
+            LedgerRequest::ClearQueue { operation, namespace, up_to } => {
+                self.clear_queue(operation, namespace, up_to, reply);
+            }
             LedgerRequest::Schedule(request) => self.schedule_request(request, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
@@ -380,6 +410,10 @@ impl Ledger {
     fn derive_all(&mut self) {
         let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
         self.state.changes.tasks = tasks;
+        for id in self.state.workflows.keys().copied().collect::<Vec<_>>() {
+            self.keep_workflow(id);
+        }
+        self.ready.hold(&self.state.paused);
         let bindings = self.state.workflows.values().flat_map(|run| {
             let id = |part| BindingId { workflow: run.id, retries: run.retries, part };
             run.wanted().into_iter().map(id)
@@ -391,10 +425,15 @@ impl Ledger {
     /// Brings heaps, timers, waiters and workers in line with what the last record moved.
     fn react(&mut self) {
         let changes = std::mem::take(&mut self.state.changes);
+        for task in &changes.removed {
+            self.dead.remove(&task.id);
+            self.retention.removed(task);
+        }
         for change in &changes.tasks {
             self.react_to_task(*change);
         }
         for workflow in changes.workflows {
+            self.keep_workflow(workflow);
             self.waiters.take(workflow).into_iter().for_each(|to| self.answer_workflow(workflow, to));
         }
         self.wanted.extend(changes.bindings);
@@ -403,6 +442,9 @@ impl Ledger {
     fn react_to_task(&mut self, change: Change) {
         let Some(task) = self.state.tasks.get_mut(&change.task) else { return };
         let (id, to, now_ms) = (task.id, task.state, self.now.mono_ms);
+        if change.from.is_none() || to.is_terminal() {
+            self.retention.weigh(task);
+        }
         if to != TaskState::Ready {
             self.ready.remove(task);
         }
@@ -465,6 +507,12 @@ impl Ledger {
         let Some(task) = self.state.tasks.get(&id) else { return };
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
+        }
+        if task.step.is_none() {
+            self.retention.ended(task);
+        }
+        if task.state == TaskState::Dead && task.retried_by.is_none() {
+            self.dead.insert(id);
         }
         // An expired epoch acts as if live: its attempt may run on, and is to end as well.
         let runs_elsewhere = from.is_some()

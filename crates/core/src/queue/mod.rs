@@ -8,20 +8,27 @@ mod attempts;
 mod bind;
 mod bindings;
 mod children;
+mod dead_letters;
 mod effects;
 mod fairness;
 mod fingerprint;
 mod grant;
 mod heads;
+mod keys;
 mod ledger;
 mod limit_keys;
 mod operations;
 mod ownership;
+mod pace;
 mod parents;
+mod paused;
 mod permits;
 mod protocol;
+mod pruned;
 mod ready;
 mod record;
+mod retention;
+mod retried;
 mod room;
 mod schedule;
 mod schedule_record;
@@ -42,19 +49,22 @@ mod workflow_state;
 mod workflow_views;
 
 pub use bind::{Values, bind};
+pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
+pub use paused::PausedView;
 pub use protocol::{
     CompensationView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView,
     SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState,
     WorkflowSummary, WorkflowView,
 };
 pub use record::{
-    AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem,
-    root_bytes,
+    AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
+    SubmitItem, root_bytes,
 };
+pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
 pub use settings::QueueSettings;

@@ -28,6 +28,17 @@ pub(super) enum Done {
     PrioritySet {
         task: TaskId,
     },
+    /// Each task names the one that took its place.
+    Retried,
+    /// Those it named are gone.
+    Purged,
+    /// Paused or resumed.
+    QueueSet,
+    Cleared {
+        tasks: u64,
+        workflows: u64,
+        left: u64,
+    },
     ScheduleChanged {
         schedule: ScheduleId,
     },
@@ -69,6 +80,15 @@ impl Operations {
             }
             Record::Cancelled { at, operation, target, .. } => (*at, *operation, Done::Cancelled { target: *target }),
             Record::PrioritySet { at, operation, task, .. } => (*at, *operation, Done::PrioritySet { task: *task }),
+            Record::Retried { at, operation, .. } => (*at, *operation, Done::Retried),
+            Record::QueuePaused { at, operation, .. } | Record::QueueResumed { at, operation, .. } => {
+                (*at, *operation, Done::QueueSet)
+            }
+            Record::QueueCleared { at, operation, tasks, workflows, left, .. } => {
+                let (tasks, workflows) = (tasks.len() as u64, workflows.len() as u64);
+                (*at, *operation, Done::Cleared { tasks, workflows, left: *left })
+            }
+            Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
             // Their ids follow from the time as a workflow's do.
             Record::Schedule(
                 ScheduleRecord::Made { at, operation, .. } | ScheduleRecord::RunAsked { at, operation, .. },
@@ -76,7 +96,9 @@ impl Operations {
             Record::Schedule(ScheduleRecord::Changed { at, operation, schedule, .. }) => {
                 (*at, *operation, Done::ScheduleChanged { schedule: *schedule })
             }
-            Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
+            Record::Pruned { operation: None, .. }
+            | Record::KeysForgotten { .. }
+            | Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
             | Record::ChildrenStarted { .. }
             | Record::Opened { .. }
             | Record::StepBound { .. }
@@ -98,6 +120,10 @@ impl Operations {
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. } => return,
         };
+        self.keep(at, operation, done);
+    }
+
+    pub fn keep(&mut self, at: Wall, operation: OperationId, done: Done) {
         self.done.insert(operation, done);
         self.age_ms += at.0.saturating_sub(self.last_at.0).min(GAP_MS_MAX);
         self.last_at = at;

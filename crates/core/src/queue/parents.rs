@@ -3,7 +3,6 @@
 use super::ledger::Ledger;
 use super::protocol::{Refusal, WorkflowState};
 use super::state::State;
-use super::submit::overloaded;
 use crate::ids::{LogIndex, TaskId};
 use crate::limits;
 use crate::task::{Durability, TaskError, TaskState};
@@ -62,7 +61,7 @@ impl Ledger {
             return Err(Refusal::invalid("/durability", problem, format!("write memory, or {fix}")));
         }
         if self.state.children.get(&parent).is_some_and(|children| children.len() >= limits::CHILDREN_MAX) {
-            return Err(overloaded("children of one task"));
+            return Err(self.too_many("children of one task"));
         }
         let ancestors = std::iter::successors(Some(parent), |id| self.state.parent_of(*id));
         if ancestors.take(limits::PARENTS_MAX + 1).count() > limits::PARENTS_MAX {

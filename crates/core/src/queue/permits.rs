@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effects::{Effect, Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::limit_keys::{Limit, no_rate};
+use super::pace::overloaded;
 use super::protocol::{LedgerReply, Refusal};
 use super::record::Record;
-use super::submit::overloaded;
 use crate::ids::{Generation, LeaseToken, LedgerTag, LogIndex};
 use crate::limiter::{
     Borrower, Borrowing, Lender, Lent, LimitKey, LimitKind, LoanFacts, PermitAnswer, PermitAsk, Standing, Supply,
@@ -93,7 +93,11 @@ impl Permits {
     pub fn check(&self, limits: &[Limit]) -> Result<(), Refusal> {
         let new = |limit: &&Limit| limit.key.home.is_some() && !self.borrowed.contains_key(limit);
         let full = self.borrowed.len() + limits.iter().filter(new).count() > limits::PERMIT_KEYS_MAX;
-        if full && limits.iter().any(|limit| new(&limit)) { Err(overloaded("keys of other homes")) } else { Ok(()) }
+        if full && limits.iter().any(|limit| new(&limit)) {
+            Err(overloaded("keys of other homes", limits::RETRY_AFTER_MS_MAX))
+        } else {
+            Ok(())
+        }
     }
 
     /// What is known of another home's limit, in words.
@@ -214,7 +218,7 @@ impl Ledger {
             return self.refuse(reply, Refusal::invalid("/rate_key", problem, fix));
         }
         if !self.permits.lent.contains_key(&limit) && self.permits.lent.len() >= limits::PERMIT_KEYS_MAX {
-            return self.refuse(reply, overloaded("keys of which permits are lent"));
+            return self.refuse(reply, self.too_many("keys of which permits are lent"));
         }
         let (own, generation, now_ms) = (self.state.tag, self.state.generation, self.now.mono_ms);
         let mut supply = self.supply(&limit);

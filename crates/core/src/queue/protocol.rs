@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
+use super::paused::PausedView;
 use super::record::SubmitItem;
 use super::schedules::{ScheduleReply, ScheduleRequest};
 use crate::clock_alarm::ClockAlarm;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{Epoch, Generation, LedgerId, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
+use crate::ids::{
+    Epoch, Generation, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
+};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
@@ -73,6 +77,45 @@ pub enum LedgerRequest {
     WhyPending {
         id: TaskId,
     },
+    /// Runs ended tasks of one home again, each as a new task; of one that was retried before, that task is the answer.
+    RetryTasks {
+        operation: OperationId,
+        ids: Vec<TaskId>,
+    },
+    /// Dead tasks that were not retried, the oldest first.
+    ListDead {
+        filter: DeadFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    },
+    /// All there is of a dead task: its specification, its errors, the end of its log.
+    ShowDead {
+        id: TaskId,
+    },
+    /// Removes dead tasks of one home for good.
+    PurgeDead {
+        operation: OperationId,
+        ids: Vec<TaskId>,
+    },
+    /// Holds back what is not granted yet, of a namespace or of the whole queue.
+    PauseQueue {
+        operation: OperationId,
+        namespace: Option<String>,
+        /// The queue's version that the caller saw.
+        version: u64,
+        reason: String,
+    },
+    ResumeQueue {
+        operation: OperationId,
+        namespace: Option<String>,
+        version: u64,
+    },
+    /// Cancels what has not started and was accepted up to a place in the log.
+    ClearQueue {
+        operation: OperationId,
+        namespace: Option<String>,
+        up_to: LogIndex,
+    },
     Schedule(ScheduleRequest),
     Stats,
     Credit(CreditOffer),
@@ -129,6 +172,30 @@ pub enum LedgerReply {
         priority: Priority,
     },
     Pending(PendingView),
+    /// One answer per task, in order: the id of the new one.
+    Retried {
+        answers: Vec<SubmitAnswer>,
+    },
+    DeadLetters {
+        items: Vec<DeadLetter>,
+        next_cursor: Option<TaskId>,
+    },
+    DeadLetter(Box<DeadLetterView>),
+    /// One answer per task, in order; `None`: it is gone.
+    Purged {
+        answers: Vec<Option<Refusal>>,
+    },
+    /// The queue after a pause or a resume.
+    Queue {
+        version: u64,
+        paused: Vec<PausedView>,
+    },
+    Cleared {
+        tasks: u64,
+        workflows: u64,
+        /// What one record could not hold: clear again.
+        left: u64,
+    },
     Schedule(ScheduleReply),
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
@@ -160,12 +227,21 @@ pub enum Refusal {
     NotHome { id: TaskId, home: Option<PeerId> },
     #[error("the home of {id} cannot be reached; the task is not lost: retry")]
     HomeUnreachable { id: TaskId, last_seen: Option<Wall> },
+    #[error("the home {home} cannot be reached; nothing was changed elsewhere: retry")]
+    HomeAway { home: LedgerTag, last_seen: Option<Wall> },
     #[error("overloaded: retry after {retry_after_ms} ms ({what})")]
     Overloaded { retry_after_ms: u64, what: String },
     #[error("{}", invalid_in_words(.errors))]
     Invalid { errors: Vec<SpecError> },
     #[error("{id} is {state} and stays so")]
     AlreadyTerminal { id: TaskId, state: TaskState },
+    /// What was asked is not for a task in its state.
+    #[error("{id} {why}")]
+    WrongState { id: TaskId, why: String },
+    #[error("{id} is not kept any more: this home has removed ended tasks that came up to {before}")]
+    Pruned { id: TaskId, before: Wall },
+    #[error("the queue has changed: it is at version {version} now; look at it and decide again")]
+    QueueChanged { version: u64 },
     #[error("the idempotency key {key:?} belongs to {id}, which has another specification")]
     IdempotencyConflict { key: String, id: TaskId },
     #[error("this needs the role {needs}, the caller has {has}")]
@@ -185,7 +261,10 @@ impl Refusal {
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::HomeUnreachable { .. } | Self::Overloaded { .. } | Self::Unavailable { .. })
+        matches!(
+            self,
+            Self::HomeUnreachable { .. } | Self::HomeAway { .. } | Self::Overloaded { .. } | Self::Unavailable { .. }
+        )
     }
 }
 
@@ -231,6 +310,9 @@ pub struct TaskView {
     /// The task that this one was made for anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<TaskId>,
+    /// The task that was made for this one anew, by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_by: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<WorkflowId>,
@@ -424,6 +506,13 @@ impl TaskCounts {
         TaskState::ALL.into_iter().filter(|state| state.is_terminal()).map(|state| self.of(state)).sum()
     }
 
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        TaskState::ALL.into_iter().for_each(|state| sum.add(state, other.of(state)));
+        sum
+    }
+
     pub fn of(&self, state: TaskState) -> u64 {
         let mut counts = *self;
         *counts.slot(state)
@@ -472,6 +561,19 @@ pub struct QueueStats {
     pub released_total: u64,
     pub retried_total: u64,
     pub workflows_running: u64,
+    /// Ended tasks that are not kept any more: they are among the counts all the same.
+    #[serde(default)]
+    pub pruned: TaskCounts,
+    /// What the kept ones take, more or less, of what they may.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    #[serde(default)]
+    pub kept_bytes_max: u64,
+    /// Grows with each pause, resume and clear.
+    #[serde(default)]
+    pub queue_version: u64,
+    #[serde(default)]
+    pub paused: Vec<PausedView>,
     /// Ready tasks by requirement shape, for thieves: who has what for whom.
     pub ready_by_shape: Vec<ShapeBacklog>,
     /// Succeeded tasks by the worker that ran them.

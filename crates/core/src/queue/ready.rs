@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::limit_keys::Limit;
+use super::paused::Paused;
 use super::task_entry::Task;
 use crate::heap::FibonacciHeap;
 use crate::heap::aging::{Aging, AgingKey};
@@ -57,6 +58,7 @@ pub(super) struct ReadySet {
     pub empty: BTreeSet<usize>,
     pub gates: BTreeMap<Limit, Gate>,
     pub aging: Aging,
+    pub paused: Paused,
     pub index: BTreeMap<QueueKey, usize>,
     /// Where the last task went: those of one batch share their specification.
     pub last: Option<(Arc<TaskSpec>, usize)>,
@@ -183,7 +185,13 @@ impl ReadySet {
 
     /// Queues that hold tasks of which some may be granted, with their places.
     pub fn busy(&self) -> impl Iterator<Item = (usize, &ShapeQueue)> {
-        self.busy.iter().map(|place| (*place, &self.queues[*place]))
+        let busy = self.busy.iter().map(|place| (*place, &self.queues[*place]));
+        busy.filter(|(_, queue)| !self.paused.holds(&queue.namespace))
+    }
+
+    /// From now on these are held back.
+    pub fn hold(&mut self, paused: &Paused) {
+        self.paused = paused.clone();
     }
 
     /// A member's capabilities changed, or it died (`None`).

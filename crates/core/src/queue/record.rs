@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
-use crate::ids::{Epoch, Generation, LeaseToken, OperationId, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
 use crate::limiter::{LimitKind, LoanFacts, RateMark};
 use crate::payload::JsonText;
@@ -141,6 +142,53 @@ pub enum Record {
         task: TaskId,
         priority: Priority,
     },
+    /// Nothing of a namespace, or of the whole queue, is granted any more.
+    QueuePaused {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+        reason: String,
+    },
+    QueueResumed {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+    },
+    /// What stood unstarted in the queue when its log ended at `up_to` is cancelled.
+    QueueCleared {
+        at: Wall,
+        operation: OperationId,
+        namespace: Option<String>,
+        up_to: LogIndex,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+        /// Those that more than one record can hold: they wait for the next call.
+        left: u64,
+    },
+    /// Idempotency keys that expired before this are free again.
+    KeysForgotten {
+        at: Wall,
+        before: Wall,
+    },
+    /// Ended tasks and workflows are not kept any more. It says all that must stay of them, so it applies as well where
+    /// they are not.
+    Pruned {
+        at: Wall,
+        /// Of a purge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<OperationId>,
+        tasks: Vec<TaskId>,
+        workflows: Vec<WorkflowId>,
+        /// Their ends.
+        counts: TaskCounts,
+    },
+    /// Ended tasks run again, as new ones.
+    Retried {
+        at: Wall,
+        operation: OperationId,
+        clock_root: ClockRoot,
+        tasks: Vec<RetriedTask>,
+    },
     WorkflowEnded {
         at: Wall,
         workflow: WorkflowId,
@@ -251,6 +299,15 @@ pub enum AfterAttempt {
     Dead,
 }
 
+/// An ended task and the new one that takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetriedTask {
+    pub of: TaskId,
+    pub id: TaskId,
+    pub owner: Arc<str>,
+    pub spec: Arc<TaskSpec>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
     pub fence: Fence,
@@ -285,6 +342,12 @@ impl Record {
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Cancelled { .. } => "cancelled",
             Self::PrioritySet { .. } => "priority_set",
+            Self::QueuePaused { .. } => "queue_paused",
+            Self::QueueResumed { .. } => "queue_resumed",
+            Self::QueueCleared { .. } => "queue_cleared",
+            Self::KeysForgotten { .. } => "keys_forgotten",
+            Self::Pruned { .. } => "pruned",
+            Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
@@ -317,6 +380,12 @@ impl Record {
             | Self::DeadlinePassed { at, .. }
             | Self::Cancelled { at, .. }
             | Self::PrioritySet { at, .. }
+            | Self::QueuePaused { at, .. }
+            | Self::QueueResumed { at, .. }
+            | Self::QueueCleared { at, .. }
+            | Self::KeysForgotten { at, .. }
+            | Self::Pruned { at, .. }
+            | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }
             | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }

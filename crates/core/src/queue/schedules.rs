@@ -12,7 +12,6 @@ use super::protocol::{LedgerReply, Refusal, WorkflowState};
 use super::record::Record;
 use super::schedule::Schedule;
 use super::schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
-use super::submit::overloaded;
 use crate::dag::{Overlap, ScheduleSpec, WorkflowSpec};
 use crate::ids::{OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::limits;
@@ -129,7 +128,7 @@ impl Ledger {
         reply: ReplyTo,
     ) {
         if self.state.schedules.len() >= limits::SCHEDULES_MAX {
-            return self.refuse(reply, overloaded("schedules"));
+            return self.refuse(reply, self.too_many("schedules"));
         }
         if spec.durability == crate::task::Durability::Memory {
             let fix = "submit it as async or sync, or without a schedule";
@@ -181,7 +180,7 @@ impl Ledger {
 
     fn answer_changed(&mut self, id: ScheduleId, change: ScheduleChange, reply: ReplyTo) {
         if change == ScheduleChange::Remove {
-            let gate = self.gate_of_replay();
+            let gate = self.gate_of_all();
             return self.reply(gate, reply, LedgerReply::Schedule(ScheduleReply::Removed { id }));
         }
         self.answer_schedule(id, reply);
@@ -191,14 +190,15 @@ impl Ledger {
         let started = |at: Wall, tag| TaskId::derive(tag, at.0, operation, 0);
         if let Some(Done::WorkflowSubmitted { at }) = self.operations.find(&operation) {
             let run = started(at, self.state.tag);
-            let gate = self.gate_of_replay();
+            let gate = self.gate_of_all();
             return self.reply(gate, reply, LedgerReply::Schedule(ScheduleReply::RunStarted { id: run }));
         }
         let Some(schedule) = self.state.schedules.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
-        if !self.has_room_for(&schedule.spec) {
-            return self.refuse(reply, overloaded("running workflows or live tasks"));
+        let spec = schedule.spec.clone();
+        if let Err(refusal) = self.check_room_for(&spec) {
+            return self.refuse(reply, refusal);
         }
-        let (at, durability) = (self.at(), schedule.spec.durability);
+        let (at, durability) = (self.at(), spec.durability);
         let record = Record::Schedule(ScheduleRecord::RunAsked { at, operation, schedule: id });
         self.operations.remember(&record);
         let index = self.commit(durability, record);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::effects::BindingId;
+use super::keys::Keys;
 use super::limit_keys::Limit;
+use super::paused::{Pause, Paused};
 use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
@@ -28,6 +30,8 @@ pub(super) struct Changes {
     pub tasks: Vec<Change>,
     /// Workflows that ended.
     pub workflows: Vec<WorkflowId>,
+    /// Tasks that are not kept any more.
+    pub removed: Vec<Task>,
     /// What is to be bound from now on.
     pub bindings: Vec<BindingId>,
 }
@@ -47,11 +51,10 @@ pub(super) struct State {
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
     pub workflows: BTreeMap<WorkflowId, WorkflowRun>,
+    pub keys: Keys,
     pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// What running attempts submitted, by their task.
     pub children: BTreeMap<TaskId, Vec<TaskId>>,
-    /// (owner, namespace, idempotency key) -> task.
-    pub idempotency: BTreeMap<(Arc<str>, String, String), TaskId>,
     pub counts: TaskCounts,
     pub submitted: u64,
     pub lost: u64,
@@ -62,11 +65,20 @@ pub(super) struct State {
     pub retried_total: u64,
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub workflows_running: u64,
+    pub paused: Paused,
+    /// Ends that are not kept any more; the other counters go on counting them.
+    pub pruned: TaskCounts,
+    /// The newest id among them.
+    pub pruned_newest: Option<TaskId>,
+    /// Those that were removed so young that their submission may be sent again.
+    pub purged: std::collections::BTreeSet<TaskId>,
     /// By rate key.
     pub rate_marks: BTreeMap<LimitKey, RateMark>,
     pub loans: Loans,
     /// The newest time in the log.
     pub last_at: Wall,
+    /// The newest written record.
+    pub last_index: LogIndex,
     pub changes: Changes,
 }
 
@@ -78,9 +90,9 @@ impl State {
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
+            keys: Keys::default(),
             schedules: BTreeMap::new(),
             children: BTreeMap::new(),
-            idempotency: BTreeMap::new(),
             counts: TaskCounts::default(),
             submitted: 0,
             lost: 0,
@@ -91,9 +103,14 @@ impl State {
             retried_total: 0,
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
+            paused: Paused::default(),
+            pruned: TaskCounts::default(),
+            pruned_newest: None,
+            purged: std::collections::BTreeSet::new(),
             rate_marks: BTreeMap::new(),
             loans: Loans::new(),
             last_at: Wall(0),
+            last_index: LogIndex::default(),
             changes: Changes::default(),
         }
     }
@@ -101,6 +118,7 @@ impl State {
     /// Applies one record. `index` is its place in the log, zero for what is not written (`memory`).
     pub fn apply(&mut self, index: LogIndex, record: &Record) {
         self.last_at = self.last_at.max(record.at());
+        self.last_index = self.last_index.max(index);
         match record {
             Record::Opened { generation, .. } => self.open(*generation),
             Record::Submitted { at, operation, owner, clock_root, items } => {
@@ -143,8 +161,7 @@ impl State {
                 fences.iter().for_each(|fence| self.note_stop(index, *at, *fence))
             }
             Record::Buried { at, tasks } => {
-                let error = || TaskError::new("lease_expired", "the last attempt's worker never answered again");
-                self.end_each(index, *at, tasks, TaskState::Dead, error);
+                tasks.iter().for_each(|task| self.change(index, *at, *task, |task| task.bury(*at)));
             }
             Record::DeadlinePassed { at, tasks } => {
                 let error = || TaskError::new("deadline", "the deadline passed before the task ended");
@@ -154,6 +171,14 @@ impl State {
             Record::PrioritySet { task, priority, .. } => {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
             }
+            Record::QueuePaused { at, namespace, reason, .. } => {
+                self.paused.pause(namespace.clone(), Pause { since: *at, reason: reason.clone() });
+            }
+            Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
+            Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
+            Record::KeysForgotten { before, .. } => self.keys.forget(*before),
+            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(*at, tasks, workflows, counts),
+            Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
@@ -190,9 +215,7 @@ impl State {
             for _ in 0..item.count {
                 let id = TaskId::derive(self.tag, at.0, operation, n);
                 n += 1;
-                if let Some(key) = &item.spec.idempotency_key {
-                    self.idempotency.insert((owner.clone(), item.spec.namespace.clone(), key.clone()), id);
-                }
+                self.keys.give(&item.spec, id, at);
                 self.add_child(item.spec.parent, id);
                 self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
             }
@@ -201,6 +224,7 @@ impl State {
 
     pub(super) fn insert(&mut self, index: LogIndex, mut task: Task) {
         task.index = index;
+        task.accepted = self.last_index;
         self.submitted += 1;
         self.counts.add(task.state, 1);
         let memory = task.durability() == Durability::Memory;
@@ -273,7 +297,7 @@ impl State {
         self.expired_total += 1;
         self.change(index, at, task, |task| {
             let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
-            task.lose_lease(EpochStatus::Expired, "the lease expired", !task.epoch_started);
+            task.expire();
             if spent {
                 task.bury_later();
             }
@@ -331,7 +355,7 @@ impl State {
         }
     }
 
-    fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
+    pub(super) fn cancel(&mut self, index: LogIndex, at: Wall, target: TaskId, reason: &str) {
         if self.workflows.contains_key(&target) {
             let end = (WorkflowState::Cancelled, TaskError::new("cancelled", reason));
             self.stop_workflow(index, at, target, end, false);

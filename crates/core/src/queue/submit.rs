@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::effects::{Caller, Gate, ReplyTo};
+use super::keys::{KeyName, Keys};
 use super::ledger::Ledger;
 use super::operations::Done;
 use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, SubmitAnswer};
 use super::record::{Record, SubmitItem};
-use crate::dag::{Graph, Join, StepSpec, WorkflowSpec};
+use crate::dag::{self, Join, StepSpec, WorkflowSpec};
 use crate::ids::{LogIndex, OperationId, TaskId};
 use crate::limits;
-use crate::matching::Shape;
-use crate::payload::Payload;
 use crate::task::{Durability, Tag, TaskKind, TaskSpec};
 use crate::time::Wall;
 
@@ -49,14 +48,16 @@ impl Ledger {
         if let (None, Some(why)) = (replayed, self.draining.clone()) {
             return self.refuse(reply, Refusal::Draining { why });
         }
-        if replayed.is_none() && self.live_tasks() + total > limits::TASKS_LIVE_MAX {
-            return self.refuse(reply, overloaded("live tasks"));
+        if replayed.is_none()
+            && let Err(refusal) = self.check_room(total)
+        {
+            return self.refuse(reply, refusal);
         }
         let at = replayed.unwrap_or_else(|| self.at());
         let (planned, gate) = if replayed.is_some() {
-            (self.plan_again(caller, operation, at, &items), self.gate_of_replay())
+            (self.plan_again(operation, at, &items), self.gate_of_all())
         } else {
-            let planned = self.plan(caller, operation, at, &items);
+            let planned = self.plan(operation, at, &items);
             let gate = self.record_submission(caller, operation, at, &items, &planned);
             (planned, gate)
         };
@@ -65,17 +66,29 @@ impl Ledger {
     }
 
     /// Everything accepted so far is on disk when the answer to a replay leaves.
-    pub(super) fn gate_of_replay(&self) -> Gate {
+    pub(super) fn gate_of_all(&self) -> Gate {
         Gate::Synced(LogIndex(self.next.0 - 1))
+    }
+
+    /// Whether so many more tasks fit. What follows from accepted work is not asked: it always does.
+    fn check_room(&mut self, tasks: usize) -> Result<(), Refusal> {
+        let excess = (self.live_tasks() + tasks).saturating_sub(limits::TASKS_LIVE_MAX);
+        if excess > 0 {
+            return Err(self.too_many_tasks(excess));
+        }
+        if self.retention.is_full() {
+            self.prune();
+        }
+        if self.retention.is_full() { Err(self.disk_budget_spent()) } else { Ok(()) }
     }
 
     pub(super) fn live_tasks(&self) -> usize {
         (self.state.counts.total() - self.state.counts.terminal()) as usize
     }
 
-    fn plan(&self, caller: &Caller, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+    fn plan(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
         let mut next = 0;
-        let mut keys: BTreeMap<(&str, &str), (TaskId, &TaskSpec)> = BTreeMap::new();
+        let mut keys: BTreeMap<KeyName, (TaskId, &TaskSpec)> = BTreeMap::new();
         let mut planned = Vec::with_capacity(items.len());
         for item in items {
             let (spec, first) = (&*item.spec, next);
@@ -83,16 +96,18 @@ impl Ledger {
                 planned.push(Planned::Refused(refusal));
                 continue;
             }
-            if let Some(key) = &spec.idempotency_key {
-                let place = (spec.namespace.as_str(), key.as_str());
-                let here = keys.get(&place).map(|(id, spec)| (*id, Some(*spec)));
-                if let Some((id, earlier)) = here.or_else(|| self.task_of_key(caller, spec, key)) {
-                    let same = earlier == Some(spec);
-                    let conflict = || Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id });
-                    planned.push(if same { Planned::Existing(id) } else { conflict() });
+            if let Some(name) = Keys::name(spec) {
+                let here = keys.get(&name).map(|(id, earlier)| (*id, *earlier == spec));
+                let kept = || self.owner_of_key(&name).map(|entry| (entry.id, entry.is_for(spec)));
+                if let Some((id, same)) = here.or_else(kept) {
+                    planned.push(if same { Planned::Existing(id) } else { conflict(spec, id) });
                     continue;
                 }
-                keys.insert(place, (TaskId::derive(self.state.tag, at.0, operation, first), spec));
+                if self.state.keys.len() + keys.len() >= limits::IDEMPOTENCY_KEYS_MAX {
+                    planned.push(Planned::Refused(self.too_many_keys()));
+                    continue;
+                }
+                keys.insert(name, (TaskId::derive(self.state.tag, at.0, operation, first), spec));
             }
             next += item.count;
             planned.push(Planned::New { first });
@@ -100,33 +115,24 @@ impl Ledger {
         planned
     }
 
-    /// The task that has an idempotency key, with its specification while it is kept.
-    fn task_of_key(&self, caller: &Caller, spec: &TaskSpec, key: &str) -> Option<(TaskId, Option<&TaskSpec>)> {
-        let id = self.state.idempotency.get(&(caller.owner.clone(), spec.namespace.clone(), key.to_owned()))?;
-        Some((*id, self.state.tasks.get(id).map(|task| &*task.spec)))
-    }
-
-    /// What was planned when the operation came first: an item was new then exactly if its tasks are here now.
-    fn plan_again(&self, caller: &Caller, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+    /// What was planned when the operation came first: an item was new then exactly if its tasks are here now, or were
+    /// removed since.
+    fn plan_again(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
         let mut next = 0;
         let plan = |item: &SubmitItem| {
             let SubmitItem { spec, count } = item;
             let id = TaskId::derive(self.state.tag, at.0, operation, next);
-            if self.state.tasks.get(&id).is_some_and(|task| task.spec == *spec) {
+            if self.state.tasks.get(&id).is_some_and(|task| task.spec == *spec) || self.state.was_purged(&id) {
                 next += count;
                 return Planned::New { first: next - count };
             }
             if let Err(refusal) = self.check_item(item) {
                 return Planned::Refused(refusal);
             }
-            let keyed = spec.idempotency_key.as_ref().and_then(|key| Some((key, self.task_of_key(caller, spec, key)?)));
-            match keyed {
-                Some((_, (id, Some(first)))) if first == &**spec => Planned::Existing(id),
-                Some((key, (id, _))) => Planned::Refused(Refusal::IdempotencyConflict { key: key.clone(), id }),
-                None => {
-                    let what = format!("operation {operation} came before and this item was refused: make a new one");
-                    Planned::Refused(Refusal::Unsupported { what })
-                }
+            match Keys::name(spec).and_then(|name| self.state.keys.find_even_expired(&name)) {
+                Some(entry) if entry.is_for(spec) => Planned::Existing(entry.id),
+                Some(entry) => conflict(spec, entry.id),
+                None => Planned::Refused(came_before(operation)),
             }
         };
         items.iter().map(plan).collect()
@@ -186,30 +192,18 @@ impl Ledger {
             return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
         }
         self.check_parent(item.spec.parent, item.spec.durability)?;
-        check_task(&item.spec, "")?;
+        dag::check_task(&item.spec, Wall(self.now.wall_ms)).map_err(|errors| Refusal::Invalid { errors })?;
         self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }
 
-    /// The steps of a workflow, and of those in it, whichever door they came through.
-    fn check_steps(&self, spec: &WorkflowSpec, path: &str, depth: usize) -> Result<(), Refusal> {
-        let at = format!("{path}/steps");
-        if depth > limits::WORKFLOW_DEPTH_MAX {
-            let fix = format!("let them stand at most {} deep in each other", limits::WORKFLOW_DEPTH_MAX);
-            return Err(Refusal::invalid(&at, "workflows in workflows in workflows", fix));
-        }
-        if spec.steps.len() > limits::WORKFLOW_STEPS_MAX {
-            let fix = format!("write at most {}", limits::WORKFLOW_STEPS_MAX);
-            return Err(Refusal::invalid(&at, format!("{} steps", spec.steps.len()), fix));
-        }
-        if let Err(error) = Graph::of(spec) {
-            return Err(Refusal::invalid(&at, error.to_string(), "see the workflow reference"));
-        }
+    /// The tags and limits of a workflow's steps, and of those of the workflows in it.
+    fn check_at_home(&self, spec: &WorkflowSpec, path: &str) -> Result<(), Refusal> {
         for (index, step) in spec.steps.iter().enumerate() {
-            let path = format!("{at}/{index}");
+            let path = format!("{path}/steps/{index}");
             // A child first: what is wrong with it is told at its own place.
             if let Some(child) = &step.workflow {
-                self.check_steps(child, &format!("{path}/workflow"), depth + 1)?;
+                self.check_at_home(child, &format!("{path}/workflow"))?;
             }
             self.check_step(spec, step, &path)?;
         }
@@ -231,7 +225,16 @@ impl Ledger {
     /// Whether one more run of `spec` stays within the bounds.
     pub(super) fn has_room_for(&self, spec: &WorkflowSpec) -> bool {
         let workflows = (self.state.workflows_running as usize) < limits::WORKFLOWS_LIVE_MAX;
-        workflows && self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX
+        let tasks = self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX;
+        workflows && tasks && !self.retention.is_full()
+    }
+
+    /// The same, with when to ask again.
+    pub(super) fn check_room_for(&mut self, spec: &WorkflowSpec) -> Result<(), Refusal> {
+        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
+            return Err(self.too_many_workflows());
+        }
+        self.check_room(spec.steps.len())
     }
 
     pub(super) fn submit_workflow(
@@ -243,7 +246,7 @@ impl Ledger {
     ) {
         match self.operations.find(&operation) {
             Some(Done::WorkflowSubmitted { at }) => {
-                let gate = self.gate_of_replay();
+                let gate = self.gate_of_all();
                 if spec.schedule.is_some() {
                     return self.answer_made(operation, at, gate, reply);
                 }
@@ -256,11 +259,10 @@ impl Ledger {
         if let Some(why) = self.draining.clone() {
             return self.refuse(reply, Refusal::Draining { why });
         }
-        if !self.has_room_for(&spec) {
-            return self.refuse(reply, overloaded("running workflows or live tasks"));
-        }
-        let parent = self.check_parent(spec.parent, spec.durability);
-        if let Err(refusal) = parent.and_then(|()| self.check_steps(&spec, "", 0)) {
+        let room = self.check_room_for(&spec);
+        let parent = room.and_then(|()| self.check_parent(spec.parent, spec.durability));
+        let checked = parent.and_then(|()| dag::check_workflow(&spec).map_err(|errors| Refusal::Invalid { errors }));
+        if let Err(refusal) = checked.and_then(|()| self.check_at_home(&spec, "")) {
             return self.refuse(reply, refusal);
         }
         if let Some(terms) = spec.schedule.clone() {
@@ -278,7 +280,6 @@ impl Ledger {
     /// What `parse_workflow` refuses at the client's door is refused here too, where a home would break over it.
     fn check_step(&self, spec: &WorkflowSpec, step: &StepSpec, path: &str) -> Result<(), Refusal> {
         let task = spec.task(step);
-        check_task(&task, path)?;
         self.check_limits(&task, path)?;
         self.check_tag(&task, path)?;
         if let Join::Count(count) = step.join
@@ -287,48 +288,19 @@ impl Ledger {
             let problem = format!("{count} of {} needed steps cannot succeed", step.needs.len());
             return Err(Refusal::invalid(&format!("{path}/join"), problem, "write a number of needed steps"));
         }
-        match &step.compensate {
-            None => Ok(()),
-            Some(compensate) => check_task(&spec.task(&compensate.as_step(step)), &format!("{path}/compensate")),
-        }
+        Ok(())
     }
 }
 
-/// What any task must satisfy, whichever door it came through.
-pub(super) fn check_task(spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
-    let wrong =
-        |field: &str, problem: String, fix: &str| Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
-    if let Err(error) = Shape::of(spec) {
-        return wrong("requires", error.to_string(), "write it as gpu.vram >= 16GiB && model:minilm");
-    }
-    let is_workflow = spec.kind == TaskKind::Workflow;
-    if is_workflow != spec.workflow.as_ref().is_some_and(|child| Graph::of(child).is_ok()) {
-        return wrong("workflow", "kind workflow without a valid workflow, or the reverse".to_owned(), "give both");
-    }
-    if let Err(error) = spec.retry.validate() {
-        return wrong("retry", error.to_string(), "see the task reference");
-    }
-    if spec.timeout.0 == 0 || spec.timeout.0 > 7 * 86_400_000 {
-        return wrong("timeout", format!("a timeout of {}", spec.timeout), "choose 1ms to 7d");
-    }
-    if spec.exclusive && !spec.kind.can_be_exclusive() {
-        let problem = format!("a task of kind {} cannot be ended from outside", spec.kind);
-        return wrong("exclusive", problem, "remove exclusive");
-    }
-    let names = [Some(&spec.namespace), spec.idempotency_key.as_ref(), spec.model.as_ref()];
-    if names.into_iter().flatten().any(|name| name.len() > limits::NAME_BYTES_MAX || name.is_empty()) {
-        return wrong("namespace", "an empty or overlong name".to_owned(), "use 1 to 256 bytes");
-    }
-    if let Payload::Inline(text) = &spec.input
-        && !Payload::fits_inline(text)
-    {
-        return wrong("input", "an inline value above 64 KiB".to_owned(), "put it as a blob and give {cid, bytes}");
-    }
-    Ok(())
+fn conflict(spec: &TaskSpec, id: TaskId) -> Planned {
+    let key = spec.idempotency_key.clone().unwrap_or_default();
+    Planned::Refused(Refusal::IdempotencyConflict { key, id })
 }
 
-pub(super) fn overloaded(what: &str) -> Refusal {
-    Refusal::Overloaded { retry_after_ms: 1_000, what: what.to_owned() }
+/// To what a replay would do anew.
+pub(super) fn came_before(operation: OperationId) -> Refusal {
+    let what = format!("operation {operation} came before and this item was refused: make a new one");
+    Refusal::Unsupported { what }
 }
 
 pub(super) fn reused(operation: OperationId) -> Refusal {

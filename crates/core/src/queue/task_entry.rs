@@ -55,6 +55,8 @@ pub(super) struct Task {
     pub step: Option<StepLink>,
     /// The task that this one was made for anew.
     pub retry_of: Option<TaskId>,
+    /// The task that was made for this one anew, by hand.
+    pub retried_by: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
     pub child: Option<WorkflowId>,
     pub state: TaskState,
@@ -87,6 +89,8 @@ pub(super) struct Task {
     pub notes: Option<Box<AttemptNotes>>,
     /// The last record that touched it: what a reader of it waits for.
     pub index: LogIndex,
+    /// Where the log ended when it was accepted.
+    pub accepted: LogIndex,
     pub soft: Soft,
 }
 
@@ -104,6 +108,8 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// What it takes of its home's budget, as last weighed.
+    pub bytes: u32,
     /// The ready queue that it stood in last.
     pub queue: Option<usize>,
     /// What its live lease counts as at its worker.
@@ -124,6 +130,7 @@ impl Task {
             clock_root,
             step: None,
             retry_of: None,
+            retried_by: None,
             child: None,
             created,
             started: None,
@@ -147,6 +154,7 @@ impl Task {
             reasons: Vec::new(),
             notes: None,
             index: LogIndex::default(),
+            accepted: LogIndex::default(),
             soft: Soft::default(),
         }
     }
@@ -197,11 +205,24 @@ impl Task {
         self.state = TaskState::Ready;
     }
 
+    /// The worker fell silent. An attempt that had started ends with an error of its own, as any other.
+    pub fn expire(&mut self) {
+        if self.epoch_started {
+            let message = format!("attempt {} ended with its lease: its worker fell silent", self.attempts);
+            self.remember_error(&TaskError::new("lease_expired", message));
+        }
+        self.lose_lease(EpochStatus::Expired, "the lease expired", !self.epoch_started);
+    }
+
     /// An expired epoch came back before a later grant: its expiry is as if it had not been.
     fn forget_expiry(&mut self) {
-        if self.epoch_status == EpochStatus::Expired && !self.epoch_started {
-            self.false_starts = self.false_starts.saturating_sub(1);
-            self.reasons.pop();
+        match (self.epoch_status, self.epoch_started) {
+            (EpochStatus::Expired, true) => self.error = self.earlier_errors.pop(),
+            (EpochStatus::Expired, false) => {
+                self.false_starts = self.false_starts.saturating_sub(1);
+                self.reasons.pop();
+            }
+            (EpochStatus::None | EpochStatus::Live | EpochStatus::Released | EpochStatus::Reported { .. }, _) => {}
         }
         self.epoch_status = EpochStatus::Live;
         self.bury_when_due = false;
@@ -221,7 +242,7 @@ impl Task {
         let answer = match (&outcome.result, next) {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
-                self.error = None;
+                self.earlier_errors.extend(self.error.take());
                 self.notes = None;
                 self.end(at, TaskState::Succeeded);
                 CompleteAnswer::Committed
@@ -259,6 +280,13 @@ impl Task {
         self.bury_when_due = true;
     }
 
+    /// The last attempt's worker never answered again: what its expiry left open is now said.
+    pub fn bury(&mut self, at: Wall) {
+        self.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
+        self.end(at, TaskState::Dead);
+    }
+
+    /// Keeps the newest [`limits::ERRORS_KEPT_MAX`] errors: the last one and those before it.
     fn remember_error(&mut self, error: &TaskError) {
         if let Some(earlier) = self.error.replace(error.clone()) {
             self.earlier_errors.push(earlier);

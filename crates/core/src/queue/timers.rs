@@ -30,6 +30,9 @@ impl Ledger {
         self.recall_unstarted();
         self.bind_again();
         self.tally_memory();
+        self.forget_keys();
+        self.prune();
+        self.sample_pace();
     }
 
     /// Renewals that could not be read while this node stood still must not cost anyone a lease.
@@ -154,7 +157,9 @@ impl Ledger {
         for (_, id) in self.leases.iter().take(RECALLS_PER_TICK) {
             let Some(task) = self.state.tasks.get_mut(id) else { continue };
             let old = now_ms >= task.soft.recalled_ms + limits::RECALL_AFTER_MS;
-            let (Some(holder), true) = (task.worker, old && !task.epoch_started) else { continue };
+            // Of a queue that is held back, a lease that is given back goes to nobody.
+            let held = self.state.paused.holds(&task.spec.namespace);
+            let (Some(holder), true) = (task.worker, old && !task.epoch_started && !held) else { continue };
             let Ok(shape) = crate::matching::Shape::of(&task.spec) else { continue };
             let pool = shape.kind.pool();
             let idle = spare.iter_mut().find(|((peer, offered, capabilities), left)| {

@@ -3,8 +3,7 @@
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
-use super::protocol::{LedgerReply, PendingView, QueueStats, Refusal, ShapeBacklog, TaskFilter, TaskView, UnmetAt};
-use super::submit::overloaded;
+use super::protocol::{LedgerReply, PendingView, QueueStats, ShapeBacklog, TaskFilter, TaskView, UnmetAt};
 use super::task_entry::Task;
 use crate::ids::TaskId;
 use crate::limits;
@@ -17,7 +16,7 @@ impl Ledger {
     }
 
     pub(super) fn answer_task(&mut self, id: TaskId, to: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(to, self.missing(id)) };
         let view = self.task_view(task, true);
         let gate = self.late_gate(task.durability(), task.index);
         self.reply(gate, to, LedgerReply::Task(Box::new(view)));
@@ -33,7 +32,7 @@ impl Ledger {
 
     pub(super) fn wait_for(&mut self, target: TaskId, timeout_ms: u64, reply: ReplyTo) {
         if self.waiters.is_full() {
-            return self.refuse(reply, overloaded("waiting callers"));
+            return self.refuse(reply, self.too_many_waiters());
         }
         self.waiters.add(target, reply, self.now.mono_ms + timeout_ms.min(limits::WAIT_MAX_MS));
     }
@@ -55,7 +54,7 @@ impl Ledger {
         self.reply(gate, reply, LedgerReply::Tasks { items, next_cursor });
     }
 
-    fn task_view(&self, task: &Task, whole: bool) -> TaskView {
+    pub(super) fn task_view(&self, task: &Task, whole: bool) -> TaskView {
         let step = task.step.and_then(|link| {
             let run = self.state.workflows.get(&link.workflow)?;
             run.spec.steps.get(link.step as usize).map(|step| step.name.clone())
@@ -79,6 +78,7 @@ impl Ledger {
             workflow: task.step.map(|link| link.workflow),
             step,
             retry_of: task.retry_of,
+            retried_by: task.retried_by,
             child: task.child,
             parent: task.spec.parent,
             created_at: task.created,
@@ -113,12 +113,14 @@ impl Ledger {
     }
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, self.missing(id)) };
         let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
+        let held = self.state.paused.why_held(&task.spec.namespace);
         let used_up = self.used_up_in_words(task).filter(|_| task.state == TaskState::Ready && able > 0);
         let reason = match task.state {
             TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
+            TaskState::Ready if held.is_some() => held.unwrap_or_default(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
             TaskState::Ready => used_up.unwrap_or_else(|| format!("{able} nodes could run it; none has a free slot")),
@@ -155,6 +157,11 @@ impl Ledger {
             released_total: self.state.released_total,
             retried_total: self.state.retried_total,
             workflows_running: self.state.workflows_running,
+            pruned: self.state.pruned,
+            kept_bytes: self.retention.bytes(),
+            kept_bytes_max: self.retention.bytes_max(),
+            queue_version: self.state.paused.version,
+            paused: self.state.paused.views(),
             ready_by_shape: self.backlog(),
             commits_by_worker: self.state.commits_by_worker.clone(),
             invariant_violations: crate::invariant::violations(),

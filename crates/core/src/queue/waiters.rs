@@ -21,6 +21,11 @@ impl Waiters {
         self.by_deadline.len()
     }
 
+    /// When the most impatient of them goes.
+    pub fn first_deadline_ms(&self) -> Option<u64> {
+        self.by_deadline.first().map(|(until_ms, _, _)| *until_ms)
+    }
+
     pub fn add(&mut self, target: TaskId, to: ReplyTo, until_ms: u64) {
         self.by_target.entry(target).or_default().insert((to, until_ms));
         self.by_deadline.insert((until_ms, target, to));

@@ -6,7 +6,7 @@ use super::operations::Done;
 use super::protocol::{LedgerReply, Refusal, WorkflowState};
 use super::record::Record;
 use super::state::State;
-use super::submit::{overloaded, reused};
+use super::submit::reused;
 use super::task_entry::{StepLink, StepPart, Task};
 use super::workflow_run::{SkipReason, Stage, StepPhase, StepRun, WorkflowRun};
 use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
@@ -19,12 +19,12 @@ impl Ledger {
         match self.operations.find(&operation) {
             Some(Done::WorkflowRetried { workflow, steps }) if workflow == id => {
                 let answer = LedgerReply::WorkflowRetried { id, steps };
-                return self.reply(self.gate_of_replay(), reply, answer);
+                return self.reply(self.gate_of_all(), reply, answer);
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(reply, self.missing(id)) };
         let durability = run.spec.durability;
         if let Err(refusal) = self.may_retry(run) {
             let gate = self.late_gate(durability, run.index);
@@ -35,6 +35,7 @@ impl Ledger {
         let record = Record::WorkflowRetried { at: self.at(), operation, workflow: id, steps };
         self.operations.remember(&record);
         let index = self.commit(durability, record);
+        self.keep_workflow(id);
         self.reply(self.late_gate(durability, index), reply, answer);
     }
 
@@ -59,11 +60,12 @@ impl Ledger {
             return Err(Refusal::invalid("/id", problem, "submit it as a new workflow"));
         }
         if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return Err(overloaded("running workflows"));
+            return Err(self.too_many_workflows());
         }
         let tasks: usize = run.steps.iter().map(|step| step.tasks.len().max(1)).sum();
-        if self.live_tasks() + tasks > limits::TASKS_LIVE_MAX {
-            return Err(overloaded("live tasks"));
+        let excess = (self.live_tasks() + tasks).saturating_sub(limits::TASKS_LIVE_MAX);
+        if excess > 0 {
+            return Err(self.too_many_tasks(excess));
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub(super) struct WorkflowRun {
     /// Why it failed, or why it is going to.
     pub error: Option<TaskError>,
     pub index: LogIndex,
+    /// Where the log ended when it was accepted.
+    pub accepted: LogIndex,
 }
 
 /// What a workflow is busy with.
@@ -131,6 +133,7 @@ impl WorkflowRun {
             outputs: None,
             error: None,
             index: LogIndex::default(),
+            accepted: LogIndex::default(),
         }
     }
 
@@ -169,6 +172,14 @@ impl WorkflowRun {
                 }
             }
         }
+    }
+
+    /// Steps that are over without a task: each stands for one in this state.
+    pub fn placeholders(&self) -> impl Iterator<Item = TaskState> {
+        self.steps.iter().filter(|step| step.tasks.is_empty()).filter_map(|step| match step.phase {
+            StepPhase::Ended(state) => Some(state),
+            StepPhase::Blocked | StepPhase::Binding | StepPhase::Active => None,
+        })
     }
 
     fn unblock(&mut self, step: usize, at: Wall, followed: &mut Followed) {

@@ -26,6 +26,7 @@ pub(super) struct Window<'a> {
 impl State {
     pub(super) fn add_workflow(&mut self, index: LogIndex, at: Wall, mut run: WorkflowRun) {
         run.index = index;
+        run.accepted = self.last_index;
         let (id, steps) = (run.id, run.steps.len() as u64);
         self.submitted += steps;
         self.counts.add(TaskState::Blocked, steps);

@@ -7,8 +7,7 @@ use super::effects::ReplyTo;
 use super::ledger::Ledger;
 use super::ownership::latest;
 use super::protocol::{
-    CompensationView, LedgerReply, Refusal, StepView, TaskCounts, WorkflowProgress, WorkflowState, WorkflowSummary,
-    WorkflowView,
+    CompensationView, LedgerReply, StepView, TaskCounts, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 use super::workflow_run::{SkipReason, Stage, StepPhase, StepRun, WorkflowRun};
 use crate::ids::WorkflowId;
@@ -22,7 +21,7 @@ impl Ledger {
     }
 
     pub(super) fn answer_workflow(&mut self, id: WorkflowId, to: ReplyTo) {
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, Refusal::NotFound { id }) };
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, self.missing(id)) };
         let view = self.workflow_view(run);
         let undoing = run.steps.iter().filter_map(|step| step.compensation.as_ref()?.task);
         let tasks = run.steps.iter().flat_map(|step| step.tasks.iter().copied()).chain(undoing);

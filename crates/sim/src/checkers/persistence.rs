@@ -43,10 +43,12 @@ impl Evidence<'_> {
 
     fn reply(&self, reply: &LedgerReply) -> Verdict {
         match reply {
-            LedgerReply::Submitted { answers } => answers.iter().try_for_each(|answer| match answer {
-                SubmitAnswer::Accepted { id } => self.acknowledged(*id),
-                SubmitAnswer::Refused(_) => Ok(()),
-            }),
+            LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
+                answers.iter().try_for_each(|answer| match answer {
+                    SubmitAnswer::Accepted { id } => self.acknowledged(*id),
+                    SubmitAnswer::Refused(_) => Ok(()),
+                })
+            }
             LedgerReply::WorkflowSubmitted { id } => self.acknowledged(*id),
             LedgerReply::WorkflowRetried { id, .. } => match self.book.workflows.get(id) {
                 Some(facts) => self.synced(facts.retried, "a retry"),

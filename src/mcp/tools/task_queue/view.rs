@@ -71,6 +71,11 @@ pub struct TaskMore {
     pub started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<String>,
+    /// The task that this one is a retry of, and the one that is a retry of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retried_by: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier_errors: Vec<ErrorShown>,
 }
@@ -107,6 +112,8 @@ impl TaskMore {
             labels: view.labels.clone(),
             started_at: view.started_at.map(|at| at.to_string()),
             due_at: view.due_at.map(|at| at.to_string()),
+            retry_of: view.retry_of.map(|id| id.to_string()),
+            retried_by: view.retried_by.map(|id| id.to_string()),
             earlier_errors: view.earlier_errors.iter().map(ErrorShown::from).collect(),
         }
     }

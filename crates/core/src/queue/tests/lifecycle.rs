@@ -97,9 +97,15 @@ fn a_permanent_failure_fails_the_task_at_once() {
 fn a_deadline_ends_a_task_in_any_state() {
     let mut home = Bench::new();
     let until = |spec: TaskSpec| TaskSpec { deadline: Some(Wall(START_MS + 1_000)), ..spec };
-    let leased = home.granted(until(noop())).fence.task;
+    let retry = RetryPolicy { initial: DurationMs(30_000), ..RetryPolicy::default() };
+    let failed = home.granted(until(TaskSpec { retry, ..noop() }));
+    home.complete(&failed, failure(true));
+    let delayed = failed.fence.task;
+    let leased = home.submit(until(noop()));
+    home.credit(1, 1, 1);
+    home.pass(200);
+    assert_eq!(home.grant().fence.task, leased);
     let ready = home.submit(until(noop()));
-    let delayed = home.submit(until(TaskSpec { not_before: Some(Wall(START_MS + 9_000)), ..noop() }));
     home.pass(1_000);
     for id in [leased, ready, delayed] {
         assert_eq!(home.state(id), TaskState::Failed);

@@ -2,18 +2,24 @@
 
 mod attempts;
 mod children;
+mod dead_letters;
 mod fairness;
 mod gates;
+mod keys;
 mod leases;
 mod lifecycle;
 mod limit_keys;
 mod order;
 mod outcomes;
+mod overload;
 mod parents;
+mod paused;
 mod permits;
 mod placing;
 mod properties;
 mod recovery;
+mod retention;
+mod retries;
 mod schedules;
 mod submission;
 mod workflow_model;
@@ -54,6 +60,8 @@ struct Bench {
     replies: u64,
     operations: u128,
     sendings: u64,
+    /// Grants that a test's worker has seen, where it counts them here.
+    received: u32,
 }
 
 /// All values stand inline.
@@ -108,7 +116,8 @@ fn renewal(grant: &Grant, started: bool) -> Renewal {
 }
 
 fn all_kinds() -> Arc<Capabilities> {
-    Arc::new(Capabilities { kinds: TaskKind::ALL.into_iter().collect(), ..Capabilities::default() })
+    let models = ["minilm".to_owned()].into();
+    Arc::new(Capabilities { kinds: TaskKind::ALL.into_iter().collect(), models, ..Capabilities::default() })
 }
 
 impl Bench {
@@ -129,6 +138,7 @@ impl Bench {
             replies: 0,
             operations: 0,
             sendings: 0,
+            received: 0,
         };
         bench.settle();
         bench

@@ -101,7 +101,8 @@ fn a_queue_of_every_namespace_and_shape_is_kept_only_to_a_bound() {
 #[test]
 fn device_credit_runs_device_tasks_only() {
     let mut home = Bench::new();
-    let embed = home.submit(TaskSpec::new(TaskKind::Embed));
+    let input = Payload::Inline(JsonText::of(&"text".into()));
+    let embed = home.submit(TaskSpec { model: Some("minilm".to_owned()), input, ..TaskSpec::new(TaskKind::Embed) });
     home.worker(0, 5);
     home.pass(1_000);
     assert!(home.grants().is_empty());

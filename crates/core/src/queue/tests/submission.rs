@@ -134,7 +134,7 @@ fn what_cannot_run_is_refused_with_the_field_and_the_fix() {
     wrong[4].tag = Some(Tag::GithubApi);
     let items: Vec<SubmitItem> = wrong.into_iter().map(SubmitItem::one).collect();
     let answers = submit(&mut home, OperationId([1; 16]), &items);
-    for (answer, path) in answers.iter().zip(["/timeout", "/requires", "/retry", "/namespace", "/tag"]) {
+    for (answer, path) in answers.iter().zip(["/timeout", "/requires", "/retry/max_attempts", "/namespace", "/tag"]) {
         let Refusal::Invalid { errors } = refusal(answer) else { panic!("{answer:?}") };
         assert!(errors[0].path == path && !errors[0].fix.is_empty(), "{errors:?}");
     }
