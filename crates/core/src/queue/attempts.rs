@@ -36,19 +36,27 @@ impl Task {
 }
 
 impl State {
-    pub(super) fn checkpoint(&mut self, index: LogIndex, at: Wall, record: &CheckpointRecord) {
-        self.change(index, at, record.fence.task, |task| {
-            if task.epoch == record.fence.epoch {
-                task.keep_checkpoint(record.checkpoint.clone());
-            }
-        });
+    pub(super) fn start_attempts(&mut self, index: LogIndex, at: Wall, fences: &[Fence]) {
+        self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(at));
     }
 
-    /// The task has ended before, so nothing of it changes but what is known of its last attempt.
-    pub(super) fn note_stop(&mut self, index: LogIndex, at: Wall, fence: Fence) {
-        if let Some(task) = self.tasks.get_mut(&fence.task).filter(|task| task.epoch == fence.epoch) {
-            task.notes.get_or_insert_default().stopped.get_or_insert(at);
-            task.index = task.index.max(index);
+    pub(super) fn keep_checkpoints(&mut self, index: LogIndex, at: Wall, records: &[CheckpointRecord]) {
+        for CheckpointRecord { fence, checkpoint } in records {
+            self.change(index, at, fence.task, |task| {
+                if task.epoch == fence.epoch {
+                    task.keep_checkpoint(checkpoint.clone());
+                }
+            });
+        }
+    }
+
+    /// The tasks have ended before, so nothing of them changes but what is known of their last attempts.
+    pub(super) fn note_stops(&mut self, index: LogIndex, at: Wall, fences: &[Fence]) {
+        for fence in fences {
+            if let Some(task) = self.tasks.get_mut(&fence.task).filter(|task| task.epoch == fence.epoch) {
+                task.notes.get_or_insert_default().stopped.get_or_insert(at);
+                task.index = task.index.max(index);
+            }
         }
     }
 }
