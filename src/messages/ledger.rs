@@ -48,5 +48,6 @@ pub enum LedgerMsg {
     },
     Durable(Watermark),
     LogFailed(String),
+    LogRecovered,
     Tick,
 }

@@ -34,8 +34,10 @@ pub struct StoredEntry {
 /// What the writer thread says. Both are called on that thread and must not wait.
 pub struct LogCallbacks {
     pub on_watermark: Box<dyn Fn(Watermark) + Send>,
-    /// The writer keeps the batch and tries again, at most 2 s apart. The next watermark says that it succeeded.
+    /// The writer keeps the batch and tries again, at most 2 s apart. On a full disk it goes on in the reserve.
     pub on_failure: Box<dyn Fn(DiskFailure) + Send>,
+    /// The disk takes entries again, and the reserve is whole.
+    pub on_recovery: Box<dyn Fn() + Send>,
 }
 
 impl fmt::Debug for LogCallbacks {
@@ -374,8 +376,11 @@ mod tests {
     fn a_panicking_callback_closes_the_log_instead_of_hanging_it() {
         let root = tempfile::tempdir().unwrap();
         let dir = DataDir::open(root.path()).unwrap();
-        let callbacks =
-            LogCallbacks { on_watermark: Box::new(|_| panic!("a bug of the owner")), on_failure: Box::new(|_| {}) };
+        let callbacks = LogCallbacks {
+            on_watermark: Box::new(|_| panic!("a bug of the owner")),
+            on_failure: Box::new(|_| {}),
+            on_recovery: Box::new(|| {}),
+        };
         let log = LedgerLog::open(&dir, LEDGER).unwrap().replay(callbacks, |_| Ok::<_, String>(())).unwrap();
         log.append(entries(1..=1, Durability::Sync)).unwrap();
         let mut next = 2;

@@ -193,8 +193,13 @@ const WAL_BYTES: u64 = (WAL_HEADER_BYTES + CHECKPOINT_PAGES * FRAME_BYTES) as u6
 /// written before it waits for its data only, which takes about half as long.
 pub(super) fn fill_write_ahead_log(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
+    let held = file.metadata()?.len();
+    // A disk that has no room for zeros needs what it has for records.
+    fill_with_zeros(&file, held).inspect_err(|_| drop(file.set_len(held)))
+}
+
+fn fill_with_zeros(file: &File, mut len: u64) -> io::Result<()> {
     let zeros = vec![0; 1024 * 1024];
-    let mut len = file.metadata()?.len();
     while len < WAL_BYTES {
         let piece = zeros.len().min((WAL_BYTES - len) as usize);
         file.write_all_at(&zeros[..piece], len)?;

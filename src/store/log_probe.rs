@@ -25,14 +25,16 @@ pub(super) struct Probe {
 struct Heard {
     watermarks: Vec<Watermark>,
     failures: Vec<DiskFailure>,
+    recoveries: usize,
 }
 
 impl Probe {
     pub(super) fn callbacks(&self) -> LogCallbacks {
-        let (one, other) = (self.clone(), self.clone());
+        let (one, other, third) = (self.clone(), self.clone(), self.clone());
         LogCallbacks {
             on_watermark: Box::new(move |watermark| one.hear(|heard| heard.watermarks.push(watermark))),
             on_failure: Box::new(move |failure| other.hear(|heard| heard.failures.push(failure))),
+            on_recovery: Box::new(move || third.hear(|heard| heard.recoveries += 1)),
         }
     }
 
@@ -47,6 +49,14 @@ impl Probe {
 
     pub(super) fn failures(&self) -> Vec<DiskFailure> {
         self.heard.0.lock().unwrap().failures.clone()
+    }
+
+    pub(super) fn wait_recovery(&self) {
+        drop(self.wait(|heard| heard.recoveries > 0));
+    }
+
+    pub(super) fn recoveries(&self) -> usize {
+        self.heard.0.lock().unwrap().recoveries
     }
 
     pub(super) fn wait_synced(&self, index: u64) -> Watermark {

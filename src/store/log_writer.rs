@@ -14,6 +14,7 @@ use super::data_dir::LedgerClaim;
 use super::log::{CloseLogError, LogCallbacks, LogEntry, Watermark};
 use super::log_file::{self, Mark};
 use super::log_queue::{LogQueue, Work};
+use super::reserve::Reserve;
 use super::sqlite::{CommitTo, Database};
 
 /// Half of the promise, so that the fsync itself fits into the other half.
@@ -60,6 +61,9 @@ pub(super) struct LogWriter {
     write_ahead_log: PathBuf,
     /// Whether the write-ahead log has its full length.
     filled: bool,
+    reserve: Reserve,
+    /// When the reserve that was given up is next tried to be taken back.
+    take_back_due: Option<Instant>,
     /// Held to the very end: the next opener of this ledger must not meet this writer.
     _claim: LedgerClaim,
 }
@@ -71,7 +75,7 @@ impl LogWriter {
         callbacks: LogCallbacks,
         last: Mark,
         write_ahead_log: PathBuf,
-        claim: LedgerClaim,
+        (reserve, claim): (Reserve, LedgerClaim),
     ) -> Self {
         let watermark = Watermark { written: last.written, synced: last.written };
         Self {
@@ -86,6 +90,8 @@ impl LogWriter {
             pages_max: u32::MAX,
             write_ahead_log,
             filled: false,
+            reserve,
+            take_back_due: None,
             _claim: claim,
         }
     }
@@ -95,9 +101,14 @@ impl LogWriter {
         // However this thread ends, by a panic of a callback too, nobody goes on to append in vain.
         let _stop = StopOnDrop(Arc::clone(&self.shared));
         loop {
-            let done = match self.shared.queue.take(self.sync_due) {
+            let due = self.sync_due.into_iter().chain(self.take_back_due).min();
+            let done = match self.shared.queue.take(due) {
                 Work::Commit(batch) => self.commit(&batch),
-                Work::Sync => self.commit(&[]),
+                Work::Sync if self.sync_due == due => self.commit(&[]),
+                Work::Sync => {
+                    self.recover();
+                    Ok(())
+                }
                 Work::Close => return self.close(),
             };
             if let Err(GivenUp { failure }) = done {
@@ -115,6 +126,9 @@ impl LogWriter {
         let mut pause = RETRY_FIRST;
         while let Err(failure) = self.try_commit(batch, commit_to) {
             self.report(&failure);
+            if failure == DiskFailure::DiskFull && self.reserve.give_up() {
+                continue;
+            }
             if self.shared.queue.pause(pause) {
                 return self.try_commit(batch, commit_to).map_err(|failure| GivenUp { failure });
             }
@@ -151,7 +165,6 @@ impl LogWriter {
     }
 
     fn advance(&mut self, written: LogIndex, commit_to: CommitTo) {
-        self.failing = None;
         self.watermark.written = written;
         match commit_to {
             CommitTo::Disk => {
@@ -164,6 +177,23 @@ impl LogWriter {
             }
         }
         (self.callbacks.on_watermark)(self.watermark);
+        if self.take_back_due.is_none_or(|due| due <= Instant::now()) {
+            self.recover();
+        }
+    }
+
+    /// After a failure: the disk takes entries again, but new work waits until the reserve is whole.
+    fn recover(&mut self) {
+        if self.failing.is_none() {
+            return;
+        }
+        if self.reserve.is_held() || self.reserve.take_back() {
+            self.failing = None;
+            self.take_back_due = None;
+            (self.callbacks.on_recovery)();
+        } else {
+            self.take_back_due = Some(Instant::now() + RETRY_MAX);
+        }
     }
 
     /// Tells each failure once, however often it is met again.

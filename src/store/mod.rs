@@ -7,6 +7,8 @@
 pub mod blobs;
 pub mod data_dir;
 pub mod disk;
+#[cfg(test)]
+mod faults;
 pub mod log;
 mod log_file;
 #[cfg(test)]
@@ -14,6 +16,7 @@ mod log_probe;
 mod log_queue;
 mod log_writer;
 pub mod recovery;
+mod reserve;
 pub mod spool;
 mod sqlite;
 

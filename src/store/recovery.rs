@@ -12,6 +12,7 @@ use super::data_dir::{DataDir, LedgerClaim};
 use super::log::{LedgerLog, LogCallbacks, StoredEntry};
 use super::log_file::{self, FORMAT_VERSION, Header, NewerFormat};
 use super::log_writer::{LogWriter, Shared};
+use super::reserve::Reserve;
 use super::sqlite::{Database, open_for_reading};
 use super::{DiskFailure, disk};
 
@@ -66,6 +67,7 @@ pub struct Recovery {
     header: Header,
     /// What some transaction knew to be synced: if less than this is found, synced entries are gone.
     witnessed: LogIndex,
+    reserve: Reserve,
     claim: LedgerClaim,
 }
 
@@ -86,11 +88,18 @@ impl Recovery {
         sync_write_ahead_log(&wal).map_err(failed)?;
         let database = Database::open(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let header = check(&file, &database)?;
-        Ok(Self { file, database, header, witnessed, claim })
+        Ok(Self { file, database, header, witnessed, reserve: Reserve::none(), claim })
     }
 
     pub fn ledger(&self) -> LedgerId {
         self.header.ledger
+    }
+
+    /// Sets up to `bytes_max` of the disk aside, with which the log goes on when there is no other room.
+    #[must_use]
+    pub fn with_reserve(self, bytes_max: u64) -> Self {
+        let path = self.file.with_file_name("reserve");
+        Self { reserve: Reserve::open(path, bytes_max), ..self }
     }
 
     /// The last entry of the log; 0 in an empty one.
@@ -111,11 +120,11 @@ impl Recovery {
     ) -> Result<LedgerLog, ReplayError<E>> {
         self.visit_entries(visit)?;
         let tip = self.tip();
-        let Self { file, database, header, claim, .. } = self;
+        let Self { file, database, header, reserve, claim, .. } = self;
         let reader = open_for_reading(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let shared = Arc::new(Shared::new(tip));
         let wal = log_file::write_ahead_log(&file);
-        let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, wal, claim);
+        let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, wal, (reserve, claim));
         let thread = thread::Builder::new().name("ledger-log".into()).spawn(move || writer.run());
         let thread = thread.map_err(|error| OpenLogError::of(&file, error))?;
         Ok(LedgerLog::started(file, shared, reader, thread))
@@ -188,13 +197,11 @@ fn check(file: &Path, database: &Database) -> Result<Header, OpenLogError> {
         return Err(OpenLogError::ReadOnly { file: file.to_path_buf() });
     }
     // The digests cover what the pages say; this covers the pages that the next write would go to.
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| failed(error.into()))?;
-    if verdict != "ok" {
-        return Err(OpenLogError::damaged(file, verdict));
-    }
+    database.quick_check().map_err(failed)?;
     Ok(header)
 }
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod tests;

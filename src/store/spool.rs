@@ -193,6 +193,8 @@ struct SpooledRow {
 fn open_checked(file: &Path) -> Result<Database, Unusable> {
     let opened = Database::open_or_create(file).map_err(DiskFailure::from).and_then(|mut database| {
         database.transaction(CommitTo::Disk, |tx| tx.execute_batch(SCHEMA))?;
+        // The digests cover the rows that are found; this finds rows that no page names any more.
+        database.quick_check()?;
         read_all(database.connection(), |_| {})?;
         Ok(database)
     });

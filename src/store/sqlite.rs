@@ -92,6 +92,12 @@ impl Database {
         if busy == 0 { Ok(()) } else { Err(DiskFailure::Io("another connection holds the write-ahead log".into())) }
     }
 
+    /// Whether all pages fit together.
+    pub(super) fn quick_check(&self) -> Result<(), DiskFailure> {
+        let verdict: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict == "ok" { Ok(()) } else { Err(DiskFailure::Damaged(verdict)) }
+    }
+
     /// Refuses growth beyond this, as a full disk would. What is there already stays.
     pub(super) fn limit_pages(&self, pages_max: u32) -> rusqlite::Result<()> {
         self.connection.query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |_| Ok(()))

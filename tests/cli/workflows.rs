@@ -36,7 +36,6 @@ fn a_failed_workflow_is_retried_from_where_it_failed() {
     assert_eq!(again["critical_path"], json!(["a", "b", "c"]));
     let refused = node.ctl(&["workflow", "retry", id]).with(6).stderr;
     assert!(refused.contains("is succeeded and stays so"), "{refused}");
-    node.ctl(&["workflow", "retry", "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq"]).with(3);
 }
 
 #[test]
@@ -63,7 +62,7 @@ steps:
     let undo = &run["steps"][0]["compensation"];
     assert_eq!((&undo["state"], &run["steps"][3]["compensation"]), (&json!("succeeded"), &Value::Null));
     let output = node.json(&["task", "result", undo["task_id"].as_str().unwrap()]);
-    assert_eq!(output, "undone 42");
+    assert_eq!(output, "undone 42\n");
     let table = node.ctl(&["workflow", "get", run["id"].as_str().unwrap()]).with(0).stdout;
     assert!(table.contains("UNDOES") && table.contains("its condition does not hold"), "{table}");
 }

@@ -284,6 +284,8 @@ pub const LOG_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Records that wait for the log's writer.
 pub const LOG_QUEUE_LEN_MAX: usize = 65_536;
 pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Room on the disk for what follows from accepted work, when there is no other; less on a small disk.
+pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Class `async`: fsynced at the latest after this.
 pub const ASYNC_FSYNC_MS: u64 = 100;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER_PERMISSIVE};
 use ed25519_dalek::SigningKey;
-use magpie_core::ids::PeerId;
+use magpie_core::ids::{ContentId, PeerId};
 
 use crate::secret_file::{self, SecretFileError};
 
@@ -43,7 +43,8 @@ impl NodeKey {
             return Ok(key);
         }
         let key = Self::generate()?;
-        let text = format!("{NODE_KEY_LABEL} {}\n", HEXLOWER_PERMISSIVE.encode(key.0.as_bytes()));
+        let seed = key.0.as_bytes();
+        let text = format!("{NODE_KEY_LABEL} {} {}\n", HEXLOWER_PERMISSIVE.encode(seed), seed_digest(seed));
         if secret_file::create(path, &text)? {
             return Ok(key);
         }
@@ -52,7 +53,7 @@ impl NodeKey {
 
     fn load(path: &Path) -> Result<Option<Self>, NodeKeyError> {
         let Some(text) = secret_file::read(path, NODE_KEY)? else { return Ok(None) };
-        let seed = text.strip_prefix(NODE_KEY_LABEL).and_then(|rest| parse_32_bytes(rest.trim()));
+        let seed = text.strip_prefix(NODE_KEY_LABEL).and_then(parse_seed);
         seed.map(|seed| Some(Self::from_seed(seed))).ok_or_else(|| malformed(path, NODE_KEY))
     }
 
@@ -131,6 +132,19 @@ fn malformed(path: &Path, expected: &'static str) -> SecretFileError {
     SecretFileError::Malformed { path: path.to_owned(), expected }
 }
 
+/// Of a changed seed the node would be another node, and nobody would know: the file says how to tell.
+fn seed_digest(seed: &[u8; 32]) -> String {
+    HEXLOWER_PERMISSIVE.encode(&ContentId::of(seed).0[..8])
+}
+
+/// A seed and, unless an earlier version wrote it, its digest.
+fn parse_seed(text: &str) -> Option<[u8; 32]> {
+    let mut words = text.split(' ').filter(|word| !word.is_empty());
+    let seed = parse_32_bytes(words.next()?)?;
+    let is_whole = words.next().is_none_or(|digest| digest.eq_ignore_ascii_case(&seed_digest(&seed)));
+    (is_whole && words.next().is_none()).then_some(seed)
+}
+
 fn parse_32_bytes(text: &str) -> Option<[u8; 32]> {
     let hex = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
     let bytes = hex.or_else(|| BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok())?;
@@ -172,6 +186,26 @@ mod tests {
             let words = NodeKey::load_or_create(&path).unwrap_err().to_string();
             assert!(words.contains("may be read by others") && words.contains("chmod 600"), "{words}");
         }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_node_key_is_refused_or_changes_nothing() {
+        let folder = folder();
+        let path = folder.path().join("node.key");
+        let peer = NodeKey::load_or_create(&path).unwrap().peer_id();
+        let whole = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &flipped).unwrap();
+            match NodeKey::load_or_create(&path) {
+                Ok(key) => assert_eq!(key.peer_id(), peer, "bit {bit}"),
+                Err(_) => refused += 1,
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), flipped);
+        }
+        assert!(refused > whole.len() * 6, "{refused} refused");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl LogFeed {
     pub fn admit(&self) -> Result<(), Refusal> {
         let full = self.log.room().entries < RESERVE_ENTRIES || !self.waiting.is_empty();
         let what = match &self.failure {
-            Some(failure) => format!("the disk takes no records: {failure}"),
+            Some(failure) => format!("the disk takes no new work: {failure}"),
             None if full => "the disk does not keep up".to_owned(),
             None => return Ok(()),
         };
@@ -69,13 +69,16 @@ impl LogFeed {
 
 /// The log's writer thread speaks to the ledger's mailbox: one message per commit.
 pub fn callbacks(ledger: ActorRef<LedgerMsg>) -> LogCallbacks {
-    let failures = ledger.clone();
+    let (failures, recoveries) = (ledger.clone(), ledger.clone());
     LogCallbacks {
         on_watermark: Box::new(move |watermark| {
             let _ = ledger.cast(LedgerMsg::Durable(watermark));
         }),
         on_failure: Box::new(move |failure| {
             let _ = failures.cast(LedgerMsg::LogFailed(failure.to_string()));
+        }),
+        on_recovery: Box::new(move || {
+            let _ = recoveries.cast(LedgerMsg::LogRecovered);
         }),
     }
 }

@@ -113,11 +113,9 @@ impl Actor for LedgerActor {
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
                 state.event(Event::PermitsAnswered { home, ask, answer });
             }
-            LedgerMsg::Durable(watermark) => {
-                state.log.recovered();
-                state.event(Event::Durable(watermark));
-            }
+            LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
             LedgerMsg::LogFailed(why) => state.log.failed(why),
+            LedgerMsg::LogRecovered => state.log.recovered(),
             LedgerMsg::Tick => {
                 state.event(Event::Tick);
                 state.tell_backlog();
@@ -135,7 +133,7 @@ fn open(
     settings: QueueSettings,
     feed: ActorRef<LedgerMsg>,
 ) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
-    let recovery = crate::store::log::LedgerLog::open(dir, fresh)?;
+    let recovery = crate::store::log::LedgerLog::open(dir, fresh)?.with_reserve(limits::DISK_RESERVE_BYTES);
     let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
     let mut replay = Replay::new(identity).with_settings(settings);
     let log =

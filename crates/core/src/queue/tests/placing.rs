@@ -132,7 +132,7 @@ fn a_heavy_task_goes_to_a_peer_when_its_wait_here_is_longer_than_the_way() {
 
 #[test]
 fn no_idle_node_stands_beside_eligible_work_for_more_than_a_second() {
-    for bytes in [0, 1, 100 * MEBIBYTE, 1 << 40] {
+    for bytes in [0, 1, 100 * MEBIBYTE, limits::BLOB_BYTES_MAX] {
         let mut home = Bench::new();
         home.joins(0);
         home.offers(0, 1, 1, 0);

@@ -203,6 +203,7 @@ fn much_that_is_due_goes_in_small_parts() {
     let operation = home.operation();
     home.ask(LedgerRequest::ClearQueue { operation, namespace: None, up_to: LogIndex(u64::MAX) });
     home.now.wall_ms += 8 * DAY_MS;
+    home.now.mono_ms += 8 * DAY_MS;
     home.event(Event::Tick);
     assert_eq!(home.stats().pruned.cancelled, limits::PRUNE_LEN_MAX as u64);
     home.event(Event::Tick);

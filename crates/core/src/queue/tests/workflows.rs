@@ -59,8 +59,13 @@ pub fn items_of(workflow: WorkflowId, step: u32, from: u32) -> BindingId {
     BindingId { workflow, retries: 0, part: BindingPart::Items { step, from } }
 }
 
-pub fn start(home: &mut Bench, spec: WorkflowSpec) -> WorkflowId {
+/// A compensation that no failure leads to is refused: of what was drawn it is left out.
+pub fn start(home: &mut Bench, mut spec: WorkflowSpec) -> WorkflowId {
     let operation = home.operation();
+    let compensates = |step: &StepSpec| step.on_fail == Some(OnFail::Compensate);
+    if spec.on_fail != OnFail::Compensate && !spec.steps.iter().any(compensates) {
+        spec.steps.iter_mut().for_each(|step| step.compensate = None);
+    }
     match home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(spec) }) {
         LedgerReply::WorkflowSubmitted { id } => {
             home.bind_all();
