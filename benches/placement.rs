@@ -147,7 +147,12 @@ impl Bench {
             log_tail: String::new(),
             ran_ms: 0,
         };
-        let completion = |grant: Grant| Completion { fence: grant.fence, token: grant.token, outcome: outcome.clone() };
+        let completion = |grant: Grant| Completion {
+            fence: grant.fence,
+            token: grant.token,
+            outcome: outcome.clone(),
+            checkpoint: None,
+        };
         self.request(peer(0), LedgerRequest::Complete(grants.into_iter().map(completion).collect()));
     }
 }

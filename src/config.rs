@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub tags: Vec<Tag>,
     /// Tasks that run at a time, those on devices aside; unset: one per core.
     pub slots: Option<u32>,
+    /// After a SIGTERM, what runs may take so long to finish; then it is ended, to run again.
+    pub drain_deadline: DurationMs,
     /// Weights of namespaces at this home: `research = 3` is granted three times what a namespace of weight 1 is.
     pub namespaces: BTreeMap<String, u32>,
     /// Limits of concurrency keys at this home: `gpu-api = 4` lets four of its tasks run at a time; unset: one.
@@ -129,6 +131,7 @@ impl Default for NodeConfig {
             labels: BTreeMap::new(),
             tags: Vec::new(),
             slots: None,
+            drain_deadline: DurationMs(limits::DRAIN_DEADLINE_MS),
             namespaces: BTreeMap::new(),
             concurrency: BTreeMap::new(),
             rate: BTreeMap::new(),
@@ -177,6 +180,9 @@ impl NodeConfig {
         }
         if self.slots.is_some_and(|slots| slots > 4_096) {
             return Err("slots is above 4096".to_owned());
+        }
+        if self.drain_deadline.0 > limits::TASK_TIMEOUT_MS_MAX {
+            return Err("drain_deadline is above 7d".to_owned());
         }
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());

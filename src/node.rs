@@ -1,5 +1,7 @@
 //! A whole node: its data directory, its actors in their order, and how it ends.
 
+mod drain;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;

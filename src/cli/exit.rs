@@ -95,6 +95,7 @@ impl From<Refusal> for CommandError {
             | Refusal::HomeAway { .. }
             | Refusal::Unavailable { .. } => Exit::Unreachable,
             Refusal::Overloaded { .. }
+            | Refusal::Draining { .. }
             | Refusal::AlreadyTerminal { .. }
             | Refusal::WrongState { .. }
             | Refusal::QueueChanged { .. }
@@ -126,6 +127,7 @@ mod tests {
             (overloaded, Exit::Refused),
             (forbidden, Exit::Refused),
             (unavailable, Exit::Unreachable),
+            (Refusal::Draining { why: "it was told to end".to_owned() }, Exit::Refused),
             (Refusal::invalid("/kind", "no such kind", "write noop"), Exit::Usage),
         ] {
             assert_eq!(CommandError::from(refusal).exit, exit);

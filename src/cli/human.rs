@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use magpie_core::ids::PeerId;
+use magpie_core::progress::Progress;
 use magpie_core::time::Wall;
 
 /// The wall clock of this machine.
@@ -59,6 +60,14 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{rest:.1} {}", UNITS[unit])
+}
+
+/// `40 %, page 4`, or what of it was said.
+pub fn progress(progress: &Progress) -> String {
+    let fraction = progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+    let message = Some(progress.message.clone()).filter(|message| !message.is_empty());
+    let said: Vec<String> = fraction.into_iter().chain(message).collect();
+    said.join(", ")
 }
 
 /// The end of a peer id, which tells peers apart; all begin alike.

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{ConfigError, NodeConfig};
 use crate::node::Node;
@@ -101,6 +103,11 @@ fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 
 async fn serve(config: NodeConfig) -> ExitCode {
     let pid = PidFile(config.resolved_data_dir().ok().map(|dir| dir.join("pid")));
+    let drain_deadline = Duration::from_millis(config.drain_deadline.0);
+    let mut ending = match Ending::watch() {
+        Ok(ending) => ending,
+        Err(error) => return fail(FAILED, &format!("signals cannot be caught: {error}")),
+    };
     let mut node = match Node::start(config).await {
         Ok(node) => node,
         Err(error) => return fail(FAILED, &error),
@@ -109,12 +116,19 @@ async fn serve(config: NodeConfig) -> ExitCode {
     tracing::info!(peer = %node.peer_id, control = %node.control.display(), "node ready");
     let asked = tokio::select! {
         why = node.given_up() => Err(why),
-        () = told_to_end() => Ok(()),
+        asked = ending.asked() => Ok(asked),
     };
+    if let Ok(Asked::ToDrain) = asked {
+        tracing::info!(deadline = ?drain_deadline, "the node drains; a second signal ends it at once");
+        tokio::select! {
+            () = node.drain(drain_deadline) => {}
+            _ = ending.asked() => {}
+        }
+    }
     node.stop().await;
     pid.remove();
     match asked {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Asked::ToDrain | Asked::ToEnd) => ExitCode::SUCCESS,
         Err(why) => fail(FAILED, &why),
     }
 }
@@ -137,19 +151,27 @@ impl PidFile {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn told_to_end() {
-    let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    match terminated {
-        Ok(mut terminated) => {
-            tokio::select! {
-                _ = terminated.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM cannot be caught");
-            let _ = tokio::signal::ctrl_c().await;
+/// SIGTERM, by which whoever runs services ends them, and Ctrl-C.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    ToDrain,
+    ToEnd,
+}
+
+impl Ending {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::ToDrain,
+            _ = self.interrupt.recv() => Asked::ToEnd,
         }
     }
 }

@@ -7,6 +7,7 @@ use magpie_core::clock_alarm::ClockAlarm;
 use magpie_core::ids::{Epoch, Generation, LedgerId, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
 use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
+use magpie_core::progress::Progress;
 use magpie_core::queue::{
     PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress, WorkflowState,
     WorkflowView,
@@ -47,6 +48,12 @@ pub struct TaskDocument<'a> {
     error: &'a Option<TaskError>,
     earlier_errors: &'a [TaskError],
     log_tail: &'a str,
+    /// What the attempt that runs says of itself.
+    progress: &'a Option<Progress>,
+    /// What the next attempt would go on from.
+    checkpoint: &'a Option<JsonText>,
+    /// When the attempt was gone that ran while the task ended otherwise.
+    attempt_stopped_at: Option<Wall>,
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
@@ -81,6 +88,9 @@ impl<'a> TaskDocument<'a> {
             error: &view.error,
             earlier_errors: &view.earlier_errors,
             log_tail: &view.log_tail,
+            progress: &view.progress,
+            checkpoint: &view.checkpoint,
+            attempt_stopped_at: view.attempt_stopped_at,
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),

@@ -1,27 +1,47 @@
 //! `nodectl worker`.
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use magpie_core::ids::PeerId;
+use magpie_core::lease::Slots;
 use magpie_core::worker::WorkerStats;
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::args::Context;
+use super::args::{Context, duration};
 use super::connection::unexpected;
 use super::exit::{CommandError, Exit};
 use super::shapes::Items;
-use super::{status, table};
+use super::{human, status, table};
 use crate::messages::node::NodeStatus;
-use crate::messages::worker::{WorkerReply, WorkerRequest};
+use crate::messages::worker::{WorkerBrief, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
+
+/// How often a drain is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Subcommand)]
 pub enum WorkerCommand {
     /// List the workers of the mesh; of this node's, all it counts
     Ls,
     /// Let this node's worker take no more tasks, give back those it has not started, and finish the others
-    Drain,
+    Drain(DrainArgs),
     /// Let this node's worker take tasks again
     Resume,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// End what still runs after this long, so that it runs again elsewhere: 30s, 5m, 1h (default: let it finish)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    deadline: Option<Duration>,
+    /// Wait until nothing runs here any more
+    #[arg(long)]
+    wait: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "wait")]
+    timeout: Option<Duration>,
 }
 
 /// A worker as this node knows it: of others it hears little.
@@ -29,8 +49,12 @@ pub enum WorkerCommand {
 struct WorkerDocument<'a> {
     peer_id: PeerId,
     state: &'a str,
+    slots: Option<u32>,
     slots_free: u32,
     device_slots_free: u32,
+    running: Option<u64>,
+    queued: Option<u64>,
+    draining: Option<bool>,
     /// This node's own.
     stats: Option<&'a WorkerStats>,
 }
@@ -39,8 +63,8 @@ impl WorkerCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
         match self {
             Self::Ls => list(context).await,
-            Self::Drain => change(context, WorkerRequest::Drain).await,
-            Self::Resume => change(context, WorkerRequest::Resume).await,
+            Self::Drain(args) => drain(context, &args).await,
+            Self::Resume => resume(context).await,
         }
     }
 }
@@ -54,45 +78,85 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
         [
             worker.peer_id.to_string(),
             worker.state.to_owned(),
+            human::or_dash(worker.slots),
             worker.slots_free.to_string(),
-            count(|stats| stats.running),
-            count(|stats| stats.queued),
+            human::or_dash(worker.running),
+            human::or_dash(worker.queued),
             count(|stats| stats.started),
             count(|stats| stats.stolen),
         ]
     };
-    let header = ["WORKER", "STATE", "FREE", "RUNNING", "QUEUED", "STARTED", "STOLEN"];
+    let header = ["WORKER", "STATE", "SLOTS", "FREE", "RUNNING", "QUEUED", "STARTED", "STOLEN"];
     context.format.document(&items, || table::rows(header, items.items.iter().map(row)))?;
     Ok(Exit::Ok)
 }
 
 fn workers(status: &NodeStatus) -> Vec<WorkerDocument<'_>> {
-    let own = WorkerDocument {
-        peer_id: status.peer_id,
-        state: if status.worker.draining { "draining" } else { "alive" },
-        slots_free: status.worker.free.cpu,
-        device_slots_free: status.worker.free.device,
-        stats: Some(&status.worker),
-    };
-    let others = status.peers.iter().map(|peer| WorkerDocument {
-        peer_id: peer.peer_id,
-        state: &peer.state,
-        slots_free: peer.slots_free.cpu,
-        device_slots_free: peer.slots_free.device,
-        stats: None,
-    });
+    let own = WorkerBrief::of(&status.worker);
+    let own = document(status.peer_id, "alive", status.worker.free, Some(own), Some(&status.worker));
+    let others =
+        status.peers.iter().map(|peer| document(peer.peer_id, &peer.state, peer.slots_free, peer.worker, None));
     [own].into_iter().chain(others).collect()
 }
 
-async fn change(context: &Context, request: WorkerRequest) -> Result<Exit, CommandError> {
-    context.link.ask(Body::Worker(request)).await?;
-    let Answer::Worker(WorkerReply::Stats(stats)) = context.link.ask(Body::Worker(WorkerRequest::Stats)).await? else {
-        return Err(unexpected());
-    };
+/// A node that is alive and drains is shown as draining; one that is away, as away.
+fn document<'a>(
+    peer_id: PeerId,
+    state: &'a str,
+    free: Slots,
+    brief: Option<WorkerBrief>,
+    stats: Option<&'a WorkerStats>,
+) -> WorkerDocument<'a> {
+    let draining = brief.map(|brief| brief.draining);
+    WorkerDocument {
+        peer_id,
+        state: if draining == Some(true) && state == "alive" { "draining" } else { state },
+        slots: brief.map(|brief| brief.slots.cpu),
+        slots_free: free.cpu,
+        device_slots_free: free.device,
+        running: brief.map(|brief| brief.running),
+        queued: brief.map(|brief| brief.queued),
+        draining,
+        stats,
+    }
+}
+
+async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CommandError> {
+    let within_ms = args.deadline.map(|deadline| deadline.as_millis() as u64);
+    let end = args.timeout.map(|timeout| Instant::now() + timeout);
+    context.link.ask(Body::Worker(WorkerRequest::Drain { within_ms })).await?;
+    loop {
+        let stats = own_stats(context).await?;
+        if !args.wait || (stats.running == 0 && stats.queued == 0) {
+            print(context, &stats)?;
+            return Ok(Exit::Ok);
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            let what = format!("{} tasks still run; the drain goes on", stats.running);
+            return Err(CommandError::new(Exit::TimedOut, what));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn resume(context: &Context) -> Result<Exit, CommandError> {
+    context.link.ask(Body::Worker(WorkerRequest::Resume)).await?;
+    print(context, &own_stats(context).await?)?;
+    Ok(Exit::Ok)
+}
+
+async fn own_stats(context: &Context) -> Result<WorkerStats, CommandError> {
+    match context.link.ask(Body::Worker(WorkerRequest::Stats)).await? {
+        Answer::Worker(WorkerReply::Stats(stats)) => Ok(stats),
+        _ => Err(unexpected()),
+    }
+}
+
+fn print(context: &Context, stats: &WorkerStats) -> Result<(), CommandError> {
     let text = || {
         let state = if stats.draining { "draining" } else { "takes tasks" };
-        format!("the worker {state}: {} running, {} queued\n", stats.running, stats.queued)
+        let left = stats.drain_left_ms.map(|left| format!(", what still runs is ended in {}", human::duration(left)));
+        format!("the worker {state}: {} running, {} queued{}\n", stats.running, stats.queued, left.unwrap_or_default())
     };
-    context.format.document(&stats, text)?;
-    Ok(Exit::Ok)
+    context.format.document(stats, text)
 }

@@ -27,7 +27,7 @@ impl AttemptError {
     pub(super) fn halted(halt: Halt, spec: &TaskSpec) -> Self {
         match halt {
             Halt::TimedOut => Self::retryable("timeout", format!("ran longer than its timeout of {}", spec.timeout)),
-            Halt::Stopped(reason) => Self::retryable(reason.name(), format!("stopped here: {}", reason.name())),
+            Halt::Stopped(reason) => Self::retryable(reason.name(), reason.in_words()),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod attempt_error;
 mod blobs;
 mod embed;
+mod lease;
 mod noop;
 mod panic;
 mod process;
@@ -22,12 +23,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie_core::lease::Fence;
-use magpie_core::payload::Payload;
+use magpie_core::payload::{JsonText, Payload};
+use magpie_core::progress::AttemptNews;
 use magpie_core::task::{AttemptResult, Outcome, TaskKind, TaskSpec};
+use tokio::sync::watch;
 
 pub use self::attempt_error::AttemptError;
 pub use self::blobs::{BlobAccess, BlobError};
 pub use self::embed::Embedder;
+pub use self::lease::{LeaseEnd, LeaseKeeper, lease_channel};
 pub use self::process::ProcessConfig;
 pub use self::stop::{StopReason, StopSignal, Stopper, stop_channel};
 
@@ -43,6 +47,20 @@ pub struct Attempt {
     /// 1 for the first.
     pub number: u32,
     pub spec: Arc<TaskSpec>,
+    /// What an earlier attempt left last.
+    pub checkpoint: Option<JsonText>,
+    /// Of an `exclusive` task.
+    pub lease: Option<LeaseEnd>,
+    /// Where it tells how far it is and from where the next one may go on.
+    pub says: watch::Sender<AttemptNews>,
+}
+
+impl Attempt {
+    /// One that is the first, not exclusive, and to which nobody listens.
+    pub fn new(fence: Fence, spec: Arc<TaskSpec>) -> Self {
+        let says = watch::Sender::new(AttemptNews::default());
+        Self { fence, number: 1, spec, checkpoint: None, lease: None, says }
+    }
 }
 
 /// How a node runs tasks.

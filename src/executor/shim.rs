@@ -2,7 +2,9 @@
 //!
 //! The worker re-runs its own executable with a hidden first argument. The shim starts the command and then waits for
 //! two things: the end of the command, and the end of the worker, which it sees as the end of the socket that is its
-//! standard input. Whichever comes first, it kills everything that the command left running, reaps it and exits.
+//! standard input. Whichever comes first, it kills everything that the command left running, reaps it and exits. For
+//! an `exclusive` task it also waits for the end of the lease that the worker wrote to it last: so it ends a command
+//! whose worker stands still.
 //! As subreaper it becomes the parent of each orphan below it, so neither a double fork nor `setsid` escapes it.
 
 use std::ffi::{CString, OsStr, OsString};
@@ -22,6 +24,7 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, getrlimit, kill_process,
     kill_process_group, pidfd_open, prlimit, set_child_subreaper, setrlimit, setsid, umask, wait,
 };
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// The hidden first argument.
@@ -37,21 +40,40 @@ const CPU_GRACE_S: u64 = 1;
 /// Where there is too little memory, the kernel is to end the command rather than the node.
 const OOM_SCORE: &str = "500";
 
-/// What the worker may ask for, one byte each. The end of the socket means [`Order::Kill`].
+/// What the worker may ask for: a byte, and the number that it takes. The end of the socket means [`Order::Kill`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// SIGTERM to the command's process group.
     Terminate,
     /// SIGKILL to everything below the shim.
     Kill,
+    /// SIGKILL to everything at this time, on the clock that counts suspend: it replaces the time said before.
+    LeaseEnds { ms: u64 },
 }
 
+const TERMINATE: u8 = b't';
+const KILL: u8 = b'k';
+const LEASE_ENDS: u8 = b'e';
+
 impl Order {
-    pub fn byte(self) -> u8 {
+    pub fn bytes(self) -> Vec<u8> {
         match self {
-            Self::Terminate => b't',
-            Self::Kill => b'k',
+            Self::Terminate => vec![TERMINATE],
+            Self::Kill => vec![KILL],
+            Self::LeaseEnds { ms } => [&[LEASE_ENDS][..], &ms.to_be_bytes()].concat(),
         }
+    }
+
+    /// Takes the first order out of `bytes`, if it is whole. What is no order means that the worker lost its mind.
+    fn take(bytes: &mut Vec<u8>) -> Option<Self> {
+        let (order, len) = match (*bytes.first()?, bytes.get(1..9).and_then(|number| number.try_into().ok())) {
+            (TERMINATE, _) => (Self::Terminate, 1),
+            (LEASE_ENDS, Some(number)) => (Self::LeaseEnds { ms: u64::from_be_bytes(number) }, 9),
+            (LEASE_ENDS, None) => return None,
+            (_, _) => (Self::Kill, 1),
+        };
+        bytes.drain(..len);
+        Some(order)
     }
 }
 
@@ -70,21 +92,24 @@ pub(super) enum Report {
     Signalled {
         signal: i32,
     },
+    /// The end of the lease passed, and everything was killed.
+    LeaseEnded,
 }
 
-/// The shim's arguments, after the hidden one. A limit of 0 is none.
+/// The shim's arguments, after the hidden one. A limit of 0, and a lease that ends at 0, is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Arguments {
     pub stdin: OsString,
     pub memory_bytes_max: u64,
     pub cpu_s_max: u64,
+    pub lease_ends_ms: u64,
     pub program: OsString,
     pub arguments: Vec<OsString>,
 }
 
 impl Arguments {
     pub fn to_argv(&self) -> Vec<OsString> {
-        let limits = [self.memory_bytes_max, self.cpu_s_max].map(|limit| limit.to_string().into());
+        let limits = [self.memory_bytes_max, self.cpu_s_max, self.lease_ends_ms].map(|limit| limit.to_string().into());
         let head = [ARGUMENT.into(), self.stdin.clone()].into_iter().chain(limits);
         head.chain([self.program.clone()]).chain(self.arguments.iter().cloned()).collect()
     }
@@ -97,8 +122,15 @@ impl Arguments {
         }
         let stdin = argv.next()?;
         let mut limit = || argv.next()?.to_str()?.parse().ok();
-        let (memory_bytes_max, cpu_s_max) = (limit()?, limit()?);
-        Some(Self { stdin, memory_bytes_max, cpu_s_max, program: argv.next()?, arguments: argv.collect() })
+        let (memory_bytes_max, cpu_s_max, lease_ends_ms) = (limit()?, limit()?, limit()?);
+        Some(Self {
+            stdin,
+            memory_bytes_max,
+            cpu_s_max,
+            lease_ends_ms,
+            program: argv.next()?,
+            arguments: argv.collect(),
+        })
     }
 
     fn limits(&self) -> impl Iterator<Item = (Resource, u64)> {
@@ -132,9 +164,14 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         Ok(child) => child,
         Err(error) => return tell(&mut worker, &Report::NotStarted { errno: error.raw_os_error().unwrap_or(0) }),
     };
-    let watched = watch(&mut worker, child);
+    let watched = watch(&mut worker, child, arguments.lease_ends_ms);
     let killed = kill_all(child);
-    match watched?.or(killed).and_then(report_of) {
+    let report = match watched? {
+        Watched::Ended(status) => report_of(status),
+        Watched::MustEnd => killed.and_then(report_of),
+        Watched::LeaseEnded => Some(Report::LeaseEnded),
+    };
+    match report {
         Some(report) => tell(&mut worker, &report),
         None => Err(io::Error::other(format!("process {child:?} was not there to be reaped"))),
     }
@@ -210,25 +247,51 @@ fn lower_limits(arguments: &Arguments) -> io::Result<Vec<(Resource, Rlimit)>> {
     Ok(before)
 }
 
-/// Waits until the command ended, which it answers, or until everything is to be killed.
-fn watch(worker: &mut UnixStream, child: Pid) -> io::Result<Option<WaitStatus>> {
+/// Why the shim waits no longer.
+enum Watched {
+    Ended(WaitStatus),
+    /// The worker is gone, or says so.
+    MustEnd,
+    LeaseEnded,
+}
+
+/// Waits until the command ended, or until everything is to be killed.
+fn watch(worker: &mut UnixStream, child: Pid, mut lease_ends_ms: u64) -> io::Result<Watched> {
     let child_ended = pidfd_open(child, PidfdFlags::empty())?;
+    let mut orders = Vec::new();
     loop {
         if let Some(status) = reap_ended(child)? {
-            return Ok(Some(status));
+            return Ok(Watched::Ended(status));
         }
+        let Some(patience) = patience(lease_ends_ms) else { return Ok(Watched::LeaseEnded) };
         let mut polled = [PollFd::new(&*worker, PollFlags::IN), PollFd::new(&child_ended, PollFlags::IN)];
-        match poll(&mut polled, Some(&REAP_EVERY)) {
+        match poll(&mut polled, Some(&patience)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if !polled[0].revents().is_empty() {
-            match read_order(worker) {
+        if !polled[0].revents().is_empty() && !read_orders(worker, &mut orders) {
+            return Ok(Watched::MustEnd);
+        }
+        while let Some(order) = Order::take(&mut orders) {
+            match order {
                 Order::Terminate => drop(kill_process_group(child, Signal::TERM)),
-                Order::Kill => return Ok(None),
+                Order::Kill => return Ok(Watched::MustEnd),
+                Order::LeaseEnds { ms } => lease_ends_ms = ms,
             }
         }
     }
+}
+
+/// How long to wait before looking around again; `None`: the lease has ended.
+fn patience(lease_ends_ms: u64) -> Option<Timespec> {
+    if lease_ends_ms == 0 {
+        return Some(REAP_EVERY);
+    }
+    let now = clock_gettime(ClockId::Boottime);
+    let now_ms = now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000;
+    let left_ms = lease_ends_ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0)?;
+    let left = Timespec { tv_sec: (left_ms / 1_000) as i64, tv_nsec: (left_ms % 1_000 * 1_000_000) as i64 };
+    Some(left.min(REAP_EVERY))
 }
 
 /// Reaps whatever has ended, and answers the status of `child` if it was among it.
@@ -243,12 +306,15 @@ fn reap_ended(child: Pid) -> io::Result<Option<WaitStatus>> {
     }
 }
 
-/// The strongest of the orders that have come. A socket that ended or failed means that the worker is gone.
-fn read_order(worker: &mut UnixStream) -> Order {
-    let mut bytes = [0; 16];
+/// Adds what has come to `orders`. No: the socket ended or failed, so the worker is gone.
+fn read_orders(worker: &mut UnixStream, orders: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; 256];
     match worker.read(&mut bytes) {
-        Ok(len) if len > 0 && bytes[..len].iter().all(|byte| *byte == Order::Terminate.byte()) => Order::Terminate,
-        Ok(_) | Err(_) => Order::Kill,
+        Ok(len) => {
+            orders.extend_from_slice(&bytes[..len]);
+            len > 0
+        }
+        Err(error) => error.kind() == io::ErrorKind::Interrupted,
     }
 }
 
@@ -290,5 +356,52 @@ fn tell(worker: &mut UnixStream, report: &Report) -> io::Result<()> {
         // The worker is gone: nobody is left to be told.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
         written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_in_pieces_of_any_length() {
+        let orders = [
+            Order::LeaseEnds { ms: u64::MAX - 7 },
+            Order::Terminate,
+            Order::LeaseEnds { ms: 0x6b74_6574 },
+            Order::Kill,
+        ];
+        let bytes: Vec<u8> = orders.iter().flat_map(|order| order.bytes()).collect();
+        for piece in 1..bytes.len() {
+            let (mut pending, mut taken) = (Vec::new(), Vec::new());
+            for bytes in bytes.chunks(piece) {
+                pending.extend_from_slice(bytes);
+                while let Some(order) = Order::take(&mut pending) {
+                    taken.push(order);
+                }
+            }
+            assert_eq!(taken, orders, "{piece} at a time");
+        }
+        assert_eq!(Order::take(&mut b"?".to_vec()), Some(Order::Kill));
+    }
+
+    #[test]
+    fn arguments_are_read_as_they_were_written() {
+        let arguments = Arguments {
+            stdin: "in.json".into(),
+            memory_bytes_max: 1,
+            cpu_s_max: 2,
+            lease_ends_ms: 3,
+            program: "sh".into(),
+            arguments: vec!["-c".into(), "true".into()],
+        };
+        assert_eq!(Arguments::from_argv(arguments.to_argv()), Some(arguments));
+    }
+
+    #[test]
+    fn without_a_lease_there_is_always_patience() {
+        assert_eq!(patience(0), Some(REAP_EVERY));
+        assert_eq!(patience(1), None);
+        assert_eq!(patience(u64::MAX), Some(REAP_EVERY));
     }
 }

@@ -7,7 +7,7 @@ use magpie_core::limits;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// Why an attempt is stopped. In each case the caller drops its outcome.
+/// Why an attempt is stopped. After the first three the caller drops its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// The task was cancelled: a process gets SIGTERM and a grace.
@@ -16,19 +16,38 @@ pub enum StopReason {
     Fenced,
     /// The node ends: what runs here dies at once.
     Shutdown,
+    /// The worker's end of the lease of an `exclusive` task has passed: what runs here dies at once.
+    LeaseEnded,
+    /// A drain is over: a process gets SIGTERM and a grace.
+    Drained,
 }
 
 impl StopReason {
+    /// What became of the attempt, for a person.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Cancelled => "stopped here: its task was cancelled",
+            Self::Fenced => "stopped here: another attempt of its task has begun",
+            Self::Shutdown => "stopped here: the node ended",
+            Self::LeaseEnded => {
+                "killed at the end of its lease, as an exclusive task is: its home could not be reached"
+            }
+            Self::Drained => "stopped here: the node was drained, and the attempt was not over at the deadline",
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
             Self::Fenced => "fenced",
             Self::Shutdown => "shutdown",
+            Self::LeaseEnded => "lease_ended",
+            Self::Drained => "drained",
         }
     }
 
     fn is_immediate(self) -> bool {
-        !matches!(self, Self::Cancelled)
+        !matches!(self, Self::Cancelled | Self::Drained)
     }
 }
 
@@ -148,12 +167,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_cancel_or_a_timeout_leaves_a_grace() {
+    async fn only_a_cancel_a_drain_or_a_timeout_leaves_a_grace() {
         for (halt, grace_ms) in [
             (Halt::TimedOut, limits::PROCESS_STOP_GRACE_MS),
             (Halt::Stopped(StopReason::Cancelled), limits::PROCESS_STOP_GRACE_MS),
             (Halt::Stopped(StopReason::Fenced), 0),
             (Halt::Stopped(StopReason::Shutdown), 0),
+            (Halt::Stopped(StopReason::LeaseEnded), 0),
+            (Halt::Stopped(StopReason::Drained), limits::PROCESS_STOP_GRACE_MS),
         ] {
             let (_stopper, signal) = stop_channel();
             let begin = Instant::now();

@@ -158,6 +158,7 @@ impl From<Refusal> for ToolError {
             }
             Refusal::Forbidden { .. } => Self::new("forbidden", message, "ask the operator to do it with nodectl"),
             Refusal::Unsupported { .. } => Self::new("unsupported", message, "leave it out, or use another node"),
+            Refusal::Draining { .. } => Self::new("draining", message, "use another node"),
             Refusal::Unavailable { .. } => Self::passing("unavailable", message, "call again", 1_000),
         }
     }
@@ -178,6 +179,7 @@ mod tests {
             (Refusal::invalid("/kind", "no such kind", "write noop"), "invalid"),
             (Refusal::Forbidden { needs: "operator".into(), has: "agent".into() }, "forbidden"),
             (Refusal::Unavailable { what: "starting".into() }, "unavailable"),
+            (Refusal::Draining { why: "told to end".into() }, "draining"),
         ];
         for (refusal, code) in cases {
             let retryable = refusal.is_retryable();

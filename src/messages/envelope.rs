@@ -99,7 +99,7 @@ impl Role {
             | Body::Clock(ClockRequest::Show)
             | Body::Worker(WorkerRequest::Stats)
             | Body::Device(_) => &[Self::Agent, Self::Operator][..],
-            Body::Actor(_) | Body::Worker(WorkerRequest::Drain | WorkerRequest::Resume) => &[Self::Operator][..],
+            Body::Actor(_) | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Self::Operator][..],
         };
         if needed.contains(&self) { Ok(()) } else { Err(needed[needed.len() - 1]) }
     }

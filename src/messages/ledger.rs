@@ -29,6 +29,10 @@ pub enum LedgerMsg {
         worker: PeerId,
     },
     ClockRoot(ClockRoot),
+    /// This node ends soon: new work is refused with the reason.
+    Draining {
+        why: String,
+    },
     PeerClocks(PeerClocks),
     Bound {
         id: BindingId,

@@ -11,6 +11,8 @@ use magpie_core::queue::ShapeBacklog;
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
 
+use super::worker::WorkerBrief;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegistryRequest {
@@ -27,6 +29,8 @@ pub struct Heartbeat {
     pub version: String,
     pub capabilities: Arc<Capabilities>,
     pub slots_free: Slots,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerBrief>,
     /// What waits at its home, for thieves.
     pub backlog: Vec<ShapeBacklog>,
     #[serde(with = "magpie_core::queue::root_bytes")]
@@ -55,6 +59,9 @@ pub struct PeerView {
     pub ledger: Option<LedgerId>,
     pub version: Option<String>,
     pub slots_free: Slots,
+    /// `None`: an older node does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerBrief>,
     pub capabilities: Option<Arc<Capabilities>>,
     pub addresses: Vec<String>,
     pub last_heard_ms_ago: Option<u64>,
@@ -80,7 +87,8 @@ pub enum RegistryMsg {
     },
     /// The models that this node's devices have loaded.
     Models(BTreeSet<String>),
-    SlotsFree(Slots),
+    /// What this node's worker does.
+    Worker(WorkerBrief),
     /// What is ready at this node's home.
     Backlog(Vec<ShapeBacklog>),
     ClockRoot([u8; 32]),

@@ -2,6 +2,7 @@
 
 use magpie_core::ids::LedgerTag;
 use magpie_core::lease::{CompleteAnswer, Fence, RenewAnswer, Slots};
+use magpie_core::progress::AttemptNews;
 use magpie_core::queue::WorkerNotice;
 use magpie_core::task::Outcome;
 pub use magpie_core::worker::WorkerStats;
@@ -17,8 +18,11 @@ pub enum WorkerRequest {
         notice: WorkerNotice,
     },
     Stats,
-    /// Take no lease, return unstarted ones, finish the others.
-    Drain,
+    /// Take no lease, return unstarted ones, finish the others: what still runs `within_ms` from now is ended.
+    Drain {
+        #[serde(default)]
+        within_ms: Option<u64>,
+    },
     Resume,
 }
 
@@ -27,6 +31,23 @@ pub enum WorkerRequest {
 pub enum WorkerReply {
     Noted,
     Stats(WorkerStats),
+}
+
+/// What the mesh hears of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerBrief {
+    pub slots: Slots,
+    pub free: Slots,
+    pub running: u64,
+    pub queued: u64,
+    pub draining: bool,
+}
+
+impl WorkerBrief {
+    pub fn of(stats: &WorkerStats) -> Self {
+        let WorkerStats { slots, free, running, queued, draining, .. } = *stats;
+        Self { slots, free, running, queued, draining }
+    }
 }
 
 pub enum WorkerMsg {
@@ -40,6 +61,11 @@ pub enum WorkerMsg {
     },
     HomeLost {
         home: LedgerTag,
+    },
+    /// What an attempt said of itself.
+    Progressed {
+        fence: Fence,
+        news: AttemptNews,
     },
     Finished {
         fence: Fence,

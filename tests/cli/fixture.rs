@@ -120,6 +120,15 @@ impl Node {
         self.child.wait().unwrap();
     }
 
+    pub fn terminate(&self) {
+        signal(&self.child, Signal::TERM);
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Starts it on its data, and does not wait.
     pub fn start_again(&mut self) {
         self.child = Self::spawn(self.dir.path());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use magpie::executor::{
     Attempt, AttemptError, BlobAccess, BlobError, BoxFuture, Embedder, ExecutorConfig, Executors, ProcessConfig,
-    StopSignal, Stopper, stop_channel,
+    StopSignal, Stopper, lease_channel, stop_channel,
 };
 use magpie_core::ids::{ContentId, Epoch, Generation, LedgerTag, OperationId, TaskId};
 use magpie_core::lease::Fence;
@@ -156,7 +156,8 @@ pub fn error_of(outcome: Outcome) -> (String, String, bool) {
 pub fn attempt(spec: TaskSpec) -> Attempt {
     let ledger = LedgerTag([7; 5]);
     let task = TaskId::derive(ledger, 1_700_000_000_000, OperationId([3; 16]), next_number());
-    Attempt { fence: Fence { task, epoch: Epoch::new(Generation(1), 2) }, number: 2, spec: Arc::new(spec) }
+    let fence = Fence { task, epoch: Epoch::new(Generation(1), 2) };
+    Attempt { number: 2, ..Attempt::new(fence, Arc::new(spec)) }
 }
 
 fn next_number() -> u32 {
@@ -189,6 +190,12 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         assert!(Instant::now() < deadline, "{what} did not come about within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The clock that counts suspend.
+pub fn boot_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
 }
 
 /// A process id that a script wrote, once the line is whole.
@@ -227,6 +234,8 @@ fn signal(pid: u32, signal: Signal) {
 struct StandIn {
     directory: PathBuf,
     specs: Vec<TaskSpec>,
+    /// From the start of each on, which is never extended.
+    lease_ms: Option<u64>,
 }
 
 /// What came of it.
@@ -243,7 +252,16 @@ const REPORT: &str = "report.json";
 /// Starts a worker in a process of its own that runs `specs` one after the other. `descriptor` is opened in it, and
 /// passed on by it to its children, if it does nothing about that.
 pub fn start_stand_in(directory: &Path, specs: Vec<TaskSpec>, descriptor: Option<u32>) -> Child {
-    let orders = StandIn { directory: directory.to_owned(), specs };
+    spawn_stand_in(StandIn { directory: directory.to_owned(), specs, lease_ms: None }, descriptor)
+}
+
+/// One whose attempts are exclusive.
+pub fn start_leased_stand_in(directory: &Path, specs: Vec<TaskSpec>, lease_ms: u64) -> Child {
+    spawn_stand_in(StandIn { directory: directory.to_owned(), specs, lease_ms: Some(lease_ms) }, None)
+}
+
+fn spawn_stand_in(orders: StandIn, descriptor: Option<u32>) -> Child {
+    let directory = orders.directory.clone();
     fs::write(directory.join(ORDERS), serde_json::to_vec(&orders).unwrap()).unwrap();
     let open = descriptor.map(|number| format!("exec {number}</dev/null; ")).unwrap_or_default();
     Command::new("sh")
@@ -261,13 +279,16 @@ pub fn stand_in_report(directory: &Path) -> StandInReport {
 
 /// The worker itself.
 pub fn stand_in(orders: &Path) {
-    let StandIn { directory, specs } = serde_json::from_slice(&fs::read(orders).unwrap()).unwrap();
+    let StandIn { directory, specs, lease_ms } = serde_json::from_slice(&fs::read(orders).unwrap()).unwrap();
     let (_, executors) = open(&directory, ProcessConfig { allow: vec!["*".to_owned()], ..ProcessConfig::default() });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut report = StandInReport { outcomes: Vec::new(), descriptors: Vec::new() };
     for spec in specs {
         let (_stopper, stop) = stop_channel();
-        report.outcomes.push(runtime.block_on(executors.run(attempt(spec), stop)));
+        let lease = lease_ms.map(|lease_ms| lease_channel(boot_ms() + lease_ms));
+        let (_keeper, lease) = lease.unzip();
+        let attempt = Attempt { lease, ..attempt(spec) };
+        report.outcomes.push(runtime.block_on(executors.run(attempt, stop)));
         report.descriptors.push(descriptors());
     }
     fs::write(directory.join(REPORT), serde_json::to_vec(&report).unwrap()).unwrap();

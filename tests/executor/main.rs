@@ -3,11 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
+mod exclusive;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod progress;
 #[cfg(test)]
 mod shim;
 

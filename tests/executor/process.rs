@@ -73,7 +73,8 @@ async fn it_knows_its_fence_and_little_of_the_node() {
     let output = fixture.output(shell("env; pwd; umask", &[])).await;
     let output = output.as_str().unwrap();
     let names: Vec<&str> = output.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    let expected = ["HOME", "LANG", "MAGPIE_ATTEMPT", "MAGPIE_EPOCH", "MAGPIE_TASK_ID", "PATH", "PWD"];
+    let expected =
+        ["HOME", "LANG", "MAGPIE_ATTEMPT", "MAGPIE_EPOCH", "MAGPIE_PROGRESS", "MAGPIE_TASK_ID", "PATH", "PWD"];
     assert!(names.iter().all(|name| expected.contains(name)), "{names:?}");
     assert!(output.contains(&format!("MAGPIE_EPOCH={}\n", (1u64 << 32) + 2)) && output.contains("MAGPIE_ATTEMPT=2\n"));
     let home = output.lines().find_map(|line| line.strip_prefix("HOME=")).unwrap();

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ids::{Epoch, Incarnation, LeaseToken, OutcomeDigest, Sending, TaskId};
+use crate::payload::JsonText;
+use crate::progress::AttemptNews;
 use crate::task::{Outcome, SlotPool, TaskSpec, TaskState};
 
 /// The right to run one attempt: it is presented with a lease token and loses to any later epoch.
@@ -81,14 +83,29 @@ pub struct Grant {
     /// 1 for the first.
     pub attempt: u32,
     pub spec: Arc<TaskSpec>,
+    /// What an earlier attempt left last, for this one to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<JsonText>,
 }
 
-/// A worker holds on to a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A worker holds on to a lease, and says what is new of its attempt.
+#[derive(Debug, Clone, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Renewal {
     pub fence: Fence,
     pub token: LeaseToken,
     pub started: bool,
+    /// Nothing of the attempt runs any more, because its task ended otherwise: it holds on to nothing.
+    #[serde(default, skip_serializing_if = "crate::task::is_default")]
+    pub stopped: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub news: Option<Box<AttemptNews>>,
+}
+
+impl Renewal {
+    /// One without news.
+    pub fn new(fence: Fence, token: LeaseToken, started: bool) -> Self {
+        Self { fence, token, started, stopped: false, news: None }
+    }
 }
 
 /// What a home says of a renewal.
@@ -115,6 +132,9 @@ pub struct Completion {
     pub fence: Fence,
     pub token: LeaseToken,
     pub outcome: Outcome,
+    /// What a failed attempt left last, if its home may not know it yet. It is no part of the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<JsonText>,
 }
 
 impl Completion {

@@ -20,6 +20,7 @@ pub mod matching;
 pub mod membership;
 pub mod payload;
 pub mod placement;
+pub mod progress;
 pub mod queue;
 pub mod retry;
 pub mod task;

@@ -175,6 +175,15 @@ pub const BLOB_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 pub const BLOB_CHUNK_BYTES_MAX: usize = 512 * 1024;
 /// The end of an attempt's log that its outcome carries.
 pub const LOG_TAIL_BYTES_MAX: usize = 8 * 1024;
+/// What an attempt leaves for the next one, as JSON.
+pub const CHECKPOINT_BYTES_MAX: usize = PAYLOAD_INLINE_BYTES_MAX;
+/// What an attempt says of itself goes to its home at most this often.
+pub const PROGRESS_EVERY_MS: u64 = 1_000;
+pub const PROGRESS_MESSAGE_BYTES_MAX: usize = 1_024;
+/// One line that an attempt writes about itself.
+pub const PROGRESS_LINE_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 8 * 1024;
+/// How long a worker tells a home that an attempt is gone, if nobody answers.
+pub const STOP_REPORT_MS_MAX: u64 = 60_000;
 /// An error message.
 pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 /// A frame on the control socket, between peers, and between a node and its device process.
@@ -259,6 +268,8 @@ pub const PROCESS_OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const PROCESS_MEMORY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Files that stand in the directory a process starts in.
 pub const PROCESS_FILES_LEN_MAX: usize = 1_000;
+/// How long a node that was told to end lets its tasks finish, unless its configuration says otherwise.
+pub const DRAIN_DEADLINE_MS: u64 = 30_000;
 /// Time between SIGTERM and SIGKILL for a process that is cancelled or ran out of time.
 pub const PROCESS_STOP_GRACE_MS: u64 = 5_000;
 /// Texts of one embedding task, and the bytes of its input.

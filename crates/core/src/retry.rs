@@ -37,6 +37,12 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Ends that say nothing of the task: the place it ran at was closed. They are retried whatever a policy lists.
+pub const PLACE_CLOSED_CODES: [&str; 2] = ["drained", "lease_ended"];
+
+/// A process that ended with an exit code that is none of success.
+pub const EXIT_STATUS: &str = "exit_status";
+
 /// A field of a retry policy outside its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("retry.{field} is {presented}, not {allowed}")]
@@ -85,7 +91,11 @@ impl RetryPolicy {
 
     /// Whether `error` may be followed by another attempt: by `retry_on` where it is given, else as the executor says.
     pub fn retries(&self, error: &TaskError, retryable: bool) -> bool {
-        if self.retry_on.is_empty() { retryable } else { self.retry_on.contains(&error.code) }
+        if PLACE_CLOSED_CODES.contains(&error.code.as_str()) || self.retry_on.is_empty() {
+            return retryable;
+        }
+        // `permanent_exit` tells exit codes apart, which one word for all of them does not.
+        self.retry_on.contains(&error.code) && (retryable || error.code != EXIT_STATUS)
     }
 }
 
@@ -180,6 +190,21 @@ mod tests {
         let listed = RetryPolicy { retry_on: vec!["timeout".to_owned()], ..RetryPolicy::default() };
         assert!(listed.retries(&timeout, false));
         assert!(!listed.retries(&TaskError::new("exit_status", "exit status 1"), true));
+    }
+
+    #[test]
+    fn a_permanent_exit_code_is_permanent_though_exit_codes_are_listed() {
+        let listed = RetryPolicy { retry_on: vec![EXIT_STATUS.to_owned()], ..RetryPolicy::default() };
+        let exit = TaskError::new(EXIT_STATUS, "exit status 65");
+        assert!(listed.retries(&exit, true) && !listed.retries(&exit, false));
+    }
+
+    #[test]
+    fn a_place_that_was_closed_says_nothing_of_the_task_whatever_is_listed() {
+        let listed = RetryPolicy { retry_on: vec!["timeout".to_owned()], ..RetryPolicy::default() };
+        for code in PLACE_CLOSED_CODES {
+            assert!(listed.retries(&TaskError::new(code, "the node drained"), true), "{code}");
+        }
     }
 
     proptest! {

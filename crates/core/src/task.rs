@@ -63,6 +63,11 @@ impl TaskKind {
         }
     }
 
+    /// Whether an attempt can be ended from outside at a given moment, as `exclusive` demands.
+    pub fn can_be_exclusive(self) -> bool {
+        !matches!(self, Self::Http | Self::Tool | Self::Workflow)
+    }
+
     /// Which of a worker's slots an attempt takes.
     pub fn pool(self) -> SlotPool {
         match self {
@@ -291,6 +296,9 @@ pub struct TaskSpec {
     pub rate_key: Option<LimitKey>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
+    /// It never runs twice at a time, at the price of being killed when its worker cannot reach its home.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exclusive: bool,
     /// The task whose running attempt submits it: both are cancelled together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
@@ -324,6 +332,7 @@ impl TaskSpec {
             concurrency_key: None,
             rate_key: None,
             durability: Durability::default(),
+            exclusive: false,
             parent: None,
             workflow: None,
         }

@@ -47,7 +47,8 @@ impl WorkerNode {
 
     fn perform(&mut self, now_ms: u64, effect: WorkerEffect, around: &mut Around) {
         let body = match effect {
-            WorkerEffect::Start { grant } => {
+            WorkerEffect::LeaseExtended { .. } => return,
+            WorkerEffect::Start { grant, .. } => {
                 let fence = grant.fence;
                 let in_time = self.worker.leases().any(|(held, ends_ms)| held == fence && ends_ms > now_ms);
                 around.checks.started(fence, in_time);

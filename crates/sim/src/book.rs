@@ -186,7 +186,9 @@ impl Book {
             Record::Released { releases, .. } => {
                 releases.iter().for_each(|release| self.touch(index, release.fence.task, |_| {}));
             }
-            Record::Expired { fences, .. } => fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {})),
+            Record::Expired { fences, .. } | Record::AttemptsStopped { fences, .. } => {
+                fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
+            }
             Record::Revived { fences, .. } => {
                 fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.held = index));
             }
@@ -199,6 +201,9 @@ impl Book {
                 self.end_workflow(*target, index);
             }
             Record::PrioritySet { task, .. } => self.touch(index, *task, |_| {}),
+            Record::Checkpointed { checkpoints, .. } => {
+                checkpoints.iter().for_each(|record| self.touch(index, record.fence.task, |_| {}));
+            }
             Record::QueuePaused { .. }
             | Record::QueueResumed { .. }
             | Record::QueueCleared { .. }
@@ -212,17 +217,9 @@ impl Book {
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
-        self.touch(index, grant.task, |facts| {
-            facts.epochs.push(EpochFacts {
-                epoch: grant.epoch,
-                token: grant.token,
-                worker: grant.worker,
-                granted: index,
-                held: index,
-                started: false,
-                outcome: None,
-            });
-        });
+        let GrantRecord { task, epoch, token, worker, .. } = *grant;
+        let granted = EpochFacts { epoch, token, worker, granted: index, held: index, started: false, outcome: None };
+        self.touch(index, task, |facts| facts.epochs.push(granted));
     }
 
     /// What people and time do to a queue.

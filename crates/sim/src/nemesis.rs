@@ -118,7 +118,7 @@ impl World {
             host.draining = draining;
             self.trace
                 .note(self.now_ms, "drain", &[node as u64, u64::from(draining)], || format!("{node}: {draining}"));
-            self.tell_worker(node, if draining { WorkerEvent::Drain } else { WorkerEvent::Resume });
+            self.tell_worker(node, if draining { WorkerEvent::Drain { within_ms: None } } else { WorkerEvent::Resume });
         }
     }
 

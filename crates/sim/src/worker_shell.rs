@@ -113,7 +113,7 @@ impl World {
     fn worker_effect(&mut self, node: usize, effect: WorkerEffect) {
         let now = self.clock(node);
         match effect {
-            WorkerEffect::Start { grant } => self.start_attempt(node, &grant),
+            WorkerEffect::Start { grant, .. } => self.start_attempt(node, &grant),
             WorkerEffect::Stop { fence, .. } => {
                 let Some(life) = self.nodes[node].worker.as_ref().map(|host| host.life) else { return };
                 let wait_ms = self.rng.between(0, STOP_MS_MAX);
@@ -126,9 +126,10 @@ impl World {
                 }
                 self.worker_calls(node, home, WorkerCall::Credit { home }, LedgerRequest::Credit(offer));
             }
-            WorkerEffect::Renew { home, renewals } => {
+            WorkerEffect::LeaseExtended { .. } => {}
+            WorkerEffect::Renew { home, sent_ms, renewals } => {
                 let fences = renewals.iter().map(|renewal| renewal.fence).collect();
-                let call = WorkerCall::Renew { home, sent_ms: now.mono_ms, fences };
+                let call = WorkerCall::Renew { home, sent_ms, fences };
                 self.worker_calls(node, home, call, LedgerRequest::Renew(renewals));
             }
             WorkerEffect::Complete { home, completions } => {

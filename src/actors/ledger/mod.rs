@@ -105,6 +105,7 @@ impl Actor for LedgerActor {
                 state.event(Event::WorkerSeen { worker, capabilities, alive });
             }
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
+            LedgerMsg::Draining { why } => state.event(Event::Draining { why }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
             LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
             LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),

@@ -21,7 +21,7 @@ use crate::messages::clock::ClockMsg;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::{Heartbeat, PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::scheduler::SchedulerMsg;
-use crate::messages::worker::WorkerMsg;
+use crate::messages::worker::{WorkerBrief, WorkerMsg};
 use crate::messages::{Answer, Body};
 
 /// Peers that are sent a heartbeat in one round: the load of a node does not grow with the mesh.
@@ -51,7 +51,7 @@ pub struct RegistryState {
     core: Membership,
     known: BTreeMap<PeerId, Known>,
     capabilities: Arc<Capabilities>,
-    slots_free: Slots,
+    worker: Option<WorkerBrief>,
     backlog: Vec<ShapeBacklog>,
     clock_root: [u8; 32],
     me: ActorRef<RegistryMsg>,
@@ -74,7 +74,7 @@ impl Actor for RegistryActor {
             core: Membership::new(arguments.peers.me(), incarnation),
             known: BTreeMap::new(),
             capabilities: arguments.capabilities.clone(),
-            slots_free: Slots::default(),
+            worker: None,
             backlog: Vec::new(),
             clock_root: [0; 32],
             me: myself,
@@ -104,7 +104,7 @@ impl Actor for RegistryActor {
             RegistryMsg::PeerLost { peer } => state.connection_lost(peer),
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
             RegistryMsg::Models(models) => state.offer_models(models),
-            RegistryMsg::SlotsFree(slots) => state.slots_free = slots,
+            RegistryMsg::Worker(brief) => state.worker = Some(brief),
             RegistryMsg::Backlog(backlog) => state.tell_backlog(backlog),
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
             RegistryMsg::Tick => state.tick(),
@@ -140,7 +140,8 @@ impl RegistryState {
             generation,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.capabilities.clone(),
-            slots_free: self.slots_free,
+            slots_free: self.worker.map(|worker| worker.free).unwrap_or_default(),
+            worker: self.worker,
             backlog: self.backlog.iter().take(SHAPES_PER_HEARTBEAT).cloned().collect(),
             clock_root: self.clock_root,
             reports: self.core.reports(REPORTS_PER_HEARTBEAT),
@@ -273,6 +274,7 @@ impl RegistryState {
                 ledger: known.map(|known| known.heartbeat.ledger),
                 version: known.map(|known| known.heartbeat.version.clone()),
                 slots_free: known.map(|known| known.heartbeat.slots_free).unwrap_or_default(),
+                worker: known.and_then(|known| known.heartbeat.worker),
                 capabilities: known.map(|known| known.heartbeat.capabilities.clone()),
                 addresses: link.map(|info| info.addresses.clone()).unwrap_or_default(),
                 last_heard_ms_ago: Some(now().mono_ms.saturating_sub(entry.heard_mono_ms)),

@@ -1,6 +1,7 @@
 //! The worker: runs what homes grant to this node. It translates between mailboxes, the core and the executors.
 
-use std::collections::HashMap;
+mod attempts;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,12 +15,13 @@ use magpie_core::{limits, wire};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::runtime::Handle;
 
+use self::attempts::{Attempts, tell};
 use super::blobs::PeerBlobs;
 use super::readings::now;
 use super::routes::Routes;
-use crate::executor::{Attempt, Executors, StopReason, Stopper, stop_channel};
+use crate::executor::{Attempt, Executors};
 use crate::messages::registry::RegistryMsg;
-use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
+use crate::messages::worker::{WorkerBrief, WorkerMsg, WorkerReply, WorkerRequest};
 use crate::store::spool::Spool;
 
 pub struct WorkerActor;
@@ -38,9 +40,9 @@ pub struct WorkerArguments {
 pub struct WorkerState {
     core: Worker,
     me: ActorRef<WorkerMsg>,
-    stoppers: HashMap<Fence, Stopper>,
+    attempts: Attempts,
     arguments: WorkerArguments,
-    free: Slots,
+    brief: Option<WorkerBrief>,
 }
 
 /// How often a worker started in this process: the low bits of its incarnations, whose high bits are the generation.
@@ -68,7 +70,7 @@ impl Actor for WorkerActor {
         core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
-        let mut state = WorkerState { core, me: myself, stoppers: HashMap::new(), arguments, free: Slots::default() };
+        let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), arguments, brief: None };
         state.perform();
         Ok(state)
     }
@@ -86,6 +88,7 @@ impl Actor for WorkerActor {
             }
             WorkerMsg::HomeSeen { home, backlog } => state.event(WorkerEvent::HomeSeen { home, backlog }),
             WorkerMsg::HomeLost { home } => state.event(WorkerEvent::HomeLost { home }),
+            WorkerMsg::Progressed { fence, news } => state.event(WorkerEvent::Progressed { fence, news }),
             WorkerMsg::Finished { fence, outcome } => state.event(WorkerEvent::Finished { fence, outcome }),
             WorkerMsg::RenewAnswered { home, sent_ms, answers } => {
                 state.event(WorkerEvent::RenewAnswered { home, sent_ms, answers });
@@ -117,7 +120,7 @@ impl WorkerState {
                 self.event(WorkerEvent::Stopped { fences });
             }
             WorkerRequest::Stats => return WorkerReply::Stats(self.core.stats()),
-            WorkerRequest::Drain => self.event(WorkerEvent::Drain),
+            WorkerRequest::Drain { within_ms } => self.event(WorkerEvent::Drain { within_ms }),
             WorkerRequest::Resume => self.event(WorkerEvent::Resume),
         }
         WorkerReply::Noted
@@ -139,17 +142,14 @@ impl WorkerState {
                 self.effect(effect);
             }
         }
-        self.tell_free_slots();
+        self.tell_brief();
     }
 
     fn effect(&mut self, effect: WorkerEffect) {
         match effect {
-            WorkerEffect::Start { grant } => self.start(grant),
-            WorkerEffect::Stop { fence, fenced } => {
-                if let Some(stopper) = self.stoppers.get(&fence) {
-                    stopper.stop(if fenced { StopReason::Fenced } else { StopReason::Cancelled });
-                }
-            }
+            WorkerEffect::Start { grant, ends_ms } => self.start(grant, ends_ms),
+            WorkerEffect::LeaseExtended { fence, ends_ms } => self.attempts.extend(&fence, ends_ms),
+            WorkerEffect::Stop { fence, cause } => self.attempts.stop(&fence, cause),
             WorkerEffect::Offer { home, offer } => {
                 self.ask(home, LedgerRequest::Credit(offer), move |me, reply| {
                     if let Ok(LedgerReply::Credited { backlog }) = reply {
@@ -157,8 +157,7 @@ impl WorkerState {
                     }
                 });
             }
-            WorkerEffect::Renew { home, renewals } => {
-                let sent_ms = now().mono_ms;
+            WorkerEffect::Renew { home, sent_ms, renewals } => {
                 let fences: Vec<Fence> = renewals.iter().map(|renewal| renewal.fence).collect();
                 self.ask(home, LedgerRequest::Renew(renewals), move |me, reply| {
                     if let Ok(LedgerReply::Renewed(answers)) = reply {
@@ -177,19 +176,20 @@ impl WorkerState {
         }
     }
 
-    fn start(&mut self, grant: Grant) {
+    fn start(&mut self, grant: Grant, ends_ms: Option<u64>) {
         let (fence, me) = (grant.fence, self.me.clone());
-        let attempt = Attempt { fence, number: grant.attempt, spec: grant.spec };
+        let mut attempt =
+            Attempt { number: grant.attempt, checkpoint: grant.checkpoint, ..Attempt::new(fence, grant.spec) };
         if let Some(outcome) = self.arguments.executors.run_at_once(&attempt) {
             self.core.handle(now(), WorkerEvent::Finished { fence, outcome });
             return;
         }
-        let (stopper, signal) = stop_channel();
-        self.stoppers.retain(|_, stopper| !stopper.is_closed());
-        self.stoppers.insert(fence, stopper);
+        let signal = self.attempts.begin(&mut attempt, ends_ms);
         let executors = self.arguments.executors.clone();
         self.arguments.routes.peers.errand_on(&self.arguments.executing, async move {
-            let outcome = executors.run(attempt, signal).await;
+            let said = attempt.says.subscribe();
+            let telling = tell(said, |news| drop(me.cast(WorkerMsg::Progressed { fence, news })));
+            let outcome = telling.while_running(executors.run(attempt, signal)).await;
             let _ = me.cast(WorkerMsg::Finished { fence, outcome });
         });
     }
@@ -250,11 +250,11 @@ impl WorkerState {
         });
     }
 
-    fn tell_free_slots(&mut self) {
-        let free = self.core.stats().free;
-        if free != self.free {
-            self.free = free;
-            let _ = self.arguments.routes.addresses.registry.cast(RegistryMsg::SlotsFree(free));
+    fn tell_brief(&mut self) {
+        let brief = WorkerBrief::of(&self.core.stats());
+        if self.brief != Some(brief) {
+            self.brief = Some(brief);
+            let _ = self.arguments.routes.addresses.registry.cast(RegistryMsg::Worker(brief));
         }
     }
 }

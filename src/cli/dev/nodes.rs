@@ -14,7 +14,7 @@ use super::Ending;
 use super::directory::{DevDirectory, NodeDirectory};
 use crate::cli::exit::{CommandError, Exit};
 
-/// Between SIGTERM and SIGKILL.
+/// Between SIGINT and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MAX: Duration = Duration::from_secs(5);
@@ -112,7 +112,8 @@ impl Nodes {
         let mut ends = JoinSet::new();
         for node in self.nodes {
             let Some(mut child) = node.child else { continue };
-            tell(&child, Signal::TERM);
+            // Ctrl-C for each: a SIGTERM would let it drain.
+            tell(&child, Signal::INT);
             ends.spawn(async move {
                 if tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err() {
                     eprintln!("{} does not end: it is killed", node.directory.name());

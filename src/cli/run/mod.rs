@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use magpie_core::ids::{ScheduleId, TaskId, WorkflowId};
-use magpie_core::queue::{TaskView, WorkflowView};
+use magpie_core::queue::WorkflowView;
 use magpie_core::time::Wall;
 use serde_json::json;
 
@@ -111,7 +111,7 @@ pub async fn follow(context: &Context, id: WorkflowId, until: Deadline) -> Resul
 
 async fn follow_task(context: &Context, id: TaskId, until: Deadline) -> Result<Exit, CommandError> {
     context.goes_on(format!("task {id} goes on"));
-    let view: TaskView = until_terminal(&context.link, id, until, STEP_MAX, |_| {}).await?;
+    let view = task::followed(context, id, until).await?;
     task::print(context, &view)?;
     Ok(view.exit())
 }

@@ -58,6 +58,7 @@ impl Progress {
 fn message(step: &StepView) -> String {
     let by_worker = step.workers.iter().map(|(peer, tasks)| format!("{} {tasks}", human::short_peer(peer)));
     let now = step.worker.filter(|_| !step.state.is_terminal()).map(|peer| format!("on {}", human::short_peer(&peer)));
-    let words: Vec<String> = [step.state.to_string()].into_iter().chain(now).chain(by_worker).collect();
+    let said = step.progress.as_ref().map(human::progress);
+    let words: Vec<String> = [step.state.to_string()].into_iter().chain(now).chain(by_worker).chain(said).collect();
     words.join("  ")
 }

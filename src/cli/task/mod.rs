@@ -1,6 +1,7 @@
 //! `nodectl task`.
 
 mod batch;
+mod follow;
 mod lines;
 mod list;
 mod result;
@@ -13,6 +14,8 @@ pub use show::text as show_text;
 
 use std::time::Duration;
 
+pub use self::follow::followed;
+
 use clap::{Args, Subcommand};
 use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView};
 use magpie_core::task::{Priority, TaskState};
@@ -23,7 +26,7 @@ use super::connection::{ANSWER_PATIENCE, unexpected};
 use super::exit::{CommandError, Exit};
 use super::id_prefix::{Noun, resolve};
 use super::shapes::TaskDocument;
-use super::wait::{STEP_MAX, Waited, until_terminal};
+use super::wait::Waited;
 use super::{human, operation, table};
 
 #[derive(Debug, Subcommand)]
@@ -110,7 +113,7 @@ async fn wait_for(context: &Context, args: &EndArgs) -> Result<Exit, CommandErro
     let deadline = context.link.wait_deadline(args.timeout).await?;
     let id = resolve(&context.link, Noun::Task, &args.id).await?;
     context.goes_on(format!("task {id} goes on"));
-    let view: TaskView = until_terminal(&context.link, id, deadline, STEP_MAX, |_| {}).await?;
+    let view = followed(context, id, deadline).await?;
     print(context, &view)?;
     Ok(view.exit())
 }

@@ -30,6 +30,9 @@ pub fn text(view: &TaskView, now: Wall) -> String {
     pairs.extend(view.parent.map(|parent| ("parent", parent.to_string())));
     pairs.extend(view.child.map(|child| ("runs as", child.to_string())));
     pairs.extend(view.due_at.map(|due| ("due", due.to_string())));
+    pairs.extend(view.progress.as_ref().map(|progress| ("progress", human::progress(progress))));
+    pairs.extend(view.checkpoint.as_ref().map(|text| ("checkpoint", payload(&Payload::Inline(text.clone())))));
+    pairs.extend(view.attempt_stopped_at.map(|at| ("attempt gone", when(Some(at), now))));
     pairs.extend(view.output.as_ref().map(|output| ("output", payload(output))));
     pairs.extend(view.error.as_ref().map(|error| ("error", error.to_string())));
     pairs.extend(view.earlier_errors.iter().map(|error| ("earlier error", error.to_string())));

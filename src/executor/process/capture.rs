@@ -62,6 +62,12 @@ impl Log {
         Ok(())
     }
 
+    /// Adds a line of the node's own.
+    pub fn note(&mut self, line: &str) {
+        let start = if self.tail.last().is_none_or(|byte| *byte == b'\n') { "" } else { "\n" };
+        self.tail.extend_from_slice(format!("{start}magpie: {line}\n").as_bytes());
+    }
+
     /// What is not UTF-8 shows as U+FFFD, within the same limit.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.tail);

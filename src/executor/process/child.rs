@@ -42,6 +42,8 @@ pub enum Ending {
     NotStarted {
         errno: i32,
     },
+    /// The end of the lease passed: the shim killed it.
+    LeaseEnded,
     /// The shim was killed from outside, and the command after it.
     ShimLost,
 }
@@ -89,7 +91,7 @@ impl Orders {
     ///
     /// Past the runtime, which would not write before it has seen the socket writable once.
     pub fn give(&self, order: Order) {
-        let _ = retry_on_intr(|| rustix::io::write(self.0.as_ref(), &[order.byte()]));
+        let _ = retry_on_intr(|| rustix::io::write(self.0.as_ref(), &order.bytes()));
     }
 }
 
@@ -124,6 +126,7 @@ impl End {
             Ok(Report::NotStarted { errno }) => Ending::NotStarted { errno },
             Ok(Report::Exited { status }) => Ending::Exited { status },
             Ok(Report::Signalled { signal }) => Ending::Signalled { signal },
+            Ok(Report::LeaseEnded) => Ending::LeaseEnded,
             Err(_) => {
                 self.kill_strays().await;
                 Ending::ShimLost

@@ -3,25 +3,28 @@
 mod capture;
 mod child;
 mod command;
+mod progress;
 mod strays;
 mod verdict;
 mod work_dir;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::future::pending;
 use std::pin::pin;
 
 use magpie_core::limits;
 use magpie_core::payload::Payload;
-use magpie_core::task::TaskSpec;
 use serde::{Deserialize, Serialize};
 
 use self::capture::{Log, Output};
 use self::child::{Child, Ending, Launch};
+use self::progress::Progress;
 use self::verdict::{judge, not_started, too_large};
 use self::work_dir::WorkDir;
+use super::lease::LeaseEnd;
 use super::shim::{Arguments, Order};
-use super::stop::Bounds;
+use super::stop::{Bounds, Halt};
 use super::{Attempt, AttemptError, BlobAccess, ExecutorConfig, blobs};
 
 pub(super) use self::work_dir::prepare_work_dir;
@@ -94,15 +97,25 @@ async fn run_in(
         stdin: directory.stdin().into(),
         memory_bytes_max: process.memory_bytes_max,
         cpu_s_max: process.cpu_ms_max.div_ceil(1_000),
+        lease_ends_ms: attempt.lease.as_ref().map_or(0, LeaseEnd::ends_ms),
         program: program.into(),
         arguments: spec.run.iter().skip(1).map(OsString::from).collect(),
     };
+    let mut progress = Progress::open(&directory.progress(), attempt.says.clone())
+        .map_err(|error| AttemptError::retryable("work_dir", format!("cannot make the pipe for progress: {error}")))?;
     let launch = Launch { shim: &config.shim, directory: &directory.files(), environment: &environment, arguments };
     let child = child::start(launch).map_err(|error| not_started(&error, &spec.run, process))?;
     let (mut output, mut log) = (Output::default(), Log::default());
-    let ended = follow(child, spec, process, bounds, &mut output, &mut log).await;
+    let ended = {
+        let following = follow(child, process, (bounds, attempt.lease.clone()), &mut output, &mut log);
+        tokio::select! {
+            ended = following => ended,
+            never = progress.listen() => match never {},
+        }
+    };
+    progress.close().iter().for_each(|complaint| log.note(complaint));
     *log_tail = log.text();
-    let ending = ended?;
+    let ending = ended.map_err(|halt| AttemptError::halted(halt, spec))?;
     match output.exceeds(process.output_bytes_max) {
         true => Err(too_large(process.output_bytes_max)),
         false => judge(&ending, spec, process, log_tail).map(|()| output),
@@ -115,20 +128,20 @@ fn environment(process: &ProcessConfig, attempt: &Attempt, directory: &WorkDir) 
         ("MAGPIE_TASK_ID", attempt.fence.task.to_string().into()),
         ("MAGPIE_EPOCH", attempt.fence.epoch.to_string().into()),
         ("MAGPIE_ATTEMPT", attempt.number.to_string().into()),
+        ("MAGPIE_PROGRESS", directory.progress().into_os_string()),
     ];
     command::passed_through(&process.environment).chain(own.map(|(name, value)| (name.into(), value))).collect()
 }
 
 /// Reads what the command prints until it and all that it started are gone, or has them killed when the attempt is to
-/// end or the output is too large.
+/// end or the output is too large. The shim hears of each new end of the lease.
 async fn follow(
     child: Child,
-    spec: &TaskSpec,
     process: &ProcessConfig,
-    bounds: &mut Bounds,
+    (bounds, mut lease): (&mut Bounds, Option<LeaseEnd>),
     output: &mut Output,
     log: &mut Log,
-) -> Result<Ending, AttemptError> {
+) -> Result<Ending, Halt> {
     let Child { stdout, stderr, orders, mut end } = child;
     let read_output = async {
         // A pipe that fails has ended: the rest is said by how the command ended.
@@ -142,10 +155,13 @@ async fn follow(
         tokio::join!(read_output, read_log);
     };
     let mut work = pin!(end.reached_after(reading));
-    let halt = tokio::select! {
-        biased;
-        ending = &mut work => return Ok(ending),
-        halt = bounds.reached() => halt,
+    let halt = loop {
+        tokio::select! {
+            biased;
+            ending = &mut work => return Ok(ending),
+            halt = bounds.reached() => break halt,
+            ms = moved(&mut lease) => orders.give(Order::LeaseEnds { ms }),
+        }
     };
     orders.give(Order::Terminate);
     tokio::select! {
@@ -155,5 +171,12 @@ async fn follow(
             work.await;
         }
     }
-    Err(AttemptError::halted(halt, spec))
+    Err(halt)
+}
+
+async fn moved(lease: &mut Option<LeaseEnd>) -> u64 {
+    match lease {
+        Some(lease) => lease.moved().await,
+        None => pending().await,
+    }
 }

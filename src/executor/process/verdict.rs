@@ -2,6 +2,7 @@
 
 use std::io;
 
+use magpie_core::retry::EXIT_STATUS;
 use magpie_core::task::TaskSpec;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 use super::ProcessConfig;
 use super::capture::last_line;
 use super::child::Ending;
-use crate::executor::AttemptError;
+use crate::executor::{AttemptError, StopReason};
 
 /// Whether the command did its work.
 pub fn judge(ending: &Ending, spec: &TaskSpec, process: &ProcessConfig, log: &str) -> Result<(), AttemptError> {
@@ -19,13 +20,17 @@ pub fn judge(ending: &Ending, spec: &TaskSpec, process: &ProcessConfig, log: &st
             let said = last_line(log).map(|line| format!(": {line}")).unwrap_or_default();
             let message = format!("exit status {status}{said}{}", memory_hint(log, process));
             let retryable = !spec.retry.permanent_exit.contains(&status);
-            Err(AttemptError { retryable, ..AttemptError::permanent("exit_status", message) })
+            Err(AttemptError { retryable, ..AttemptError::permanent(EXIT_STATUS, message) })
         }
         Ending::Signalled { signal } => {
             let message = format!("killed by {}{}", signal_name(signal), limit_hint(signal, process));
             Err(AttemptError::retryable("signal", message))
         }
         Ending::NotStarted { errno } => Err(not_started(&io::Error::from_raw_os_error(errno), &spec.run, process)),
+        Ending::LeaseEnded => {
+            let reason = StopReason::LeaseEnded;
+            Err(AttemptError::retryable(reason.name(), reason.in_words()))
+        }
         Ending::ShimLost => Err(AttemptError::retryable("shim_lost", "the process that watches over it was killed")),
     }
 }

@@ -63,6 +63,11 @@ impl WorkDir {
         self.root.join("stdin.json")
     }
 
+    /// Where the command tells how far it is.
+    pub fn progress(&self) -> PathBuf {
+        self.root.join("progress")
+    }
+
     /// Puts everything in place that the command finds.
     pub async fn fill(&self, attempt: &Attempt, blobs: &dyn BlobAccess) -> Result<(), AttemptError> {
         let (spec, stage) = (&attempt.spec, Stage { files: self.files(), attempt, blobs });
@@ -77,6 +82,10 @@ impl WorkDir {
         stdin += &stage.value(&spec.input, INPUT_FILE).await?;
         stdin += r#","needs":"#;
         stdin += &stage.needs(&spec.needs).await?;
+        if let Some(checkpoint) = &attempt.checkpoint {
+            stdin += r#","checkpoint":"#;
+            stdin += checkpoint.as_str();
+        }
         stdin.push('}');
         tokio::fs::write(self.stdin(), stdin).await.map_err(not_prepared)
     }

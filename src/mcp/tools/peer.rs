@@ -156,6 +156,7 @@ mod tests {
             ledger: None,
             version: None,
             slots_free: Default::default(),
+            worker: None,
             capabilities: Some(Default::default()),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
             last_heard_ms_ago: Some(3),

@@ -20,12 +20,14 @@ pub(super) struct Body<'a> {
     pub timeout: Option<DurationMs>,
     pub retry: &'a RetryPolicy,
     pub labels: &'a BTreeMap<String, String>,
+    pub exclusive: bool,
 }
 
 /// Reports what is wrong with the body that stands at `at`; what is known to be wrong is not reported twice.
 pub(super) fn check(body: &Body<'_>, at: &Pointer, problems: &mut Problems) {
     if !problems.touch(&at.key("kind")) {
         check_kind(body, at, problems);
+        check_exclusive(body, at, problems);
     }
     check_numbers(body, at, problems);
     check_retry(body.retry, &at.key("retry"), problems);
@@ -86,6 +88,13 @@ fn check_kind(body: &Body<'_>, at: &Pointer, problems: &mut Problems) {
             }
             (Rule::Needed | Rule::Allowed | Rule::Refused, _) => {}
         }
+    }
+}
+
+fn check_exclusive(body: &Body<'_>, at: &Pointer, problems: &mut Problems) {
+    if body.exclusive && !body.kind.can_be_exclusive() {
+        let problem = format!("a task of kind {} cannot be ended from outside, so it cannot be exclusive", body.kind);
+        problems.report(&at.key("exclusive"), problem, "remove exclusive, and send MAGPIE_EPOCH along as a fence");
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn task(task: &TaskSpec, problems: &mut Problems) {
         timeout: Some(task.timeout),
         retry: &task.retry,
         labels: &task.labels,
+        exclusive: task.exclusive,
     };
     body::check(&body, &root, problems);
     body::check_run(&task.run, &root.key("run"), problems);
@@ -120,6 +121,7 @@ fn check_body(step: &StepSpec, at: &Pointer, problems: &mut Problems) {
         timeout: step.timeout,
         retry: &step.retry,
         labels: &step.labels,
+        exclusive: step.exclusive,
     };
     body::check(&body, at, problems);
     child::check(step, at, problems);

@@ -35,20 +35,20 @@ const WORKFLOW_KEYS: &[&str] = &[
 #[rustfmt::skip]
 const STEP_KEYS: &[&str] = &[
     "name", "needs", "join", "when", "for_each", "kind", "workflow", "run", "model", "input", "files", "requires",
-    "priority", "tag", "timeout", "retry", "on_fail", "labels", "concurrency_key", "rate_key", "compensate",
+    "priority", "tag", "timeout", "retry", "on_fail", "labels", "concurrency_key", "rate_key", "exclusive", "compensate",
 ];
 const COMPENSATE_KEYS: &[&str] = &["kind", "run", "model", "input", "files", "requires", "timeout", "retry"];
 #[rustfmt::skip]
 const TASK_KEYS: &[&str] = &[
     "kind", "input", "run", "model", "files", "requires", "priority", "tag", "timeout", "retry", "not_before",
     "deadline", "namespace", "labels", "idempotency_key", "idempotency_ttl", "concurrency_key", "rate_key", "retention",
-    "durability",
+    "durability", "exclusive",
 ];
 const RETRY_KEYS: &[&str] = &["max_attempts", "initial", "factor", "max_delay", "jitter", "retry_on", "permanent_exit"];
 /// Keys of the design that this version does not act on: to accept one would be to promise it.
 #[rustfmt::skip]
 const LATER_KEYS: &[&str] = &[
-    "exclusive", "retention", "not_before", "deadline", "idempotency_key", "idempotency_ttl",
+    "retention", "not_before", "deadline", "idempotency_key", "idempotency_ttl",
 ];
 
 const WORKFLOW: Shape = Shape { name: "a workflow", keys: WORKFLOW_KEYS, elsewhere: outside_a_workflow };
@@ -182,6 +182,7 @@ fn read_step(value: &Value, at: Pointer, problems: &mut Problems) -> StepSpec {
         labels: read_labels(&fields, problems),
         concurrency_key: fields.read("concurrency_key", problems),
         rate_key: fields.read("rate_key", problems),
+        exclusive: fields.read("exclusive", problems).unwrap_or_default(),
         compensate: read_compensate(&fields, problems),
     }
 }
@@ -233,6 +234,7 @@ fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
         concurrency_key: fields.read("concurrency_key", problems),
         rate_key: fields.read("rate_key", problems),
         durability: read_durability(&fields, problems),
+        exclusive: fields.read("exclusive", problems).unwrap_or_default(),
         ..task
     })
 }
@@ -451,9 +453,9 @@ pub(super) mod tests {
     #[test]
     fn a_task_parses_with_its_defaults_and_refuses_what_is_a_workflows() {
         assert_eq!(parse_task(&json!({"kind": "noop"})).unwrap(), TaskSpec::new(TaskKind::Noop));
-        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "exclusive": true})).unwrap_err();
-        assert_eq!(errors[0].problem, "this version does not support exclusive yet");
-        assert_eq!(errors[1].problem, "needs belongs to a workflow");
+        let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "exclusive": 1})).unwrap_err();
+        assert_eq!(errors[0].problem, "needs belongs to a workflow");
+        assert_eq!(errors[1].path, "/exclusive");
         let file = json!({"kind": "process", "run": ["a", 1], "files": ["split.py"]});
         let errors = parse_task(&file).unwrap_err();
         assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["/run/1", "/files/0"]);

@@ -95,6 +95,8 @@ pub struct StepSpec {
     pub retry: RetryPolicy,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exclusive: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<LimitKey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +151,7 @@ impl WorkflowSpec {
             namespace: self.namespace.clone(),
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             durability: self.durability,
+            exclusive: step.exclusive,
             concurrency_key: step.concurrency_key.clone(),
             rate_key: step.rate_key.clone(),
             workflow: step.workflow.clone(),
@@ -196,6 +199,7 @@ impl StepSpec {
             timeout: None,
             retry: RetryPolicy::default(),
             labels: BTreeMap::new(),
+            exclusive: false,
             concurrency_key: None,
             rate_key: None,
             compensate: None,

@@ -43,6 +43,10 @@ pub enum Event {
     WorkerForgotten {
         worker: PeerId,
     },
+    /// This node ends soon, and why: new work is refused with that, what is there goes on.
+    Draining {
+        why: String,
+    },
     /// The clock's root, stamped into what is submitted from now on.
     ClockRoot(ClockRoot),
     /// How the clocks of the peers in reach compare with this node's.

@@ -24,7 +24,7 @@ impl Ledger {
     pub fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
         let Self {
             identity, state, ready, workers, outbox, grants, clock_root, marker, last_tick_ms, binding, grants_due,
-            preference_due_ms, loads, children_due,
+            preference_due_ms, loads, children_due, draining,
             // Of one namespace without limits, in a node whose settings stay and whose clocks agree.
             settings: _, fairness: _, limits: _, permits: _, clock_watch: _,
             // Empty between events.
@@ -37,7 +37,7 @@ impl Ledger {
         } = self;
         (identity.secret, grants, clock_root.0, last_tick_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
-        (format!("{loads:?}"), children_due).hash(hasher);
+        (format!("{loads:?}"), children_due, draining).hash(hasher);
         state.fingerprint(now_ms, outbox.synced(), hasher);
         ready.fingerprint(hasher);
         outbox.fingerprint(hasher);
@@ -82,7 +82,8 @@ impl Task {
             bury_when_due, wait_ms_max, index, child, soft,
             // Given at submission, or told to whoever asks.
             spec: _, owner: _, clock_root: _, step: _, retry_of: _, created: _, started: _, finished: _, due: _, attempt_started: _,
-            output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _, retried_by: _, accepted: _,
+            // Of it, only the checkpoint decides: see below.
+            notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _, retried_by: _, accepted: _,
         } = self;
         let Soft {
             ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _, bytes: _,
@@ -98,6 +99,7 @@ impl Task {
             TaskState::Blocked | TaskState::Succeeded | TaskState::Failed | TaskState::Dead
             | TaskState::Cancelled | TaskState::Skipped => return,
         }
+        self.checkpoint().hash(hasher);
         for (peer, (until_ms, next_ms)) in skip {
             (peer, now_ms.max(*until_ms), next_ms).hash(hasher);
         }

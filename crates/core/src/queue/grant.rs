@@ -195,6 +195,7 @@ impl Ledger {
                 ttl_ms: limits::LEASE_TTL_MS,
                 attempt: task.attempts + 1,
                 spec: task.spec.clone(),
+                checkpoint: task.checkpoint().cloned(),
             });
         }
         for ((worker, durability), grants) in messages {
@@ -238,7 +239,7 @@ fn next_message(grants: &mut std::iter::Peekable<impl Iterator<Item = Grant>>) -
         && bytes < limits::BATCH_BYTES_MAX
         && let Some(grant) = grants.next()
     {
-        bytes += spec_bytes(&grant.spec);
+        bytes += spec_bytes(&grant.spec) + grant.checkpoint.as_ref().map_or(0, |text| text.as_str().len());
         message.push(grant);
     }
     message

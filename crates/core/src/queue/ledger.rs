@@ -131,6 +131,7 @@ impl Replay {
             waiters: Waiters::default(),
             operations: self.operations,
             clock_root: ClockRoot::default(),
+            draining: None,
             clock_watch,
             marker: None,
             markers: 0,
@@ -189,6 +190,8 @@ pub struct Ledger {
     pub(super) waiters: Waiters,
     pub(super) operations: Operations,
     pub(super) clock_root: ClockRoot,
+    /// Why no new work is taken.
+    pub(super) draining: Option<String>,
     pub(super) clock_watch: ClockWatch,
     pub(super) marker: Option<Marker>,
     pub(super) markers: u64,
@@ -239,6 +242,7 @@ impl Ledger {
                 self.workers.entries.remove(&worker);
                 self.ready.member_changed(worker, None);
             }
+            Event::Draining { why } => self.draining = Some(why),
             Event::ClockRoot(root) => self.clock_root = root,
             Event::PeerClocks(clocks) => self.clock_watch.peers(clocks),
             Event::Bound { id, bound } => self.bound(id, bound),
@@ -510,8 +514,12 @@ impl Ledger {
         if task.state == TaskState::Dead && task.retried_by.is_none() {
             self.dead.insert(id);
         }
-        let runs_elsewhere = matches!(from, Some(TaskState::Leased | TaskState::Running))
-            && task.epoch_status == super::task_entry::EpochStatus::Live;
+        // An expired epoch acts as if live: its attempt may run on, and is to end as well.
+        let runs_elsewhere = from.is_some()
+            && matches!(
+                task.epoch_status,
+                super::task_entry::EpochStatus::Live | super::task_entry::EpochStatus::Expired
+            );
         let gate = self.late_gate(task.durability(), task.index);
         if let (true, Some(worker)) = (runs_elsewhere, task.worker) {
             let notice = WorkerNotice::Stop(vec![task.fence()]);

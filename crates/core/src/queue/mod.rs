@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod attempts;
 mod bind;
 mod bindings;
 mod children;
@@ -60,7 +61,8 @@ pub use protocol::{
     WorkflowSummary, WorkflowView,
 };
 pub use record::{
-    AfterAttempt, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask, SubmitItem, root_bytes,
+    AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
+    SubmitItem, root_bytes,
 };
 pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};

@@ -115,6 +115,8 @@ impl Operations {
             | Record::Buried { .. }
             | Record::DeadlinePassed { .. }
             | Record::WorkflowEnded { .. }
+            | Record::Checkpointed { .. }
+            | Record::AttemptsStopped { .. }
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. } => return,
         };

@@ -9,6 +9,7 @@ use super::task_entry::{EpochStatus, Task};
 use crate::ids::{LeaseToken, OperationId, PeerId, TaskId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Release, RenewAnswer, Renewal, Slots};
 use crate::limits;
+use crate::payload::Payload;
 use crate::task::{AttemptResult, Durability, Outcome, Priority, SlotPool, TaskState};
 use crate::time::Wall;
 
@@ -55,6 +56,7 @@ impl Ledger {
         let at = self.at();
         self.commit_by_class(revived, |fence| fence.task, |fences| Record::Revived { at, fences });
         self.commit_by_class(started, |fence| fence.task, |fences| Record::Started { at, fences });
+        self.hear_news(renewals, &answers);
         let mut gate = Gate::Open;
         for (renewal, answer) in renewals.iter().zip(&answers) {
             let Some(task) = self.state.tasks.get(&renewal.fence.task) else { continue };
@@ -80,7 +82,7 @@ impl Ledger {
             Presented::Current => {}
         }
         let task = &self.state.tasks[&renewal.fence.task];
-        if task.state.is_terminal() {
+        if task.state.is_terminal() || renewal.stopped {
             return RenewAnswer::Terminal { state: task.state };
         }
         match task.epoch_status {
@@ -114,14 +116,16 @@ impl Ledger {
         let at = self.at();
         let mut results = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
-        let mut answers = Vec::with_capacity(completions.len());
+        let (mut answers, mut ended) = (Vec::with_capacity(completions.len()), Vec::new());
         let tasks: Vec<TaskId> = completions.iter().map(|completion| completion.fence.task).collect();
         for completion in completions {
             // Two outcomes of one fence in one message: the first is recorded here, the second is judged against it.
             if !seen.insert(completion.fence) {
                 self.record_results(at, std::mem::take(&mut results));
             }
+            let fence = completion.fence;
             let answer = self.judge(worker, completion, at, &mut results);
+            ended.extend(matches!(answer, CompleteAnswer::Terminal { .. }).then_some(fence));
             answers.push(answer);
             // A step that failed ends its workflow, and with it tasks whose outcomes may follow in this message.
             if results.last().is_some_and(|result| self.fails_a_step(result)) {
@@ -129,6 +133,7 @@ impl Ledger {
             }
         }
         self.record_results(at, results);
+        self.attempts_stopped(ended);
         let gates = tasks.iter().filter_map(|id| self.state.tasks.get(id));
         let gate = gates.fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
         self.reply(gate, reply, LedgerReply::Completed(answers));
@@ -171,7 +176,10 @@ impl Ledger {
             AfterAttempt::Retry { .. } => CompleteAnswer::Recorded { state: TaskState::Delayed },
             AfterAttempt::Succeeded | AfterAttempt::Failed | AfterAttempt::Dead => CompleteAnswer::Committed,
         };
-        results.push(CompletionRecord { fence: completion.fence, worker, outcome: completion.outcome, next });
+        let Completion { fence, outcome, checkpoint, .. } = completion;
+        // An attempt that succeeded leaves nothing to go on from.
+        let checkpoint = checkpoint.filter(|text| next != AfterAttempt::Succeeded && Payload::fits_inline(text));
+        results.push(CompletionRecord { fence, worker, outcome, next, checkpoint });
         answer
     }
 

@@ -17,6 +17,7 @@ use crate::ids::{
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
+use crate::progress::Progress;
 use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use crate::time::Wall;
 
@@ -247,6 +248,8 @@ pub enum Refusal {
     Forbidden { needs: String, has: String },
     #[error("this node cannot do that: {what}")]
     Unsupported { what: String },
+    #[error("this node takes no new work: {why}; submit to another node, or to this one when it is back")]
+    Draining { why: String },
     #[error("the node is not ready: {what}; retry")]
     Unavailable { what: String },
 }
@@ -329,6 +332,15 @@ pub struct TaskView {
     pub earlier_errors: Vec<TaskError>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
+    /// Of the attempt that runs, as it last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// What the next attempt would go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<JsonText>,
+    /// Of a task that ended while an attempt ran, as by a cancel: when nothing of that attempt ran any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_stopped_at: Option<Wall>,
     /// For a ready task that no known node can run: what each of them lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmet: Vec<UnmetAt>,
@@ -445,6 +457,9 @@ pub struct StepView {
     pub workers: BTreeMap<PeerId, u64>,
     /// Sum of the execution times so far.
     pub ran_ms: u64,
+    /// Of a step without `for_each`, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Why it is skipped.
     #[serde(default)]
     pub reason: Option<String>,

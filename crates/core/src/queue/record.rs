@@ -11,6 +11,7 @@ use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
 use crate::limiter::{LimitKind, LoanFacts, RateMark};
+use crate::payload::JsonText;
 use crate::task::{Outcome, Priority, TaskError, TaskSpec};
 use crate::time::Wall;
 
@@ -107,6 +108,16 @@ pub enum Record {
     },
     /// An expired epoch came back before a later grant.
     Revived {
+        at: Wall,
+        fences: Vec<Fence>,
+    },
+    /// What running attempts leave for the next one.
+    Checkpointed {
+        at: Wall,
+        checkpoints: Vec<CheckpointRecord>,
+    },
+    /// Nothing runs any more of these attempts, whose tasks had ended otherwise.
+    AttemptsStopped {
         at: Wall,
         fences: Vec<Fence>,
     },
@@ -264,6 +275,14 @@ pub struct CompletionRecord {
     pub worker: PeerId,
     pub outcome: Outcome,
     pub next: AfterAttempt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<JsonText>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRecord {
+    pub fence: Fence,
+    pub checkpoint: JsonText,
 }
 
 /// What follows an attempt.
@@ -317,6 +336,8 @@ impl Record {
             Self::Released { .. } => "released",
             Self::Expired { .. } => "expired",
             Self::Revived { .. } => "revived",
+            Self::Checkpointed { .. } => "checkpointed",
+            Self::AttemptsStopped { .. } => "attempts_stopped",
             Self::Buried { .. } => "buried",
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Cancelled { .. } => "cancelled",
@@ -353,6 +374,8 @@ impl Record {
             | Self::Released { at, .. }
             | Self::Expired { at, .. }
             | Self::Revived { at, .. }
+            | Self::Checkpointed { at, .. }
+            | Self::AttemptsStopped { at, .. }
             | Self::Buried { at, .. }
             | Self::DeadlinePassed { at, .. }
             | Self::Cancelled { at, .. }

@@ -147,13 +147,13 @@ impl State {
                 self.unbind_step(index, *at, (*workflow, *step), error)
             }
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
-            Record::Started { at, fences } => {
-                self.each(index, fences.iter().map(|fence| fence.task), |task| task.start(*at))
-            }
+            Record::Started { at, fences } => self.start_attempts(index, *at, fences),
             Record::Completed { at, results } => results.iter().for_each(|result| self.complete(index, *at, result)),
             Record::Released { at, releases } => releases.iter().for_each(|release| self.release(index, *at, release)),
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
+            Record::Checkpointed { at, checkpoints } => self.keep_checkpoints(index, *at, checkpoints),
+            Record::AttemptsStopped { at, fences } => self.note_stops(index, *at, fences),
             Record::Buried { at, tasks } => {
                 tasks.iter().for_each(|task| self.change(index, *at, *task, |task| task.bury(*at)));
             }
@@ -277,6 +277,7 @@ impl State {
         self.change(index, at, result.fence.task, |task| {
             check(InvariantId::I3, task.epoch == result.fence.epoch, "an outcome of another epoch was recorded");
             task.worker = Some(result.worker);
+            result.checkpoint.iter().for_each(|checkpoint| task.keep_checkpoint(checkpoint.clone()));
             task.report(at, &result.outcome, digest, result.next);
         });
         match result.next {
@@ -297,7 +298,12 @@ impl State {
         });
     }
 
-    fn each(&mut self, index: LogIndex, tasks: impl Iterator<Item = TaskId>, mut act: impl FnMut(&mut Task)) {
+    pub(super) fn each(
+        &mut self,
+        index: LogIndex,
+        tasks: impl Iterator<Item = TaskId>,
+        mut act: impl FnMut(&mut Task),
+    ) {
         for task in tasks {
             self.change(index, self.last_at, task, &mut act);
         }

@@ -45,6 +45,9 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => None,
         };
+        if let (None, Some(why)) = (replayed, self.draining.clone()) {
+            return self.refuse(reply, Refusal::Draining { why });
+        }
         if replayed.is_none()
             && let Err(refusal) = self.check_room(total)
         {
@@ -252,6 +255,9 @@ impl Ledger {
             }
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
+        }
+        if let Some(why) = self.draining.clone() {
+            return self.refuse(reply, Refusal::Draining { why });
         }
         let room = self.check_room_for(&spec);
         let parent = room.and_then(|()| self.check_parent(spec.parent, spec.durability));

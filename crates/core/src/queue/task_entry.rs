@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::attempts::AttemptNotes;
 use super::record::{AfterAttempt, ClockRoot};
 use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
@@ -85,6 +86,7 @@ pub(super) struct Task {
     pub log_tail: String,
     pub ran_ms: u64,
     pub reasons: Vec<String>,
+    pub notes: Option<Box<AttemptNotes>>,
     /// The last record that touched it: what a reader of it waits for.
     pub index: LogIndex,
     /// Where the log ended when it was accepted.
@@ -150,6 +152,7 @@ impl Task {
             log_tail: String::new(),
             ran_ms: 0,
             reasons: Vec::new(),
+            notes: None,
             index: LogIndex::default(),
             accepted: LogIndex::default(),
             soft: Soft::default(),
@@ -175,6 +178,7 @@ impl Task {
         self.worker = Some(worker);
         self.epoch_status = EpochStatus::Live;
         self.epoch_started = false;
+        self.notes.iter_mut().for_each(|notes| notes.progress = None);
     }
 
     pub fn start(&mut self, at: Wall) {
@@ -239,6 +243,7 @@ impl Task {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
                 self.earlier_errors.extend(self.error.take());
+                self.notes = None;
                 self.end(at, TaskState::Succeeded);
                 CompleteAnswer::Committed
             }

@@ -89,6 +89,9 @@ impl Ledger {
             error: task.error.clone(),
             earlier_errors: if whole { task.earlier_errors.clone() } else { Vec::new() },
             log_tail: if whole { task.log_tail.clone() } else { String::new() },
+            progress: task.progress().cloned(),
+            checkpoint: task.checkpoint().cloned().filter(|_| whole),
+            attempt_stopped_at: task.notes.as_ref().and_then(|notes| notes.stopped),
             unmet: if stuck { self.unmet_everywhere(task) } else { Vec::new() },
         }
     }

@@ -78,6 +78,7 @@ impl Ledger {
             tasks: step.counts,
             workers,
             ran_ms: tasks().map(|task| task.ran_ms).sum(),
+            progress: single.and_then(|task| task.progress()).cloned(),
             reason: step.skipped.map(|reason| run.skip_in_words(index, reason)),
             started_at: step.began,
             finished_at: step.ended,

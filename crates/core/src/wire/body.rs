@@ -144,6 +144,7 @@ mod tests {
                 log_tail: String::new(),
                 ran_ms: 3,
             },
+            checkpoint: None,
         }
     }
 
@@ -315,6 +316,6 @@ mod tests {
         let fence = completion("", 4).fence;
         let later = Later { fence, token: LeaseToken([9; 16]), started: true, load: vec![1, 2] };
         let read = decode::<Renewal>(payload(&encode(&later, 1_000).unwrap()).to_vec().as_slice());
-        assert_eq!(read, Ok(Renewal { fence, token: LeaseToken([9; 16]), started: true }));
+        assert_eq!(read, Ok(Renewal::new(fence, LeaseToken([9; 16]), true)));
     }
 }

@@ -50,9 +50,10 @@ impl Worker {
         let Some(held) = self.held.get_mut(&fence) else { return };
         let started_ms = match held.phase {
             Phase::Running { started_ms } => started_ms,
-            Phase::Stopping => return self.forget(fence),
+            Phase::Stopping { tell: false } => return self.forget(fence),
+            Phase::Stopping { tell: true } => return self.attempt_is_gone(fence),
             // The first outcome of an attempt is its only one.
-            Phase::Queued(_) | Phase::Reporting { .. } => return,
+            Phase::Queued(_) | Phase::Reporting { .. } | Phase::Stopped { .. } => return,
         };
         let pool = held.pool;
         let succeeded = matches!(outcome.result, AttemptResult::Succeeded { .. });
@@ -61,6 +62,7 @@ impl Worker {
         let (durability, renew_at_ms, bytes) = (held.durability, held.renew_at_ms, held.outcome_bytes());
         self.renewals.remove(&(earlier, fence));
         self.renewals.insert((renew_at_ms, fence));
+        self.exclusive.remove(&fence);
         self.busy[pool] -= 1;
         self.held_slots[pool] -= 1;
         if pool == SlotPool::Cpu {

@@ -17,15 +17,15 @@ impl Worker {
     #[rustfmt::skip]
     pub fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
         let Self {
-            own, incarnation, slots, homes, held, queued, seen, outgoing, unspooled, draining, offers_due,
+            own, incarnation, slots, homes, held, queued, seen, outgoing, unspooled, drain, offers_due,
             // How long attempts took decides through the prefetch that it leads to.
             run_ms: _,
             // Derived from what is held.
-            busy: _, held_slots: _, renewals: _, reporting_bytes: _,
+            busy: _, held_slots: _, renewals: _, reporting_bytes: _, exclusive: _, gone: _,
             // When tasks were first seen, what is only shown, what the shell has taken.
             seen_order: _, now: _, stats: _, effects: _,
         } = self;
-        (own, incarnation, slots, queued, seen, self.prefetch(), draining, offers_due).hash(hasher);
+        (own, incarnation, slots, queued, seen, self.prefetch(), drain, offers_due).hash(hasher);
         for (home, credit) in homes {
             home.hash(hasher);
             credit.fingerprint(now_ms, hasher);
@@ -48,15 +48,23 @@ impl Worker {
 
 impl Held {
     fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
-        let Self { fence, token, pool, durability, timeout_ms, ends_ms, renew_at_ms, phase } = self;
+        #[rustfmt::skip]
+        let Self {
+            fence, token, pool, durability, timeout_ms, ends_ms, renew_at_ms, exclusive, ending, news, news_sent_ms,
+            news_unsent, phase,
+        } = self;
+        let too_old_ms = now_ms.saturating_sub(limits::PROGRESS_EVERY_MS);
+        (exclusive, ending, news, news_unsent, (*news_sent_ms).max(too_old_ms)).hash(hasher);
         (fence, token, pool, durability, timeout_ms, now_ms.max(*ends_ms), renew_at_ms).hash(hasher);
         match phase {
             Phase::Queued(grant) => (0, grant.credit).hash(hasher),
             Phase::Running { started_ms } => (1, started_ms).hash(hasher),
-            Phase::Stopping => 2.hash(hasher),
-            Phase::Reporting { outcome, since_ms: _, spooled } => {
-                (3, spooled, crate::lease::outcome_digest(outcome)).hash(hasher);
+            Phase::Stopping { tell } => (2, tell).hash(hasher),
+            Phase::Reporting { outcome, since_ms: _, spooled, checkpoint } => {
+                (3, spooled, crate::lease::outcome_digest(outcome), checkpoint).hash(hasher);
             }
+            // How long its home is told does not decide what it hears.
+            Phase::Stopped { since_ms: _ } => 4.hash(hasher),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::attempt::Drain;
 use super::credit::{HomeCredit, split};
 use super::delivery::Outgoing;
 use super::held::{Held, Phase};
-use super::protocol::{WorkerEffect, WorkerEvent, WorkerStats};
+use super::protocol::{StopCause, WorkerEffect, WorkerEvent, WorkerStats};
 use crate::ids::{Epoch, Incarnation, LeaseToken, LedgerTag, TaskId};
-use crate::lease::{Fence, Grant, Release, ReleaseReason, RenewAnswer, Renewal, Slots};
+use crate::lease::{Fence, Grant, Release, ReleaseReason, Slots};
 use crate::limits;
 use crate::task::SlotPool;
 use crate::time::Now;
@@ -36,7 +37,12 @@ pub struct Worker {
     pub(super) unspooled: VecDeque<(u64, Fence)>,
     pub(super) reporting_bytes: u64,
     pub(super) run_ms: Option<f64>,
-    pub(super) draining: bool,
+    /// Since a drain was asked for.
+    pub(super) drain: Option<Drain>,
+    /// Attempts of `exclusive` tasks that run.
+    pub(super) exclusive: BTreeSet<Fence>,
+    /// Attempts that were ended, of which a home has not heard yet.
+    pub(super) gone: u64,
     /// Whether what this worker may offer has changed.
     pub(super) offers_due: bool,
     pub(super) stats: WorkerStats,
@@ -62,7 +68,9 @@ impl Worker {
             unspooled: VecDeque::new(),
             reporting_bytes: 0,
             run_ms: None,
-            draining: false,
+            drain: None,
+            exclusive: BTreeSet::new(),
+            gone: 0,
             offers_due: true,
             stats: WorkerStats::default(),
             effects: Vec::new(),
@@ -74,13 +82,21 @@ impl Worker {
         self.now = now;
         match event {
             WorkerEvent::HomeSeen { home, backlog } => {
-                self.homes.entry(home).or_default().seen(now.mono_ms, backlog);
+                let entry = self.homes.entry(home).or_default();
+                let is_back = !entry.reachable;
+                entry.seen(now.mono_ms, backlog);
+                if is_back {
+                    self.renew_all(home);
+                }
                 self.offers_due = true;
             }
             WorkerEvent::HomeLost { home } => self.home_lost(home),
             WorkerEvent::Granted { home, grants } => self.granted(home, grants),
             WorkerEvent::Recalled { fences } => self.recalled(fences),
-            WorkerEvent::Stopped { fences } => fences.into_iter().for_each(|fence| self.stop(fence, false)),
+            WorkerEvent::Stopped { fences } => {
+                fences.into_iter().for_each(|fence| self.stop(fence, StopCause::TaskEnded));
+            }
+            WorkerEvent::Progressed { fence, news } => self.progressed(fence, news),
             WorkerEvent::Finished { fence, outcome } => self.finished(fence, outcome),
             WorkerEvent::RenewAnswered { sent_ms, answers, .. } => self.renew_answered(sent_ms, &answers),
             WorkerEvent::CompleteAnswered { home, answers } => self.complete_answered(home, &answers),
@@ -90,9 +106,9 @@ impl Worker {
                 self.slots = slots;
                 self.offers_due = true;
             }
-            WorkerEvent::Drain => self.drain(),
+            WorkerEvent::Drain { within_ms } => self.drain(within_ms),
             WorkerEvent::Resume => {
-                self.draining = false;
+                self.drain = None;
                 self.offers_due = true;
             }
             WorkerEvent::Tick => self.tick(),
@@ -112,11 +128,12 @@ impl Worker {
         let queued = (self.queued[0].len() + self.queued[1].len()) as u64;
         WorkerStats {
             slots: self.slots,
-            free: self.free(0),
+            free: if self.takes_leases() { self.free(0) } else { Slots::default() },
             prefetch: self.prefetch(),
             queued,
-            running: self.held.len() as u64 - queued - self.stats.reporting,
-            draining: self.draining,
+            running: self.held.len() as u64 - queued - self.stats.reporting - self.gone,
+            draining: self.drain.is_some(),
+            drain_left_ms: self.drain_left_ms(),
             ..self.stats.clone()
         }
     }
@@ -204,28 +221,18 @@ impl Worker {
             return self.release(fence.task.ledger, vec![release]);
         }
         let (pool, earlier) = (held.pool, held.renew_at_ms);
-        let Phase::Queued(grant) = std::mem::replace(&mut held.phase, Phase::Stopping) else { return };
+        let Phase::Queued(grant) = std::mem::replace(&mut held.phase, Phase::Stopping { tell: false }) else { return };
         held.start(now_ms);
-        let renew_at_ms = held.renew_at_ms;
+        let (renew_at_ms, ends_ms) = (held.renew_at_ms, held.exclusive.then_some(held.ends_ms));
+        if held.exclusive {
+            self.exclusive.insert(fence);
+        }
         self.renewals.remove(&(earlier, fence));
         self.renewals.insert((renew_at_ms, fence));
         self.busy[pool] += 1;
         self.stats.started += 1;
         self.stats.stolen += u64::from(fence.task.ledger != self.own);
-        self.effects.push(WorkerEffect::Start { grant: *grant });
-    }
-
-    /// Ends an attempt whose lease is another's by now; a queued one is dropped, an outcome forgotten.
-    fn stop(&mut self, fence: Fence, fenced: bool) {
-        let Some(held) = self.held.get_mut(&fence) else { return };
-        match held.phase {
-            Phase::Running { .. } => {
-                held.phase = Phase::Stopping;
-                self.effects.push(WorkerEffect::Stop { fence, fenced });
-            }
-            Phase::Stopping => {}
-            Phase::Queued(_) | Phase::Reporting { .. } => self.forget(fence),
-        }
+        self.effects.push(WorkerEffect::Start { grant: *grant, ends_ms });
     }
 
     pub(super) fn forget(&mut self, fence: Fence) {
@@ -237,10 +244,12 @@ impl Worker {
                 self.held_slots[held.pool] -= 1;
                 self.queued[held.pool as usize].retain(|queued| *queued != fence);
             }
-            Phase::Running { .. } | Phase::Stopping => {
+            Phase::Running { .. } | Phase::Stopping { .. } => {
+                self.exclusive.remove(&fence);
                 self.busy[held.pool] -= 1;
                 self.held_slots[held.pool] -= 1;
             }
+            Phase::Stopped { .. } => self.gone -= 1,
             Phase::Reporting { spooled, .. } => {
                 self.stats.reporting -= 1;
                 self.reporting_bytes -= held.outcome_bytes() as u64;
@@ -267,7 +276,7 @@ impl Worker {
     }
 
     /// Returns the unstarted leases that `wanted` picks.
-    fn give_back(&mut self, wanted: impl Fn(&Held) -> bool, reason: &ReleaseReason) {
+    pub(super) fn give_back(&mut self, wanted: impl Fn(&Held) -> bool, reason: &ReleaseReason) {
         let queued = self.queued.iter().flatten().filter_map(|fence| self.held.get(fence));
         let picked: Vec<(Fence, LeaseToken)> =
             queued.filter(|held| wanted(held)).map(|held| (held.fence, held.token)).collect();
@@ -288,34 +297,11 @@ impl Worker {
         }
     }
 
-    fn renew_answered(&mut self, sent_ms: u64, answers: &[(Fence, RenewAnswer)]) {
-        for (fence, answer) in answers {
-            match answer {
-                RenewAnswer::Renewed { .. } => {
-                    if let Some(held) = self.held.get_mut(fence) {
-                        held.renewed(sent_ms);
-                    }
-                }
-                RenewAnswer::Fenced { .. } => {
-                    self.stats.fenced += 1;
-                    self.stop(*fence, true);
-                }
-                RenewAnswer::Terminal { .. } | RenewAnswer::Unknown => self.stop(*fence, false),
-            }
-        }
-    }
-
     fn home_lost(&mut self, home: LedgerTag) {
         if let Some(entry) = self.homes.get_mut(&home) {
             entry.disconnect();
             self.offers_due = true;
         }
-    }
-
-    fn drain(&mut self) {
-        self.draining = true;
-        self.offers_due = true;
-        self.give_back(|_| true, &ReleaseReason::Drained);
     }
 
     fn tick(&mut self) {
@@ -324,25 +310,7 @@ impl Worker {
         self.spool_slow();
         let now_ms = self.now.mono_ms;
         self.give_back(|held| held.ends_ms <= now_ms, &ReleaseReason::StaleCredit);
-    }
-
-    fn renew_due(&mut self) {
-        let now_ms = self.now.mono_ms;
-        let mut due: BTreeMap<LedgerTag, Vec<Renewal>> = BTreeMap::new();
-        while let Some((at_ms, fence)) = self.renewals.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
-            self.renewals.remove(&(at_ms, fence));
-            let Some(held) = self.held.get_mut(&fence) else { continue };
-            held.renew_at_ms = now_ms + limits::LEASE_RENEW_EVERY_MS;
-            if let Some(renewal) = held.renewal(now_ms) {
-                self.renewals.insert((held.renew_at_ms, fence));
-                due.entry(fence.task.ledger).or_default().push(renewal);
-            }
-        }
-        for (home, renewals) in due {
-            for chunk in renewals.chunks(limits::BATCH_LEN_MAX) {
-                self.effects.push(WorkerEffect::Renew { home, renewals: chunk.to_vec() });
-            }
-        }
+        self.end_overdue();
     }
 
     /// How many leases beyond its slots keep this worker busy while messages travel.
@@ -364,7 +332,7 @@ impl Worker {
         if crate::canary::has(crate::canary::Bug::DrainIgnored) {
             return false;
         }
-        self.draining
+        self.drain.is_some()
     }
 
     /// Draining, or with a full spool, a worker takes no new lease.

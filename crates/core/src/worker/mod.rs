@@ -2,6 +2,7 @@
 //!
 //! [`Worker`] is a state machine like [`crate::queue::Ledger`]; it runs nothing itself.
 
+mod attempt;
 mod credit;
 mod delivery;
 mod fingerprint;
@@ -12,4 +13,4 @@ mod protocol;
 mod tests;
 
 pub use machine::Worker;
-pub use protocol::{WorkerEffect, WorkerEvent, WorkerStats};
+pub use protocol::{StopCause, WorkerEffect, WorkerEvent, WorkerStats};

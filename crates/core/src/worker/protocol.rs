@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::LedgerTag;
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
+use crate::progress::AttemptNews;
 use crate::task::Outcome;
 
 /// To a worker.
@@ -26,6 +27,11 @@ pub enum WorkerEvent {
     },
     Stopped {
         fences: Vec<Fence>,
+    },
+    /// A running attempt said something of itself.
+    Progressed {
+        fence: Fence,
+        news: AttemptNews,
     },
     /// An attempt ended, by itself or because it was told to.
     Finished {
@@ -52,7 +58,10 @@ pub enum WorkerEvent {
     SlotsChanged {
         slots: Slots,
     },
-    Drain,
+    /// Take no lease, return unstarted ones; end what still runs `within_ms` from now.
+    Drain {
+        within_ms: Option<u64>,
+    },
     Resume,
     Tick,
 }
@@ -62,11 +71,18 @@ pub enum WorkerEvent {
 pub enum WorkerEffect {
     Start {
         grant: Grant,
+        /// Of an `exclusive` task: when the attempt must be over, on the clock of this worker.
+        ends_ms: Option<u64>,
     },
-    /// End the attempt and answer [`WorkerEvent::Finished`]; at once, if another epoch may run elsewhere.
+    /// The end of an `exclusive` attempt's lease moved.
+    LeaseExtended {
+        fence: Fence,
+        ends_ms: u64,
+    },
+    /// End the attempt and answer [`WorkerEvent::Finished`].
     Stop {
         fence: Fence,
-        fenced: bool,
+        cause: StopCause,
     },
     Offer {
         home: LedgerTag,
@@ -74,6 +90,8 @@ pub enum WorkerEffect {
     },
     Renew {
         home: LedgerTag,
+        /// Comes back with the answer.
+        sent_ms: u64,
         renewals: Vec<Renewal>,
     },
     Complete {
@@ -90,6 +108,19 @@ pub enum WorkerEffect {
     Unspool {
         fences: Vec<Fence>,
     },
+}
+
+/// Why a running attempt is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Its task ended otherwise: it has its grace, and its outcome is dropped.
+    TaskEnded,
+    /// Another epoch may run elsewhere: at once, and its outcome is dropped.
+    Fenced,
+    /// Its task is `exclusive` and the worker's end of the lease has passed: at once. That is its outcome.
+    LeaseEnded,
+    /// The deadline of a drain has passed: it has its grace. That is its outcome.
+    Drained,
 }
 
 /// Counters since this process started.
@@ -109,4 +140,7 @@ pub struct WorkerStats {
     pub released: u64,
     pub fenced: u64,
     pub draining: bool,
+    /// Until what still runs is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_left_ms: Option<u64>,
 }

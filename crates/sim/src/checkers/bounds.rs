@@ -42,8 +42,8 @@ mod tests {
     #[test]
     fn i13_a_message_beyond_its_limit_is_seen() {
         let fence = Fence { task: TaskId { ulid: 0, ledger: LedgerTag([0; 5]) }, epoch: Epoch(1) };
-        let renewal = Renewal { fence, token: LeaseToken([0; 16]), started: true };
-        let message = |len| Message::Request { call: 1, request: LedgerRequest::Renew(vec![renewal; len]) };
+        let renewal = Renewal::new(fence, LeaseToken([0; 16]), true);
+        let message = |len| Message::Request { call: 1, request: LedgerRequest::Renew(vec![renewal.clone(); len]) };
         assert!(invariant_a_message_stays_within_its_limits(&message(limits::BATCH_LEN_MAX)).is_ok());
         assert!(invariant_a_message_stays_within_its_limits(&message(limits::BATCH_LEN_MAX + 1)).is_err());
     }

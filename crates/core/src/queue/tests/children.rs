@@ -186,6 +186,7 @@ fn no_worker_is_granted_or_heard_on_a_task_that_is_a_workflow() {
         fence: Fence { task, epoch: Epoch::default() },
         token: LeaseToken([0; 16]),
         outcome: success("forged"),
+        checkpoint: None,
     };
     let reply = home.ask_as(peer(1), LedgerRequest::Complete(vec![forged])).unwrap();
     assert_eq!(reply, LedgerReply::Completed(vec![CompleteAnswer::Fenced { current: Epoch::default() }]));

@@ -276,3 +276,46 @@ fn grants_go_out_in_messages_that_fit_a_frame() {
     assert!(sizes.count() >= 6);
     assert_eq!(home.grants().len(), 200);
 }
+
+#[test]
+fn a_credit_of_a_later_incarnation_replaces_all_that_came_before() {
+    let mut home = Bench::new();
+    home.worker(0, 4);
+    home.submit_all(vec![noop(); 10]);
+    home.pass(200);
+    assert_eq!(home.grants().len(), 4);
+    let offer = |incarnation, sending, free| CreditOffer {
+        name: CreditName { incarnation: Incarnation(incarnation), sending: Sending(sending) },
+        received: Slots::default(),
+        free: Slots { cpu: free, device: 0 },
+        slots: None,
+    };
+    home.ask(LedgerRequest::Credit(offer(2, 1, 3)));
+    assert_eq!(home.grants().len(), 3);
+    home.ask(LedgerRequest::Credit(offer(1, 1_000, 9)));
+    assert!(home.grants().is_empty(), "a late sending of the earlier life");
+}
+
+#[test]
+fn a_grant_names_the_newest_sending() {
+    let mut home = Bench::new();
+    home.worker(1, 0);
+    home.credit(1, 1, 0);
+    let newest = home.sendings;
+    home.submit(noop());
+    home.pass(200);
+    assert_eq!(home.grant().credit, CreditName { incarnation: Incarnation(1), sending: Sending(newest) });
+}
+
+#[test]
+fn a_lease_given_back_as_stale_is_granted_again() {
+    let mut home = Bench::new();
+    let stale = home.granted(noop());
+    home.release(&stale, ReleaseReason::StaleCredit);
+    assert_eq!(home.state(stale.fence.task), TaskState::Ready);
+    home.credit(1, 1, 1);
+    home.pass(limits::RELEASE_SKIP_FIRST_MS + 200);
+    let again = home.grant();
+    assert_eq!(again.fence.task, stale.fence.task);
+    assert!(again.fence.epoch > stale.fence.epoch && again.attempt == 1, "it never started");
+}

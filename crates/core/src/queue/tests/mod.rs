@@ -1,5 +1,6 @@
 //! The core of a home by itself: every transition in a sentence.
 
+mod attempts;
 mod children;
 mod dead_letters;
 mod fairness;
@@ -39,6 +40,7 @@ use crate::lease::{
 use crate::limits;
 use crate::matching::Capabilities;
 use crate::payload::{JsonText, Payload};
+use crate::progress::AttemptNews;
 use crate::retry::RetryPolicy;
 use crate::task::{AttemptResult, Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState};
 use crate::time::{DurationMs, Now, Wall};
@@ -106,11 +108,11 @@ fn failure(retryable: bool) -> Outcome {
 }
 
 fn completion(grant: &Grant, outcome: Outcome) -> Completion {
-    Completion { fence: grant.fence, token: grant.token, outcome }
+    Completion { fence: grant.fence, token: grant.token, outcome, checkpoint: None }
 }
 
 fn renewal(grant: &Grant, started: bool) -> Renewal {
-    Renewal { fence: grant.fence, token: grant.token, started }
+    Renewal::new(grant.fence, grant.token, started)
 }
 
 fn all_kinds() -> Arc<Capabilities> {
@@ -295,7 +297,11 @@ impl Bench {
     }
 
     fn renew(&mut self, grant: &Grant, started: bool) -> RenewAnswer {
-        match self.ask_as(peer(1), LedgerRequest::Renew(vec![renewal(grant, started)])) {
+        self.renew_with(renewal(grant, started))
+    }
+
+    fn renew_with(&mut self, renewal: Renewal) -> RenewAnswer {
+        match self.ask_as(peer(1), LedgerRequest::Renew(vec![renewal])) {
             Some(LedgerReply::Renewed(answers)) => answers[0],
             other => panic!("{other:?}"),
         }

@@ -12,6 +12,7 @@ enum Step {
     Submit { class: u8, priority: u16, max_attempts: u32 },
     Credit { worker: u8, cpu: u32 },
     Renew { pick: usize, started: bool },
+    Says { pick: usize, page: u8, stopped: bool },
     Complete { pick: usize, kind: u8 },
     Release { pick: usize },
     Cancel { pick: usize },
@@ -26,6 +27,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(class, priority, max_attempts)| Step::Submit { class, priority, max_attempts }),
         4 => (1u8..4, 0u32..4).prop_map(|(worker, cpu)| Step::Credit { worker, cpu }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(pick, started)| Step::Renew { pick, started }),
+        2 => (any::<usize>(), any::<u8>(), any::<bool>())
+            .prop_map(|(pick, page, stopped)| Step::Says { pick, page, stopped }),
         4 => (any::<usize>(), 0u8..4).prop_map(|(pick, kind)| Step::Complete { pick, kind }),
         1 => any::<usize>().prop_map(|pick| Step::Release { pick }),
         1 => any::<usize>().prop_map(|pick| Step::Cancel { pick }),
@@ -55,6 +58,12 @@ fn take(home: &mut Bench, known: &mut Known, step: Step) {
         Step::Renew { pick, started } => {
             if let Some(grant) = grant(known, pick) {
                 home.renew(&grant, started);
+            }
+        }
+        Step::Says { pick, page, stopped } => {
+            if let Some(grant) = grant(known, pick) {
+                let news = AttemptNews { checkpoint: Some(JsonText::of(&page.into())), progress: None };
+                home.renew_with(Renewal { stopped, news: Some(Box::new(news)), ..renewal(&grant, true) });
             }
         }
         Step::Complete { pick, kind } => {

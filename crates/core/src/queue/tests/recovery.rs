@@ -98,3 +98,52 @@ fn a_workflow_goes_on_after_a_restart() {
     let LedgerReply::Workflow(view) = home.ask(LedgerRequest::GetWorkflow { id }) else { panic!("it is there") };
     assert_eq!(view.summary.state, WorkflowState::Succeeded);
 }
+
+#[test]
+fn a_recovered_home_shows_a_running_attempt_as_it_was_until_its_lease_is_renewed() {
+    let mut home = Bench::new();
+    let first = home.granted(at_most(5));
+    home.complete(&first, failure(true));
+    home.pass(1_000);
+    home.credit(1, 1, 1);
+    home.pass(200);
+    let second = home.grant();
+    home.renew(&second, true);
+    let before = home.task(second.fence.task);
+    assert_eq!((before.state, before.attempts, before.worker), (TaskState::Running, 2, Some(peer(1))));
+    let mut home = home.restart(60_000);
+    assert_eq!(home.task(second.fence.task), before, "attempts, started_at, epoch and worker too");
+    home.pass(limits::LEASE_TTL_MS - 500);
+    assert_eq!(home.state(second.fence.task), TaskState::Running);
+    assert!(matches!(home.renew(&second, true), RenewAnswer::Renewed { .. }));
+    home.pass(limits::LEASE_TTL_MS - 500);
+    assert_eq!(home.task(second.fence.task), before);
+    assert_eq!(home.complete(&second, success("after all")), CompleteAnswer::Committed);
+}
+
+#[test]
+fn a_recovered_home_frees_a_running_attempt_that_nobody_renews() {
+    let mut home = Bench::new();
+    let grant = home.granted(at_most(3));
+    home.renew(&grant, true);
+    let started_at = home.task(grant.fence.task).started_at;
+    let mut home = home.restart(0);
+    home.pass(limits::LEASE_TTL_MS + 200);
+    let view = home.task(grant.fence.task);
+    assert_eq!((view.state, view.attempts, view.epoch), (TaskState::Ready, 1, grant.fence.epoch));
+    assert_eq!((view.started_at, started_at.is_some()), (started_at, true), "it is the first attempt's");
+    home.worker(1, 1);
+    home.pass(200);
+    let again = home.grant();
+    assert_eq!((again.attempt, again.fence.epoch > grant.fence.epoch), (2, true));
+}
+
+#[test]
+fn a_recovered_home_shows_an_unstarted_lease_as_leased_and_counts_no_attempt() {
+    let mut home = Bench::new();
+    let grant = home.granted(noop());
+    let mut home = home.restart(0);
+    let view = home.task(grant.fence.task);
+    assert_eq!((view.state, view.attempts, view.started_at), (TaskState::Leased, 0, None));
+    assert_eq!((view.epoch, view.worker), (grant.fence.epoch, Some(peer(1))));
+}

@@ -294,3 +294,20 @@ fn who_waits_for_a_workflow_hears_of_its_end() {
     let Some(LedgerReply::Workflow(view)) = home.answer_to(waiting) else { panic!("nobody was told") };
     assert_eq!(view.summary.state, WorkflowState::Succeeded);
 }
+
+#[test]
+fn an_empty_for_each_keeps_conservation_in_every_class_and_across_a_restart() {
+    for durability in [Durability::Memory, Durability::Async, Durability::Sync] {
+        let mut home = Bench::new();
+        worker(&mut home);
+        let id = start(&mut home, WorkflowSpec { durability, ..fan_out(0) });
+        assert_eq!(home.work_off(|_| success("done")).len(), 2, "the list and the join");
+        assert_eq!(view(&mut home, id).summary.state, WorkflowState::Succeeded);
+        let stats = home.stats();
+        assert_eq!((stats.submitted, stats.counts.succeeded, stats.lost), (3, 3, 0), "{durability:?}");
+        home.pass(1_200);
+        let stats = home.restart(0).stats();
+        let kept = if durability == Durability::Memory { 0 } else { 3 };
+        assert_eq!((stats.submitted, stats.counts.succeeded, stats.lost), (kept, kept, 0), "{durability:?}");
+    }
+}

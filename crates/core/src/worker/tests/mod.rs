@@ -1,5 +1,11 @@
 //! The worker's half of ownership (2.3), one sentence at a time.
 
+mod credits;
+mod draining;
+mod exclusive;
+mod progress;
+mod stopping;
+
 use std::sync::Arc;
 
 use super::*;
@@ -10,6 +16,7 @@ use crate::lease::{
 };
 use crate::limits;
 use crate::payload::{JsonText, Payload};
+use crate::progress::AttemptNews;
 use crate::task::{AttemptResult, Durability, Outcome, TaskError, TaskKind, TaskSpec};
 use crate::time::{DurationMs, Now};
 
@@ -78,7 +85,7 @@ impl Bench {
 
     fn starts(&mut self) -> Vec<Fence> {
         self.take(|effect| match effect {
-            WorkerEffect::Start { grant } => Some(grant.fence),
+            WorkerEffect::Start { grant, .. } => Some(grant.fence),
             _ => None,
         })
     }
@@ -97,6 +104,13 @@ impl Bench {
             _ => None,
         });
         all.into_iter().flatten().collect()
+    }
+
+    fn stops(&mut self) -> Vec<(Fence, StopCause)> {
+        self.take(|effect| match effect {
+            WorkerEffect::Stop { fence, cause } => Some((*fence, *cause)),
+            _ => None,
+        })
     }
 
     fn completions(&mut self) -> Vec<Vec<Completion>> {
@@ -125,6 +139,7 @@ impl Bench {
             ttl_ms: limits::LEASE_TTL_MS,
             attempt: 1,
             spec: Arc::new(spec),
+            checkpoint: None,
         }
     }
 
@@ -316,9 +331,9 @@ fn leases_are_renewed_every_third_of_their_length_and_a_start_is_said_soon() {
     let grants = [bench.grant(), bench.grant()];
     bench.give(&grants);
     bench.pass(50);
-    assert_eq!(bench.renewals(), [Renewal { fence: grants[0].fence, token: grants[0].token, started: true }]);
+    assert_eq!(bench.renewals(), [Renewal::new(grants[0].fence, grants[0].token, true)]);
     bench.pass(limits::LEASE_RENEW_EVERY_MS - 50);
-    assert_eq!(bench.renewals(), [Renewal { fence: grants[1].fence, token: grants[1].token, started: false }]);
+    assert_eq!(bench.renewals(), [Renewal::new(grants[1].fence, grants[1].token, false)]);
     bench.pass(limits::LEASE_RENEW_EVERY_MS);
     assert_eq!(bench.renewals().len(), 2);
 }
@@ -342,7 +357,7 @@ fn a_lease_is_renewed_while_its_outcome_goes_up() {
     bench.finish(&grant, "large");
     bench.renewals();
     bench.pass(limits::LEASE_RENEW_EVERY_MS);
-    assert_eq!(bench.renewals(), [Renewal { fence: grant.fence, token: grant.token, started: true }]);
+    assert_eq!(bench.renewals(), [Renewal::new(grant.fence, grant.token, true)]);
     bench.answer(&grant, CompleteAnswer::Committed);
     bench.pass(10_000);
     assert!(bench.renewals().is_empty());
@@ -360,20 +375,20 @@ fn what_runs_goes_on_though_its_lease_has_ended() {
 
 #[test]
 fn an_attempt_is_stopped_when_its_renewal_says_that_it_lost_its_task() {
-    for (answer, fenced) in [
-        (RenewAnswer::Fenced { current: Epoch(9) }, true),
-        (RenewAnswer::Terminal { state: crate::task::TaskState::Cancelled }, false),
-        (RenewAnswer::Unknown, false),
+    for (answer, cause) in [
+        (RenewAnswer::Fenced { current: Epoch(9) }, StopCause::Fenced),
+        (RenewAnswer::Terminal { state: crate::task::TaskState::Cancelled }, StopCause::TaskEnded),
+        (RenewAnswer::Unknown, StopCause::TaskEnded),
     ] {
         let mut bench = Bench::new(1);
         let grant = bench.started();
         let sent_ms = bench.now_ms;
         bench.answer_renewals(sent_ms, answer, &grant);
-        let stop = WorkerEffect::Stop { fence: grant.fence, fenced };
+        let stop = WorkerEffect::Stop { fence: grant.fence, cause };
         assert!(bench.asked.contains(&stop), "{answer:?}");
         bench.finish(&grant, "dropped");
         assert!(bench.completions().is_empty() && bench.worker.is_idle());
-        assert_eq!(bench.worker.stats().fenced, u64::from(fenced));
+        assert_eq!(bench.worker.stats().fenced, u64::from(cause == StopCause::Fenced));
     }
 }
 
@@ -395,7 +410,7 @@ fn a_stopped_queued_lease_is_dropped_without_a_word() {
     let grants = [bench.grant(), bench.grant()];
     bench.give(&grants);
     bench.event(WorkerEvent::Stopped { fences: grants.iter().map(|grant| grant.fence).collect() });
-    assert!(bench.asked.contains(&WorkerEffect::Stop { fence: grants[0].fence, fenced: false }));
+    assert!(bench.asked.contains(&WorkerEffect::Stop { fence: grants[0].fence, cause: StopCause::TaskEnded }));
     assert!(bench.releases().is_empty());
     bench.finish(&grants[0], "dropped");
     assert!(bench.worker.is_idle());
@@ -517,7 +532,8 @@ fn the_first_outcome_of_an_attempt_is_its_only_one() {
 fn spooled_outcomes_of_an_earlier_life_are_offered_first_and_not_spooled_again() {
     let mut bench = Bench::new(1);
     let grant = bench.grant();
-    let completion = Completion { fence: grant.fence, token: grant.token, outcome: success("from before") };
+    let completion =
+        Completion { fence: grant.fence, token: grant.token, outcome: success("from before"), checkpoint: None };
     bench.event(WorkerEvent::Recovered { completions: vec![completion.clone()] });
     assert_eq!(bench.completions(), [vec![completion]]);
     bench.pass(10_000);
