@@ -103,6 +103,7 @@ fn a_paused_queue_waits_across_a_restart_and_is_cleared_or_resumed() {
     let waiting = text(&node.json(&["task", "submit", "--kind", "noop"])["id"]);
     node.kill();
     node.start_again();
+    node.until_it_answers();
     let why = node.json(&["task", "why-pending", &waiting])["reason"].clone();
     assert!(text(&why).starts_with("the queue is paused since ") && text(&why).contains("(upgrade)"), "{why}");
     assert_eq!(node.json(&["queue", "stats"])["paused"][0]["namespace"], Value::Null);

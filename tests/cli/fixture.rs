@@ -110,7 +110,7 @@ impl Node {
             .unwrap()
     }
 
-    fn until_it_answers(&self) {
+    pub fn until_it_answers(&self) {
         wait_until("the node does not answer", || (self.ctl(&["status"]).code == Some(0)).then_some(()));
     }
 

@@ -13,7 +13,8 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = "dev run status task workflow queue worker peer device actor clock blob completions help";
+    let expected =
+        "dev run status task workflow schedule queue dlq worker peer device actor clock blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -21,7 +22,7 @@ fn only_commands_that_work_are_listed() {
 fn an_unknown_command_is_a_usage_error() {
     let told = refused(&["taks"]);
     assert!(told.starts_with("error: unrecognized subcommand 'taks'\n\n  tip: "), "{told}");
-    for missing in ["top", "doctor", "events", "dlq", "home", "model", "config", "token", "audit"] {
+    for missing in ["top", "doctor", "events", "home", "model", "config", "token", "audit"] {
         refused(&[missing]);
     }
 }

@@ -186,9 +186,11 @@ impl Book {
             Record::Released { releases, .. } => {
                 releases.iter().for_each(|release| self.touch(index, release.fence.task, |_| {}));
             }
-            Record::Expired { fences, .. } | Record::AttemptsStopped { fences, .. } => {
+            Record::Expired { fences, .. } => {
                 fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
             }
+            // It says when an attempt of a task that has ended was gone: the end does not rest on it.
+            Record::AttemptsStopped { .. } => {}
             Record::Revived { fences, .. } => {
                 fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.held = index));
             }

@@ -56,7 +56,8 @@ mod tests {
         let (least, failure) = minimise(&report, options);
         assert_eq!(failure.signature(), report.failure.as_ref().unwrap().signature());
         assert!(report.faults.less(least.without).is_empty(), "a head before its fsync needs no fault: {least}");
-        assert_eq!((least.nodes_max, least.clients_max, least.submissions_max), (2, 1, 1));
+        assert_eq!((least.nodes_max, least.clients_max), (2, 1));
+        assert!(least.submissions_max <= 2, "one submission, or two, lead to a record: {least}");
         assert_eq!(run_seed(report.seed, least).failure, Some(failure));
     }
 }

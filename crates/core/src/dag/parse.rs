@@ -408,14 +408,13 @@ pub(super) mod tests {
             "run": ["x"],
             "retention": "x",
             "durability": "replicated",
-            "steps": [{"name": "a", "kind": "noop", "durability": "sync", "exclusive": true, "compensate": {"kind": "noop", "tag": "p2p-only"}}],
+            "steps": [{"name": "a", "kind": "noop", "durability": "sync", "compensate": {"kind": "noop", "tag": "p2p-only"}}],
         });
         let expected = "\
 /retention: this version does not support retention yet (remove it)
 /run: run belongs to a step, not to the workflow (move it into a step)
 /durability: this version does not support durability replicated yet (write sync)
 /steps/0/durability: durability belongs to the workflow, not to a step (move it out of steps)
-/steps/0/exclusive: this version does not support exclusive yet (remove it)
 /steps/0/compensate/tag: compensate has no key \"tag\" (write kind, run, model, input, files, requires, timeout or retry)
 /steps/0/compensate: no failure leads to it (add on_fail: compensate to the workflow or to a step)";
         assert_eq!(refusal(&document), expected);

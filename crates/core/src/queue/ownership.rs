@@ -223,6 +223,11 @@ impl Ledger {
     }
 
     pub(super) fn cancel(&mut self, operation: OperationId, id: TaskId, reason: String, reply: ReplyTo) {
+        // What was cancelled may run again since, as a workflow that was retried does.
+        if self.operations.find(&operation) == Some(Done::Cancelled { target: id }) {
+            let state = TaskState::Cancelled;
+            return self.reply(self.gate_of_all(), reply, LedgerReply::Cancelled { state });
+        }
         let (state, durability) = match (self.state.tasks.get(&id), self.state.workflows.get(&id)) {
             (Some(task), _) => (task.state.is_terminal().then_some(task.state), task.durability()),
             (None, Some(run)) => (run.state.is_terminal().then_some(run_state(run.state)), run.spec.durability),

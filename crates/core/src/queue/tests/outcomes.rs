@@ -98,10 +98,13 @@ fn a_late_failure_of_an_expired_epoch_is_one_attempt_and_no_false_start() {
 #[test]
 fn codes_that_the_policy_lists_are_retried_whatever_the_executor_says() {
     let mut spec = at_most(3);
-    spec.retry.retry_on = vec!["exit_status".to_owned()];
+    spec.retry.retry_on = vec!["output_too_large".to_owned()];
     let mut home = Bench::new();
     let grant = home.granted(spec);
-    assert_eq!(home.complete(&grant, failure(false)), CompleteAnswer::Recorded { state: TaskState::Delayed });
+    let error = TaskError::new("output_too_large", "above the limit");
+    let outcome =
+        Outcome { result: AttemptResult::Failed { error, retryable: false }, log_tail: String::new(), ran_ms: 1 };
+    assert_eq!(home.complete(&grant, outcome), CompleteAnswer::Recorded { state: TaskState::Delayed });
 }
 
 #[test]

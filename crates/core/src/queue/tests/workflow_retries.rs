@@ -69,6 +69,21 @@ fn a_retry_sent_again_changes_nothing_and_a_restart_remembers_it() {
 }
 
 #[test]
+fn a_cancel_that_comes_again_does_not_end_the_workflow_that_was_retried() {
+    let mut home = home();
+    let id = start(&mut home, workflow(vec![step("a", &[])]));
+    let operation = home.operation();
+    let cancel = LedgerRequest::Cancel { operation, id, reason: "enough".to_owned() };
+    let first = home.ask(cancel.clone());
+    assert_eq!(first, LedgerReply::Cancelled { state: TaskState::Cancelled });
+    retry(&mut home, id);
+    let records = home.log.len();
+    assert_eq!(home.ask(cancel), first);
+    assert_eq!(home.log.len(), records);
+    assert_eq!(view(&mut home, id).summary.state, WorkflowState::Running);
+}
+
+#[test]
 fn of_a_half_finished_list_only_the_failed_items_run_again() {
     let mut home = home();
     let mut spec = fan_out(5);
