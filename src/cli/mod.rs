@@ -18,6 +18,7 @@ pub mod node_args;
 mod operation;
 mod output;
 mod peer;
+mod pid_file;
 mod queue;
 mod run;
 mod schedule;

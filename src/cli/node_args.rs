@@ -140,10 +140,7 @@ struct PidFile(Option<PathBuf>);
 impl PidFile {
     fn write(&self) {
         let Some(path) = &self.0 else { return };
-        // Whoever reads it sees a whole number or the one before.
-        let new = path.with_extension("new");
-        let written = std::fs::write(&new, format!("{}\n", std::process::id()));
-        if let Err(error) = written.and_then(|()| std::fs::rename(&new, path)) {
+        if let Err(error) = super::pid_file::write(path, std::process::id()) {
             tracing::warn!(%error, path = %path.display(), "the process id cannot be written");
         }
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::Ending;
 use super::directory::{DevDirectory, NodeDirectory};
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::pid_file;
 
 /// Between SIGINT and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -162,7 +163,7 @@ fn spawn(program: &PathBuf, node: &NodeDirectory) -> Result<Child, CommandError>
         .spawn()
         .map_err(failed)?;
     let pid = child.id().unwrap_or_default();
-    std::fs::write(node.pid(), format!("{pid}\n")).map_err(failed)?;
+    pid_file::write(&node.pid(), pid).map_err(failed)?;
     Ok(child)
 }
 
