@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Looks that find nobody before that is believed: one may fork or change its program meanwhile.
 const LOOKS: u32 = 3;
+/// Looks at a process without an environment before that is believed: on a busy machine an `exec` takes milliseconds.
+const LOOKS_FOR_AN_ENVIRONMENT: u32 = 20;
 /// One that sleeps in the kernel may not end at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,16 +50,27 @@ fn processes() -> io::Result<impl Iterator<Item = Pid>> {
 }
 
 /// A process of another user, and one that ended, shows neither its environment nor its directory. One that just
-/// executes another program shows no environment for a moment: then its directory tells, which alone would also be
-/// that of someone who looks around here.
+/// executes another program shows no environment for a moment, so only who shows none for several looks is taken for
+/// one that has none: then its directory tells, which alone would also be that of someone who looks around here.
 fn is_stray(pid: Pid, directory: &Path) -> bool {
     let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
-    let environment = fs::read(process.join("environ")).unwrap_or_default();
-    if environment.is_empty() {
-        return fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+    let lives_below = || fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+    for _ in 0..LOOKS_FOR_AN_ENVIRONMENT {
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        if !environment.is_empty() {
+            return home_of(&environment).is_some_and(|home| home.starts_with(directory));
+        }
+        if !lives_below() {
+            return false;
+        }
+        sleep(LOOK_AGAIN_AFTER);
     }
-    let home = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"HOME="));
-    home.is_some_and(|home| Path::new(OsStr::from_bytes(home)).starts_with(directory))
+    lives_below()
+}
+
+fn home_of(environment: &[u8]) -> Option<&Path> {
+    let home = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"HOME="))?;
+    Some(Path::new(OsStr::from_bytes(home)))
 }
 
 #[cfg(test)]
