@@ -9,6 +9,7 @@ mod bind;
 mod bindings;
 mod children;
 mod dead_letters;
+mod disk;
 mod effects;
 mod fairness;
 mod fingerprint;
@@ -35,6 +36,7 @@ mod schedule_record;
 mod schedules;
 mod settings;
 mod state;
+mod stats;
 mod submit;
 mod task_entry;
 #[cfg(test)]
@@ -50,15 +52,15 @@ mod workflow_views;
 
 pub use bind::{Values, bind};
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
+pub use disk::Disk;
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
 pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
 pub use paused::PausedView;
 pub use protocol::{
-    CompensationView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView,
-    SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState,
-    WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, PendingView, Refusal, StepView, SubmitAnswer, TaskCounts, TaskFilter,
+    TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
@@ -68,3 +70,4 @@ pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
 pub use settings::QueueSettings;
+pub use stats::{QueueStats, ShapeBacklog};

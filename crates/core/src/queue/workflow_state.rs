@@ -74,6 +74,10 @@ impl State {
                 entry.tasks.push(id);
                 entry.counts.add(task.state, 1);
             }
+            if let Some(old) = task.retry_of.and_then(|old| self.tasks.get_mut(&old)) {
+                old.retried_by = Some(id);
+                old.index = old.index.max(index);
+            }
             self.insert(index, task);
         }
         if window.total == 0 {

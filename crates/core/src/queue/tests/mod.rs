@@ -3,6 +3,7 @@
 mod attempts;
 mod children;
 mod dead_letters;
+mod disk;
 mod fairness;
 mod gates;
 mod keys;
