@@ -114,8 +114,7 @@ impl Actor for LedgerActor {
                 state.event(Event::PermitsAnswered { home, ask, answer });
             }
             LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
-            LedgerMsg::LogFailed(why) => state.log.failed(why),
-            LedgerMsg::LogRecovered => state.log.recovered(),
+            LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),
             LedgerMsg::Tick => {
                 state.event(Event::Tick);
                 state.tell_backlog();
@@ -136,8 +135,8 @@ fn open(
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?.with_reserve(limits::DISK_RESERVE_BYTES);
     let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
     let mut replay = Replay::new(identity).with_settings(settings);
-    let log =
-        recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
+    let log = recovery
+        .replay(log_feed::callbacks(feed, dir.path()), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     Ok((replay.open(now()), LogFeed::new(log)))
 }
 
