@@ -31,6 +31,7 @@ impl Ledger {
         self.bind_again();
         self.tally_memory();
         self.forget_keys();
+        self.compact();
         self.prune();
         self.sample_pace();
     }
@@ -116,6 +117,7 @@ impl Ledger {
             run.shift(link, TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
+        task.soft.woken = true;
         if task.is_workflow() {
             self.children_due.insert(id);
         } else {
