@@ -284,6 +284,14 @@ pub const LOG_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Records that wait for the log's writer.
 pub const LOG_QUEUE_LEN_MAX: usize = 65_536;
 pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A log is made shorter when at least this much of it may go.
+pub const COMPACTION_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// What one tick of a compaction looks at, and carries forward: a few milliseconds' work.
+pub const COMPACTION_SCAN_LEN_MAX: usize = 8_192;
+pub const COMPACTION_PIECE_LEN_MAX: usize = 1_024;
+pub const COMPACTION_PIECE_BYTES_MAX: usize = 1024 * 1024;
+/// Pieces that its last tick may write at once, for what moved meanwhile.
+pub const COMPACTION_LAST_PIECES: usize = 4;
 /// Room on the disk for what follows from accepted work, when there is no other; less on a small disk.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Class `async`: fsynced at the latest after this.

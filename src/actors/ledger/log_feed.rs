@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use magpie_core::ids::LogIndex;
 use magpie_core::queue::{Disk, NewEntry, Refusal};
 use ractor::{ActorProcessingErr, ActorRef};
 
@@ -21,6 +22,11 @@ pub struct LogFeed {
 impl LogFeed {
     pub fn new(log: LedgerLog) -> Self {
         Self { log, waiting: Vec::new() }
+    }
+
+    /// Lets the log remove all entries before `before`.
+    pub fn cut(&self, before: LogIndex) {
+        self.log.cut(before);
     }
 
     /// Queues entries behind those that wait already.

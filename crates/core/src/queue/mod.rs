@@ -8,6 +8,7 @@ mod attempts;
 mod bind;
 mod bindings;
 mod children;
+mod compaction;
 mod dead_letters;
 mod disk;
 mod effects;
@@ -15,6 +16,7 @@ mod fairness;
 mod fingerprint;
 mod grant;
 mod heads;
+mod images;
 mod keys;
 mod ledger;
 mod limit_keys;
@@ -28,6 +30,7 @@ mod protocol;
 mod pruned;
 mod ready;
 mod record;
+mod replay;
 mod retention;
 mod retried;
 mod room;
@@ -51,12 +54,14 @@ mod workflow_state;
 mod workflow_views;
 
 pub use bind::{Values, bind};
+pub use compaction::CompactionPolicy;
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use disk::Disk;
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
-pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
+pub use images::{Carried, Totals};
+pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;
 pub use protocol::{
     CompensationView, LedgerReply, LedgerRequest, PendingView, Refusal, StepView, SubmitAnswer, TaskCounts, TaskFilter,
@@ -66,6 +71,7 @@ pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
     SubmitItem, root_bytes,
 };
+pub use replay::{LogStart, Replay, ReplayError};
 pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};

@@ -19,7 +19,8 @@ use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
 
 /// What a home holds back: tasks of these are accepted and, if they run, go on; none is granted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Paused {
     /// Grows with each pause, resume and clear.
     pub version: u64,
@@ -27,7 +28,7 @@ pub(super) struct Paused {
     namespaces: BTreeMap<String, Pause>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pause {
     pub since: Wall,
     pub reason: String,

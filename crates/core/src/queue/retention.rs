@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::Ledger;
 use super::task_entry::Task;
-use super::workflow_run::{StepRun, WorkflowRun};
+use super::workflow_run::WorkflowRun;
 use crate::ids::{TaskId, WorkflowId};
 use crate::limits;
 use crate::payload::Payload;
@@ -150,9 +150,7 @@ impl Ledger {
     }
 
     fn tasks_of<'a>(&'a self, run: &'a WorkflowRun) -> impl Iterator<Item = &'a Task> {
-        let undoing = |step: &'a StepRun| step.compensation.as_ref().and_then(|undo| undo.task.as_ref());
-        let ids = run.steps.iter().flat_map(move |step| step.tasks.iter().chain(&step.earlier).chain(undoing(step)));
-        ids.filter_map(|id| self.state.tasks.get(id))
+        run.all_tasks().filter_map(move |id| self.state.tasks.get(&id))
     }
 
     /// Whether an ended workflow has tasks that are not over, or is itself a part of one that is not.

@@ -119,6 +119,7 @@ impl State {
             if let Some(task) = self.tasks.get_mut(of) {
                 task.retried_by = Some(*id);
                 task.index = task.index.max(index);
+                self.changes.touched.push(*of);
             }
             let mut task = Task::new(*id, spec.clone(), owner.clone(), clock_root, at);
             task.retry_of = Some(*of);

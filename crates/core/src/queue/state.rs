@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::effects::BindingId;
+use super::images::{Partial, is_related};
 use super::keys::Keys;
 use super::limit_keys::Limit;
 use super::paused::{Pause, Paused};
@@ -34,6 +35,8 @@ pub(super) struct Changes {
     pub removed: Vec<Task>,
     /// What is to be bound from now on.
     pub bindings: Vec<BindingId>,
+    /// Workflows and schedules that changed, and ended tasks of which something else became known.
+    pub touched: Vec<TaskId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +57,7 @@ pub(super) struct State {
     pub keys: Keys,
     pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// What running attempts submitted, by their task.
-    pub children: BTreeMap<TaskId, Vec<TaskId>>,
+    pub children: BTreeMap<TaskId, std::collections::BTreeSet<TaskId>>,
     pub counts: TaskCounts,
     pub submitted: u64,
     pub lost: u64,
@@ -68,10 +71,16 @@ pub(super) struct State {
     pub paused: Paused,
     /// Ends that are not kept any more; the other counters go on counting them.
     pub pruned: TaskCounts,
+    /// Those among them that were of class `memory`, in this generation.
+    pub pruned_memory: TaskCounts,
     /// The newest id among them.
     pub pruned_newest: Option<TaskId>,
     /// Those that were removed so young that their submission may be sent again.
     pub purged: std::collections::BTreeSet<TaskId>,
+    /// While a replay of a cut log has not reached its checkpoint: what is not whole yet.
+    pub partial: Option<Box<Partial>>,
+    /// What the newest checkpoint made superfluous: all before this record.
+    pub cut: LogIndex,
     /// By rate key.
     pub rate_marks: BTreeMap<LimitKey, RateMark>,
     pub loans: Loans,
@@ -105,8 +114,11 @@ impl State {
             workflows_running: 0,
             paused: Paused::default(),
             pruned: TaskCounts::default(),
+            pruned_memory: TaskCounts::default(),
             pruned_newest: None,
             purged: std::collections::BTreeSet::new(),
+            partial: None,
+            cut: LogIndex(1),
             rate_marks: BTreeMap::new(),
             loans: Loans::new(),
             last_at: Wall(0),
@@ -126,10 +138,7 @@ impl State {
             }
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let mut run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
-                run.parent = spec.parent;
-                self.add_child(spec.parent, id);
-                self.add_workflow(index, *at, run);
+                self.submit_workflow(index, WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at));
             }
             Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
                 let window = Window { from: *from, total: *total, tasks, skipped };
@@ -171,9 +180,11 @@ impl State {
             Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
             Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
             Record::KeysForgotten { before, .. } => self.keys.forget(*before),
-            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(*at, tasks, workflows, counts),
+            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(index, *at, (tasks, workflows), counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::Carried { carried, .. } => self.carry(index, carried),
+            Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
@@ -216,8 +227,18 @@ impl State {
         }
     }
 
+    fn submit_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
+        run.parent = run.spec.parent;
+        self.add_child(run.parent, run.id);
+        self.add_workflow(index, run.created, run);
+    }
+
     pub(super) fn insert(&mut self, index: LogIndex, mut task: Task) {
+        if self.partial.is_some() && is_related(&task) {
+            return;
+        }
         task.index = index;
+        task.base = index;
         task.accepted = self.last_index;
         self.submitted += 1;
         self.counts.add(task.state, 1);
@@ -340,6 +361,7 @@ impl State {
         if from == to {
             return;
         }
+        task.soft.woken = false;
         self.counts.shift(from, to);
         self.memory_terminal += u64::from(memory && to.is_terminal());
         if to.is_terminal() {

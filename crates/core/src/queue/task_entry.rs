@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::attempts::AttemptNotes;
 use super::record::{AfterAttempt, ClockRoot};
 use super::room::Share;
-use crate::ids::{Epoch, LeaseToken, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
+use crate::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
 use crate::payload::Payload;
-use crate::task::{Durability, Outcome, Priority, TaskError, TaskSpec, TaskState};
+use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, is_default};
 use crate::time::Wall;
 
 /// Where a task belongs in a workflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepLink {
     pub workflow: WorkflowId,
     pub step: u32,
@@ -22,7 +24,8 @@ pub(super) struct StepLink {
 }
 
 /// What a task does for its step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum StepPart {
     /// It runs the step, or this item of it.
     Item(u32),
@@ -31,9 +34,11 @@ pub(super) enum StepPart {
 }
 
 /// How the newest epoch of a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum EpochStatus {
     /// No grant yet.
+    #[default]
     None,
     Live,
     /// Ended by the home's clock; it acts as if live until a later grant.
@@ -46,56 +51,91 @@ pub(super) enum EpochStatus {
     },
 }
 
-#[derive(Debug, Clone)]
+/// Serialised it is the image that compaction carries forward: what an image lacks is as in [`Task::blank`], so a field
+/// that is left out where it says nothing must be as it is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default = "Task::blank")]
 pub(super) struct Task {
     pub id: TaskId,
     pub spec: Arc<TaskSpec>,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<StepLink>,
     /// The task that this one was made for anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<TaskId>,
     /// The task that was made for this one anew, by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retried_by: Option<TaskId>,
     /// Of a task that is a workflow: the newest one that was started for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<WorkflowId>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Wall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished: Option<Wall>,
     /// A delayed task's time.
+    #[serde(skip_serializing_if = "is_default")]
     pub due: Wall,
     /// It never waits longer than this, whatever the wall clock does meanwhile; `None`: its time is a wall time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms_max: Option<u64>,
     /// Set with `due` when the last attempt expired: then it is buried instead of made ready.
+    #[serde(skip_serializing_if = "is_default")]
     pub bury_when_due: bool,
     /// Epochs that started.
+    #[serde(skip_serializing_if = "is_default")]
     pub attempts: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub false_starts: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub epoch: Epoch,
+    #[serde(skip_serializing_if = "is_no_token")]
     pub token: LeaseToken,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<PeerId>,
+    #[serde(skip_serializing_if = "is_default")]
     pub epoch_status: EpochStatus,
+    #[serde(skip_serializing_if = "is_default")]
     pub epoch_started: bool,
     /// When the newest attempt was said to have started.
+    #[serde(skip_serializing_if = "is_default")]
     pub attempt_started: Wall,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier_errors: Vec<TaskError>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub ran_ms: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<AttemptNotes>>,
     /// The last record that touched it: what a reader of it waits for.
     pub index: LogIndex,
     /// Where the log ended when it was accepted.
     pub accepted: LogIndex,
+    /// The record from which a replay knows it: its submission, or the image that was carried forward since.
+    #[serde(skip)]
+    pub base: LogIndex,
+    #[serde(skip)]
     pub soft: Soft,
 }
 
+fn is_no_token(token: &LeaseToken) -> bool {
+    token.0 == [0; 16]
+}
+
 /// What dies with the process.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Soft {
     /// Its place in the ready heap.
     pub ready: Option<(usize, crate::heap::Handle)>,
@@ -108,6 +148,8 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// Whether it is ready because its time came, which is not written: to the log it is still delayed.
+    pub woken: bool,
     /// What it takes of its home's budget, as last weighed.
     pub bytes: u32,
     /// The ready queue that it stood in last.
@@ -155,8 +197,15 @@ impl Task {
             notes: None,
             index: LogIndex::default(),
             accepted: LogIndex::default(),
+            base: LogIndex::default(),
             soft: Soft::default(),
         }
+    }
+
+    /// What an image says of a field that it does not have.
+    fn blank() -> Self {
+        let id = TaskId { ulid: 0, ledger: LedgerTag([0; 5]) };
+        Self::new(id, Arc::new(TaskSpec::new(TaskKind::Noop)), "".into(), ClockRoot::default(), Wall(0))
     }
 
     pub fn durability(&self) -> Durability {

@@ -33,6 +33,7 @@ impl Ledger {
         if !self.disk.refuses() {
             self.tally_memory();
             self.forget_keys();
+            self.compact();
             self.prune();
             self.sample_stats();
         }
@@ -120,6 +121,7 @@ impl Ledger {
             run.shift(link, TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
+        task.soft.woken = true;
         if task.is_workflow() {
             self.children_due.insert(id);
         } else {

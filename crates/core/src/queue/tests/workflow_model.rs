@@ -12,7 +12,7 @@ use crate::task::TaskState::{Failed, Skipped, Succeeded};
 
 /// How one drawn step behaves. It needs only steps before it.
 #[derive(Debug, Clone)]
-struct Drawn {
+pub struct Drawn {
     needs: Vec<usize>,
     join: u32,
     policy: OnFail,
@@ -50,7 +50,7 @@ fn drawn(place: usize, policies: &'static [OnFail]) -> impl Strategy<Value = Dra
     })
 }
 
-fn any_workflow(policies: &'static [OnFail]) -> impl Strategy<Value = Vec<Drawn>> {
+pub fn any_workflow(policies: &'static [OnFail]) -> impl Strategy<Value = Vec<Drawn>> {
     (1usize..12).prop_flat_map(move |steps| (0..steps).map(|place| drawn(place, policies)).collect::<Vec<_>>())
 }
 
@@ -85,7 +85,7 @@ impl Drawn {
     }
 }
 
-fn spec(steps: &[Drawn]) -> WorkflowSpec {
+pub fn spec(steps: &[Drawn]) -> WorkflowSpec {
     workflow(steps.iter().enumerate().map(|(place, step)| step.spec(place)).collect())
 }
 
