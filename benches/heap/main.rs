@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench heap`. The mix is a home's: tasks come with keys that grow with time, the least leaves, some are
 //! cancelled, some are made more urgent. A row says what one operation costs on average and at the 99th percentile; the
-//! consolidation of a Fibonacci heap is in them, and its worst is shown beside.
+//! consolidation of a Fibonacci heap is in them, and its worst is shown beside. Prints one JSON object a row.
 
 mod binary;
 mod indexed;
@@ -53,8 +53,6 @@ impl ReadyHeap for FibonacciHeap<AgingKey, u32> {
 }
 
 fn main() {
-    println!("{TASKS} tasks in each heap, then {STEADY} times one in and one out; seed {SEED}");
-    println!("{:<12} {:<10} {:>10} {:>10} {:>12}", "heap", "operation", "mean ns", "p99 ns", "worst us");
     let order = [
         measure::<FibonacciHeap<AgingKey, u32>>("fibonacci"),
         measure::<binary::BinaryTaskHeap>("binary"),
@@ -80,7 +78,10 @@ impl Costs {
         self.0.sort_unstable();
         let mean = self.0.iter().map(|nanos| f64::from(*nanos)).sum::<f64>() / self.0.len() as f64;
         let (p99, worst) = (self.0[self.0.len() * 99 / 100], self.0[self.0.len() - 1]);
-        println!("{heap:<12} {operation:<10} {mean:>10.0} {p99:>10} {:>12.1}", f64::from(worst) / 1e3);
+        println!(
+            r#"{{"bench":"heap","heap":"{heap}","operation":"{operation}","tasks":{TASKS},"seed":{SEED},"mean_ns":{mean:.0},"p99_ns":{p99},"worst_us":{:.1}}}"#,
+            f64::from(worst) / 1e3
+        );
     }
 }
 
