@@ -41,7 +41,8 @@ def main():
         broken += not holds
         sign = ">=" if at_least else "<="
         print(
-            f"{name:<10} {what:<52} {value:>9.3g} {sign} {limit:<6g} {unit:<6} {'ok' if holds else 'BROKEN'}  {remark}".rstrip(),
+            f"{name:<10} {what:<52} {value:>9.4g} {sign} {limit:<6g} {unit:<6} "
+            f"{'ok' if holds else 'BROKEN'}  {remark}".rstrip(),
             flush=True,
         )
     return 1 if broken else 0
@@ -183,7 +184,9 @@ def row(bench, **which):
 def latency(part):
     found = row("latency")
     echo, noop = (found[what][part] for what in ("echo_us", "noop_us"))
-    return noop / echo, f"{noop:.0f} us, the echo {echo:.0f} us"
+    nats = found["nats_us"]
+    beside = f"NATS core {nats[part] / echo:.1f} times" if nats else "no nats-server here to run beside it"
+    return noop / echo, f"{noop:.0f} us, the echo {echo:.0f} us; {beside}"
 
 
 def heap_p99_us(operation):
