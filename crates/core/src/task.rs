@@ -342,7 +342,30 @@ impl TaskSpec {
 impl TaskSpec {
     pub fn is_same_but_for_input(&self, other: &Self) -> bool {
         let Self {
-            kind, input: _, needs, run, model, files, requires, priority, tag, timeout, retry, not_before, deadline, namespace, labels, idempotency_key, idempotency_ttl, retention, concurrency_key, rate_key, durability, exclusive, parent, workflow
+            kind,
+            input: _,
+            needs,
+            run,
+            model,
+            files,
+            requires,
+            priority,
+            tag,
+            timeout,
+            retry,
+            not_before,
+            deadline,
+            namespace,
+            labels,
+            idempotency_key,
+            idempotency_ttl,
+            retention,
+            concurrency_key,
+            rate_key,
+            durability,
+            exclusive,
+            parent,
+            workflow,
         } = self;
         kind == &other.kind
             && needs == &other.needs

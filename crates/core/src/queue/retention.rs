@@ -197,10 +197,11 @@ impl Ledger {
 /// Bytes that a task takes, more or less: its values and texts, and a little for the rest.
 fn bytes_of(task: &Task) -> u32 {
     let spec = &*task.spec;
-    let values = spec.needs.values().chain([&spec.input]).chain(&task.input).chain(&task.output).map(Payload::inline_bytes);
+    let values = spec.needs.values().chain([&spec.input]).chain(&task.output).map(Payload::inline_bytes);
     let texts = spec.run.iter().map(String::len);
     let labels = spec.labels.iter().map(|(key, value)| key.len() + value.len());
     let errors = task.past.error.iter().chain(&task.past.earlier_errors).map(|error: &TaskError| error.message.len());
-    let bytes = values.chain(texts).chain(labels).chain(errors).sum::<usize>() + task.past.log_tail.len();
+    let printed = [task.past.log_tail.len(), task.input.as_ref().map_or(0, |input| input.as_str().len())];
+    let bytes = values.chain(texts).chain(labels).chain(errors).chain(printed).sum::<usize>();
     u32::try_from(bytes + limits::TASK_BYTES_MIN).unwrap_or(u32::MAX)
 }

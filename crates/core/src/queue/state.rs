@@ -353,7 +353,8 @@ impl State {
         let from = task.state;
         act(task);
         if task.false_starts >= crate::limits::FALSE_STARTS_MAX && !task.state.is_terminal() && !task.has_live_lease() {
-            let message = format!("{} grants ended before a start: {}", task.false_starts, task.past.reasons.join("; "));
+            let message =
+                format!("{} grants ended before a start: {}", task.false_starts, task.past.reasons.join("; "));
             task.fail_with(at, TaskState::Dead, TaskError::new("false_starts", message));
         }
         task.index = task.index.max(index);

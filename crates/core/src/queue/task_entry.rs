@@ -12,7 +12,7 @@ use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
-use crate::payload::Payload;
+use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, is_default};
 use crate::time::Wall;
 
@@ -107,7 +107,7 @@ pub(super) struct Task {
     pub spec: Arc<TaskSpec>,
     /// What the shared specification lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub input: Option<Payload>,
+    pub input: Option<JsonText>,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     #[serde(skip_serializing_if = "Rare::is_blank")]
@@ -190,7 +190,7 @@ pub(super) struct Soft {
     /// The ready queue that it stood in last.
     pub queue: Option<usize>,
     /// What its live lease counts as at its worker.
-    pub share: Option<Share>,
+    pub share: Option<Box<Share>>,
     /// Whether it takes a place under its concurrency key.
     pub counted: bool,
 }
@@ -241,7 +241,7 @@ impl Task {
     /// The specification as it was submitted.
     pub fn whole_spec(&self) -> Arc<TaskSpec> {
         match &self.input {
-            Some(input) => Arc::new(TaskSpec { input: input.clone(), ..(*self.spec).clone() }),
+            Some(input) => Arc::new(TaskSpec { input: Payload::Inline(input.clone()), ..(*self.spec).clone() }),
             None => self.spec.clone(),
         }
     }

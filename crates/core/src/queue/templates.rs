@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::payload::Payload;
+use crate::payload::{JsonText, Payload};
 use crate::task::TaskSpec;
 
 /// Finds out whether a specification is like the one before it.
@@ -16,22 +16,21 @@ pub(super) struct Templates {
 impl Templates {
     /// The specification to keep, and the input if that is not in it. A blob stays in it: where that lies decides where
     /// the task runs.
-    pub fn share(&mut self, spec: &Arc<TaskSpec>) -> (Arc<TaskSpec>, Option<Payload>) {
-        let is_like = |last: &&Arc<TaskSpec>| last.is_same_but_for_input(spec) && spec.input.blob().is_none();
-        let Some(last) = self.last.as_ref().filter(is_like) else {
+    pub fn share(&mut self, spec: &Arc<TaskSpec>) -> (Arc<TaskSpec>, Option<JsonText>) {
+        let last = self.last.as_ref().filter(|last| last.is_same_but_for_input(spec));
+        let (Some(last), Payload::Inline(input)) = (last, &spec.input) else {
             *self = Self { last: Some(spec.clone()), template: None };
             return (spec.clone(), None);
         };
         let without_input = || Arc::new(TaskSpec { input: Payload::default(), ..(**last).clone() });
         let template = self.template.get_or_insert_with(without_input).clone();
-        (template, Some(spec.input.clone()).filter(|input| !input.is_null()))
+        (template, (!spec.input.is_null()).then(|| input.clone()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::JsonText;
     use crate::task::TaskKind;
 
     fn spec(input: u32, model: &str) -> Arc<TaskSpec> {
@@ -45,7 +44,7 @@ mod tests {
         let kept: Vec<_> = (0..3).map(|n| templates.share(&spec(n, "minilm"))).collect();
         assert_eq!(kept[0], (spec(0, "minilm"), None), "the first has none to share with");
         assert!(Arc::ptr_eq(&kept[1].0, &kept[2].0));
-        assert_eq!(kept[2].1.as_ref(), Some(&spec(2, "minilm").input));
+        assert_eq!(kept[2].1, Some(JsonText::of(&serde_json::Value::from(2))));
         assert!(kept[2].0.input.is_null());
     }
 
