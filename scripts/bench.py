@@ -190,10 +190,10 @@ def latency(part):
 
 
 def heap_p99_us(operation):
-    ours = row("heap", heap="fibonacci", operation=operation)
+    ours = row("heap", heap="pairing", operation=operation)
     others = ", ".join(
         f"{found['heap']} {found['p99_ns'] / 1000:.2g}"
-        for found in rows("heap") if found["operation"] == operation and found["heap"] != "fibonacci"
+        for found in rows("heap") if found["operation"] == operation and found["heap"] != "pairing"
     )
     return ours["p99_ns"] / 1000, f"worst {ours['worst_us']:,.0f}; p99 of others: {others}"
 
