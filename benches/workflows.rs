@@ -15,6 +15,7 @@ use magpie_core::dag::{OnFail, StepSpec, WorkflowSpec};
 use magpie_core::ids::{OperationId, PeerId, WorkflowId};
 use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, WorkflowState, WorkflowView};
 use magpie_core::task::{Durability, Priority, TaskKind};
+use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const ROUNDS: usize = 3;
@@ -84,6 +85,7 @@ fn chain(steps: usize) -> Vec<StepSpec> {
     (0..steps).map(|n| step(format!("s{n}"), needs(n))).collect()
 }
 
+#[derive(Clone)]
 struct Client {
     ledger: Address<LedgerMsg>,
     peer: PeerId,
@@ -92,7 +94,7 @@ struct Client {
 impl Client {
     async fn ask(&self, request: LedgerRequest) -> LedgerReply {
         let caller = Caller { peer: self.peer, owner: Arc::from("bench") };
-        let permit = self.ledger.admit().expect("one request at a time fits");
+        let permit = self.ledger.admit().expect("a thousand requests at a time fit");
         let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
         self.ledger.ask(PATIENCE, message).await.expect("the ledger answers")
     }
@@ -108,10 +110,12 @@ impl Client {
 
     /// Submits `count` at once, and looks at one after the other until all have ended.
     async fn measure_in_flight(&self, count: usize, spec: &WorkflowSpec) {
-        let (begin, mut ids, mut looks) = (Instant::now(), Vec::with_capacity(count), Vec::new());
+        let (begin, mut submitting, mut looks) = (Instant::now(), JoinSet::new(), Vec::new());
         for _ in 0..count {
-            ids.push(self.submit(spec).await);
+            let (client, spec) = (self.clone(), spec.clone());
+            submitting.spawn(async move { client.submit(&spec).await });
         }
+        let ids = submitting.join_all().await;
         let mut running = ids.clone();
         while !running.is_empty() {
             let mut still = Vec::with_capacity(running.len());
