@@ -295,7 +295,7 @@ pub(super) fn is_written(durability: Durability) -> bool {
 fn settle_waiting(workflows: &mut BTreeMap<WorkflowId, WorkflowRun>, tasks: &Tasks) {
     let running = workflows.values_mut().filter(|run| run.state == WorkflowState::Running);
     for step in running.flat_map(|run| &mut run.steps).filter(|step| step.phase == StepPhase::Active) {
-        let delayed = |id: &&TaskId| tasks.get(*id).is_some_and(|task| task.state == TaskState::Delayed);
+        let delayed = |id: &&TaskId| tasks.get(id).is_some_and(|task| task.state == TaskState::Delayed);
         let waiting = step.counts.delayed + step.counts.ready;
         step.counts.delayed = step.tasks.iter().filter(delayed).count() as u64;
         step.counts.ready = waiting.saturating_sub(step.counts.delayed);
