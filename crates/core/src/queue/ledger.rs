@@ -411,7 +411,7 @@ impl Ledger {
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        if task.step.is_none() {
+        if task.kin.step.is_none() {
             self.retention.ended(task);
         }
         if self.is_dead_letter(task) {

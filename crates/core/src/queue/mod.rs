@@ -28,6 +28,7 @@ mod paused;
 mod permits;
 mod protocol;
 mod pruned;
+mod rare;
 mod ready;
 mod record;
 mod replay;
@@ -42,6 +43,8 @@ mod state;
 mod stats;
 mod submit;
 mod task_entry;
+mod tasks;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -188,10 +188,10 @@ impl State {
                 continue;
             }
             let new = TaskId::derive(self.tag, at.0, operation, item);
-            let mut task = Task::new(new, old.spec.clone(), owner.clone(), clock_root, at);
-            task.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
-            task.retry_of = Some(*id);
-            old.retried_by = Some(new);
+            let mut task = Task::new(new, old.whole_spec(), owner.clone(), clock_root, at);
+            task.kin.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
+            task.kin.retry_of = Some(*id);
+            old.kin.retried_by = Some(new);
             old.index = old.index.max(index);
             entry.counts.shift(old.state, task.state);
             run.former.push(std::mem::replace(id, new));
@@ -201,7 +201,7 @@ impl State {
             let part = BindingPart::Items { step, from: entry.tasks.len() as u32 };
             self.changes.bindings.push(BindingId { workflow, retries, part });
         }
-        self.changes.touched.extend(made.iter().filter_map(|task| task.retry_of));
+        self.changes.touched.extend(made.iter().filter_map(|task| task.kin.retry_of));
         made.into_iter().for_each(|task| self.insert(index, task));
     }
 }
