@@ -48,17 +48,22 @@ fi
 
 FEATURES=$features phase lint scripts/lint.sh
 phase scripts shell_scripts
-if cargo nextest --version >/dev/null 2>&1; then
-    # shellcheck disable=SC2086
-    phase build cargo nextest run --workspace $features --no-run
-    # shellcheck disable=SC2086
-    phase test cargo nextest run --workspace $features --no-fail-fast
-else
-    # shellcheck disable=SC2086
-    phase build cargo test --workspace $features --no-run
-    # shellcheck disable=SC2086
-    phase test cargo test --workspace $features --no-fail-fast
-fi
+nextest=""
+cargo nextest --version >/dev/null 2>&1 && nextest=yes
+tests() {
+    if [ -n "$nextest" ]; then
+        cargo nextest run --no-fail-fast "$@"
+    else
+        local arguments=("${@/--cargo-profile/--profile}")
+        cargo test --no-fail-fast "${arguments[@]}"
+    fi
+}
+# shellcheck disable=SC2086
+phase build tests --workspace --exclude magpie-model $features --no-run
+# shellcheck disable=SC2086
+phase test tests --workspace --exclude magpie-model $features
+# Every interleaving, with every assertion: minutes without an optimiser.
+phase model tests --cargo-profile sim -p magpie-model --features canary --test interleavings --test states --lib
 # Other seeds than the tests have; planted bugs too, since a simulator that finds nothing may not look.
 phase simulator cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --seeds 1000..3000
 phase determinism simulator_is_deterministic
