@@ -250,10 +250,11 @@ pub const DEVICE_TOKENIZER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const DEVICE_MODEL_JSON_BYTES_MAX: u64 = 1024 * 1024;
 /// Any one size that a model's configuration names.
 pub const DEVICE_MODEL_DIMENSION_MAX: u32 = 1 << 20;
-/// Leases that a worker takes beyond its free slots, when its tasks are short.
-pub const PREFETCH_MAX: u32 = 512;
+/// Leases that a worker takes beyond its free slots, when its tasks are short, and outcomes that wait for an answer: more
+/// costs memory and cache, and nothing goes faster.
+pub const PREFETCH_MAX: u32 = 256;
 /// Leases beyond its slots that a worker holds at most, from all homes: credits to several may be answered at once.
-pub const LEASES_QUEUED_MAX: u32 = 4 * PREFETCH_MAX;
+pub const LEASES_QUEUED_MAX: u32 = 8 * PREFETCH_MAX;
 /// Prefetch covers this much work.
 pub const PREFETCH_HORIZON_MS: u64 = 100;
 /// An outcome that is not acknowledged after this goes to disk.

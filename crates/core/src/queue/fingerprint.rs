@@ -66,7 +66,7 @@ impl State {
             partial: _, cut: _,
             // Sums over the tasks, and what is only shown.
             counts: _, memory_submitted: _, memory_terminal: _, released_total: _, expired_total: _, retried_total: _,
-            commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _,
+            commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _, templates: _,
         } = self;
         (generation, submitted, lost, children, format!("{schedules:?}")).hash(hasher);
         for task in order.iter().filter_map(|id| tasks.get(id)) {
@@ -83,18 +83,18 @@ impl Task {
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
             id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
-            bury_when_due, wait_ms_max, index, child, soft,
+            bury_when_due, wait_ms_max, index, kin, soft,
             // Given at submission, or told to whoever asks.
-            spec: _, owner: _, clock_root: _, step: _, retry_of: _, created: _, started: _, finished: _, due: _, attempt_started: _,
+            spec: _, input: _, owner: _, clock_root: _, created: _, started: _, finished: _, due: _, attempt_started: _,
             // Of it, only the checkpoint decides: see below.
-            notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _, retried_by: _, accepted: _,
+            notes: _, output: _, past: _, ran_ms: _, accepted: _,
             base: _,
         } = self;
         let Soft {
             ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _, bytes: _,
             woken: _,
         } = soft;
-        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, child, *index > synced).hash(hasher);
+        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, kin.child, *index > synced).hash(hasher);
         (epoch, token, worker, epoch_status, epoch_started).hash(hasher);
         match state {
             TaskState::Ready => {
@@ -106,7 +106,7 @@ impl Task {
             | TaskState::Cancelled | TaskState::Skipped => return,
         }
         self.checkpoint().hash(hasher);
-        for (peer, (until_ms, next_ms)) in skip {
+        for (peer, (until_ms, next_ms)) in &**skip {
             (peer, now_ms.max(*until_ms), next_ms).hash(hasher);
         }
     }

@@ -17,8 +17,9 @@ use super::paused::Paused;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::schedule::Schedule;
 use super::schedule_record::{ScheduleChange, ScheduleRecord};
-use super::state::{State, Tasks};
+use super::state::State;
 use super::task_entry::Task;
+use super::tasks::Tasks;
 use super::workflow_run::{StepPhase, WorkflowRun};
 use crate::dag::Graph;
 use crate::ids::{Generation, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
@@ -119,6 +120,7 @@ impl State {
             cut: _,
             last_at: _,
             last_index: _,
+            templates: _,
             changes: _,
             generation,
             lost,
@@ -231,7 +233,7 @@ impl State {
     fn place(&mut self, task: Task) {
         let (id, state) = (task.id, task.state);
         self.order.insert(id);
-        match self.tasks.insert(id, task) {
+        match self.tasks.insert(task) {
             Some(earlier) => self.counts.shift(earlier.state, state),
             None => self.counts.add(state, 1),
         }
@@ -281,7 +283,7 @@ impl State {
 
 /// Whether a record that does not name this task may change it: one about its workflow, its parent, its child.
 pub(super) fn is_related(task: &Task) -> bool {
-    task.step.is_some() || task.spec.parent.is_some() || task.is_workflow()
+    task.kin.step.is_some() || task.spec.parent.is_some() || task.is_workflow()
 }
 
 /// Whether the log knows it.
@@ -293,7 +295,7 @@ pub(super) fn is_written(durability: Durability) -> bool {
 fn settle_waiting(workflows: &mut BTreeMap<WorkflowId, WorkflowRun>, tasks: &Tasks) {
     let running = workflows.values_mut().filter(|run| run.state == WorkflowState::Running);
     for step in running.flat_map(|run| &mut run.steps).filter(|step| step.phase == StepPhase::Active) {
-        let delayed = |id: &&TaskId| tasks.get(*id).is_some_and(|task| task.state == TaskState::Delayed);
+        let delayed = |id: &&TaskId| tasks.get(id).is_some_and(|task| task.state == TaskState::Delayed);
         let waiting = step.counts.delayed + step.counts.ready;
         step.counts.delayed = step.tasks.iter().filter(delayed).count() as u64;
         step.counts.ready = waiting.saturating_sub(step.counts.delayed);

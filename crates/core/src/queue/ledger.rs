@@ -395,10 +395,10 @@ impl Ledger {
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        if task.step.is_none() {
+        if task.kin.step.is_none() {
             self.retention.ended(task);
         }
-        if task.state == TaskState::Dead && task.retried_by.is_none() {
+        if task.state == TaskState::Dead && task.kin.retried_by.is_none() {
             self.dead.insert(id);
         }
         // An expired epoch acts as if live: its attempt may run on, and is to end as well.

@@ -27,6 +27,7 @@ mod paused;
 mod permits;
 mod protocol;
 mod pruned;
+mod rare;
 mod ready;
 mod record;
 mod replay;
@@ -40,6 +41,8 @@ mod settings;
 mod state;
 mod submit;
 mod task_entry;
+mod tasks;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -45,7 +45,7 @@ impl State {
             return run.parent;
         }
         let task = self.tasks.get(&id)?;
-        let of_workflow = || self.workflows.get(&task.step?.workflow)?.parent;
+        let of_workflow = || self.workflows.get(&task.kin.step?.workflow)?.parent;
         task.spec.parent.or_else(of_workflow)
     }
 }

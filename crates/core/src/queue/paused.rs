@@ -195,7 +195,7 @@ impl Ledger {
         let of_namespace = |other: &str| namespace.is_none_or(|namespace| namespace == other);
         let waits = |task: &&Task| {
             matches!(task.state, TaskState::Ready | TaskState::Delayed)
-                && task.step.is_none()
+                && task.kin.step.is_none()
                 && task.accepted <= up_to
                 && of_namespace(&task.spec.namespace)
         };
@@ -228,7 +228,7 @@ impl Ledger {
 
     /// Whether a workflow was started for a step of another.
     fn is_a_step(&self, run: &WorkflowRun) -> bool {
-        run.parent.and_then(|id| self.state.tasks.get(&id)).is_some_and(|task| task.child == Some(run.id))
+        run.parent.and_then(|id| self.state.tasks.get(&id)).is_some_and(|task| task.kin.child == Some(run.id))
     }
 
     /// Whether any task of a workflow was ever granted or started, or is over.

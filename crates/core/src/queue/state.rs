@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::effects::BindingId;
 use super::images::{Partial, is_related};
 use super::keys::Keys;
@@ -15,6 +13,8 @@ use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
+use super::tasks::Tasks;
+use super::templates::Templates;
 use super::workflow_run::WorkflowRun;
 use super::workflow_state::Window;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
@@ -22,8 +22,6 @@ use crate::invariant::{InvariantId, check};
 use crate::limiter::{LimitKey, LimitKind, LoanFacts, RateMark};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
-
-pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
 
 /// Tasks that a record moved, for whoever keeps something derived from their states.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +86,7 @@ pub(super) struct State {
     pub last_at: Wall,
     /// The newest written record.
     pub last_index: LogIndex,
+    pub templates: Templates,
     pub changes: Changes,
 }
 
@@ -123,6 +122,7 @@ impl State {
             loans: Loans::new(),
             last_at: Wall(0),
             last_index: LogIndex::default(),
+            templates: Templates::default(),
             changes: Changes::default(),
         }
     }
@@ -217,12 +217,14 @@ impl State {
     ) {
         let mut n = 0;
         for item in items {
+            let (spec, input) = self.templates.share(&item.spec);
             for _ in 0..item.count {
                 let id = TaskId::derive(self.tag, at.0, operation, n);
                 n += 1;
                 self.keys.give(&item.spec, id, at);
                 self.add_child(item.spec.parent, id);
-                self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
+                let task = Task::new(id, spec.clone(), owner.clone(), clock_root, at);
+                self.insert(index, Task { input: input.clone(), ..task });
             }
         }
     }
@@ -247,7 +249,7 @@ impl State {
         self.memory_terminal += u64::from(memory && task.state.is_terminal());
         self.changes.tasks.push(Change { task: task.id, from: None });
         self.order.insert(task.id);
-        self.tasks.insert(task.id, task);
+        self.tasks.insert(task);
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
@@ -351,12 +353,13 @@ impl State {
         let from = task.state;
         act(task);
         if task.false_starts >= crate::limits::FALSE_STARTS_MAX && !task.state.is_terminal() && !task.has_live_lease() {
-            let message = format!("{} grants ended before a start: {}", task.false_starts, task.reasons.join("; "));
+            let message =
+                format!("{} grants ended before a start: {}", task.false_starts, task.past.reasons.join("; "));
             task.fail_with(at, TaskState::Dead, TaskError::new("false_starts", message));
         }
         task.index = task.index.max(index);
-        let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
-        let child = task.child.filter(|_| to.is_terminal());
+        let (to, step, memory) = (task.state, task.kin.step, task.durability() == Durability::Memory);
+        let child = task.kin.child.filter(|_| to.is_terminal());
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;

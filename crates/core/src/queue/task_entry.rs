@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::attempts::AttemptNotes;
+use super::rare::{Blank, Rare};
 use super::record::{AfterAttempt, ClockRoot};
 use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
-use crate::payload::Payload;
+use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, is_default};
 use crate::time::Wall;
 
@@ -51,15 +52,10 @@ pub(super) enum EpochStatus {
     },
 }
 
-/// Serialised it is the image that compaction carries forward: what an image lacks is as in [`Task::blank`], so a field
-/// that is left out where it says nothing must be as it is there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default = "Task::blank")]
-pub(super) struct Task {
-    pub id: TaskId,
-    pub spec: Arc<TaskSpec>,
-    pub owner: Arc<str>,
-    pub clock_root: ClockRoot,
+/// Those to whom a task belongs, and those that were made from it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Kin {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<StepLink>,
     /// The task that this one was made for anew.
@@ -71,6 +67,51 @@ pub(super) struct Task {
     /// Of a task that is a workflow: the newest one that was started for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<WorkflowId>,
+}
+
+impl Blank for Kin {
+    const BLANK: &'static Self = &Self { step: None, retry_of: None, retried_by: None, child: None };
+}
+
+/// What went wrong with a task so far, and what it printed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Past {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<TaskError>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_errors: Vec<TaskError>,
+    /// Why leases of it ended before a start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_tail: String,
+}
+
+impl Blank for BTreeMap<PeerId, (u64, u64)> {
+    const BLANK: &'static Self = &Self::new();
+}
+
+impl Blank for Past {
+    const BLANK: &'static Self =
+        &Self { error: None, earlier_errors: Vec::new(), reasons: Vec::new(), log_tail: String::new() };
+}
+
+/// Serialised it is the image that compaction carries forward: what an image lacks is as in [`Task::blank`], so a field
+/// that is left out where it says nothing must be as it is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default = "Task::blank")]
+pub(super) struct Task {
+    pub id: TaskId,
+    /// Shared with tasks that are like it: see [`Self::whole_spec`].
+    pub spec: Arc<TaskSpec>,
+    /// What the shared specification lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<JsonText>,
+    pub owner: Arc<str>,
+    pub clock_root: ClockRoot,
+    #[serde(skip_serializing_if = "Rare::is_blank")]
+    pub kin: Rare<Kin>,
     pub state: TaskState,
     pub priority: Priority,
     pub created: Wall,
@@ -107,16 +148,10 @@ pub(super) struct Task {
     pub attempt_started: Wall,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<TaskError>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub earlier_errors: Vec<TaskError>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub log_tail: String,
+    #[serde(skip_serializing_if = "Rare::is_blank")]
+    pub past: Rare<Past>,
     #[serde(skip_serializing_if = "is_default")]
     pub ran_ms: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub reasons: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<AttemptNotes>>,
     /// The last record that touched it: what a reader of it waits for.
@@ -145,7 +180,7 @@ pub(super) struct Soft {
     /// When the lease was given, or last asked back.
     pub recalled_ms: u64,
     /// Workers that are skipped for it after a release: until when, and how long the next time.
-    pub skip: BTreeMap<PeerId, (u64, u64)>,
+    pub skip: Rare<BTreeMap<PeerId, (u64, u64)>>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
     /// Whether it is ready because its time came, which is not written: to the log it is still delayed.
@@ -155,7 +190,7 @@ pub(super) struct Soft {
     /// The ready queue that it stood in last.
     pub queue: Option<usize>,
     /// What its live lease counts as at its worker.
-    pub share: Option<Share>,
+    pub share: Option<Box<Share>>,
     /// Whether it takes a place under its concurrency key.
     pub counted: bool,
 }
@@ -168,12 +203,10 @@ impl Task {
             priority: spec.priority,
             state: if due > created { TaskState::Delayed } else { TaskState::Ready },
             spec,
+            input: None,
             owner,
             clock_root,
-            step: None,
-            retry_of: None,
-            retried_by: None,
-            child: None,
+            kin: Rare::default(),
             created,
             started: None,
             finished: None,
@@ -189,11 +222,8 @@ impl Task {
             epoch_started: false,
             attempt_started: Wall(0),
             output: None,
-            error: None,
-            earlier_errors: Vec::new(),
-            log_tail: String::new(),
+            past: Rare::default(),
             ran_ms: 0,
-            reasons: Vec::new(),
             notes: None,
             index: LogIndex::default(),
             accepted: LogIndex::default(),
@@ -206,6 +236,14 @@ impl Task {
     fn blank() -> Self {
         let id = TaskId { ulid: 0, ledger: LedgerTag([0; 5]) };
         Self::new(id, Arc::new(TaskSpec::new(TaskKind::Noop)), "".into(), ClockRoot::default(), Wall(0))
+    }
+
+    /// The specification as it was submitted.
+    pub fn whole_spec(&self) -> Arc<TaskSpec> {
+        match &self.input {
+            Some(input) => Arc::new(TaskSpec { input: Payload::Inline(input.clone()), ..(*self.spec).clone() }),
+            None => self.spec.clone(),
+        }
     }
 
     pub fn durability(&self) -> Durability {
@@ -247,9 +285,9 @@ impl Task {
         self.epoch_status = status;
         if counts_as_false_start {
             self.false_starts += 1;
-            self.reasons.push(reason.to_owned());
-            let excess = self.reasons.len().saturating_sub(limits::ERRORS_KEPT_MAX);
-            self.reasons.drain(..excess);
+            self.past.reasons.push(reason.to_owned());
+            let excess = self.past.reasons.len().saturating_sub(limits::ERRORS_KEPT_MAX);
+            self.past.reasons.drain(..excess);
         }
         self.state = TaskState::Ready;
     }
@@ -266,10 +304,10 @@ impl Task {
     /// An expired epoch came back before a later grant: its expiry is as if it had not been.
     fn forget_expiry(&mut self) {
         match (self.epoch_status, self.epoch_started) {
-            (EpochStatus::Expired, true) => self.error = self.earlier_errors.pop(),
+            (EpochStatus::Expired, true) => self.past.error = self.past.earlier_errors.pop(),
             (EpochStatus::Expired, false) => {
                 self.false_starts = self.false_starts.saturating_sub(1);
-                self.reasons.pop();
+                self.past.reasons.pop();
             }
             (EpochStatus::None | EpochStatus::Live | EpochStatus::Released | EpochStatus::Reported { .. }, _) => {}
         }
@@ -286,12 +324,14 @@ impl Task {
     pub fn report(&mut self, at: Wall, outcome: &Outcome, digest: OutcomeDigest, next: AfterAttempt) {
         self.forget_expiry();
         self.start(at);
-        self.log_tail = outcome.log_tail.clone();
+        if self.past.log_tail != outcome.log_tail {
+            self.past.log_tail.clone_from(&outcome.log_tail);
+        }
         self.ran_ms = outcome.ran_ms;
         let answer = match (&outcome.result, next) {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
-                self.earlier_errors.extend(self.error.take());
+                self.close_errors();
                 self.notes = None;
                 self.end(at, TaskState::Succeeded);
                 CompleteAnswer::Committed
@@ -331,16 +371,24 @@ impl Task {
 
     /// The last attempt's worker never answered again: what its expiry left open is now said.
     pub fn bury(&mut self, at: Wall) {
-        self.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
+        self.past.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
         self.end(at, TaskState::Dead);
+    }
+
+    /// No error is the last any more.
+    pub fn close_errors(&mut self) {
+        if self.past.error.is_some() {
+            let past = &mut *self.past;
+            past.earlier_errors.extend(past.error.take());
+        }
     }
 
     /// Keeps the newest [`limits::ERRORS_KEPT_MAX`] errors: the last one and those before it.
     fn remember_error(&mut self, error: &TaskError) {
-        if let Some(earlier) = self.error.replace(error.clone()) {
-            self.earlier_errors.push(earlier);
-            let excess = self.earlier_errors.len().saturating_sub(limits::ERRORS_KEPT_MAX - 1);
-            self.earlier_errors.drain(..excess);
+        if let Some(earlier) = self.past.error.replace(error.clone()) {
+            self.past.earlier_errors.push(earlier);
+            let excess = self.past.earlier_errors.len().saturating_sub(limits::ERRORS_KEPT_MAX - 1);
+            self.past.earlier_errors.drain(..excess);
         }
     }
 

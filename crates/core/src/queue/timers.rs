@@ -111,7 +111,7 @@ impl Ledger {
         let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state == TaskState::Delayed) else { return };
         task.state = TaskState::Ready;
         self.state.counts.shift(TaskState::Delayed, TaskState::Ready);
-        if let Some(link) = task.step
+        if let Some(link) = task.kin.step
             && let Some(run) = self.state.workflows.get_mut(&link.workflow)
         {
             run.shift(link, TaskState::Delayed, TaskState::Ready);

@@ -168,9 +168,9 @@ impl State {
                 continue;
             }
             let new = TaskId::derive(self.tag, at.0, operation, item);
-            let mut task = Task::new(new, old.spec.clone(), owner.clone(), clock_root, at);
-            task.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
-            task.retry_of = Some(*id);
+            let mut task = Task::new(new, old.whole_spec(), owner.clone(), clock_root, at);
+            task.kin.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
+            task.kin.retry_of = Some(*id);
             entry.counts.shift(old.state, task.state);
             run.former.push(std::mem::replace(id, new));
             made.push(task);

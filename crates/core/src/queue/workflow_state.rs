@@ -76,13 +76,13 @@ impl State {
             let item = window.from + n;
             let id = TaskId::derive(self.tag, at.0, operation, item);
             let mut task = Task::new(id, spec.clone(), owner.clone(), clock_root, at);
-            task.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
+            task.kin.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
             if skipped.next_if_eq(&n).is_some() {
                 task.end(at, TaskState::Skipped);
             }
             if let Some(run) = self.run_mut(workflow) {
                 let entry = &mut run.steps[step as usize];
-                task.retry_of = entry.earlier.get(item as usize).copied();
+                task.kin.retry_of = entry.earlier.get(item as usize).copied();
                 entry.tasks.push(id);
                 entry.counts.add(task.state, 1);
             }
@@ -218,7 +218,7 @@ impl State {
         }
         let name = &run.spec.steps[step as usize].name;
         let failed = entry.tasks.iter().filter_map(|id| self.tasks.get(id)).find(|task| task.state == state);
-        let error = failed.and_then(|task| task.error.as_ref());
+        let error = failed.and_then(|task| task.past.error.as_ref());
         let reason = error.map_or_else(|| state.to_string(), ToString::to_string);
         TaskError::new("step_failed", format!("step {name} is {state}: {reason}"))
     }
@@ -285,7 +285,7 @@ impl State {
         let operation = run.step_operation(step, StepPart::Compensation);
         let id = TaskId::derive(tag, at.0, operation, 0);
         let mut task = Task::new(id, spec.clone(), run.owner.clone(), run.clock_root, at);
-        task.step = Some(StepLink { workflow, step, part: StepPart::Compensation });
+        task.kin.step = Some(StepLink { workflow, step, part: StepPart::Compensation });
         run.index = run.index.max(index);
         run.steps[step as usize].compensation.get_or_insert_default().task = Some(id);
         self.insert(index, task);

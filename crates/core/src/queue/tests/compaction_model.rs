@@ -245,7 +245,7 @@ impl World {
 
     /// One ended task that stands by itself, and one ended workflow with all that was made for it.
     fn prune(&mut self, pick: usize) {
-        let alone = self.a_task(pick, |task| task.state.is_terminal() && task.step.is_none());
+        let alone = self.a_task(pick, |task| task.state.is_terminal() && task.kin.step.is_none());
         let over = |id: &WorkflowId| {
             let run = &self.state().workflows[id];
             run.state.is_terminal() && run.parent.is_none()
@@ -280,6 +280,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
     let State {
         tag: _,
         changes: _,
+        templates: _,
         generation,
         tasks,
         order,
@@ -311,7 +312,11 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
     } = &replay.state;
     let mut all = BTreeMap::new();
     let mut say = |what: String, words: String| drop(all.insert(what, words));
-    tasks.iter().for_each(|(id, task)| say(format!("task {id}"), format!("{task:?}")));
+    for task in tasks.values() {
+        // Which tasks share a specification is not known from an image.
+        let whole = Task { spec: task.whole_spec(), input: None, ..task.clone() };
+        say(format!("task {}", task.id), format!("{whole:?}"));
+    }
     workflows.iter().for_each(|(id, run)| say(format!("workflow {id}"), format!("{run:?}")));
     schedules.iter().for_each(|(id, schedule)| say(format!("schedule {id}"), format!("{schedule:?}")));
     keys.after(None).for_each(|(place, entry)| say(format!("key {place:?}"), format!("{entry:?}")));
