@@ -5,6 +5,7 @@ mod children;
 mod compaction;
 mod compaction_model;
 mod dead_letters;
+mod disk;
 mod fairness;
 mod gates;
 mod keys;
