@@ -11,7 +11,7 @@ use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
 use crate::payload::Payload;
 use crate::task::{Durability, Outcome, Priority, TaskError, TaskSpec, TaskState};
-use crate::time::Wall;
+use crate::time::{Now, Wall};
 
 /// Where a task belongs in a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub(super) struct Soft {
     pub skip: BTreeMap<PeerId, (u64, u64)>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// When the running attempt was said to have started, on the monotonic clock; `None`: in an earlier life.
+    pub attempt_started_ms: Option<u64>,
     /// What it takes of its home's budget, as last weighed.
     pub bytes: u32,
     /// The ready queue that it stood in last.
@@ -271,6 +273,24 @@ impl Task {
         self.state = TaskState::Delayed;
         self.due = due;
         self.wait_ms_max = Some(at_most_ms);
+    }
+
+    /// It is leased or runs now: an attempt that starts has its own time from here on.
+    pub fn note_start(&mut self, now_ms: u64, from: Option<TaskState>) {
+        if self.state == TaskState::Leased {
+            self.soft.attempt_started_ms = None;
+        } else if from == Some(TaskState::Leased) {
+            self.soft.attempt_started_ms = Some(now_ms);
+        }
+    }
+
+    /// When a delayed task is due on the monotonic clock. What an attempt may still take counts from its start; after a
+    /// restart, as any wait, by the wall clock, and at most its full length.
+    pub fn due_ms(&self, now: Now, wait_ms_max: u64) -> u64 {
+        match self.soft.attempt_started_ms.filter(|_| self.bury_when_due) {
+            Some(started_ms) => started_ms + wait_ms_max,
+            None => now.mono_ms + self.due.0.saturating_sub(now.wall_ms).min(wait_ms_max),
+        }
     }
 
     /// The last attempt's lease expired: its outcome may still come, until the attempt's own time is over.
