@@ -24,7 +24,7 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(reply, self.missing(id)) };
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse_missing(reply, id) };
         let durability = run.spec.durability;
         if let Err(refusal) = self.may_retry(run) {
             let gate = self.late_gate(durability, run.index);
