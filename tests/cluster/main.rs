@@ -5,6 +5,7 @@
 mod keys;
 mod limits;
 mod mesh;
+mod parents;
 mod single;
 mod stealing;
 mod supervision;
