@@ -1,7 +1,7 @@
 //! The Merkle clock of a thousand ledgers: what one tick, one merge of a whole clock, and the root cost.
 //!
 //! `cargo bench --bench clock`. A tick is this home's own head; a merge takes a thousand heads that are newer, their
-//! signatures checked; a merge of known heads is what two nodes do that differ in little.
+//! signatures checked; a merge of known heads is what two nodes do that differ in little. Prints one JSON object.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -19,10 +19,10 @@ fn main() {
     let heads = |count| -> Vec<SignedHead> { (0..LEDGERS).map(|ledger| head(&keys, ledger, count)).collect() };
     let mut clock = MerkleClock::default();
     clock.merge(&heads(1));
-    println!("{LEDGERS} ledgers");
     let ticks: Vec<SignedHead> = (2..2 + ROUNDS).map(|count| head(&keys, 0, count)).collect();
-    print("tick", ROUNDS, || ticks.iter().for_each(|tick| clock.tick(*tick).expect("each is newer than the last")));
-    print("root", ROUNDS, || {
+    let tick =
+        mean_us(ROUNDS, || ticks.iter().for_each(|tick| clock.tick(*tick).expect("each is newer than the last")));
+    let root = mean_us(ROUNDS, || {
         (0..ROUNDS).for_each(|_| {
             black_box(clock.root());
         })
@@ -34,9 +34,12 @@ fn main() {
             heads
         })
         .collect();
-    print("merge, one of 1,000 newer", MERGES, || one_newer.iter().for_each(|heads| drop(clock.merge(heads))));
+    let merge_one = mean_us(MERGES, || one_newer.iter().for_each(|heads| drop(clock.merge(heads))));
     let all_newer: Vec<Vec<SignedHead>> = (0..MERGES).map(|n| heads(10_000 + n)).collect();
-    print("merge, all 1,000 newer", MERGES, || all_newer.iter().for_each(|heads| drop(clock.merge(heads))));
+    let merge_all = mean_us(MERGES, || all_newer.iter().for_each(|heads| drop(clock.merge(heads))));
+    println!(
+        r#"{{"bench":"clock","ledgers":{LEDGERS},"tick_us":{tick:.2},"root_us":{root:.2},"merge_one_newer_us":{merge_one:.1},"merge_all_newer_us":{merge_all:.1}}}"#
+    );
 }
 
 fn head(keys: &[NodeKey], ledger: u32, count: u64) -> SignedHead {
@@ -54,8 +57,9 @@ fn head(keys: &[NodeKey], ledger: u32, count: u64) -> SignedHead {
     head.sign(&key.signing_key())
 }
 
-fn print(what: &str, times: u64, work: impl FnOnce()) {
+/// What one of `times` took, in microseconds.
+fn mean_us(times: u64, work: impl FnOnce()) -> f64 {
     let begin = Instant::now();
     work();
-    println!("{what:<28} {:>10.2} us", begin.elapsed().as_secs_f64() * 1e6 / times as f64);
+    begin.elapsed().as_secs_f64() * 1e6 / times as f64
 }

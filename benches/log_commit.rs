@@ -1,7 +1,8 @@
 //! What one record of the ledger costs: `cargo bench --bench log_commit [-- DIRECTORY]`.
 //!
 //! One appender waits for each batch to be durable before the next, so a row shows what a batch of that size reaches
-//! alone; the last row appends without waiting, as a busy home does, and the writer groups what it finds.
+//! alone; the last row appends without waiting, as a busy home does, and the writer groups what it finds. Prints one JSON
+//! object a row.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -22,17 +23,15 @@ fn main() -> anyhow::Result<()> {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
-    println!("records of {BODY_BYTES} bytes in {}", root.path().display());
-    println!("{:<24} {:>12} {:>14} {:>12}", "batch", "records/s", "commit p50 us", "cpu us/rec");
     for (durability, batch) in
         [(Durability::Sync, 1), (Durability::Sync, 100), (Durability::Sync, 1_000), (Durability::Async, 100)]
     {
         let dir = DataDir::open(root.path().join(format!("{durability:?}{batch}")))?;
-        let label = format!("{durability:?} {batch}");
+        let label = format!("{durability:?} {batch}").to_lowercase();
         appended(&dir, &label, |log, watermarks| wait_for_each(log, watermarks, durability, batch))?;
     }
     let dir = DataDir::open(root.path().join("busy"))?;
-    appended(&dir, "Sync 10, not waiting", keep_busy)?;
+    appended(&dir, "sync 10, not waiting", keep_busy)?;
     replayed(&dir)
 }
 
@@ -54,9 +53,11 @@ fn appended(
     let (elapsed, cpu) = (start.elapsed(), cpu_time() - cpu);
     let records = (log.next_index().0 - 1) as f64;
     commits.sort_unstable();
-    let p50 = commits.get(commits.len() / 2).map_or("-".into(), |p50| p50.as_micros().to_string());
+    let p50 = commits.get(commits.len() / 2).map_or("null".into(), |p50| p50.as_micros().to_string());
     let (rate, cost) = (records / elapsed.as_secs_f64(), cpu.as_secs_f64() * 1e6 / records);
-    println!("{label:<24} {rate:>12.0} {p50:>14} {cost:>12.2}");
+    println!(
+        r#"{{"bench":"log_commit","batch":"{label}","record_bytes":{BODY_BYTES},"records_per_s":{rate:.0},"commit_p50_us":{p50},"cpu_us_per_record":{cost:.2}}}"#
+    );
     Ok(log.close()?)
 }
 
@@ -118,7 +119,12 @@ fn replayed(dir: &DataDir) -> anyhow::Result<()> {
     };
     recovery.replay(callbacks, visit)?;
     let whole = start.elapsed();
-    println!("{tip} records ({bytes} bytes): checked in {opened:.0?}, replayed in {:.0?}", whole - opened);
+    println!(
+        r#"{{"bench":"log_commit","replayed":{},"bytes":{bytes},"checked_ms":{},"replayed_ms":{}}}"#,
+        tip.0,
+        opened.as_millis(),
+        (whole - opened).as_millis()
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! One million queued tasks of 256 bytes input at one home: memory, and a restart with its replay.
 //!
-//! `cargo bench --bench million`. Bars: at most 1.0 GiB resident, at most 20 CPU seconds.
+//! `cargo bench --bench million`. Bars: at most 1.0 GiB resident, at most 20 CPU seconds. Prints one JSON object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,10 @@ use magpie_core::queue::{
 use magpie_core::task::{TaskKind, TaskSpec};
 use magpie_core::time::Now;
 use rustix::time::{ClockId, clock_gettime};
+
+/// A node's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const TASKS: u32 = 1_000_000;
 const BATCH: u32 = 1_000;
@@ -31,17 +35,17 @@ fn main() -> anyhow::Result<()> {
     }
     let resident = resident_mib()?;
     log.close()?;
-    println!("{TASKS} tasks submitted: {:.1} CPU s, {resident} MiB resident ({before} before)", seconds_since(cpu));
+    let submitted_cpu_s = seconds_since(cpu);
     drop(ledger);
     drop(dir);
     let (dir, cpu) = (DataDir::open(root.path())?, cpu_time());
     let (ledger, log) = opened(&dir)?;
     let bytes = std::fs::metadata(root.path().join("ledger.db"))?.len() / 1024 / 1024;
+    let (replay_cpu_s, replayed_mib) = (seconds_since(cpu), resident_mib()?);
+    let ready = ledger.backlog().iter().map(|shape| shape.ready).sum::<u64>();
+    anyhow::ensure!(ready == u64::from(TASKS), "{ready} tasks are ready after the restart");
     println!(
-        "restart and replay of {bytes} MiB: {:.1} CPU s, {} MiB resident, {} ready",
-        seconds_since(cpu),
-        resident_mib()?,
-        ledger.backlog().iter().map(|shape| shape.ready).sum::<u64>()
+        r#"{{"bench":"million","tasks":{TASKS},"input_bytes":{INPUT_BYTES},"before_mib":{before},"resident_mib":{resident},"submit_cpu_s":{submitted_cpu_s:.1},"log_mib":{bytes},"replay_cpu_s":{replay_cpu_s:.1},"resident_after_replay_mib":{replayed_mib}}}"#
     );
     Ok(log.close()?)
 }

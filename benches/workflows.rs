@@ -1,4 +1,5 @@
-//! What a workflow's size costs: a fan of 998 steps, a chain of 1,000, and 10,000 steps in one workflow, on one node.
+//! What a workflow's size costs: a fan of 998 steps, a chain of 1,000, and 10,000 steps in one workflow, on one node;
+//! and what a look at one costs while a thousand of ten steps are in flight.
 //!
 //! `cargo bench --bench workflows`. Prints one JSON object a line: the wall time from the submission to the end, the
 //! best of three, and for the large one how much more memory the process has afterwards.
@@ -14,6 +15,7 @@ use magpie_core::dag::{OnFail, StepSpec, WorkflowSpec};
 use magpie_core::ids::{OperationId, PeerId, WorkflowId};
 use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, WorkflowState, WorkflowView};
 use magpie_core::task::{Durability, Priority, TaskKind};
+use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const ROUNDS: usize = 3;
@@ -36,6 +38,7 @@ fn main() {
             client.measure("fan_1_998_1", &workflow(fan(998), durability)).await;
             client.measure("chain_1000", &workflow(chain(1_000), durability)).await;
         }
+        client.measure_in_flight(1_000, &workflow(chain(10), Durability::Sync)).await;
         let before = resident_bytes();
         let took = client.run(&workflow(fan(9_998), Durability::Memory)).await;
         let more = resident_bytes().saturating_sub(before) as f64 / (1024.0 * 1024.0);
@@ -82,6 +85,7 @@ fn chain(steps: usize) -> Vec<StepSpec> {
     (0..steps).map(|n| step(format!("s{n}"), needs(n))).collect()
 }
 
+#[derive(Clone)]
 struct Client {
     ledger: Address<LedgerMsg>,
     peer: PeerId,
@@ -90,7 +94,7 @@ struct Client {
 impl Client {
     async fn ask(&self, request: LedgerRequest) -> LedgerReply {
         let caller = Caller { peer: self.peer, owner: Arc::from("bench") };
-        let permit = self.ledger.admit().expect("one request at a time fits");
+        let permit = self.ledger.admit().expect("a thousand requests at a time fit");
         let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
         self.ledger.ask(PATIENCE, message).await.expect("the ledger answers")
     }
@@ -104,12 +108,57 @@ impl Client {
         println!(r#"{{"bench":"workflows","what":"{what}","class":"{class}","s":{:.3}}}"#, best.as_secs_f64());
     }
 
-    /// From the submission to the end that a waiting client hears of.
-    async fn run(&self, spec: &WorkflowSpec) -> Duration {
-        let begin = Instant::now();
+    /// Submits `count` at once, and looks at one after the other until all have ended.
+    async fn measure_in_flight(&self, count: usize, spec: &WorkflowSpec) {
+        let (begin, mut submitting, mut looks) = (Instant::now(), JoinSet::new(), Vec::new());
+        for _ in 0..count {
+            let (client, spec) = (self.clone(), spec.clone());
+            submitting.spawn(async move { client.submit(&spec).await });
+        }
+        let ids = submitting.join_all().await;
+        let mut running = ids.clone();
+        while !running.is_empty() {
+            let mut still = Vec::with_capacity(running.len());
+            for id in running {
+                let asked = Instant::now();
+                let LedgerReply::Workflow(view) = self.ask(LedgerRequest::GetWorkflow { id }).await else {
+                    panic!("{id} is known")
+                };
+                looks.push(asked.elapsed());
+                if !view.summary.state.is_terminal() {
+                    still.push(id);
+                }
+            }
+            running = still;
+        }
+        let took = begin.elapsed();
+        for id in ids {
+            let view = self.end(id).await;
+            assert_eq!(view.summary.state, WorkflowState::Succeeded, "{:?}", view.error);
+            assert_eq!(view.summary.tasks.succeeded, spec.steps.len() as u64);
+        }
+        looks.sort_unstable();
+        let p99 = looks[looks.len() * 99 / 100];
+        println!(
+            r#"{{"bench":"workflows","what":"in_flight_{count}","class":"sync","steps":{},"s":{:.3},"looks":{},"look_p99_ms":{:.3}}}"#,
+            spec.steps.len(),
+            took.as_secs_f64(),
+            looks.len(),
+            p99.as_secs_f64() * 1e3,
+        );
+    }
+
+    async fn submit(&self, spec: &WorkflowSpec) -> WorkflowId {
         let request =
             LedgerRequest::SubmitWorkflow { operation: OperationId(rand::random()), spec: Arc::new(spec.clone()) };
         let LedgerReply::WorkflowSubmitted { id } = self.ask(request).await else { panic!("it is a good workflow") };
+        id
+    }
+
+    /// From the submission to the end that a waiting client hears of.
+    async fn run(&self, spec: &WorkflowSpec) -> Duration {
+        let begin = Instant::now();
+        let id = self.submit(spec).await;
         let view = self.end(id).await;
         let took = begin.elapsed();
         assert_eq!(view.summary.state, WorkflowState::Succeeded, "{:?}", view.error);

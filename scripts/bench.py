@@ -7,6 +7,7 @@ Exit code 1 if a limit is broken. What is measured in CPU time or as a ratio mea
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -40,7 +41,8 @@ def main():
         broken += not holds
         sign = ">=" if at_least else "<="
         print(
-            f"{name:<10} {what:<52} {value:>9.3g} {sign} {limit:<6g} {unit:<6} {'ok' if holds else 'BROKEN'}  {remark}".rstrip(),
+            f"{name:<10} {what:<52} {value:>9.4g} {sign} {limit:<6g} {unit:<6} "
+            f"{'ok' if holds else 'BROKEN'}  {remark}".rstrip(),
             flush=True,
         )
     return 1 if broken else 0
@@ -132,14 +134,15 @@ def demo_s():
     return time.monotonic() - began, "all of it"
 
 
-def noop_cpu_ms():
+def noop_cpu_ms(durability):
     """CPU time of the three nodes and the submitting nodectl, per task."""
     with Mesh(3) as mesh:
         pids = [int((mesh.node_folder(number) / "pid").read_text()) for number in (1, 2, 3)]
         before, began = sum(map(cpu_s, pids)), time.monotonic()
         children_before = os.times().children_user + os.times().children_system
         done = subprocess.run(
-            mesh.command(1, "task", "submit", "--kind", "noop", "--count", str(NOOPS), "-o", "json"),
+            mesh.command(1, "task", "submit", "--kind", "noop", "--count", str(NOOPS),
+                         "--durability", durability, "-o", "json"),
             capture_output=True, text=True, timeout=SETTLE_S_MAX,
         )
         submitter_s = os.times().children_user + os.times().children_system - children_before
@@ -160,6 +163,94 @@ def cpu_s(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+@functools.cache
+def rows(bench):
+    """What `cargo bench --bench NAME` printed: one JSON object a line."""
+    done = subprocess.run(
+        ["cargo", "bench", "--quiet", "--bench", bench], cwd=SCRIPTS.parent, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise MeshError(f"the benchmark {bench} failed: {done.stderr.strip()[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def row(bench, **which):
+    found = [row for row in rows(bench) if all(row.get(key) == value for key, value in which.items())]
+    if len(found) != 1:
+        raise MeshError(f"the benchmark {bench} printed {len(found)} rows with {which}")
+    return found[0]
+
+
+def latency(part):
+    found = row("latency")
+    echo, noop = (found[what][part] for what in ("echo_us", "noop_us"))
+    nats = found["nats_us"]
+    beside = f"NATS core {nats[part] / echo:.1f} times" if nats else "no nats-server here to run beside it"
+    return noop / echo, f"{noop:.0f} us, the echo {echo:.0f} us; {beside}"
+
+
+def heap_p99_us(operation):
+    ours = row("heap", heap="pairing", operation=operation)
+    others = ", ".join(
+        f"{found['heap']} {found['p99_ns'] / 1000:.2g}"
+        for found in rows("heap") if found["operation"] == operation and found["heap"] != "pairing"
+    )
+    return ours["p99_ns"] / 1000, f"worst {ours['worst_us']:,.0f}; p99 of others: {others}"
+
+
+def placement_per_s():
+    found = row("placement")
+    return found["decisions_per_s"], f"{found['queued']:,} queued, {found['peers']} peers"
+
+
+def clock_us(what):
+    found = row("clock")
+    remark = f"all newer: {found['merge_all_newer_us']:,.0f}, signatures checked" if what == "merge_one_newer" else ""
+    return found[f"{what}_us"], remark
+
+
+def million_mib():
+    found = row("million")
+    return max(found["resident_mib"], found["resident_after_replay_mib"]), f"after a replay {found['resident_after_replay_mib']}"
+
+
+def million_replay_s():
+    found = row("million")
+    return found["replay_cpu_s"], f"log of {found['log_mib']} MiB; submitted in {found['submit_cpu_s']} CPU s"
+
+
+def group_commit():
+    alone = row("log_commit", batch="sync 1")["records_per_s"]
+    grouped = row("log_commit", batch="sync 10, not waiting")["records_per_s"]
+    return grouped / alone, f"{grouped:,} records/s, one sync each {alone:,}"
+
+
+def workflow_s(what):
+    sync = row("workflows", what=what, **{"class": "sync"})
+    return row("workflows", what=what, **{"class": "memory"})["s"], f"class sync {sync['s']} s"
+
+
+def workflow_of_10_000_mib():
+    found = row("workflows", what="fan_1_9998_1")
+    return found["more_resident_mib"], f"done in {found['s']} s"
+
+
+def look_p99_ms():
+    found = row("workflows", what="in_flight_1000")
+    return found["look_p99_ms"], f"{found['looks']:,} looks; all committed in {found['s']} s"
+
+
+def seeds_per_cpu_s():
+    done = subprocess.run(
+        ["cargo", "run", "--quiet", "--profile", "sim", "-p", "magpie-sim", "--", "--seeds", "1..301"],
+        cwd=SCRIPTS.parent, capture_output=True, text=True,
+    )
+    if done.returncode != 0:
+        raise MeshError(f"the simulator failed: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+    summary = next(line for line in done.stdout.splitlines() if "seeds/CPU s" in line)
+    return float(summary.split("seeds/CPU s")[0].split()[-1]), summary
+
+
 def chaos_wrong():
     done = subprocess.run([SCRIPTS / "chaos.py", "--rounds", "50"], capture_output=True, text=True)
     if done.returncode != 0:
@@ -173,7 +264,24 @@ MEASURES = {
     "start": ("node from exec to answering on its socket", 300, "ms", False, start_ms),
     "idle": ("resident memory of an idle node without a model", 40, "MiB", False, idle_mb),
     "ready": ("`nodectl dev 3` to ready", 5, "s", False, ready_s),
-    "noop": (f"{NOOPS:,} no-ops, sync, three nodes: CPU per task", 0.2, "ms", False, noop_cpu_ms),
+    "noop": (f"{NOOPS:,} no-ops, sync, three nodes: CPU per task", 0.03, "ms", False, lambda: noop_cpu_ms("sync")),
+    "memory": (f"{NOOPS:,} no-ops, memory, three nodes: CPU per task", 0.015, "ms", False, lambda: noop_cpu_ms("memory")),
+    "p50": ("one no-op elsewhere, memory: p50 beside a TCP echo's", 4, "times", False, lambda: latency("p50")),
+    "p99": ("one no-op elsewhere, memory: p99 beside a TCP echo's", 8, "times", False, lambda: latency("p99")),
+    "push": ("ready heap of a million: push p99", 20, "us", False, lambda: heap_p99_us("push")),
+    "pop": ("ready heap of a million: pop p99", 20, "us", False, lambda: heap_p99_us("pop")),
+    "placement": ("placements on one core", 20_000, "1/s", True, placement_per_s),
+    "tick": ("Merkle clock of 1,000 ledgers: tick", 10, "us", False, lambda: clock_us("tick")),
+    "merge": ("Merkle clock of 1,000 ledgers: merge, one newer", 100, "us", False, lambda: clock_us("merge_one_newer")),
+    "root": ("Merkle clock of 1,000 ledgers: root", 1, "us", False, lambda: clock_us("root")),
+    "commit": ("records/s with group commit beside one sync each", 10, "times", True, group_commit),
+    "fan": ("workflow of 1 -> 998 -> 1 steps, memory", 0.5, "s", False, lambda: workflow_s("fan_1_998_1")),
+    "chain": ("workflow of a chain of 1,000 steps, memory", 1, "s", False, lambda: workflow_s("chain_1000")),
+    "large": ("workflow of 10,000 steps: more resident", 50, "MiB", False, workflow_of_10_000_mib),
+    "look": ("look at one of 1,000 workflows in flight, p99", 20, "ms", False, look_p99_ms),
+    "million": ("a million queued tasks of 256 B: resident", 1024, "MiB", False, million_mib),
+    "replay": ("a million queued tasks: restart and replay, CPU", 20, "s", False, million_replay_s),
+    "seeds": ("simulated seeds per CPU-second", 20, "1/s", True, seeds_per_cpu_s),
     "demo": ("the demo", 120, "s", False, demo_s),
     "chaos": ("lost or committed twice in 50 rounds of kill -9", 0, "tasks", False, chaos_wrong),
 }

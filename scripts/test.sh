@@ -67,7 +67,7 @@ phase python python_tests
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
 # A few kills while one works, more in CI, hundreds in `make chaos` and at night.
 kills=5
-[ -z "${CI:-}" ] || kills=20
+[ -z "${CI:-}" ] || kills=100
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase namespaces scripts/chaos_netns.py --kills "$kills"
 
 printf '\n== passed in %d s\n' "$SECONDS"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use magpie_core::ids::PeerId;
 use magpie_core::limiter::Rate;
 use magpie_core::limits;
-use magpie_core::queue::{QueueSettings, RetentionPolicy};
+use magpie_core::queue::{CompactionPolicy, QueueSettings, RetentionPolicy};
 use magpie_core::task::Tag;
 use magpie_core::time::DurationMs;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,7 @@ pub struct NodeConfig {
     pub rate: BTreeMap<String, Rate>,
     pub process: ProcessConfig,
     pub retention: RetentionConfig,
+    pub compaction: CompactionConfig,
     pub inference: InferenceConfig,
 }
 
@@ -96,6 +97,40 @@ impl RetentionConfig {
 /// The least budget that leaves a home room to work.
 const RETENTION_BYTES_MIN: u64 = 1024 * 1024;
 
+/// When the ledger's log is made shorter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompactionConfig {
+    /// Records that are younger stay.
+    pub keep: DurationMs,
+    /// Less than this is not cut off.
+    pub bytes: u64,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> Self {
+        let CompactionPolicy { keep_ms, bytes_min, .. } = CompactionPolicy::default();
+        Self { keep: DurationMs(keep_ms), bytes: bytes_min }
+    }
+}
+
+impl CompactionConfig {
+    fn validate(&self) -> Result<(), String> {
+        let allowed = DurationMs(COMPACTION_KEEP_MS_MIN)..=DurationMs(limits::RETENTION_MS_MAX);
+        if !allowed.contains(&self.keep) {
+            return Err(format!("keep is {}, not {} to {}", self.keep, allowed.start(), allowed.end()));
+        }
+        Ok(())
+    }
+
+    pub fn policy(&self) -> CompactionPolicy {
+        CompactionPolicy { keep_ms: self.keep.0, bytes_min: self.bytes, ..CompactionPolicy::default() }
+    }
+}
+
+/// What an audit of something that happened just now may still read.
+const COMPACTION_KEEP_MS_MIN: u64 = 1_000;
+
 /// Where inference comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -137,6 +172,7 @@ impl Default for NodeConfig {
             rate: BTreeMap::new(),
             process: ProcessConfig::default(),
             retention: RetentionConfig::default(),
+            compaction: CompactionConfig::default(),
             inference: InferenceConfig::default(),
         }
     }
@@ -188,6 +224,7 @@ impl NodeConfig {
             return Err("threads is above 1024".to_owned());
         }
         self.retention.validate()?;
+        self.compaction.validate()?;
         self.queue_settings().validate()
     }
 
@@ -282,6 +319,14 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_cut_as_the_core_says_unless_the_file_says_otherwise() {
+        assert_eq!(NodeConfig::default().compaction.policy(), CompactionPolicy::default());
+        let config: NodeConfig = toml::from_str("[compaction]\nkeep = \"1h\"\nbytes = 1000\n").unwrap();
+        let expected = CompactionPolicy { keep_ms: 3_600_000, bytes_min: 1_000, ..CompactionPolicy::default() };
+        assert_eq!(config.compaction.policy(), expected);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         assert!(problem("mdns = true\nslotz = 2\n").starts_with("node.toml:2: unknown field `slotz`"));
         assert!(problem("\n\nmdns = 3\n").starts_with("node.toml:3: invalid type"));
@@ -289,6 +334,7 @@ mod tests {
         assert!(problem("mdns = true\nslots = 0\n").starts_with("node.toml:2: slots is 0"));
         assert!(problem("[retention]\ndead = \"1m\"\n").starts_with("node.toml:2: dead is 1m, not 10m to 365d"));
         assert!(problem("[retention]\nbytes = 10\n").starts_with("node.toml:2: bytes is 10: a home needs"));
+        assert!(problem("[compaction]\nkeep = \"10ms\"\n").starts_with("node.toml:2: keep is 10ms, not 1s to 365d"));
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
         assert!(problem("[concurrency]\ngpu-api = 0\n").starts_with("node.toml:2: gpu-api is 0: a concurrency key's"));
         assert!(problem("[rate]\n\nopenai = \"60\"\n").starts_with("node.toml:3: \"60\" is not a rate"));

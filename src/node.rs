@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::{QueueSettings, RetentionPolicy};
+use magpie_core::queue::{CompactionPolicy, QueueSettings, RetentionPolicy};
 use magpie_core::task::TaskKind;
 use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
 use ractor::{Actor, ActorCell, ActorRef, Message};
@@ -85,6 +85,7 @@ struct Parts {
     spool: Arc<Spool>,
     slots: Slots,
     retention: RetentionPolicy,
+    compaction: CompactionPolicy,
     queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
@@ -182,6 +183,7 @@ impl Parts {
             spool: Arc::new(spool),
             slots,
             retention: config.retention.policy(volume),
+            compaction: config.compaction.policy(),
             queue: config.queue_settings(),
             capabilities: Arc::new(capabilities),
             devices,
@@ -207,6 +209,7 @@ impl Parts {
             settings: self.queue,
             blobs: self.blobs.clone(),
             retention: self.retention,
+            compaction: self.compaction,
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),
         };

@@ -71,11 +71,12 @@ pub enum AppendError {
 
 /// A read of the log failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {} from entry {from}: {failure}", file.display())]
-pub struct ReadLogError {
-    pub file: PathBuf,
-    pub from: LogIndex,
-    pub failure: DiskFailure,
+pub enum ReadLogError {
+    /// Those entries are not kept any more.
+    #[error("entry {from} was pruned with all before entry {before}")]
+    Pruned { from: LogIndex, before: LogIndex },
+    #[error("cannot read {} from entry {from}: {failure}", file.display())]
+    Disk { file: PathBuf, from: LogIndex, failure: DiskFailure },
 }
 
 /// The log closed while its disk refused: what was not acknowledged as synced may be missing.
@@ -133,6 +134,17 @@ impl LedgerLog {
         self.shared.queue.room()
     }
 
+    /// Removes all entries before `before`, in steps between the transactions; only what is synced. Returns at once.
+    pub fn cut(&self, before: LogIndex) {
+        self.shared.queue.cut(before);
+    }
+
+    /// Whether a cut was asked for that is neither made nor dropped.
+    #[cfg(test)]
+    pub(super) fn cut_is_due(&self) -> bool {
+        self.shared.queue.cut_before() > self.shared.first()
+    }
+
     /// Refuses growth of the database beyond `bytes_max`, as a full disk would; raised again, the writer goes on.
     pub fn limit_bytes(&self, bytes_max: u64) {
         let pages = (bytes_max / PAGE_BYTES as u64).max(1);
@@ -142,14 +154,23 @@ impl LedgerLog {
     /// Up to `len_max` entries from `from` on, in order; only what is synced. At most [`limits::LIST_LEN_MAX`]. Blocks.
     ///
     /// # Errors
-    /// A missing or changed entry, with its index, or the disk's refusal.
+    /// [`ReadLogError::Pruned`] if the log begins behind `from`; a missing or changed entry, with its index, or the disk's
+    /// refusal.
     pub fn read(&self, from: LogIndex, len_max: usize) -> Result<Vec<StoredEntry>, ReadLogError> {
-        let failed = |failure| ReadLogError { file: self.file.clone(), from, failure };
         let from = from.max(LogIndex(1));
+        let pruned = || Some(self.shared.first()).filter(|before| from < *before);
         let len_max = len_max.min(limits::LIST_LEN_MAX) as u64;
         let last = from.0.saturating_add(len_max).saturating_sub(1).min(self.shared.synced().0);
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        read_range(&reader, from, LogIndex(last)).map_err(failed)
+        let read = match pruned() {
+            Some(before) => return Err(ReadLogError::Pruned { from, before }),
+            None => read_range(&reader, from, LogIndex(last)),
+        };
+        // It may have been cut off while it was read.
+        read.map_err(|failure| match pruned() {
+            Some(before) => ReadLogError::Pruned { from, before },
+            None => ReadLogError::Disk { file: self.file.clone(), from, failure },
+        })
     }
 
     /// Writes and syncs what is queued, empties the write-ahead log, and ends the writer. Blocks.

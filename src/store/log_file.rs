@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
+use magpie_core::queue::LogStart;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use sha2::{Digest, Sha256};
 
@@ -13,8 +14,10 @@ use super::DiskFailure;
 use super::log::StoredEntry;
 use super::sqlite::{CHECKPOINT_PAGES, CommitTo, Database, PAGE_BYTES};
 
-/// The format that this program writes, and the newest that it reads.
-pub(super) const FORMAT_VERSION: u64 = 1;
+/// The format that this program writes, and the newest that it reads. Since 2 a log may begin behind entries that were
+/// cut off; a log of format 1 is of format 2 from its first cut on.
+pub(super) const FORMAT_VERSION: u64 = 2;
+const FORMAT_OLDEST: u64 = 1;
 
 const SCHEMA: &str = "
     CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
@@ -23,6 +26,8 @@ const SCHEMA: &str = "
 const FORMAT_KEY: &str = "format";
 const LEDGER_KEY: &str = "ledger";
 const MARK_KEY: &str = "mark";
+const START_KEY: &str = "start";
+const START_BYTES: usize = 8 + 32;
 
 /// Half of a sha256: enough to tell decay from data, which is all that it is for. The events' own chain tells forgery.
 const DIGEST_BYTES: usize = 16;
@@ -105,6 +110,37 @@ pub(super) fn write_mark(tx: &Transaction<'_>, mark: Mark) -> rusqlite::Result<(
     write_meta(tx, MARK_KEY, &mark.encode())
 }
 
+/// The start of a log without the entries before `first`: it names the event that the chain then goes on from.
+pub(super) fn start_at(connection: &Connection, first: LogIndex) -> Result<LogStart, DiskFailure> {
+    let last_cut = LogIndex(first.0 - 1);
+    let mut statement = connection.prepare_cached(SELECT_ENTRIES)?;
+    let mut rows = statement.query(params![last_cut.0.cast_signed(), last_cut.0.cast_signed()])?;
+    match rows.next()? {
+        Some(row) => Ok(LogStart { first, after: read_entry(row, last_cut)?.event }),
+        None => Err(DiskFailure::Damaged(format!("entry {last_cut} is missing"))),
+    }
+}
+
+/// Removes all entries before a log's new start.
+pub(super) fn cut(tx: &Transaction<'_>, start: LogStart) -> rusqlite::Result<()> {
+    let LogStart { first, after } = start;
+    tx.prepare_cached("DELETE FROM log WHERE idx < ?1")?.execute([first.0.cast_signed()])?;
+    let mut bytes = [0; START_BYTES];
+    bytes[..8].copy_from_slice(&first.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&after.0);
+    write_meta(tx, START_KEY, &bytes)?;
+    write_format(tx, FORMAT_VERSION)
+}
+
+fn decode_start(bytes: &[u8]) -> Option<LogStart> {
+    let bytes: &[u8; START_BYTES] = bytes.try_into().ok()?;
+    let (first, after) = bytes.split_at(8);
+    Some(LogStart {
+        first: LogIndex(u64::from_be_bytes(first.try_into().ok()?)),
+        after: ContentId(after.try_into().ok()?),
+    })
+}
+
 /// Adds one entry. The index is the key: a second one with the same index is refused.
 pub(super) fn write_entry(
     tx: &Transaction<'_>,
@@ -121,6 +157,15 @@ pub(super) fn write_entry(
 pub(super) struct Header {
     pub(super) ledger: LedgerId,
     pub(super) mark: Mark,
+    /// Where the log begins, if its oldest part was cut off.
+    pub(super) start: Option<LogStart>,
+}
+
+impl Header {
+    /// The first entry that the log holds.
+    pub(super) fn first(&self) -> LogIndex {
+        self.start.map_or(LogIndex(1), |start| start.first)
+    }
 }
 
 /// Reads the header; of a newer format nothing but its number is trusted.
@@ -128,15 +173,18 @@ pub(super) fn read_header(connection: &Connection) -> Result<Result<Header, Newe
     let lacks = |key: &str| DiskFailure::Damaged(format!("the row {key:?} of its table meta is missing or changed"));
     let format = read_meta(connection, FORMAT_KEY)?.and_then(|value| Some(u64::from_be_bytes(value.try_into().ok()?)));
     match format {
-        Some(FORMAT_VERSION) => {}
+        Some(FORMAT_OLDEST..=FORMAT_VERSION) => {}
         Some(format) if format > FORMAT_VERSION => return Ok(Err(NewerFormat { format })),
         _ => return Err(lacks(FORMAT_KEY)),
     }
     let ledger = read_meta(connection, LEDGER_KEY)?.and_then(|value| value.try_into().ok());
     let mark = read_meta(connection, MARK_KEY)?.and_then(|value| Mark::decode(&value));
+    // A row that is missing, or changed, says that nothing was cut: the first entry is missing then.
+    let start = read_meta(connection, START_KEY)?.and_then(|value| decode_start(&value));
     Ok(Ok(Header {
         ledger: LedgerId(ledger.ok_or_else(|| lacks(LEDGER_KEY))?),
         mark: mark.ok_or_else(|| lacks(MARK_KEY))?,
+        start,
     }))
 }
 
@@ -273,7 +321,7 @@ mod tests {
         create(&path, LedgerId([7; 16])).unwrap();
         let database = Database::open(&path).unwrap();
         let header = read_header(database.connection()).unwrap().unwrap();
-        assert_eq!(header, Header { ledger: LedgerId([7; 16]), mark: Mark::default() });
+        assert_eq!(header, Header { ledger: LedgerId([7; 16]), mark: Mark::default(), start: None });
     }
 
     #[test]

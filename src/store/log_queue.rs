@@ -22,6 +22,8 @@ struct State {
     bytes: usize,
     next: LogIndex,
     closing: bool,
+    /// Entries before it are to be cut off.
+    cut: LogIndex,
     /// The writer is gone: nothing that is appended would be written.
     stopped: bool,
 }
@@ -33,13 +35,16 @@ pub(super) enum Work {
     Commit(Vec<LogEntry>),
     /// The time that the writer gave has come.
     Sync,
+    /// Nothing is queued, and old entries are to be cut off.
+    Cut,
     /// The owner closed the log and nothing is left.
     Close,
 }
 
 impl LogQueue {
     pub(super) fn new(next: LogIndex) -> Self {
-        let state = State { entries: VecDeque::new(), bytes: 0, next, closing: false, stopped: false };
+        let cut = LogIndex(0);
+        let state = State { entries: VecDeque::new(), bytes: 0, next, closing: false, cut, stopped: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -54,6 +59,24 @@ impl LogQueue {
 
     pub(super) fn room(&self) -> QueueRoom {
         self.state().room()
+    }
+
+    /// Asks for all entries before `before` to be cut off.
+    pub(super) fn cut(&self, before: LogIndex) {
+        let mut state = self.state();
+        state.cut = state.cut.max(before);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The first entry that is to stay.
+    pub(super) fn cut_before(&self) -> LogIndex {
+        self.state().cut
+    }
+
+    /// Forgets a cut that cannot be made now.
+    pub(super) fn forget_cut(&self) {
+        self.state().cut = LogIndex(0);
     }
 
     /// Takes all of `entries` or none.
@@ -76,8 +99,8 @@ impl LogQueue {
         Ok(())
     }
 
-    /// Waits for entries, until `sync_due` at most.
-    pub(super) fn take(&self, sync_due: Option<Instant>) -> Work {
+    /// Waits for entries or a cut that leaves more than the log from `first` on, until `sync_due` at most.
+    pub(super) fn take(&self, sync_due: Option<Instant>, first: LogIndex) -> Work {
         let mut state = self.state();
         loop {
             if !state.entries.is_empty() {
@@ -85,6 +108,9 @@ impl LogQueue {
             }
             if state.closing {
                 return Work::Close;
+            }
+            if state.cut > first {
+                return Work::Cut;
             }
             let left = sync_due.map(|due| due.saturating_duration_since(Instant::now()));
             state = match left {
@@ -164,7 +190,7 @@ mod tests {
     }
 
     fn taken(queue: &LogQueue) -> Vec<u64> {
-        match queue.take(None) {
+        match queue.take(None, LogIndex(1)) {
             Work::Commit(batch) => batch.iter().map(|entry| entry.index.0).collect(),
             other => panic!("{other:?} instead of entries"),
         }
@@ -218,9 +244,23 @@ mod tests {
     #[test]
     fn a_due_sync_comes_when_nothing_is_queued_and_entries_come_first() {
         let queue = LogQueue::new(LogIndex(1));
-        assert!(matches!(queue.take(Some(Instant::now())), Work::Sync));
+        assert!(matches!(queue.take(Some(Instant::now()), LogIndex(1)), Work::Sync));
         queue.push(vec![entry(1, 1)]).unwrap();
-        assert!(matches!(queue.take(Some(Instant::now())), Work::Commit(_)));
+        assert!(matches!(queue.take(Some(Instant::now()), LogIndex(1)), Work::Commit(_)));
+    }
+
+    #[test]
+    fn a_cut_is_made_when_nothing_is_queued_and_asked_for_until_it_is_done() {
+        let queue = LogQueue::new(LogIndex(9));
+        queue.push(vec![entry(9, 1)]).unwrap();
+        queue.cut(LogIndex(5));
+        queue.cut(LogIndex(3));
+        assert_eq!(taken(&queue), [9]);
+        assert!(matches!(queue.take(None, LogIndex(4)), Work::Cut));
+        assert_eq!(queue.cut_before(), LogIndex(5));
+        assert!(matches!(queue.take(Some(Instant::now()), LogIndex(5)), Work::Sync));
+        queue.forget_cut();
+        assert!(matches!(queue.take(Some(Instant::now()), LogIndex(1)), Work::Sync));
     }
 
     #[test]
@@ -231,7 +271,7 @@ mod tests {
         assert!(matches!(queue.push(vec![entry(2, 1)]), Err(AppendError::Closed)));
         assert!(queue.pause(Duration::from_secs(3600)), "closing ends a pause");
         assert_eq!(taken(&queue), [1]);
-        assert!(matches!(queue.take(None), Work::Close));
+        assert!(matches!(queue.take(None, LogIndex(1)), Work::Close));
     }
 
     proptest! {
@@ -245,7 +285,7 @@ mod tests {
             }
             queue.close();
             let mut out = Vec::new();
-            while let Work::Commit(batch) = queue.take(None) {
+            while let Work::Commit(batch) = queue.take(None, LogIndex(1)) {
                 out.extend(batch.iter().map(|entry| entry.index.0));
             }
             prop_assert_eq!(out, (1..next).collect::<Vec<_>>());

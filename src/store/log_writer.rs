@@ -21,18 +21,32 @@ use super::sqlite::{CommitTo, Database};
 const SYNC_AFTER: Duration = Duration::from_millis(limits::ASYNC_FSYNC_MS / 2);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Entries that one step of a cut removes, and pages that one step of shrinking gives back: a few milliseconds' work.
+const CUT_LEN: u64 = 512;
+const SHRINK_PAGES: u32 = 256;
 
 /// What the writer and the log's owner both see.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) queue: LogQueue,
     synced: AtomicU64,
+    /// The first entry that was not cut off.
+    first: AtomicU64,
     pages_max: AtomicU32,
 }
 
 impl Shared {
-    pub(super) fn new(tip: LogIndex) -> Self {
-        Self { queue: LogQueue::new(tip.next()), synced: AtomicU64::new(tip.0), pages_max: AtomicU32::new(u32::MAX) }
+    pub(super) fn new(first: LogIndex, tip: LogIndex) -> Self {
+        Self {
+            queue: LogQueue::new(tip.next()),
+            synced: AtomicU64::new(tip.0),
+            first: AtomicU64::new(first.0),
+            pages_max: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    pub(super) fn first(&self) -> LogIndex {
+        LogIndex(self.first.load(Ordering::Acquire))
     }
 
     pub(super) fn synced(&self) -> LogIndex {
@@ -102,11 +116,15 @@ impl LogWriter {
         let _stop = StopOnDrop(Arc::clone(&self.shared));
         loop {
             let due = self.sync_due.into_iter().chain(self.take_back_due).min();
-            let done = match self.shared.queue.take(due) {
-                Work::Commit(batch) => self.commit(&batch),
+            let done = match self.shared.queue.take(due, self.shared.first()) {
+                Work::Commit(batch) => self.commit(&batch).map(|()| self.cut()),
                 Work::Sync if self.sync_due == due => self.commit(&[]),
                 Work::Sync => {
                     self.recover();
+                    Ok(())
+                }
+                Work::Cut => {
+                    self.cut();
                     Ok(())
                 }
                 Work::Close => return self.close(),
@@ -161,6 +179,36 @@ impl LogWriter {
             log_file::write_mark(tx, mark)
         })?;
         self.advance(written, commit_to);
+        Ok(())
+    }
+
+    /// One step of a cut, if one is asked for. One that the disk refuses is dropped: the next checkpoint, or the next
+    /// start, asks for it again.
+    fn cut(&mut self) {
+        let (first, before) = (self.shared.first(), self.shared.queue.cut_before().min(self.shared.synced()));
+        if before <= first {
+            return self.shared.queue.forget_cut();
+        }
+        let first = LogIndex(first.0 + CUT_LEN).min(before);
+        match self.try_cut(first) {
+            Ok(()) => self.shared.first.store(first.0, Ordering::Release),
+            Err(failure) => {
+                self.distrusted |= matches!(failure, DiskFailure::Io(_));
+                self.shared.queue.forget_cut();
+            }
+        }
+    }
+
+    fn try_cut(&mut self, first: LogIndex) -> Result<(), DiskFailure> {
+        let start = log_file::start_at(self.database.connection(), first)?;
+        self.turn += 1;
+        let mark = Mark { turn: self.turn, written: self.watermark.written, synced: self.watermark.synced };
+        self.database.transaction(CommitTo::Kernel, |tx| {
+            log_file::cut(tx, start)?;
+            log_file::write_mark(tx, mark)
+        })?;
+        // What is not given back now is used again.
+        let _ = self.database.shrink(SHRINK_PAGES);
         Ok(())
     }
 

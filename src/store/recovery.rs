@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::{io, thread};
 
 use magpie_core::ids::{LedgerId, LogIndex};
+use magpie_core::queue::LogStart;
 use rusqlite::params;
 
 use super::data_dir::{DataDir, LedgerClaim};
@@ -102,6 +103,11 @@ impl Recovery {
         Self { reserve: Reserve::open(path, bytes_max), ..self }
     }
 
+    /// Where the log begins, if its oldest part was cut off.
+    pub fn start(&self) -> Option<LogStart> {
+        self.header.start
+    }
+
     /// The last entry of the log; 0 in an empty one.
     pub fn tip(&self) -> LogIndex {
         self.header.mark.written
@@ -122,7 +128,7 @@ impl Recovery {
         let tip = self.tip();
         let Self { file, database, header, reserve, claim, .. } = self;
         let reader = open_for_reading(&file).map_err(|error| OpenLogError::of(&file, error))?;
-        let shared = Arc::new(Shared::new(tip));
+        let shared = Arc::new(Shared::new(header.first(), tip));
         let wal = log_file::write_ahead_log(&file);
         let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, wal, (reserve, claim));
         let thread = thread::Builder::new().name("ledger-log".into()).spawn(move || writer.run());
@@ -135,7 +141,7 @@ impl Recovery {
         let connection = self.database.connection();
         let mut statement = connection.prepare(log_file::SELECT_ENTRIES).map_err(failed)?;
         let mut rows = statement.query(params![i64::MIN, i64::MAX]).map_err(failed)?;
-        let mut expected = LogIndex(1);
+        let mut expected = self.header.first();
         while let Some(row) = rows.next().map_err(failed)? {
             let entry = log_file::read_entry(row, expected).map_err(|failure| OpenLogError::of(&self.file, failure))?;
             visit(entry).map_err(|refusal| {
@@ -201,6 +207,10 @@ fn check(file: &Path, database: &Database) -> Result<Header, OpenLogError> {
     Ok(header)
 }
 
+#[cfg(test)]
+mod compaction_tests;
+#[cfg(test)]
+mod cut_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]

@@ -16,6 +16,9 @@ const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 /// Only a person with a shell on the same file makes this wait.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What `PRAGMA auto_vacuum` answers for a file that can be shrunk.
+const AUTO_VACUUM_INCREMENTAL: i64 = 2;
+
 /// How far a transaction goes before its commit returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommitTo {
@@ -47,6 +50,8 @@ impl Database {
         let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+        // Of a new file only, and before its first page is written: an older one reuses its free pages and never shrinks.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -96,6 +101,20 @@ impl Database {
     pub(super) fn quick_check(&self) -> Result<(), DiskFailure> {
         let verdict: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if verdict == "ok" { Ok(()) } else { Err(DiskFailure::Damaged(verdict)) }
+    }
+
+    /// Gives up to `pages_max` free pages back to the file system where more than half of the file is free: fewer are
+    /// about to be written again.
+    pub(super) fn shrink(&self, pages_max: u32) -> rusqlite::Result<()> {
+        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let mostly_free = count("PRAGMA freelist_count")? * 2 > count("PRAGMA page_count")?;
+        if !mostly_free || count("PRAGMA auto_vacuum")? != AUTO_VACUUM_INCREMENTAL {
+            return Ok(());
+        }
+        let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages_max})"))?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
     }
 
     /// Refuses growth beyond this, as a full disk would. What is there already stays.

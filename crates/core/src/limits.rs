@@ -256,10 +256,11 @@ pub const DEVICE_TOKENIZER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const DEVICE_MODEL_JSON_BYTES_MAX: u64 = 1024 * 1024;
 /// Any one size that a model's configuration names.
 pub const DEVICE_MODEL_DIMENSION_MAX: u32 = 1 << 20;
-/// Leases that a worker takes beyond its free slots, when its tasks are short.
-pub const PREFETCH_MAX: u32 = 512;
+/// Leases that a worker takes beyond its free slots, when its tasks are short, and outcomes that wait for an answer: more
+/// costs memory and cache, and nothing goes faster.
+pub const PREFETCH_MAX: u32 = 256;
 /// Leases beyond its slots that a worker holds at most, from all homes: credits to several may be answered at once.
-pub const LEASES_QUEUED_MAX: u32 = 4 * PREFETCH_MAX;
+pub const LEASES_QUEUED_MAX: u32 = 8 * PREFETCH_MAX;
 /// Prefetch covers this much work.
 pub const PREFETCH_HORIZON_MS: u64 = 100;
 /// An outcome that is not acknowledged after this goes to disk.
@@ -290,6 +291,14 @@ pub const LOG_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Records that wait for the log's writer.
 pub const LOG_QUEUE_LEN_MAX: usize = 65_536;
 pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A log is made shorter when at least this much of it may go.
+pub const COMPACTION_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// What one tick of a compaction looks at, and carries forward: a few milliseconds' work.
+pub const COMPACTION_SCAN_LEN_MAX: usize = 8_192;
+pub const COMPACTION_PIECE_LEN_MAX: usize = 1_024;
+pub const COMPACTION_PIECE_BYTES_MAX: usize = 1024 * 1024;
+/// Pieces that its last tick may write at once, for what moved meanwhile.
+pub const COMPACTION_LAST_PIECES: usize = 4;
 /// Room on the disk for what follows from accepted work, when there is no other; less on a small disk.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Class `async`: fsynced at the latest after this.

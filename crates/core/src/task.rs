@@ -340,6 +340,58 @@ impl TaskSpec {
 }
 
 impl TaskSpec {
+    pub fn is_same_but_for_input(&self, other: &Self) -> bool {
+        let Self {
+            kind,
+            input: _,
+            needs,
+            run,
+            model,
+            files,
+            requires,
+            priority,
+            tag,
+            timeout,
+            retry,
+            not_before,
+            deadline,
+            namespace,
+            labels,
+            idempotency_key,
+            idempotency_ttl,
+            retention,
+            concurrency_key,
+            rate_key,
+            durability,
+            exclusive,
+            parent,
+            workflow,
+        } = self;
+        kind == &other.kind
+            && needs == &other.needs
+            && run == &other.run
+            && model == &other.model
+            && files == &other.files
+            && requires == &other.requires
+            && priority == &other.priority
+            && tag == &other.tag
+            && timeout == &other.timeout
+            && retry == &other.retry
+            && not_before == &other.not_before
+            && deadline == &other.deadline
+            && namespace == &other.namespace
+            && labels == &other.labels
+            && idempotency_key == &other.idempotency_key
+            && idempotency_ttl == &other.idempotency_ttl
+            && retention == &other.retention
+            && concurrency_key == &other.concurrency_key
+            && rate_key == &other.rate_key
+            && durability == &other.durability
+            && exclusive == &other.exclusive
+            && parent == &other.parent
+            && workflow == &other.workflow
+    }
+
     /// Bytes of the blobs that a worker must have before it starts.
     pub fn blob_bytes(&self) -> u64 {
         let values = self.needs.values().chain([&self.input]).filter_map(Payload::blob).map(|blob| blob.bytes);

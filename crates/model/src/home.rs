@@ -110,7 +110,8 @@ impl Home {
                 around.letters.push(Letter { worker, life: 0, body, held_back: false });
             }
             Effect::PlaceMarker { marker } => self.markers.push(marker),
-            Effect::PublishHead { .. }
+            Effect::Cut { .. }
+            | Effect::PublishHead { .. }
             | Effect::Bind { .. }
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. } => {}

@@ -27,6 +27,8 @@ pub struct Book {
     pub opened: LogIndex,
     pub tasks: BTreeMap<TaskId, TaskFacts>,
     pub workflows: BTreeMap<WorkflowId, WorkflowFacts>,
+    /// The record that allows a cut, by where it cuts.
+    checkpoints: BTreeMap<LogIndex, LogIndex>,
     pub schedules: BTreeMap<ScheduleId, ScheduleFacts>,
     pub queue: QueueFacts,
 }
@@ -43,6 +45,8 @@ pub struct TaskFacts {
     pub epochs: Vec<EpochFacts>,
     /// What a record that names it ended it as; the end of its workflow may end it too.
     pub end: Option<(TaskState, LogIndex)>,
+    /// The end of its workflow that ended it, if that was retried since.
+    pub earlier_end: Option<LogIndex>,
 }
 
 #[derive(Debug)]
@@ -83,8 +87,8 @@ pub struct StepFacts {
 
 impl TaskFacts {
     fn new(spec: Arc<TaskSpec>, step: Option<(WorkflowId, u32)>, index: LogIndex) -> Self {
-        let part_of = step.map(|(workflow, _)| workflow);
-        Self { spec, step, part_of, submitted: index, touched: index, epochs: Vec::new(), end: None }
+        let (part_of, epochs) = (step.map(|(workflow, _)| workflow), Vec::new());
+        Self { spec, step, part_of, submitted: index, touched: index, epochs, end: None, earlier_end: None }
     }
 
     pub fn newest(&self) -> Option<&EpochFacts> {
@@ -148,9 +152,15 @@ impl Book {
             opened: LogIndex(0),
             tasks: BTreeMap::new(),
             workflows: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             schedules: BTreeMap::new(),
             queue: QueueFacts::default(),
         }
+    }
+
+    /// The record that allows all before `before` to go; none is one that never comes.
+    pub fn checkpoint_of(&self, before: LogIndex) -> LogIndex {
+        self.checkpoints.get(&before).copied().unwrap_or(LogIndex(u64::MAX))
     }
 
     pub fn tag(&self) -> LedgerTag {
@@ -233,9 +243,10 @@ impl Book {
             | Record::QueueCleared { .. }
             | Record::KeysForgotten { .. }
             | Record::Pruned { .. }
+            | Record::Checkpoint { .. }
             | Record::Retried { .. } => self.read_upkeep(index, &record),
             Record::Schedule(record) => self.read_schedule(index, record),
-            Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
+            Record::Carried { .. } | Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
         self.queue.read(index, &record);
         self.records.push(record);
@@ -265,6 +276,7 @@ impl Book {
                     self.tasks.insert(retried.id, TaskFacts::new(retried.spec.clone(), None, index));
                 }
             }
+            Record::Checkpoint { before, .. } => _ = self.checkpoints.insert(*before, index),
             _ => {}
         }
     }
@@ -366,6 +378,8 @@ impl Book {
             failed && !entry.tasks.is_empty() && spec.needs.iter().all(|need| !again.contains(&need))
         };
         let resumed: Vec<u32> = steps.iter().filter(resumes).copied().collect();
+        let of_run = |task: &&mut TaskFacts| task.step.is_some_and(|(of, _)| of == workflow) && task.end.is_none();
+        self.tasks.values_mut().filter(of_run).for_each(|task| task.earlier_end = task.earlier_end.or(facts.ended));
         (facts.retries, facts.retried, facts.ended) = (facts.retries + 1, index, None);
         for step in steps {
             let entry = &mut facts.steps[*step as usize];

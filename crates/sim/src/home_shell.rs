@@ -23,6 +23,8 @@ pub const NOBODY: Endpoint = Endpoint::MAX;
 /// From the network to the ledger.
 const INGRESS_MS_MAX: u64 = 20;
 const BINDING_MS_MAX: u64 = 20;
+/// Cuts that are not finished by whoever began them.
+const HALF_CUTS_PER_MILLE: u64 = 250;
 /// The log's writer tries a refused transaction again after this, doubling.
 const WRITE_AGAIN_MS_MIN: u64 = 20;
 const WRITE_AGAIN_MS_MAX: u64 = 2_000;
@@ -279,11 +281,23 @@ impl World {
             }
             Effect::AskPermits { home, ask } => self.ask_permits(node, home, ask),
             Effect::LendPermits { home, answer } => self.lend_permits(node, home, answer),
+            Effect::Cut { before } => self.cut_log(node, before),
             Effect::PublishHead { count, .. } => {
                 self.trace
                     .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));
             }
         }
+    }
+
+    /// The store removes a step at a time; now and then it is left half done, until something asks again.
+    fn cut_log(&mut self, node: usize, before: LogIndex) {
+        let own = &mut self.nodes[node];
+        let whole = !own.cuts.chance(HALF_CUTS_PER_MILLE);
+        let reached = if whole { before.0 } else { own.cuts.between(own.first_kept.0, before.0) };
+        own.first_kept = own.first_kept.max(LogIndex(reached));
+        self.counters.cuts += 1;
+        let what = [node as u64, before.0, reached];
+        self.trace.note(self.now_ms, "cut", &what, || format!("node {node} cuts before {before}: {reached}"));
     }
 
     fn bound(&mut self, node: usize, event: Event) {

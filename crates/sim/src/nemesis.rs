@@ -189,7 +189,7 @@ impl World {
             let verdict = recovery::invariant_what_is_recovered_is_what_was(
                 &mut home.ledger,
                 &own.identity,
-                own.disk.entries(),
+                (own.disk.entries(), own.first_kept),
                 now,
             );
             self.judge(verdict);
@@ -200,7 +200,11 @@ impl World {
     pub fn compare_all_with_replay(&mut self) {
         for node in 0..self.nodes.len() {
             let (now, own) = (self.clock(node), &self.nodes[node]);
-            let verdict = recovery::invariant_replaying_twice_is_replaying_once(&own.identity, own.disk.entries(), now);
+            let verdict = recovery::invariant_replaying_twice_is_replaying_once(
+                &own.identity,
+                (own.disk.entries(), own.first_kept),
+                now,
+            );
             self.judge(verdict);
             self.compare_with_replay(node);
         }
@@ -231,14 +235,16 @@ impl World {
         own.lives += 1;
         own.disk.recover(accept_torn);
         let life = own.lives;
-        let replay = match recovery::replay(&own.identity, own.disk.entries()) {
+        let replay = match recovery::replay(&own.identity, own.disk.entries(), own.first_kept) {
             Ok(replay) => replay,
             Err(Violation { what, .. }) => {
                 return self.judge(Err(Violation { id: InvariantId::I16, invariant: "a_log_replays", what }));
             }
         };
+        self.counters.starts_from_cut_logs += u64::from(own.first_kept > LogIndex(1));
         let mut ledger = replay.with_settings(self.settings.queue.clone()).open(now);
         ledger.set_retention(self.settings.retention);
+        ledger.set_compaction(own.compaction);
         own.home = Some(Home {
             ledger,
             life,

@@ -6,17 +6,23 @@ use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, PeerId, Sending, 
 use magpie_core::lease::{Completion, Fence, Slots};
 use magpie_core::limiter::PermitAsk;
 use magpie_core::membership::Membership;
-use magpie_core::queue::{Ledger, LedgerIdentity};
+use magpie_core::queue::{CompactionPolicy, Ledger, LedgerIdentity};
 use magpie_core::worker::Worker;
 
 use crate::clock::NodeClock;
 use crate::disk::Disk;
 use crate::network::Endpoint;
+use crate::rng::Rng;
 
 pub struct Node {
     pub identity: LedgerIdentity,
     pub clock: NodeClock,
     pub disk: Disk,
+    /// Entries before it are cut off the log: only the checkers still see them.
+    pub first_kept: LogIndex,
+    pub compaction: CompactionPolicy,
+    /// What its cuts draw.
+    pub cuts: Rng,
     pub spool: Spool,
     pub home: Option<Home>,
     pub worker: Option<WorkerHost>,

@@ -43,6 +43,7 @@ pub struct Summary {
     events: u64,
     executions: u64,
     crashes: u64,
+    cuts: u64,
     healed_ms_max: u64,
     began: Instant,
     cpu_began_s: Option<f64>,
@@ -50,9 +51,9 @@ pub struct Summary {
 
 impl Summary {
     pub fn begin() -> Self {
-        let (seeds, failed, events, executions, crashes, healed_ms_max) = (0, 0, 0, 0, 0, 0);
+        let (seeds, failed, events, executions, crashes, cuts, healed_ms_max) = (0, 0, 0, 0, 0, 0, 0);
         let (began, cpu_began_s) = (Instant::now(), cpu_seconds());
-        Self { seeds, failed, events, executions, crashes, healed_ms_max, began, cpu_began_s }
+        Self { seeds, failed, events, executions, crashes, cuts, healed_ms_max, began, cpu_began_s }
     }
 
     pub fn add(&mut self, report: &Report) {
@@ -61,17 +62,18 @@ impl Summary {
         self.events += report.counters.events;
         self.executions += report.counters.executions;
         self.crashes += report.counters.crashes;
+        self.cuts += report.counters.cuts;
         self.healed_ms_max = self.healed_ms_max.max(report.counters.healed_ms);
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, failed, events, executions, crashes, .. } = self;
+        let Self { seeds, failed, events, executions, crashes, cuts, .. } = self;
         let healed_s = self.healed_ms_max as f64 / 1_000.0;
         write!(
             formatter,
-            "{seeds} seeds, {failed} failed, {events} events, {executions} executions, {crashes} crashes, "
+            "{seeds} seeds, {failed} failed, {events} events, {executions} executions, {crashes} crashes, {cuts} cuts, "
         )?;
         write!(formatter, "healed within {healed_s:.1} s, ")?;
         match cpu_seconds().zip(self.cpu_began_s).map(|(now, began)| (now - began).max(1.0 / TICKS_PER_SECOND)) {

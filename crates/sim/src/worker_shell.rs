@@ -7,10 +7,10 @@ use magpie_core::lease::{Fence, Grant};
 use magpie_core::limits;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{LedgerReply, LedgerRequest, WorkerNotice};
-use magpie_core::task::{AttemptResult, Outcome, TaskError};
+use magpie_core::task::{AttemptResult, Durability, Outcome, TaskError};
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
 
-use crate::checkers::leases;
+use crate::checkers::leases::{self, LiveLease};
 use crate::network::Message;
 use crate::node::{WorkerCall, WorkerHost};
 use crate::world::{Happening, World};
@@ -93,23 +93,32 @@ impl World {
             })
             .collect();
         let sendings = &host.sendings;
-        let ends: Vec<(Fence, u64)> = new
+        let ends: Vec<(&Grant, u64)> = new
             .iter()
             .filter(|grant| !returned.contains(&grant.fence) && grant.fence.task.ledger == home)
             // A late one of an earlier life is ignored where its outcome was found on the disk.
             .filter(|grant| grant.credit.incarnation == Incarnation(own.worker_starts))
             .map(|grant| {
                 let sent_ms = sendings.get(&(home, grant.credit.sending)).copied().unwrap_or_default();
-                (grant.fence, own.clock.true_ms(sent_ms + WORKER_TTL_MS))
+                (grant, own.clock.true_ms(sent_ms + WORKER_TTL_MS))
             })
             .collect();
-        for (fence, ends_ms) in ends {
-            let verdict = self.leases.hold(self.now_ms, fence, node, ends_ms);
+        for (grant, ends_ms) in ends {
+            let lease = LiveLease { worker: node, ends_ms, forgotten: self.is_lost_on_its_way(home, grant) };
+            let verdict = self.leases.hold(self.now_ms, grant.fence, lease);
             self.judge(verdict);
         }
         for effect in effects {
             self.worker_effect(node, effect);
         }
+    }
+
+    /// Of class `async` a power loss may take the record of a grant that has left.
+    fn is_lost_on_its_way(&self, home: LedgerTag, grant: &Grant) -> bool {
+        let book = self.nodes.iter().position(|other| other.tag() == home).map(|place| &self.books[place]);
+        let facts = book.and_then(|book| book.tasks.get(&grant.fence.task));
+        let recorded = facts.is_some_and(|facts| facts.of_epoch(grant.fence.epoch).is_some());
+        grant.spec.durability == Durability::Async && !recorded
     }
 
     fn worker_effect(&mut self, node: usize, effect: WorkerEffect) {

@@ -7,7 +7,7 @@ use std::fmt;
 use magpie_core::ids::{LedgerId, LedgerTag, LogIndex, PeerId};
 use magpie_core::lease::{Fence, Slots};
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::{Event, LedgerIdentity, LedgerRequest};
+use magpie_core::queue::{CompactionPolicy, Event, LedgerIdentity, LedgerRequest};
 use magpie_core::task::{Outcome, TaskKind};
 use magpie_core::time::Now;
 use magpie_core::worker::WorkerEvent;
@@ -234,6 +234,8 @@ pub struct Counters {
     /// From the end of the faults to the end of everything.
     pub healed_ms: u64,
     pub tasks: u64,
+    pub cuts: u64,
+    pub starts_from_cut_logs: u64,
 }
 
 /// The faults stop after a time drawn between these.
@@ -455,10 +457,15 @@ fn new_node(rng: &mut Rng, node_count: usize, drifts: bool) -> Node {
     let drawn_ppm = rng.between(1_000_000 - DRIFT_PPM_MAX, 1_000_000 + DRIFT_PPM_MAX);
     let rate_ppm = if drifts { drawn_ppm } else { 1_000_000 };
     let (zero_ms, wall_ahead_ms) = (rng.between(0, 1_000_000), rng.between(0, 4_000) as i64 - 2_000);
+    // A source of its own: what else the seed draws stays what it was before logs were cut.
+    let mut cuts = Rng::new(identity.ledger.0.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
     Node {
         identity,
         clock: NodeClock::new(zero_ms, rate_ppm, wall_ahead_ms),
         disk: Disk::default(),
+        first_kept: LogIndex(1),
+        compaction: draw_compaction(&mut cuts),
+        cuts,
         spool: Spool::default(),
         home: None,
         worker: None,
@@ -469,6 +476,16 @@ fn new_node(rng: &mut Rng, node_count: usize, drifts: bool) -> Node {
         ingress_until_ms: 0,
         membership: None,
         homes_up: vec![false; node_count],
+    }
+}
+
+/// Logs here are short, so they are cut as often as can be; some keep much, some next to nothing, some are never cut.
+fn draw_compaction(rng: &mut Rng) -> CompactionPolicy {
+    CompactionPolicy {
+        keep_ms: rng.between(0, 8) * 500,
+        bytes_min: if rng.chance(200) { u64::MAX } else { rng.between(0, 3) * 10_000 },
+        times_the_images: 0,
+        piece_len_max: rng.between(1, 12) as usize,
     }
 }
 

@@ -76,6 +76,18 @@ fn what_is_drawn_uses_all_that_a_queue_has() {
 }
 
 #[test]
+fn logs_are_cut_and_homes_start_from_what_is_left() {
+    let (mut cuts, mut restarted) = (0, 0);
+    for seed in 1..=10 {
+        let mut world = World::new(seed, Options::default());
+        assert_eq!(world.run(), Ok(()), "seed {seed}");
+        cuts += world.counters.cuts;
+        restarted += world.counters.starts_from_cut_logs;
+    }
+    assert!(cuts > 20 && restarted > 1, "{cuts} cuts, {restarted} starts from cut logs");
+}
+
+#[test]
 fn two_seeds_give_two_traces() {
     let [one, other] = [1, 2].map(|seed| run_seed(seed, Options::default()).trace_hash);
     assert_ne!(one, other);

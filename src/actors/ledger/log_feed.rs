@@ -1,5 +1,6 @@
 //! Between the ledger actor and its log: entries in order, watermarks back, and what happens when the disk refuses.
 
+use magpie_core::ids::LogIndex;
 use magpie_core::queue::{NewEntry, Refusal};
 use ractor::{ActorProcessingErr, ActorRef};
 
@@ -19,6 +20,11 @@ pub struct LogFeed {
 impl LogFeed {
     pub fn new(log: LedgerLog) -> Self {
         Self { log, waiting: Vec::new(), failure: None }
+    }
+
+    /// Lets the log remove all entries before `before`.
+    pub fn cut(&self, before: LogIndex) {
+        self.log.cut(before);
     }
 
     /// Queues entries behind those that wait already.

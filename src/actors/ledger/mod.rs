@@ -11,8 +11,8 @@ use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings, Refusal, Replay, ReplyTo,
-    RetentionPolicy, ShapeBacklog, WorkerNotice,
+    Caller, CompactionPolicy, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, QueueSettings,
+    Refusal, Replay, ReplyTo, RetentionPolicy, ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -43,6 +43,7 @@ pub struct LedgerArguments {
     pub settings: QueueSettings,
     pub blobs: Blobs,
     pub retention: RetentionPolicy,
+    pub compaction: CompactionPolicy,
     pub addresses: Addresses,
     pub peers: Peers,
 }
@@ -76,6 +77,7 @@ impl Actor for LedgerActor {
         let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), settings, feed)).await??;
         let (mut core, log) = opened;
         core.set_retention(arguments.retention);
+        core.set_compaction(arguments.compaction);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
@@ -140,9 +142,14 @@ fn open(
 ) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?.with_reserve(limits::DISK_RESERVE_BYTES);
     let identity = LedgerIdentity { ledger: recovery.ledger(), home: me, secret: rand::random() };
-    let mut replay = Replay::new(identity).with_settings(settings);
+    let replay = match recovery.start() {
+        Some(start) => Replay::resume(identity, start),
+        None => Replay::new(identity),
+    };
+    let mut replay = replay.with_settings(settings);
     let log =
         recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
+    replay.check()?;
     Ok((replay.open(now()), LogFeed::new(log)))
 }
 
@@ -224,6 +231,10 @@ impl LedgerState {
                 Ok(())
             }
             Effect::PlaceMarker { marker } => addresses.swarm.cast(SwarmMsg::PlaceMarker { marker }),
+            Effect::Cut { before } => {
+                self.log.cut(before);
+                Ok(())
+            }
             Effect::PublishHead { count, event } => {
                 let generation = self.core.generation();
                 addresses.clock.cast(ClockMsg::PublishHead { generation, count, event })

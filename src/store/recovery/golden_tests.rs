@@ -14,7 +14,7 @@ fn a_log_of_the_first_format_opens_for_ever() {
     fs::copy(golden, root.path().join("ledger.db")).unwrap();
     let dir = DataDir::open(root.path()).unwrap();
     let recovery = LedgerLog::open(&dir, LEDGER).unwrap();
-    assert_eq!(recovery.ledger().to_string(), "caxqsd2fouei6rl5xcml6ft5ui");
+    assert_eq!((recovery.ledger().to_string().as_str(), recovery.start()), ("caxqsd2fouei6rl5xcml6ft5ui", None));
     let identity = magpie_core::queue::LedgerIdentity {
         ledger: recovery.ledger(),
         home: magpie_core::ids::PeerId([1; 32]),

@@ -224,7 +224,7 @@ fn a_newer_format_is_refused_in_words() {
     database.transaction(CommitTo::Disk, |tx| log_file::write_format(tx, FORMAT_VERSION + 1)).unwrap();
     drop(database);
     let refused = try_reopened(root.path()).unwrap_err();
-    assert!(refused.ends_with("ledger.db has format 2 and this node reads up to 1; run a newer node"), "{refused}");
+    assert!(refused.ends_with("ledger.db has format 3 and this node reads up to 2; run a newer node"), "{refused}");
 }
 
 #[test]

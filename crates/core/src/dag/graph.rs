@@ -133,7 +133,7 @@ pub struct GraphNode {
 }
 
 /// The steps of one workflow by index, in the order they are written in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Graph {
     pub(super) name: String,
     pub(super) nodes: Vec<GraphNode>,

@@ -1,7 +1,7 @@
-//! The order of ready tasks: a stable Fibonacci heap, and the key that lets tasks age without being moved.
+//! The order of ready tasks: a stable pairing heap, and the key that lets tasks age without being moved.
 
 pub mod aging;
-mod fibonacci;
+mod pairing;
 
 pub use aging::{Aging, AgingError, AgingKey};
-pub use fibonacci::{DecreaseKeyError, FibonacciHeap, Handle};
+pub use pairing::{DecreaseKeyError, Handle, PairingHeap};

@@ -1,5 +1,7 @@
 //! What a home hears of attempts while they run and after they were told to end: progress, checkpoints, their real end.
 
+use serde::{Deserialize, Serialize};
+
 use super::ledger::Ledger;
 use super::record::{CheckpointRecord, Record};
 use super::state::State;
@@ -11,12 +13,16 @@ use crate::progress::Progress;
 use crate::time::Wall;
 
 /// What attempts of a task left for those who look, and for the next attempt. Few tasks have any.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct AttemptNotes {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<JsonText>,
     /// When the attempt that ran while the task ended was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Wall>,
     /// Of the newest attempt; dies with the process.
+    #[serde(skip)]
     pub progress: Option<Progress>,
 }
 
@@ -56,6 +62,7 @@ impl State {
             if let Some(task) = self.tasks.get_mut(&fence.task).filter(|task| task.epoch == fence.epoch) {
                 task.notes.get_or_insert_default().stopped.get_or_insert(at);
                 task.index = task.index.max(index);
+                self.changes.touched.push(fence.task);
             }
         }
     }

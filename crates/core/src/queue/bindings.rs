@@ -101,7 +101,7 @@ impl Ledger {
             (true, false) if over && run.spec.steps[index].for_each.is_none() => vec![output(tasks().next().flatten())],
             (true, false) => vec![Payload::null()],
         };
-        let error = step.error.clone().or_else(|| tasks().flatten().find_map(|task| task.error.clone()));
+        let error = step.error.clone().or_else(|| tasks().flatten().find_map(|task| task.past.error.clone()));
         let state = step_state(step);
         let failed = matches!(state, TaskState::Failed | TaskState::Dead | TaskState::Cancelled);
         StepOutputs { each: each && with_output, payloads, state, error: error.filter(|_| failed) }

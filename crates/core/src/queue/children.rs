@@ -26,7 +26,7 @@ impl Task {
         self.attempts += 1;
         self.attempt_started = at;
         self.started.get_or_insert(at);
-        self.child = Some(child);
+        self.kin.child = Some(child);
         self.state = TaskState::Running;
     }
 
@@ -35,7 +35,7 @@ impl Task {
         match end {
             ChildEnd::Succeeded(outputs) => {
                 self.output = Some(Payload::Inline(outputs));
-                self.earlier_errors.extend(self.error.take());
+                self.close_errors();
                 self.end(at, TaskState::Succeeded);
             }
             ChildEnd::Failed(error, AfterAttempt::Retry { due, delay_ms }) => self.retry_later(error, due, delay_ms),
@@ -76,7 +76,7 @@ impl State {
     /// The end of a workflow is the end of the attempt that it was, in the same record.
     pub(super) fn child_ended(&mut self, index: LogIndex, at: Wall, child: WorkflowId) {
         let Some(run) = self.workflows.get(&child) else { return };
-        let Some(parent) = run.parent.and_then(|id| self.tasks.get(&id)).filter(|task| task.child == Some(child))
+        let Some(parent) = run.parent.and_then(|id| self.tasks.get(&id)).filter(|task| task.kin.child == Some(child))
         else {
             return;
         };

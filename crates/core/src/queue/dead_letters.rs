@@ -76,7 +76,7 @@ impl Ledger {
         let answer = match not_dead(task) {
             Some(refusal) => LedgerReply::Refused(refusal),
             None => {
-                let view = DeadLetterView { task: self.task_view(task, true), spec: task.spec.clone() };
+                let view = DeadLetterView { task: self.task_view(task, true), spec: task.whole_spec() };
                 LedgerReply::DeadLetter(Box::new(view))
             }
         };
@@ -113,7 +113,7 @@ impl Ledger {
 
     fn why_not_purge(&self, id: TaskId) -> Option<Refusal> {
         let Some(task) = self.state.tasks.get(&id) else { return Some(self.missing(id)) };
-        let running = task.step.map(|link| link.workflow).filter(|workflow| self.workflow_is_running(workflow));
+        let running = task.kin.step.map(|link| link.workflow).filter(|workflow| self.workflow_is_running(workflow));
         let needed = |workflow| Refusal::WrongState { id, why: format!("belongs to {workflow}, which is running") };
         not_dead(task).or_else(|| running.map(needed))
     }
@@ -130,8 +130,8 @@ fn letter(task: &Task) -> DeadLetter {
         kind: task.spec.kind,
         namespace: task.spec.namespace.clone(),
         attempts: task.attempts,
-        error: task.error.clone(),
+        error: task.past.error.clone(),
         dead_at: task.finished.unwrap_or_default(),
-        workflow: task.step.map(|link| link.workflow),
+        workflow: task.kin.step.map(|link| link.workflow),
     }
 }

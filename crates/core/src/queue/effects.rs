@@ -160,6 +160,10 @@ pub enum Effect {
     PlaceMarker {
         marker: u64,
     },
+    /// All records before `before` may go.
+    Cut {
+        before: LogIndex,
+    },
     /// The chain of durable events grew: sign and publish its head.
     PublishHead {
         count: LogIndex,
@@ -229,6 +233,10 @@ impl Outbox {
         self.watermark.synced = self.watermark.synced.max(watermark.synced);
         release(&mut self.until_written, self.watermark.written, &mut self.ready);
         release(&mut self.until_synced, self.watermark.synced, &mut self.ready);
+    }
+
+    pub fn written(&self) -> LogIndex {
+        self.watermark.written
     }
 
     pub fn synced(&self) -> LogIndex {

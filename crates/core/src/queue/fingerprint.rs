@@ -34,6 +34,8 @@ impl Ledger {
             // Who asked, what was written, what is only shown.
             now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
             fenced_total: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,
+            // No model's log is long enough.
+            compaction: _,
         } = self;
         (identity.secret, grants, clock_root.0, tick_due_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
@@ -59,10 +61,12 @@ impl State {
         let Self {
             tag: _, generation, tasks, order, workflows, schedules, children, submitted, lost,
             // Of limits, keys, pauses, and what days take away.
-            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_newest: _, purged: _,
+            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_memory: _, pruned_newest: _, purged: _,
+            // Of logs that are cut.
+            partial: _, cut: _,
             // Sums over the tasks, and what is only shown.
             counts: _, memory_submitted: _, memory_terminal: _, fenced_total: _, released_total: _, expired_total: _, retried_total: _,
-            commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _,
+            commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _, templates: _,
         } = self;
         (generation, submitted, lost, children, format!("{schedules:?}")).hash(hasher);
         for task in order.iter().filter_map(|id| tasks.get(id)) {
@@ -79,16 +83,18 @@ impl Task {
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
             id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
-            bury_when_due, wait_ms_max, index, child, soft, spec,
+            bury_when_due, wait_ms_max, index, kin, soft, spec,
             // Given at submission, or told to whoever asks.
-            owner: _, clock_root: _, step: _, retry_of: _, created: _, started: _, finished: _, due: _, attempt_started: _,
+            input: _, owner: _, clock_root: _, created: _, started: _, finished: _, due: _, attempt_started: _,
             // Of it, only the checkpoint decides: see below.
-            notes: _, output: _, error: _, earlier_errors: _, log_tail: _, ran_ms: _, reasons: _, retried_by: _, accepted: _,
+            notes: _, output: _, past: _, ran_ms: _, accepted: _,
+            base: _,
         } = self;
         let Soft {
             ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, attempt_started_ms, queue: _, share: _, counted: _, bytes: _,
+            woken: _,
         } = soft;
-        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, child, *index > synced).hash(hasher);
+        (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, kin.child, *index > synced).hash(hasher);
         (epoch, token, worker, epoch_status, epoch_started).hash(hasher);
         match state {
             TaskState::Ready => {
@@ -104,7 +110,7 @@ impl Task {
             | TaskState::Cancelled | TaskState::Skipped => return,
         }
         self.checkpoint().hash(hasher);
-        for (peer, (until_ms, next_ms)) in skip {
+        for (peer, (until_ms, next_ms)) in &**skip {
             (peer, now_ms.max(*until_ms), next_ms).hash(hasher);
         }
     }

@@ -194,7 +194,7 @@ impl Ledger {
                 credit: offer.name,
                 ttl_ms: limits::LEASE_TTL_MS,
                 attempt: task.attempts + 1,
-                spec: task.spec.clone(),
+                spec: task.whole_spec(),
                 checkpoint: task.checkpoint().cloned(),
             });
         }

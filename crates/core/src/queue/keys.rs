@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ledger::Ledger;
@@ -14,17 +15,25 @@ use crate::limits;
 use crate::task::{Durability, TaskSpec};
 use crate::time::Wall;
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct KeyName {
     namespace: String,
     key: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeyEntry {
     pub id: TaskId,
+    #[serde(with = "super::record::root_bytes")]
     digest: [u8; 32],
     expires: Wall,
+    /// Whether the log knows it: a key of a `memory` task is lost with the process.
+    #[serde(skip, default = "yes")]
+    pub written: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl KeyEntry {
@@ -33,10 +42,13 @@ impl KeyEntry {
     }
 }
 
+/// Where a key stands in the order of expiry.
+pub(super) type KeyPlace = (Wall, Arc<KeyName>);
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     entries: HashMap<Arc<KeyName>, KeyEntry>,
-    by_expiry: BTreeSet<(Wall, Arc<KeyName>)>,
+    by_expiry: BTreeSet<KeyPlace>,
 }
 
 impl Keys {
@@ -55,10 +67,23 @@ impl Keys {
         let Some(name) = Self::name(spec).map(Arc::new) else { return };
         let ttl_ms = spec.idempotency_ttl.map_or(limits::IDEMPOTENCY_TTL_MS, |ttl| ttl.0);
         let expires = Wall(at.0.saturating_add(ttl_ms));
-        if let Some(earlier) = self.entries.insert(name.clone(), KeyEntry { id, digest: digest(spec), expires }) {
+        let written = spec.durability != Durability::Memory;
+        self.put(name, KeyEntry { id, digest: digest(spec), expires, written });
+    }
+
+    /// Puts a key that was carried forward where it stood.
+    pub fn put(&mut self, name: Arc<KeyName>, entry: KeyEntry) {
+        if let Some(earlier) = self.entries.insert(name.clone(), entry) {
             self.by_expiry.remove(&(earlier.expires, name.clone()));
         }
-        self.by_expiry.insert((expires, name));
+        self.by_expiry.insert((entry.expires, name));
+    }
+
+    /// Keys in the order of their expiry, behind the one that stood at `after`.
+    pub fn after(&self, after: Option<&KeyPlace>) -> impl Iterator<Item = (&KeyPlace, KeyEntry)> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let places = self.by_expiry.range::<KeyPlace, _>((from, std::ops::Bound::Unbounded));
+        places.filter_map(|place| Some((place, self.find_even_expired(&place.1)?)))
     }
 
     /// Whose a key is at a time of the home's wall clock.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::compaction::Compaction;
 use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
@@ -38,125 +39,6 @@ pub struct LedgerIdentity {
     pub home: PeerId,
     /// Random bytes of this process that lease tokens are made from.
     pub secret: [u8; 32],
-}
-
-/// A log that cannot be replayed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayError {
-    #[error("record {index} is not the next one: {expected} is missing")]
-    Gap { index: LogIndex, expected: LogIndex },
-    #[error("record {index} does not decode: {problem}")]
-    Undecodable { index: LogIndex, problem: String },
-    #[error("record {index} is not the one that the chain of events names")]
-    ChainBroken { index: LogIndex },
-}
-
-/// A ledger while its log is read, before it serves.
-pub struct Replay {
-    identity: LedgerIdentity,
-    settings: QueueSettings,
-    state: State,
-    chain: Chain,
-    next: LogIndex,
-    operations: Operations,
-}
-
-impl Replay {
-    pub fn new(identity: LedgerIdentity) -> Self {
-        Self {
-            state: State::new(identity.ledger.tag()),
-            chain: Chain::genesis(identity.ledger),
-            identity,
-            settings: QueueSettings::default(),
-            next: LogIndex(1),
-            operations: Operations::default(),
-        }
-    }
-
-    /// The ledger orders its work by these settings from its start on.
-    #[must_use]
-    pub fn with_settings(self, settings: QueueSettings) -> Self {
-        Self { settings, ..self }
-    }
-
-    /// Applies the next stored record.
-    ///
-    /// # Errors
-    /// If it is not the next, does not decode, or is not the record that the chain was made over.
-    pub fn apply(&mut self, index: LogIndex, body: &[u8], event: ContentId) -> Result<(), ReplayError> {
-        if index != self.next {
-            return Err(ReplayError::Gap { index, expected: self.next });
-        }
-        let record: Record = wire::decode_record(body)
-            .map_err(|error| ReplayError::Undecodable { index, problem: error.to_string() })?;
-        if self.chain.append(record.at(), record.kind(), body) != event {
-            return Err(ReplayError::ChainBroken { index });
-        }
-        self.operations.remember(&record);
-        self.state.apply(index, &record);
-        // All that is derived is made once, when the ledger opens.
-        self.state.changes = super::state::Changes::default();
-        self.next = index.next();
-        Ok(())
-    }
-
-    /// Starts to serve: the generation grows, every recorded lease lives one full TTL from now.
-    pub fn open(self, now: Now) -> Ledger {
-        let synced = LogIndex(self.next.0 - 1);
-        let clock_watch = ClockWatch::new(now, self.state.last_at);
-        let mut ledger = Ledger {
-            identity: self.identity,
-            settings: self.settings,
-            fairness: Fairness::default(),
-            limits: Limits::opened(Wall(now.wall_ms)),
-            permits: Permits::default(),
-            loads: Loads::default(),
-            now,
-            state: self.state,
-            ready: ReadySet::default(),
-            workers: Workers::default(),
-            outbox: Outbox::starting_at(synced),
-            chain: self.chain,
-            entries: Vec::new(),
-            next: self.next,
-            grants: 0,
-            leases: BTreeSet::new(),
-            delayed: BTreeSet::new(),
-            delayed_until: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
-            dead: BTreeSet::new(),
-            retention: Retention::default(),
-            pace: Pace::default(),
-            workflow_pace: Pace::default(),
-            waiters: Waiters::default(),
-            operations: self.operations,
-            clock_root: ClockRoot::default(),
-            draining: None,
-            clock_watch,
-            marker: None,
-            markers: 0,
-            children_due: BTreeSet::new(),
-            tick_due_ms: now.mono_ms + limits::TICK_MS,
-            fenced_total: 0,
-            binding: BTreeMap::new(),
-            wanted: VecDeque::new(),
-            unpublished: VecDeque::new(),
-            grants_due: true,
-            preference_due_ms: None,
-            tallied: (0, 0, 0),
-            tallied_ms: 0,
-            keys_forgotten_ms: 0,
-        };
-        ledger.fenced_total = ledger.state.fenced_total;
-        let generation = Generation(ledger.state.generation.0 + 1);
-        let at = ledger.at();
-        ledger.commit(Durability::Sync, Record::Opened { at, generation });
-        ledger.tallied = ledger.tally();
-        ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
-        ledger.derive_all();
-        ledger.bind_wanted();
-        ledger
-    }
 }
 
 #[derive(Clone)]
@@ -216,6 +98,7 @@ pub struct Ledger {
     pub(super) tallied_ms: u64,
     /// When expired idempotency keys were last looked for.
     pub(super) keys_forgotten_ms: u64,
+    pub(super) compaction: Compaction,
 }
 
 /// A marker on its way: leases that ended before `cutoff_ms` expire when it comes out.
@@ -354,6 +237,7 @@ impl Ledger {
             Durability::Async | Durability::Sync => self.append(durability, &record),
         };
         self.state.apply(index, &record);
+        self.compaction.note(&self.state);
         self.react();
         index
     }
@@ -363,6 +247,7 @@ impl Ledger {
         let event = self.chain.append(record.at(), record.kind(), &body);
         let index = self.next;
         self.next = index.next();
+        self.compaction.measure(index, record, body.len());
         self.entries.push(NewEntry { index, durability, body, event });
         self.unpublished.push_back((index, event));
         index
@@ -405,7 +290,7 @@ impl Ledger {
     }
 
     /// Rebuilds all that is derived, after a start.
-    fn derive_all(&mut self) {
+    pub(super) fn derive_all(&mut self) {
         let tasks: Vec<Change> = self.state.order.iter().map(|task| Change { task: *task, from: None }).collect();
         self.state.changes.tasks = tasks;
         for id in self.state.workflows.keys().copied().collect::<Vec<_>>() {
@@ -506,10 +391,10 @@ impl Ledger {
         if let Some(deadline) = task.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        if task.step.is_none() {
+        if task.kin.step.is_none() {
             self.retention.ended(task);
         }
-        if task.state == TaskState::Dead && task.retried_by.is_none() {
+        if task.state == TaskState::Dead && task.kin.retried_by.is_none() {
             self.dead.insert(id);
         }
         // An expired epoch acts as if live: its attempt may run on, and is to end as well.

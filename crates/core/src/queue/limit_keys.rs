@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::ledger::Ledger;
 use super::protocol::Refusal;
 use super::task_entry::Task;
@@ -14,7 +16,7 @@ use crate::task::{TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// One limit that a queue of ready tasks stands behind.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Limit {
     pub kind: LimitKind,
     pub key: LimitKey,

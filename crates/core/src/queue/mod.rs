@@ -8,6 +8,7 @@ mod attempts;
 mod bind;
 mod bindings;
 mod children;
+mod compaction;
 mod dead_letters;
 mod deadlines;
 mod effects;
@@ -15,6 +16,7 @@ mod fairness;
 mod fingerprint;
 mod grant;
 mod heads;
+mod images;
 mod keys;
 mod ledger;
 mod limit_keys;
@@ -26,8 +28,10 @@ mod paused;
 mod permits;
 mod protocol;
 mod pruned;
+mod rare;
 mod ready;
 mod record;
+mod replay;
 mod retention;
 mod retried;
 mod room;
@@ -39,6 +43,8 @@ mod state;
 mod steal;
 mod submit;
 mod task_entry;
+mod tasks;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -52,11 +58,13 @@ mod workflow_state;
 mod workflow_views;
 
 pub use bind::{Values, bind};
+pub use compaction::CompactionPolicy;
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
-pub use ledger::{Ledger, LedgerIdentity, Replay, ReplayError};
+pub use images::{Carried, Totals};
+pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;
 pub use protocol::{
     CompensationView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView,
@@ -67,6 +75,7 @@ pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
     SubmitItem, root_bytes,
 };
+pub use replay::{LogStart, Replay, ReplayError};
 pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};

@@ -2,14 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::record::Record;
 use super::schedule_record::ScheduleRecord;
-use crate::ids::{OperationId, ScheduleId, TaskId, WorkflowId};
+use crate::ids::{LedgerTag, OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::limits;
 use crate::time::Wall;
 
 /// What an operation did, in as little as its answer can be made from again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Done {
     /// Ids follow from the time and the place in the batch.
     Submitted {
@@ -44,6 +47,29 @@ pub(super) enum Done {
     },
 }
 
+/// One remembered operation, as a checkpoint carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DoneOperation {
+    pub at: Wall,
+    pub operation: OperationId,
+    pub done: Done,
+}
+
+impl DoneOperation {
+    /// The task or workflow that it was about, if it was about one.
+    pub fn subject(&self, tag: LedgerTag) -> Option<TaskId> {
+        match self.done {
+            Done::Submitted { at } | Done::WorkflowSubmitted { at } => {
+                Some(TaskId::derive(tag, at.0, self.operation, 0))
+            }
+            Done::WorkflowRetried { workflow, .. } => Some(workflow),
+            Done::Cancelled { target } => Some(target),
+            Done::PrioritySet { task } => Some(task),
+            Done::Retried | Done::Purged | Done::QueueSet | Done::Cleared { .. } | Done::ScheduleChanged { .. } => None,
+        }
+    }
+}
+
 /// As much as the time between two operations counts: a wall clock that jumps ahead must not make a home forget what a
 /// client is about to send again.
 const GAP_MS_MAX: u64 = 60_000;
@@ -51,8 +77,8 @@ const GAP_MS_MAX: u64 = 60_000;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Operations {
     done: HashMap<OperationId, Done>,
-    /// With the age of this memory when each came.
-    by_age: VecDeque<(u64, OperationId)>,
+    /// With the age of this memory when each came, and with the log's time then.
+    by_age: VecDeque<(u64, Wall, OperationId)>,
     age_ms: u64,
     last_at: Wall,
 }
@@ -118,7 +144,9 @@ impl Operations {
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
             | Record::PermitsLent { .. }
-            | Record::MemoryTally { .. } => return,
+            | Record::MemoryTally { .. }
+            | Record::Carried { .. }
+            | Record::Checkpoint { .. } => return,
         };
         self.keep(at, operation, done);
     }
@@ -127,14 +155,29 @@ impl Operations {
         self.done.insert(operation, done);
         self.age_ms += at.0.saturating_sub(self.last_at.0).min(GAP_MS_MAX);
         self.last_at = at;
-        self.by_age.push_back((self.age_ms, operation));
+        self.by_age.push_back((self.age_ms, at, operation));
         let oldest_ms = self.age_ms.saturating_sub(limits::OPERATION_TTL_MS);
-        let is_old = |(age_ms, _): &(u64, OperationId)| *age_ms < oldest_ms;
+        let is_old = |(age_ms, ..): &(u64, Wall, OperationId)| *age_ms < oldest_ms;
         while self.by_age.len() > limits::OPERATIONS_MAX || self.by_age.front().is_some_and(is_old) {
-            if let Some((_, operation)) = self.by_age.pop_front() {
+            if let Some((.., operation)) = self.by_age.pop_front() {
                 self.done.remove(&operation);
             }
         }
+    }
+
+    /// What was done before `until` and is remembered, the oldest first.
+    pub fn before(&self, until: Wall) -> impl Iterator<Item = DoneOperation> {
+        let old = self.by_age.iter().filter(move |(_, at, _)| *at < until);
+        old.filter_map(|(_, at, operation)| {
+            Some(DoneOperation { at: *at, operation: *operation, done: self.find(operation)? })
+        })
+    }
+
+    /// Puts what a checkpoint remembers before all that came since: their ages follow from their times.
+    pub fn restore(&mut self, older: &[DoneOperation]) {
+        let newer: Vec<DoneOperation> = self.before(Wall(u64::MAX)).collect();
+        *self = Self::default();
+        older.iter().chain(&newer).for_each(|old| self.keep(old.at, old.operation, old.done));
     }
 }
 

@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     fn fails_a_step(&self, result: &CompletionRecord) -> bool {
-        let in_step = self.state.tasks.get(&result.fence.task).is_some_and(|task| task.step.is_some());
+        let in_step = self.state.tasks.get(&result.fence.task).is_some_and(|task| task.kin.step.is_some());
         in_step && matches!(result.next, AfterAttempt::Failed | AfterAttempt::Dead)
     }
 

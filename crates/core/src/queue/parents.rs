@@ -13,7 +13,16 @@ impl State {
     pub(super) fn add_child(&mut self, parent: Option<TaskId>, child: TaskId) {
         let live = |id: &TaskId| self.tasks.get(id).is_some_and(|task| !task.state.is_terminal());
         if let Some(parent) = parent.filter(live) {
-            self.children.entry(parent).or_default().push(child);
+            self.children.entry(parent).or_default().insert(child);
+        }
+    }
+
+    /// A child that is not kept any more is none of its parent's.
+    pub(super) fn remove_child(&mut self, parent: Option<TaskId>, child: TaskId) {
+        let Some((parent, children)) = parent.and_then(|id| Some((id, self.children.get_mut(&id)?))) else { return };
+        children.remove(&child);
+        if children.is_empty() {
+            self.children.remove(&parent);
         }
     }
 
@@ -36,7 +45,7 @@ impl State {
             return run.parent;
         }
         let task = self.tasks.get(&id)?;
-        let of_workflow = || self.workflows.get(&task.step?.workflow)?.parent;
+        let of_workflow = || self.workflows.get(&task.kin.step?.workflow)?.parent;
         task.spec.parent.or_else(of_workflow)
     }
 }

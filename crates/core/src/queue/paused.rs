@@ -19,7 +19,8 @@ use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
 
 /// What a home holds back: tasks of these are accepted and, if they run, go on; none is granted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Paused {
     /// Grows with each pause, resume and clear.
     pub version: u64,
@@ -27,7 +28,7 @@ pub(super) struct Paused {
     namespaces: BTreeMap<String, Pause>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pause {
     pub since: Wall,
     pub reason: String,
@@ -203,7 +204,7 @@ impl Ledger {
         let of_namespace = |other: &str| namespace.is_none_or(|namespace| namespace == other);
         let waits = |task: &&Task| {
             matches!(task.state, TaskState::Ready | TaskState::Delayed)
-                && task.step.is_none()
+                && task.kin.step.is_none()
                 && task.accepted <= up_to
                 && of_namespace(&task.spec.namespace)
         };
@@ -236,7 +237,7 @@ impl Ledger {
 
     /// Whether a workflow was started for a step of another.
     fn is_a_step(&self, run: &WorkflowRun) -> bool {
-        run.parent.and_then(|id| self.state.tasks.get(&id)).is_some_and(|task| task.child == Some(run.id))
+        run.parent.and_then(|id| self.state.tasks.get(&id)).is_some_and(|task| task.kin.child == Some(run.id))
     }
 
     /// Whether any task of a workflow was ever granted or started, or is over.

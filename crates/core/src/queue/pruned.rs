@@ -6,7 +6,7 @@ use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, TaskCounts};
 use super::record::Record;
 use super::state::State;
-use crate::ids::{OperationId, TaskId, WorkflowId};
+use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::task::Durability;
 use crate::time::Wall;
@@ -58,10 +58,8 @@ impl State {
     fn ends_of(&self, tasks: &[TaskId], workflows: &[WorkflowId]) -> TaskCounts {
         let mut counts = TaskCounts::default();
         tasks.iter().filter_map(|id| self.tasks.get(id)).for_each(|task| counts.add(task.state, 1));
-        for run in workflows.iter().filter_map(|id| self.workflows.get(id)) {
-            run.placeholders().for_each(|state| counts.add(state, 1));
-        }
-        counts
+        let runs = workflows.iter().filter_map(|id| self.workflows.get(id));
+        runs.fold(counts, |counts, run| counts.plus(&run.placeholders()))
     }
 
     /// Whether a task was removed while its submission may still be sent again.
@@ -78,18 +76,33 @@ impl State {
         self.purged.extend(tasks.iter().copied().filter(|id| !forgotten(id)));
     }
 
-    pub(super) fn prune(&mut self, at: Wall, tasks: &[TaskId], workflows: &[WorkflowId], counts: &TaskCounts) {
+    pub(super) fn prune(
+        &mut self,
+        index: LogIndex,
+        at: Wall,
+        (tasks, workflows): (&[TaskId], &[WorkflowId]),
+        counts: &TaskCounts,
+    ) {
         self.remember_purged(at, tasks);
         for id in tasks {
             self.order.remove(id);
-            self.changes.removed.extend(self.tasks.remove(id));
+            let removed = self.tasks.remove(id);
+            self.remove_child(removed.as_ref().and_then(|task| task.spec.parent), *id);
+            self.changes.removed.extend(removed);
         }
         for id in workflows {
-            self.workflows.remove(id);
+            let parent = self.workflows.remove(id).and_then(|run| run.parent);
+            self.remove_child(parent, *id);
+        }
+        if let Some(partial) = &mut self.partial {
+            partial.forget(tasks, workflows);
         }
         // Whoever derived something from them looks again.
         self.changes.workflows.extend(workflows);
         self.pruned = self.pruned.plus(counts);
+        if index == LogIndex(0) {
+            self.pruned_memory = self.pruned_memory.plus(counts);
+        }
         self.pruned_newest = tasks.iter().chain(workflows).copied().chain(self.pruned_newest).max();
     }
 }

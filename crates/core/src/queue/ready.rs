@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::limit_keys::Limit;
 use super::paused::Paused;
 use super::task_entry::Task;
-use crate::heap::FibonacciHeap;
+use crate::heap::PairingHeap;
 use crate::heap::aging::{Aging, AgingKey};
 use crate::ids::{PeerId, TaskId};
 use crate::limiter::LimitKind;
@@ -26,7 +26,7 @@ pub(super) struct ShapeQueue {
     pub closed: bool,
     /// What its tasks take, the newest ones most; `None` before the first ended.
     pub run_us: Option<u64>,
-    pub heap: FibonacciHeap<AgingKey, TaskId>,
+    pub heap: PairingHeap<AgingKey, TaskId>,
     /// Alive members whose capabilities fit.
     pub fitting: BTreeMap<PeerId, Beacon>,
 }
@@ -124,7 +124,7 @@ impl ReadySet {
             .map(|(peer, _)| (*peer, Beacon::of(peer)))
             .collect();
         let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
-        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: FibonacciHeap::new(), fitting };
+        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: PairingHeap::new(), fitting };
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
         let reused = full.then(|| self.empty.pop_first()).flatten();
         let place = reused.unwrap_or(self.queues.len());

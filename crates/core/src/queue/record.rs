@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::images::{Carried, Totals};
 use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
 use crate::dag::WorkflowSpec;
@@ -194,6 +195,17 @@ pub enum Record {
         workflow: WorkflowId,
         outputs: Result<crate::payload::JsonText, TaskError>,
     },
+    /// What stands in records that are about to go, as it is now.
+    Carried {
+        at: Wall,
+        carried: Carried,
+    },
+    /// A replay needs nothing from before `before`: what stood there was carried forward, and here are the sums.
+    Checkpoint {
+        at: Wall,
+        before: LogIndex,
+        totals: Box<Totals>,
+    },
     /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
     PermitsLent {
         at: Wall,
@@ -353,6 +365,8 @@ impl Record {
             Self::Pruned { .. } => "pruned",
             Self::Retried { .. } => "retried",
             Self::WorkflowEnded { .. } => "workflow_ended",
+            Self::Carried { .. } => "carried",
+            Self::Checkpoint { .. } => "checkpoint",
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
@@ -391,6 +405,8 @@ impl Record {
             | Self::Pruned { at, .. }
             | Self::Retried { at, .. }
             | Self::WorkflowEnded { at, .. }
+            | Self::Carried { at, .. }
+            | Self::Checkpoint { at, .. }
             | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::Ledger;
 use super::task_entry::Task;
-use super::workflow_run::{StepRun, WorkflowRun};
+use super::workflow_run::WorkflowRun;
 use crate::ids::{TaskId, WorkflowId};
 use crate::limits;
 use crate::payload::Payload;
@@ -137,7 +137,7 @@ impl Ledger {
     /// Keeps ended work as `policy` says from now on.
     pub fn set_retention(&mut self, policy: RetentionPolicy) {
         self.retention = Retention { policy, bytes: self.retention.bytes, ..Retention::default() };
-        for task in self.state.tasks.values().filter(|task| task.state.is_terminal() && task.step.is_none()) {
+        for task in self.state.tasks.values().filter(|task| task.state.is_terminal() && task.kin.step.is_none()) {
             self.retention.ended(task);
         }
         let runs: Vec<WorkflowId> = self.state.workflows.keys().copied().collect();
@@ -155,14 +155,12 @@ impl Ledger {
     }
 
     fn tasks_of<'a>(&'a self, run: &'a WorkflowRun) -> impl Iterator<Item = &'a Task> {
-        let undoing = |step: &'a StepRun| step.compensation.as_ref().and_then(|undo| undo.task.as_ref());
-        let ids = run.steps.iter().flat_map(move |step| step.tasks.iter().chain(&step.earlier).chain(undoing(step)));
-        ids.filter_map(|id| self.state.tasks.get(id))
+        run.all_tasks().filter_map(move |id| self.state.tasks.get(&id))
     }
 
     /// Whether an ended workflow has tasks that are not over, or is itself a part of one that is not.
     fn is_needed(&self, run: &WorkflowRun) -> bool {
-        let part_of = run.parent.and_then(|id| self.state.tasks.get(&id)).and_then(|task| task.step);
+        let part_of = run.parent.and_then(|id| self.state.tasks.get(&id)).and_then(|task| task.kin.step);
         part_of.is_some_and(|link| self.workflow_is_running(&link.workflow))
             || self.tasks_of(run).any(|task| !task.state.is_terminal())
     }
@@ -207,7 +205,8 @@ fn bytes_of(task: &Task) -> u32 {
     let values = spec.needs.values().chain([&spec.input]).chain(&task.output).map(Payload::inline_bytes);
     let texts = spec.run.iter().map(String::len);
     let labels = spec.labels.iter().map(|(key, value)| key.len() + value.len());
-    let errors = task.error.iter().chain(&task.earlier_errors).map(|error: &TaskError| error.message.len());
-    let bytes = values.chain(texts).chain(labels).chain(errors).sum::<usize>() + task.log_tail.len();
+    let errors = task.past.error.iter().chain(&task.past.earlier_errors).map(|error: &TaskError| error.message.len());
+    let printed = [task.past.log_tail.len(), task.input.as_ref().map_or(0, |input| input.as_str().len())];
+    let bytes = values.chain(texts).chain(labels).chain(errors).chain(printed).sum::<usize>();
     u32::try_from(bytes + limits::TASK_BYTES_MIN).unwrap_or(u32::MAX)
 }

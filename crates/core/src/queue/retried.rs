@@ -70,7 +70,7 @@ impl Ledger {
         planned: &mut BTreeMap<TaskId, RetriedTask>,
     ) -> Result<TaskId, Refusal> {
         let task = self.state.tasks.get(&of).ok_or_else(|| self.missing(of))?;
-        if let Some(retried_by) = task.retried_by {
+        if let Some(retried_by) = task.kin.retried_by {
             return Ok(retried_by);
         }
         if let Some(why) = why_not(task) {
@@ -87,7 +87,7 @@ impl Ledger {
 /// Why an ended task may not run again; `None` if it may.
 fn why_not(task: &Task) -> Option<String> {
     match task.state {
-        TaskState::Failed | TaskState::Dead | TaskState::Cancelled => task.step.map(|link| {
+        TaskState::Failed | TaskState::Dead | TaskState::Cancelled => task.kin.step.map(|link| {
             format!("it is a step of {0}: retry the workflow, with `nodectl workflow retry {0}`", link.workflow)
         }),
         TaskState::Succeeded => Some("it succeeded, and its result stays; submit a new task".to_owned()),
@@ -100,7 +100,7 @@ fn why_not(task: &Task) -> Option<String> {
 
 /// The same specification, in the priority that the task had last, without times that have passed.
 fn spec_again(task: &Task, at: Wall) -> Arc<TaskSpec> {
-    let mut spec = task.spec.clone();
+    let mut spec = task.whole_spec();
     let passed = |time: Option<Wall>| time.is_some_and(|time| time <= at);
     if task.priority != spec.priority || passed(spec.not_before) || passed(spec.deadline) {
         let changed = Arc::make_mut(&mut spec);
@@ -115,11 +115,12 @@ impl State {
     pub(super) fn retry(&mut self, index: LogIndex, at: Wall, clock_root: ClockRoot, tasks: &[RetriedTask]) {
         for RetriedTask { of, id, owner, spec } in tasks {
             if let Some(task) = self.tasks.get_mut(of) {
-                task.retried_by = Some(*id);
+                task.kin.retried_by = Some(*id);
                 task.index = task.index.max(index);
+                self.changes.touched.push(*of);
             }
             let mut task = Task::new(*id, spec.clone(), owner.clone(), clock_root, at);
-            task.retry_of = Some(*of);
+            task.kin.retry_of = Some(*of);
             self.add_child(spec.parent, *id);
             self.insert(index, task);
         }

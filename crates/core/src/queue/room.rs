@@ -43,21 +43,21 @@ impl Loads {
     pub fn count(&mut self, task: &mut Task, run_us: u64) -> bool {
         let worker = task.worker.filter(|_| task.has_live_lease());
         let share = worker.map(|worker| {
-            let counted = task.soft.share.filter(|share| share.worker == worker);
+            let counted = task.soft.share.as_deref().copied().filter(|share| share.worker == worker);
             counted.unwrap_or_else(|| Share::new(worker, task.spec.kind.pool(), run_us))
         });
-        let left = task.soft.share.filter(|left| Some(*left) != share);
+        let left = task.soft.share.as_deref().copied().filter(|left| Some(*left) != share);
         self.set(task, share);
         left.is_some_and(|left| left.run_us > LONG_US)
     }
 
     /// Counts a lease, or ends to.
     pub fn set(&mut self, task: &mut Task, share: Option<Share>) {
-        if share == task.soft.share {
+        if share == task.soft.share.as_deref().copied() {
             return;
         }
-        if let Some(old) = std::mem::replace(&mut task.soft.share, share) {
-            self.leave(old);
+        if let Some(old) = std::mem::replace(&mut task.soft.share, share.map(Box::new)) {
+            self.leave(*old);
         }
         if let Some(Share { worker, pool, run_us }) = share {
             let load = self.0.entry((worker, pool)).or_default();

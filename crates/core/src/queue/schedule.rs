@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::protocol::WorkflowState;
@@ -17,7 +18,8 @@ use crate::limits;
 use crate::task::TaskError;
 use crate::time::Wall;
 
-#[derive(Debug, Clone)]
+/// Serialised it is the image that compaction carries forward: a field that is added needs a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Schedule {
     pub id: ScheduleId,
     pub spec: Arc<WorkflowSpec>,
@@ -26,14 +28,18 @@ pub(super) struct Schedule {
     pub created: Wall,
     pub paused: bool,
     /// The earliest time that nothing was decided about; `None`: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Wall>,
     /// When the run of `next` starts: its time and the draw of the jitter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Wall>,
     /// The newest time that something was decided about. No earlier one comes again, whatever the clock does.
     pub through: Wall,
     /// The newest time that a run was started for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Wall>,
     /// The time of the run that waits for an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Wall>,
     pub fired: u64,
     pub missed: u64,
@@ -41,9 +47,12 @@ pub(super) struct Schedule {
     /// The newest last.
     pub runs: VecDeque<Run>,
     pub index: LogIndex,
+    /// The record from which a replay knows it: what made it, or the image that was carried forward since.
+    #[serde(skip)]
+    pub base: LogIndex,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
     pub fire: Wall,
     pub workflow: WorkflowId,
@@ -78,6 +87,7 @@ impl Schedule {
             skipped: 0,
             runs: VecDeque::new(),
             index: LogIndex::default(),
+            base: LogIndex::default(),
         }
     }
 
@@ -144,12 +154,16 @@ fn fire_operation(schedule: ScheduleId, fire: Wall) -> OperationId {
 
 impl State {
     pub(super) fn apply_to_schedules(&mut self, index: LogIndex, record: &ScheduleRecord) {
+        if let Some(partial) = &mut self.partial {
+            return partial.hear_of_schedule(record);
+        }
         match record {
             ScheduleRecord::Made { at, operation, owner, clock_root, spec, next } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
                 let mut schedule = Schedule::new(id, spec.clone(), (owner.clone(), *clock_root), *at);
                 schedule.set_next(*next);
-                schedule.index = index;
+                (schedule.index, schedule.base) = (index, index);
+                self.changes.touched.push(id);
                 self.schedules.insert(id, schedule);
             }
             ScheduleRecord::Fired { at, schedule, fire, outcome, next } => {
@@ -180,6 +194,7 @@ impl State {
 
     fn change_schedule(&mut self, index: LogIndex, id: ScheduleId, act: impl FnOnce(&mut Schedule)) {
         if let Some(schedule) = self.schedules.get_mut(&id) {
+            self.changes.touched.push(id);
             act(schedule);
             schedule.index = index;
         }
@@ -223,6 +238,7 @@ impl State {
 
     fn start_run(&mut self, index: LogIndex, at: Wall, id: ScheduleId, run: Run) {
         let Some(schedule) = self.schedules.get_mut(&id) else { return };
+        self.changes.touched.push(id);
         schedule.runs.push_back(run);
         // What still runs is kept in sight of the overlap rule, and the bound on running workflows bounds that.
         let is_over = |run: &Run| !is_running(&self.workflows, &run.workflow);

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::effects::BindingId;
+use super::images::{Partial, is_related};
 use super::keys::Keys;
 use super::limit_keys::Limit;
 use super::paused::{Pause, Paused};
@@ -14,6 +13,8 @@ use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::schedule::Schedule;
 use super::task_entry::{EpochStatus, Task};
+use super::tasks::Tasks;
+use super::templates::Templates;
 use super::workflow_run::WorkflowRun;
 use super::workflow_state::Window;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
@@ -21,8 +22,6 @@ use crate::invariant::{InvariantId, check};
 use crate::limiter::{LimitKey, LimitKind, LoanFacts, RateMark};
 use crate::task::{Durability, TaskError, TaskState};
 use crate::time::Wall;
-
-pub(super) type Tasks = HashMap<TaskId, Task, foldhash::fast::FixedState>;
 
 /// Tasks that a record moved, for whoever keeps something derived from their states.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +33,8 @@ pub(super) struct Changes {
     pub removed: Vec<Task>,
     /// What is to be bound from now on.
     pub bindings: Vec<BindingId>,
+    /// Workflows and schedules that changed, and ended tasks of which something else became known.
+    pub touched: Vec<TaskId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +55,7 @@ pub(super) struct State {
     pub keys: Keys,
     pub schedules: BTreeMap<ScheduleId, Schedule>,
     /// What running attempts submitted, by their task.
-    pub children: BTreeMap<TaskId, Vec<TaskId>>,
+    pub children: BTreeMap<TaskId, std::collections::BTreeSet<TaskId>>,
     pub counts: TaskCounts,
     pub submitted: u64,
     pub lost: u64,
@@ -70,10 +71,16 @@ pub(super) struct State {
     pub paused: Paused,
     /// Ends that are not kept any more; the other counters go on counting them.
     pub pruned: TaskCounts,
+    /// Those among them that were of class `memory`, in this generation.
+    pub pruned_memory: TaskCounts,
     /// The newest id among them.
     pub pruned_newest: Option<TaskId>,
     /// Those that were removed so young that their submission may be sent again.
     pub purged: std::collections::BTreeSet<TaskId>,
+    /// While a replay of a cut log has not reached its checkpoint: what is not whole yet.
+    pub partial: Option<Box<Partial>>,
+    /// What the newest checkpoint made superfluous: all before this record.
+    pub cut: LogIndex,
     /// By rate key.
     pub rate_marks: BTreeMap<LimitKey, RateMark>,
     pub loans: Loans,
@@ -81,6 +88,7 @@ pub(super) struct State {
     pub last_at: Wall,
     /// The newest written record.
     pub last_index: LogIndex,
+    pub templates: Templates,
     pub changes: Changes,
 }
 
@@ -108,12 +116,16 @@ impl State {
             workflows_running: 0,
             paused: Paused::default(),
             pruned: TaskCounts::default(),
+            pruned_memory: TaskCounts::default(),
             pruned_newest: None,
             purged: std::collections::BTreeSet::new(),
+            partial: None,
+            cut: LogIndex(1),
             rate_marks: BTreeMap::new(),
             loans: Loans::new(),
             last_at: Wall(0),
             last_index: LogIndex::default(),
+            templates: Templates::default(),
             changes: Changes::default(),
         }
     }
@@ -129,10 +141,7 @@ impl State {
             }
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
-                let mut run = WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at);
-                run.parent = spec.parent;
-                self.add_child(spec.parent, id);
-                self.add_workflow(index, *at, run);
+                self.submit_workflow(index, WorkflowRun::new(id, spec.clone(), owner.clone(), *clock_root, *at));
             }
             Record::StepBound { at, workflow, step, from, total, tasks, skipped } => {
                 let window = Window { from: *from, total: *total, tasks, skipped };
@@ -174,9 +183,11 @@ impl State {
             Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
             Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
             Record::KeysForgotten { before, .. } => self.keys.forget(*before),
-            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(*at, tasks, workflows, counts),
+            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(index, *at, (tasks, workflows), counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
+            Record::Carried { carried, .. } => self.carry(index, carried),
+            Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
@@ -210,18 +221,30 @@ impl State {
     ) {
         let mut n = 0;
         for item in items {
+            let (spec, input) = self.templates.share(&item.spec);
             for _ in 0..item.count {
                 let id = TaskId::derive(self.tag, at.0, operation, n);
                 n += 1;
                 self.keys.give(&item.spec, id, at);
                 self.add_child(item.spec.parent, id);
-                self.insert(index, Task::new(id, item.spec.clone(), owner.clone(), clock_root, at));
+                let task = Task::new(id, spec.clone(), owner.clone(), clock_root, at);
+                self.insert(index, Task { input: input.clone(), ..task });
             }
         }
     }
 
+    fn submit_workflow(&mut self, index: LogIndex, mut run: WorkflowRun) {
+        run.parent = run.spec.parent;
+        self.add_child(run.parent, run.id);
+        self.add_workflow(index, run.created, run);
+    }
+
     pub(super) fn insert(&mut self, index: LogIndex, mut task: Task) {
+        if self.partial.is_some() && is_related(&task) {
+            return;
+        }
         task.index = index;
+        task.base = index;
         task.accepted = self.last_index;
         self.submitted += 1;
         self.counts.add(task.state, 1);
@@ -230,7 +253,7 @@ impl State {
         self.memory_terminal += u64::from(memory && task.state.is_terminal());
         self.changes.tasks.push(Change { task: task.id, from: None });
         self.order.insert(task.id);
-        self.tasks.insert(task.id, task);
+        self.tasks.insert(task);
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
@@ -334,16 +357,18 @@ impl State {
         let from = task.state;
         act(task);
         if task.false_starts >= crate::limits::FALSE_STARTS_MAX && !task.state.is_terminal() && !task.has_live_lease() {
-            let message = format!("{} grants ended before a start: {}", task.false_starts, task.reasons.join("; "));
+            let message =
+                format!("{} grants ended before a start: {}", task.false_starts, task.past.reasons.join("; "));
             task.fail_with(at, TaskState::Dead, TaskError::new("false_starts", message));
         }
         task.index = task.index.max(index);
-        let (to, step, memory) = (task.state, task.step, task.durability() == Durability::Memory);
-        let child = task.child.filter(|_| to.is_terminal());
+        let (to, step, memory) = (task.state, task.kin.step, task.durability() == Durability::Memory);
+        let child = task.kin.child.filter(|_| to.is_terminal());
         self.changes.tasks.push(Change { task: id, from: Some(from) });
         if from == to {
             return;
         }
+        task.soft.woken = false;
         self.counts.shift(from, to);
         self.memory_terminal += u64::from(memory && to.is_terminal());
         if to.is_terminal() {

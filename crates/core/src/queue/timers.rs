@@ -30,6 +30,7 @@ impl Ledger {
         self.bind_again();
         self.write_tally();
         self.forget_keys();
+        self.compact();
         self.prune();
         self.sample_pace();
         self.plan_tick();
@@ -110,12 +111,13 @@ impl Ledger {
         let Some(task) = self.state.tasks.get_mut(&id).filter(|task| task.state == TaskState::Delayed) else { return };
         task.state = TaskState::Ready;
         self.state.counts.shift(TaskState::Delayed, TaskState::Ready);
-        if let Some(link) = task.step
+        if let Some(link) = task.kin.step
             && let Some(run) = self.state.workflows.get_mut(&link.workflow)
         {
             run.shift(link, TaskState::Delayed, TaskState::Ready);
         }
         task.soft.ready_since_ms = now_ms;
+        task.soft.woken = true;
         if task.is_workflow() {
             self.children_due.insert(id);
         } else {

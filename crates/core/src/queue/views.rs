@@ -55,7 +55,7 @@ impl Ledger {
     }
 
     pub(super) fn task_view(&self, task: &Task, whole: bool) -> TaskView {
-        let step = task.step.and_then(|link| {
+        let step = task.kin.step.and_then(|link| {
             let run = self.state.workflows.get(&link.workflow)?;
             run.spec.steps.get(link.step as usize).map(|step| step.name.clone())
         });
@@ -75,20 +75,20 @@ impl Ledger {
             labels: task.spec.labels.clone(),
             durability: task.durability(),
             owner: task.owner.to_string(),
-            workflow: task.step.map(|link| link.workflow),
+            workflow: task.kin.step.map(|link| link.workflow),
             step,
-            retry_of: task.retry_of,
-            retried_by: task.retried_by,
-            child: task.child,
+            retry_of: task.kin.retry_of,
+            retried_by: task.kin.retried_by,
+            child: task.kin.child,
             parent: task.spec.parent,
             created_at: task.created,
             started_at: task.started,
             finished_at: task.finished,
             due_at: (task.state == TaskState::Delayed).then_some(task.due),
             output: task.output.clone().filter(|_| whole),
-            error: task.error.clone(),
-            earlier_errors: if whole { task.earlier_errors.clone() } else { Vec::new() },
-            log_tail: if whole { task.log_tail.clone() } else { String::new() },
+            error: task.past.error.clone(),
+            earlier_errors: if whole { task.past.earlier_errors.clone() } else { Vec::new() },
+            log_tail: if whole { task.past.log_tail.clone() } else { String::new() },
             progress: task.progress().cloned(),
             checkpoint: task.checkpoint().cloned().filter(|_| whole),
             attempt_stopped_at: task.notes.as_ref().and_then(|notes| notes.stopped),
@@ -177,6 +177,6 @@ fn matches(task: &Task, filter: &TaskFilter) -> bool {
     filter.state.is_none_or(|state| task.state == state)
         && filter.kind.is_none_or(|kind| task.spec.kind == kind)
         && filter.namespace.as_ref().is_none_or(|namespace| task.spec.namespace == *namespace)
-        && filter.workflow.is_none_or(|workflow| task.step.is_some_and(|link| link.workflow == workflow))
+        && filter.workflow.is_none_or(|workflow| task.kin.step.is_some_and(|link| link.workflow == workflow))
         && filter.labels.iter().all(|(key, value)| task.spec.labels.get(key) == Some(value))
 }

@@ -91,6 +91,16 @@ impl WorkflowRun {
         failed && !entry.tasks.is_empty() && self.graph.needs(step).iter().all(|need| !again[*need])
     }
 
+    /// A step as it was before it had tasks, but for what those were.
+    fn reset(&mut self, step: usize) {
+        let old = std::mem::take(&mut self.steps[step]);
+        old.placeholder().into_iter().for_each(|state| self.former_ends.add(state, 1));
+        self.former.extend(old.compensation.and_then(|undo| undo.task));
+        let (earlier, former) = if old.tasks.is_empty() { (old.earlier, old.tasks) } else { (old.tasks, old.earlier) };
+        self.former.extend(former);
+        self.steps[step].earlier = earlier;
+    }
+
     /// Counts anew, for every step, what it still waits for.
     fn count_needs(&mut self, again: &[bool]) {
         for step in 0..self.steps.len() {
@@ -113,20 +123,11 @@ impl StepRun {
             StepPhase::Blocked | StepPhase::Binding | StepPhase::Active => false,
         }
     }
-
-    /// As it was before it had tasks, but for what those were.
-    fn reset(&mut self) {
-        let mut earlier = std::mem::take(&mut self.tasks);
-        if earlier.is_empty() {
-            earlier = std::mem::take(&mut self.earlier);
-        }
-        *self = Self { earlier, ..Self::default() };
-    }
 }
 
 impl State {
     pub(super) fn retry_workflow(&mut self, index: LogIndex, at: Wall, id: WorkflowId, steps: &[u32]) {
-        let Some(run) = self.workflows.get_mut(&id) else { return };
+        let Some(run) = self.run_mut(id) else { return };
         let mut again = vec![false; run.steps.len()];
         steps.iter().for_each(|step| again[*step as usize] = true);
         let (resumed, reset): (Vec<u32>, Vec<u32>) =
@@ -137,9 +138,10 @@ impl State {
         (run.finished, run.error, run.outputs) = (None, None, None);
         run.index = run.index.max(index);
         run.open_steps = steps.len();
-        reset.iter().for_each(|step| run.steps[*step as usize].reset());
+        reset.iter().for_each(|step| run.reset(*step as usize));
         // What was not undone stays done.
-        run.steps.iter_mut().for_each(|step| step.compensation = None);
+        let undoing = run.steps.iter_mut().filter_map(|step| step.compensation.take()?.task);
+        run.former.extend(undoing);
         run.count_needs(&again);
         let followed = run.unblock_all(at);
         let memory = run.spec.durability == Durability::Memory;
@@ -166,11 +168,11 @@ impl State {
                 continue;
             }
             let new = TaskId::derive(self.tag, at.0, operation, item);
-            let mut task = Task::new(new, old.spec.clone(), owner.clone(), clock_root, at);
-            task.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
-            task.retry_of = Some(*id);
+            let mut task = Task::new(new, old.whole_spec(), owner.clone(), clock_root, at);
+            task.kin.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
+            task.kin.retry_of = Some(*id);
             entry.counts.shift(old.state, task.state);
-            *id = new;
+            run.former.push(std::mem::replace(id, new));
             made.push(task);
         }
         if entry.wants_next_window() {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::effects::BindingPart;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::ClockRoot;
@@ -11,39 +13,58 @@ use crate::ids::{LogIndex, OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limits;
 use crate::payload::JsonText;
-use crate::task::{TaskError, TaskState};
+use crate::task::{TaskError, TaskState, is_default};
 use crate::time::Wall;
 
-#[derive(Debug, Clone)]
+/// Serialised it is the image that compaction carries forward: a field that is added needs a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct WorkflowRun {
     pub id: WorkflowId,
     pub spec: Arc<WorkflowSpec>,
+    /// Drawn from `spec`.
+    #[serde(skip)]
     pub graph: Graph,
     pub owner: Arc<str>,
     pub clock_root: ClockRoot,
     /// The task that it is the attempt of, or that submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
     /// What started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleId>,
     pub created: Wall,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Wall>,
     pub state: WorkflowState,
     pub stage: Stage,
     /// How often it was retried.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub retries: u32,
+    /// Tasks of earlier runs that no step names any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<TaskId>,
+    /// Ends of steps in earlier runs that had no task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub former_ends: TaskCounts,
     pub steps: Vec<StepRun>,
     /// Steps that are not over.
     pub open_steps: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<JsonText>,
     /// Why it failed, or why it is going to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
     pub index: LogIndex,
     /// Where the log ended when it was accepted.
     pub accepted: LogIndex,
+    /// The image that was carried forward last, else its submission.
+    #[serde(skip)]
+    pub base: LogIndex,
 }
 
 /// What a workflow is busy with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Stage {
     Steps,
     /// Undoing these steps, the last one first.
@@ -51,30 +72,43 @@ pub(super) enum Stage {
     Over,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct StepRun {
     pub phase: StepPhase,
     /// Item `n` of the step is `tasks[n]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskId>,
     /// Its tasks before the newest retry, until it has new ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<TaskId>,
     /// Known once bound.
+    #[serde(skip_serializing_if = "is_default")]
     pub total: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub counts: TaskCounts,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
     /// Of a step that is skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<SkipReason>,
     /// Needed steps that are not over, and those that ended well.
+    #[serde(skip_serializing_if = "is_default")]
     pub open_needs: u32,
+    #[serde(skip_serializing_if = "is_default")]
     pub met_needs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub began: Option<Wall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Wall>,
     /// What undoes it, once that is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub compensation: Option<Box<Compensation>>,
 }
 
 /// A step before, while and after it has tasks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum StepPhase {
     /// Needs steps that are not over.
     #[default]
@@ -88,7 +122,8 @@ pub(super) enum StepPhase {
 }
 
 /// Why a step did not run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum SkipReason {
     Condition,
     Join,
@@ -96,9 +131,12 @@ pub(super) enum SkipReason {
 }
 
 /// The task that undoes a step. Without a task and without an error it has not begun.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Compensation {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
 }
 
@@ -130,10 +168,13 @@ impl WorkflowRun {
             state: WorkflowState::Running,
             stage: Stage::Steps,
             retries: 0,
+            former: Vec::new(),
+            former_ends: TaskCounts::default(),
             outputs: None,
             error: None,
             index: LogIndex::default(),
             accepted: LogIndex::default(),
+            base: LogIndex::default(),
         }
     }
 
@@ -174,12 +215,27 @@ impl WorkflowRun {
         }
     }
 
-    /// Steps that are over without a task: each stands for one in this state.
-    pub fn placeholders(&self) -> impl Iterator<Item = TaskState> {
-        self.steps.iter().filter(|step| step.tasks.is_empty()).filter_map(|step| match step.phase {
-            StepPhase::Ended(state) => Some(state),
-            StepPhase::Blocked | StepPhase::Binding | StepPhase::Active => None,
-        })
+    /// Steps that are over without a task, in this run or an earlier one: each stands for one in its state.
+    pub fn placeholders(&self) -> TaskCounts {
+        let mut counts = self.former_ends;
+        self.steps.iter().filter_map(StepRun::placeholder).for_each(|state| counts.add(state, 1));
+        counts
+    }
+
+    /// Steps that stand for one blocked task each.
+    pub fn unbound(&self) -> u64 {
+        let unbound = |step: &&StepRun| matches!(step.phase, StepPhase::Blocked | StepPhase::Binding);
+        self.steps.iter().filter(unbound).count() as u64
+    }
+
+    /// All tasks that were made for it, in whatever run.
+    pub fn all_tasks(&self) -> impl Iterator<Item = TaskId> {
+        let undoing = |step: &StepRun| step.compensation.as_ref().and_then(|undo| undo.task);
+        let of_steps = self
+            .steps
+            .iter()
+            .flat_map(move |step| step.tasks.iter().chain(&step.earlier).copied().chain(undoing(step)));
+        of_steps.chain(self.former.iter().copied())
     }
 
     fn unblock(&mut self, step: usize, at: Wall, followed: &mut Followed) {
@@ -310,6 +366,14 @@ const _: () = assert!(limits::WORKFLOW_STEPS_MAX <= 1 << 15, "a step and the mar
 const _: () = assert!(limits::WORKFLOW_RETRIES_MAX < 1 << 16, "retries have the other 16");
 
 impl StepRun {
+    /// Its end, if it has no task that has one.
+    pub fn placeholder(&self) -> Option<TaskState> {
+        match self.phase {
+            StepPhase::Ended(state) if self.tasks.is_empty() => Some(state),
+            StepPhase::Ended(_) | StepPhase::Blocked | StepPhase::Binding | StepPhase::Active => None,
+        }
+    }
+
     fn end(&mut self, state: TaskState, at: Wall) {
         self.phase = StepPhase::Ended(state);
         self.ended = Some(at);

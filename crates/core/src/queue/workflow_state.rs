@@ -24,8 +24,19 @@ pub(super) struct Window<'a> {
 }
 
 impl State {
+    /// The workflow, which a record is about to change.
+    pub(super) fn run_mut(&mut self, id: WorkflowId) -> Option<&mut WorkflowRun> {
+        self.changes.touched.push(id);
+        self.workflows.get_mut(&id)
+    }
+
     pub(super) fn add_workflow(&mut self, index: LogIndex, at: Wall, mut run: WorkflowRun) {
+        // Until a replay of a cut log is whole, workflows are taken from images only.
+        if self.partial.is_some() {
+            return;
+        }
         run.index = index;
+        run.base = index;
         run.accepted = self.last_index;
         let (id, steps) = (run.id, run.steps.len() as u64);
         self.submitted += steps;
@@ -34,6 +45,7 @@ impl State {
         self.workflows_running += 1;
         let followed = run.unblock_all(at);
         self.workflows.insert(id, run);
+        self.changes.touched.push(id);
         self.follow(index, at, id, &followed);
     }
 
@@ -45,7 +57,7 @@ impl State {
         (workflow, step): (WorkflowId, u32),
         window: &Window<'_>,
     ) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let Some(run) = self.run_mut(workflow) else { return };
         let operation = run.step_operation(step, StepPart::Item(0));
         let (owner, clock_root) = (run.owner.clone(), run.clock_root);
         let memory = run.spec.durability == Durability::Memory;
@@ -64,13 +76,13 @@ impl State {
             let item = window.from + n;
             let id = TaskId::derive(self.tag, at.0, operation, item);
             let mut task = Task::new(id, spec.clone(), owner.clone(), clock_root, at);
-            task.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
+            task.kin.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
             if skipped.next_if_eq(&n).is_some() {
                 task.end(at, TaskState::Skipped);
             }
-            if let Some(run) = self.workflows.get_mut(&workflow) {
+            if let Some(run) = self.run_mut(workflow) {
                 let entry = &mut run.steps[step as usize];
-                task.retry_of = entry.earlier.get(item as usize).copied();
+                task.kin.retry_of = entry.earlier.get(item as usize).copied();
                 entry.tasks.push(id);
                 entry.counts.add(task.state, 1);
             }
@@ -106,7 +118,7 @@ impl State {
 
     /// The condition of a step does not hold.
     pub(super) fn skip_step(&mut self, index: LogIndex, at: Wall, (workflow, step): (WorkflowId, u32)) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let Some(run) = self.run_mut(workflow) else { return };
         run.steps[step as usize].skipped = Some(SkipReason::Condition);
         let memory = run.spec.durability == Durability::Memory;
         self.end_placeholders(memory, TaskState::Skipped, 1);
@@ -120,7 +132,7 @@ impl State {
         (workflow, step): (WorkflowId, u32),
         error: &TaskError,
     ) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let Some(run) = self.run_mut(workflow) else { return };
         let memory = run.spec.durability == Durability::Memory;
         let entry = &mut run.steps[step as usize];
         entry.error = Some(error.clone());
@@ -132,7 +144,7 @@ impl State {
     }
 
     pub(super) fn step_moved(&mut self, index: LogIndex, at: Wall, link: StepLink, from: TaskState, to: TaskState) {
-        let Some(run) = self.workflows.get_mut(&link.workflow) else { return };
+        let Some(run) = self.run_mut(link.workflow) else { return };
         run.index = run.index.max(index);
         run.shift(link, from, to);
         if to.is_terminal() {
@@ -167,7 +179,7 @@ impl State {
 
     /// Ends a step as its policy says: the workflow with it, or the steps that need it, or neither.
     fn end_step(&mut self, index: LogIndex, at: Wall, (workflow, step): (WorkflowId, u32), state: TaskState) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let Some(run) = self.run_mut(workflow) else { return };
         run.index = run.index.max(index);
         let fails = matches!(state, TaskState::Failed | TaskState::Dead | TaskState::Cancelled);
         let policy = run.on_fail(step as usize);
@@ -188,7 +200,7 @@ impl State {
             }
             (Some(followed), error) => {
                 let lasting = error.filter(|_| policy == OnFail::SkipChildren);
-                if let (Some(run), Some(error)) = (self.workflows.get_mut(&workflow), lasting) {
+                if let (Some(run), Some(error)) = (self.run_mut(workflow), lasting) {
                     run.error.get_or_insert(error);
                 }
                 self.follow(index, at, workflow, &followed);
@@ -206,7 +218,7 @@ impl State {
         }
         let name = &run.spec.steps[step as usize].name;
         let failed = entry.tasks.iter().filter_map(|id| self.tasks.get(id)).find(|task| task.state == state);
-        let error = failed.and_then(|task| task.error.as_ref());
+        let error = failed.and_then(|task| task.past.error.as_ref());
         let reason = error.map_or_else(|| state.to_string(), ToString::to_string);
         TaskError::new("step_failed", format!("step {name} is {state}: {reason}"))
     }
@@ -234,7 +246,7 @@ impl State {
         (end, error): (WorkflowState, TaskError),
         compensates: bool,
     ) {
-        let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
+        let Some(run) = self.run_mut(id).filter(|run| run.state == WorkflowState::Running) else { return };
         run.error = Some(error);
         run.index = run.index.max(index);
         let undo = if compensates { run.steps_to_compensate() } else { Vec::new() };
@@ -249,7 +261,7 @@ impl State {
                 self.change(index, at, task, |task| task.fail_with(at, TaskState::Cancelled, error));
             }
         }
-        let Some(run) = self.workflows.get_mut(&id) else { return };
+        let Some(run) = self.run_mut(id) else { return };
         let skipped: u64 = run.steps.iter_mut().map(|step| u64::from(step.end_with_workflow(at))).sum();
         run.open_steps = 0;
         let memory = run.spec.durability == Durability::Memory;
@@ -268,11 +280,12 @@ impl State {
         (workflow, step): (WorkflowId, u32),
         spec: &Arc<TaskSpec>,
     ) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let tag = self.tag;
+        let Some(run) = self.run_mut(workflow) else { return };
         let operation = run.step_operation(step, StepPart::Compensation);
-        let id = TaskId::derive(self.tag, at.0, operation, 0);
+        let id = TaskId::derive(tag, at.0, operation, 0);
         let mut task = Task::new(id, spec.clone(), run.owner.clone(), run.clock_root, at);
-        task.step = Some(StepLink { workflow, step, part: StepPart::Compensation });
+        task.kin.step = Some(StepLink { workflow, step, part: StepPart::Compensation });
         run.index = run.index.max(index);
         run.steps[step as usize].compensation.get_or_insert_default().task = Some(id);
         self.insert(index, task);
@@ -286,13 +299,13 @@ impl State {
         (workflow, step): (WorkflowId, u32),
         error: &TaskError,
     ) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let Some(run) = self.run_mut(workflow) else { return };
         run.steps[step as usize].compensation.get_or_insert_default().error = Some(error.clone());
         self.next_compensation(index, at, workflow, step);
     }
 
     fn next_compensation(&mut self, index: LogIndex, at: Wall, workflow: WorkflowId, step: u32) {
-        let Some(run) = self.workflows.get_mut(&workflow) else { return };
+        let Some(run) = self.run_mut(workflow) else { return };
         run.index = run.index.max(index);
         let Stage::Compensating(queue) = &mut run.stage else { return };
         if queue.pop_if(|undone| *undone == step).is_none() {
@@ -311,7 +324,7 @@ impl State {
         id: WorkflowId,
         outputs: &Result<JsonText, TaskError>,
     ) {
-        let Some(run) = self.workflows.get_mut(&id) else { return };
+        let Some(run) = self.run_mut(id) else { return };
         match outputs {
             Ok(outputs) => {
                 run.outputs = Some(outputs.clone());
@@ -325,7 +338,7 @@ impl State {
     }
 
     fn finish(&mut self, index: LogIndex, at: Wall, id: WorkflowId, end: WorkflowState) {
-        let Some(run) = self.workflows.get_mut(&id).filter(|run| run.state == WorkflowState::Running) else { return };
+        let Some(run) = self.run_mut(id).filter(|run| run.state == WorkflowState::Running) else { return };
         run.state = end;
         run.stage = Stage::Over;
         run.finished = Some(at);

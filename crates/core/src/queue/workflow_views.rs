@@ -73,11 +73,11 @@ impl Ledger {
             name: spec.name.clone(),
             state: step_state(step),
             task_id: single.map(|task| task.id),
-            child: single.and_then(|task| task.child),
+            child: single.and_then(|task| task.kin.child),
             worker: single.and_then(|task| task.worker),
             attempts: tasks().map(|task| task.attempts).sum(),
             output: single.and_then(|task| task.output.clone()),
-            error: step.error.clone().or_else(|| tasks().find_map(|task| task.error.clone())),
+            error: step.error.clone().or_else(|| tasks().find_map(|task| task.past.error.clone())),
             tasks: step.counts,
             workers,
             ran_ms: tasks().map(|task| task.ran_ms).sum(),
@@ -98,7 +98,7 @@ impl Ledger {
             state: task.map_or(without_task, |task| task.state),
             task_id: undo.task,
             attempts: task.map_or(0, |task| task.attempts),
-            error: undo.error.clone().or_else(|| task.and_then(|task| task.error.clone())),
+            error: undo.error.clone().or_else(|| task.and_then(|task| task.past.error.clone())),
         })
     }
 

@@ -22,6 +22,10 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    pub fn len(&self) -> usize {
+        self.ready.len() + self.under_way.len()
+    }
+
     pub fn forget(&mut self, fence: &Fence) {
         self.ready.remove(fence);
         self.under_way.remove(fence);

@@ -320,11 +320,20 @@ impl Worker {
         (covered as u32).min(limits::PREFETCH_MAX)
     }
 
+    /// Outcomes that homes have yet to answer take places of the prefetch, and no slots: what is in flight between a
+    /// worker and its homes has one bound, or else a home that is flooded would hear of the ends ever later.
     fn free(&self, prefetch: u32) -> Slots {
+        let ahead = prefetch.saturating_sub(self.unanswered());
         Slots {
-            cpu: (self.slots.cpu + prefetch).saturating_sub(self.held_slots.cpu),
+            cpu: (self.slots.cpu + ahead).saturating_sub(self.held_slots.cpu),
             device: self.slots.device.saturating_sub(self.held_slots.device),
         }
+    }
+
+    /// Outcomes for homes that can be reached.
+    fn unanswered(&self) -> u32 {
+        let reachable = |home: &LedgerTag| self.homes.get(home).is_some_and(|home| home.reachable);
+        self.outgoing.iter().filter(|(home, _)| reachable(home)).map(|(_, outgoing)| outgoing.len() as u32).sum()
     }
 
     fn refuses_leases(&self) -> bool {

@@ -34,10 +34,9 @@ pub struct Leases {
 
 impl Leases {
     /// A worker has a lease, or has it longer.
-    pub fn hold(&mut self, now_ms: u64, fence: Fence, worker: Endpoint, ends_ms: u64) -> Verdict {
-        let of_task = self.live.entry(fence.task).or_default();
-        let lease = of_task.entry(fence.epoch).or_insert(LiveLease { worker, ends_ms, forgotten: false });
-        lease.ends_ms = lease.ends_ms.max(ends_ms);
+    pub fn hold(&mut self, now_ms: u64, fence: Fence, lease: LiveLease) -> Verdict {
+        let held = self.live.entry(fence.task).or_default().entry(fence.epoch).or_insert(lease);
+        held.ends_ms = held.ends_ms.max(lease.ends_ms);
         self.invariant_a_task_has_one_live_lease(now_ms, fence)
     }
 

@@ -33,6 +33,7 @@ impl Evidence<'_> {
                 fences.iter().try_for_each(|fence| self.end_of(fence.task, None))
             }
             Effect::PublishHead { count, .. } => self.synced(*count, "a published head"),
+            Effect::Cut { before } => self.synced(self.book.checkpoint_of(*before), "a cut"),
             Effect::Notify { .. }
             | Effect::Bind { .. }
             | Effect::AskPermits { .. }
@@ -108,7 +109,8 @@ impl Evidence<'_> {
     fn end_of(&self, task: TaskId, shown: Option<TaskState>) -> Verdict {
         let Some(facts) = self.book.tasks.get(&task) else { return Ok(()) };
         let by_workflow = || self.book.workflows.get(&facts.step?.0)?.ended;
-        let index = facts.end.map(|(_, index)| index).or_else(by_workflow).unwrap_or(facts.touched);
+        let end = facts.end.map(|(_, index)| index).or(facts.earlier_end);
+        let index = end.or_else(by_workflow).unwrap_or(facts.touched);
         if let (Some(shown), Some((state, _))) = (shown, facts.end) {
             require(InvariantId::I4, "the_end_shown_is_the_recorded_one", shown == state, || {
                 format!("{task} is recorded as {state} and shown as {shown}")

@@ -1,12 +1,13 @@
-//! I16: replaying a log twice is replaying it once, and what is recovered is what the home showed.
+//! I16: replaying a log twice is replaying it once, what is recovered is what the home showed, and of a log whose oldest
+//! part was cut off the same comes out as of the whole.
 
 use std::collections::BTreeMap;
 
 use magpie_core::ids::{LogIndex, PeerId, TaskId};
 use magpie_core::invariant::InvariantId;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, NewEntry, Replay, ReplyTo, TaskFilter,
-    TaskView, Watermark, WorkflowView,
+    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, LogStart, NewEntry, QueueStats, Replay,
+    ReplyTo, TaskFilter, TaskView, Watermark, WorkflowView,
 };
 use magpie_core::task::{Durability, TaskState};
 use magpie_core::time::Now;
@@ -24,19 +25,20 @@ pub struct Shown {
     workflows: BTreeMap<TaskId, WorkflowView>,
 }
 
-/// Reads a log into a ledger that has not opened.
+/// Reads a log, from its first kept entry on, into a ledger that has not opened.
 ///
 /// # Errors
 /// A violation if the log does not replay.
-pub fn replay(identity: &LedgerIdentity, entries: &[NewEntry]) -> Result<Replay, Violation> {
-    let mut replay = Replay::new(identity.clone());
-    for entry in entries {
-        replay.apply(entry.index, &entry.body, entry.event).map_err(|error| Violation {
-            id: InvariantId::I16,
-            invariant: "a_log_replays",
-            what: error.to_string(),
-        })?;
-    }
+pub fn replay(identity: &LedgerIdentity, entries: &[NewEntry], first: LogIndex) -> Result<Replay, Violation> {
+    let (cut, kept) = entries.split_at(first.0 as usize - 1);
+    let mut replay = match cut.last() {
+        Some(last) => Replay::resume(identity.clone(), LogStart { first, after: last.event }),
+        None => Replay::new(identity.clone()),
+    };
+    let mut kept = kept.iter();
+    let read = kept.try_for_each(|entry| replay.apply(entry.index, &entry.body, entry.event));
+    let failed = |what: String| Violation { id: InvariantId::I16, invariant: "a_log_replays", what };
+    read.and_then(|()| replay.check()).map_err(|error| failed(error.to_string()))?;
     Ok(replay)
 }
 
@@ -44,13 +46,13 @@ pub fn replay(identity: &LedgerIdentity, entries: &[NewEntry]) -> Result<Replay,
 pub fn invariant_what_is_recovered_is_what_was(
     live: &mut Ledger,
     identity: &LedgerIdentity,
-    entries: &[NewEntry],
+    (entries, first): (&[NewEntry], LogIndex),
     now: Now,
 ) -> Verdict {
     // Time has passed since its last event, so it may grant something now.
     live.handle(now, Event::Durable(EVERYTHING));
     let entries = [entries, &live.take_entries()].concat();
-    let recovered = show(&mut replay(identity, &entries)?.open(now), now);
+    let recovered = show(&mut replay(identity, &entries, first)?.open(now), now);
     let live = show(live, now);
     require(InvariantId::I16, NAME, recovered == live, || {
         format!("live and recovered: {:?}", differs(&live, &recovered).or_else(|| differs(&recovered, &live)))
@@ -59,11 +61,16 @@ pub fn invariant_what_is_recovered_is_what_was(
 
 pub fn invariant_replaying_twice_is_replaying_once(
     identity: &LedgerIdentity,
-    entries: &[NewEntry],
+    (entries, first): (&[NewEntry], LogIndex),
     now: Now,
 ) -> Verdict {
-    let (once, twice) = (replay(identity, entries)?, replay(identity, entries)?);
-    let (once, twice) = (show(&mut once.open(now), now), show(&mut twice.open(now), now));
+    let mut once = replay(identity, entries, first)?.open(now);
+    let mut twice = replay(identity, entries, LogIndex(1))?.open(now);
+    let (cut_sums, whole_sums) = (sums(&mut once, now), sums(&mut twice, now));
+    require(InvariantId::I16, "a_cut_log_has_the_same_counters", cut_sums == whole_sums, || {
+        format!("of the kept part {cut_sums:?}, of the whole log {whole_sums:?}")
+    })?;
+    let (once, twice) = (show(&mut once, now), show(&mut twice, now));
     require(InvariantId::I16, "replaying_twice_is_replaying_once", once == twice, || {
         format!("two replays differ: {:?}", differs(&once, &twice))
     })
@@ -75,6 +82,16 @@ fn differs(left: &Shown, right: &Shown) -> Option<String> {
     let task = task.map(|(id, view)| format!("{view:?} and {:?}", right.tasks.get(id)));
     let workflow = left.workflows.iter().find(|(id, view)| right.workflows.get(id) != Some(view));
     task.or_else(|| workflow.map(|(id, view)| format!("{view:?} and {:?}", right.workflows.get(id))))
+}
+
+/// The counters, without what only time decides.
+fn sums(ledger: &mut Ledger, now: Now) -> Option<QueueStats> {
+    ledger.handle(now, Event::Durable(EVERYTHING));
+    ledger.take_effects();
+    let Some(LedgerReply::Stats(mut stats)) = ask(ledger, now, LedgerRequest::Stats) else { return None };
+    stats.counts.ready += std::mem::take(&mut stats.counts.delayed);
+    stats.ready_by_shape.clear();
+    Some(*stats)
 }
 
 /// Reads everything that is not of class `memory` out of a ledger.

@@ -3,6 +3,8 @@
 mod attempts;
 mod child_policies;
 mod children;
+mod compaction;
+mod compaction_model;
 mod dead_letters;
 mod deadlines;
 mod fairness;
@@ -55,7 +57,12 @@ const START_MS: u64 = 1_795_230_000_000;
 struct Bench {
     ledger: Ledger,
     now: Now,
+    /// The whole of it: what was cut off stays here.
     log: Vec<NewEntry>,
+    /// The first entry that was not cut off.
+    first: LogIndex,
+    compaction: CompactionPolicy,
+    settings: QueueSettings,
     left: Vec<Effect>,
     /// Whether every record is on the disk at once, and every marker comes out at once.
     syncs: bool,
@@ -135,6 +142,9 @@ impl Bench {
             ledger: replay.open(now),
             now,
             log,
+            first: LogIndex(1),
+            compaction: CompactionPolicy::default(),
+            settings: QueueSettings::default(),
             left: Vec::new(),
             syncs: true,
             markers: true,
@@ -152,15 +162,39 @@ impl Bench {
         self.settle();
         self.now.mono_ms = 50_000;
         self.now.wall_ms += later_ms;
+        let (first, compaction, settings) = (self.first, self.compaction, self.settings.clone());
         let mut bench = Self::open(self.replay(2), self.now, self.log);
+        bench.first = bench.first.max(first);
+        bench.settings = settings;
+        bench.compact(compaction);
         (bench.replies, bench.operations, bench.sendings) = (self.replies, self.operations, self.sendings);
         bench
     }
 
     fn replay(&self, secret: u8) -> Replay {
-        let mut replay = Replay::new(identity(secret));
-        self.log.iter().for_each(|entry| replay.apply(entry.index, &entry.body, entry.event).unwrap());
+        self.replay_from(self.first, secret)
+    }
+
+    /// What is left when all before `first` is gone.
+    fn replay_from(&self, first: LogIndex, secret: u8) -> Replay {
+        self.replay_of(first, self.index(), secret)
+    }
+
+    /// What a crash leaves after `last`, when all before `first` is gone.
+    fn replay_of(&self, first: LogIndex, last: LogIndex, secret: u8) -> Replay {
+        let (cut, kept) = self.log[..last.0 as usize].split_at(first.0 as usize - 1);
+        let replay = match cut.last() {
+            Some(last) => Replay::resume(identity(secret), LogStart { first, after: last.event }),
+            None => Replay::new(identity(secret)),
+        };
+        let mut replay = replay.with_settings(self.settings.clone());
+        kept.iter().for_each(|entry| replay.apply(entry.index, &entry.body, entry.event).unwrap());
         replay
+    }
+
+    fn compact(&mut self, policy: CompactionPolicy) {
+        self.compaction = policy;
+        self.ledger.set_compaction(policy);
     }
 
     fn event(&mut self, event: Event) {
@@ -180,6 +214,11 @@ impl Bench {
                 _ => None,
             });
             let markers: Vec<u64> = markers.collect();
+            let cut = effects.iter().filter_map(|effect| match effect {
+                Effect::Cut { before } => Some(*before),
+                _ => None,
+            });
+            self.first = cut.fold(self.first, LogIndex::max);
             self.left.extend(effects);
             self.log.extend(entries);
             if self.syncs {

@@ -8,7 +8,7 @@ use super::*;
 
 /// One thing that somebody does; numbers pick among what there is.
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Submit { class: u8, priority: u16, max_attempts: u32 },
     Credit { worker: u8, cpu: u32 },
     Renew { pick: usize, started: bool },
@@ -21,7 +21,7 @@ enum Step {
     WallJump { ms: i64 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..3, 0u16..1_000, 1u32..4)
             .prop_map(|(class, priority, max_attempts)| Step::Submit { class, priority, max_attempts }),
@@ -39,13 +39,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 #[derive(Default)]
-struct Known {
-    tasks: Vec<TaskId>,
-    grants: Vec<Grant>,
+pub struct Known {
+    pub tasks: Vec<TaskId>,
+    pub grants: Vec<Grant>,
     ends: BTreeMap<TaskId, (TaskState, Option<Payload>)>,
 }
 
-fn take(home: &mut Bench, known: &mut Known, step: Step) {
+pub fn take(home: &mut Bench, known: &mut Known, step: Step) {
     let grant = |known: &Known, pick: usize| known.grants.get(pick % known.grants.len().max(1)).cloned();
     let task = |known: &Known, pick: usize| known.tasks.get(pick % known.tasks.len().max(1)).copied();
     match step {
@@ -99,7 +99,7 @@ fn take(home: &mut Bench, known: &mut Known, step: Step) {
 }
 
 /// Without what only time decides.
-fn settled(mut view: TaskView) -> TaskView {
+pub fn settled(mut view: TaskView) -> TaskView {
     if view.state == TaskState::Delayed {
         view.state = TaskState::Ready;
     }

@@ -45,11 +45,8 @@ fn census_holds(home: &Bench) -> bool {
     let mut here = TaskCounts::default();
     state.tasks.values().for_each(|task| here.add(task.state, 1));
     for run in state.workflows.values() {
-        run.placeholders().for_each(|state| here.add(state, 1));
-        let unbound = |step: &&workflow_run::StepRun| {
-            matches!(step.phase, workflow_run::StepPhase::Blocked | workflow_run::StepPhase::Binding)
-        };
-        here.add(TaskState::Blocked, run.steps.iter().filter(unbound).count() as u64);
+        here = here.plus(&run.placeholders());
+        here.add(TaskState::Blocked, run.unbound());
     }
     here.plus(&state.pruned) == state.counts
 }
@@ -169,6 +166,32 @@ fn nothing_of_a_workflow_that_runs_is_let_go_and_all_of_one_that_ended() {
 }
 
 #[test]
+fn a_workflow_that_was_retried_goes_with_all_that_was_made_for_it() {
+    let mut home = Bench::new();
+    workflows::worker(&mut home);
+    let names = [("a", ""), ("b", "a"), ("c", "b"), ("d", "c")];
+    let step = |(name, needs): &(&str, &str)| {
+        let needs: Vec<&str> = needs.split_terminator(' ').filter(|need| !need.is_empty()).collect();
+        workflow_policies::compensated(workflows::step(name, &needs))
+    };
+    let spec = workflows::workflow(names.iter().map(step).collect());
+    let id = workflows::start(&mut home, crate::dag::WorkflowSpec { on_fail: crate::dag::OnFail::Compensate, ..spec });
+    for failing in ["c", "b", "d", "none"] {
+        workflow_policies::work_off(&mut home, &[failing]);
+        assert!(census_holds(&home), "after {failing} failed");
+        let operation = home.operation();
+        home.ask(LedgerRequest::RetryWorkflow { operation, id });
+        home.bind_all();
+        assert!(census_holds(&home), "retried after {failing} failed");
+    }
+    let made = home.ledger.state.tasks.values().count();
+    wall_passes(&mut home, 31 * DAY_MS);
+    let state = &home.ledger.state;
+    assert_eq!((state.tasks.values().count(), state.workflows.len()), (0, 0), "{made} tasks were made");
+    assert!(census_holds(&home));
+}
+
+#[test]
 fn a_purge_of_a_step_leaves_its_workflow_and_the_counts_right() {
     let mut home = Bench::new();
     let mut spec = workflows::chain(2);
@@ -208,7 +231,7 @@ fn much_that_is_due_goes_in_small_parts() {
     assert_eq!(home.stats().pruned.cancelled, limits::PRUNE_LEN_MAX as u64);
     home.event(Event::Tick);
     assert_eq!(home.stats().pruned.cancelled, u64::from(count));
-    assert!(home.ledger.state.tasks.is_empty() && home.ledger.state.order.is_empty());
+    assert!(home.ledger.state.tasks.values().next().is_none() && home.ledger.state.order.is_empty());
 }
 
 #[derive(Debug, Clone)]

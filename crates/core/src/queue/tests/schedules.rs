@@ -12,11 +12,11 @@ use crate::ids::ScheduleId;
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
-fn terms(cron: &str, overlap: Overlap, catch_up: u32) -> ScheduleSpec {
+pub fn terms(cron: &str, overlap: Overlap, catch_up: u32) -> ScheduleSpec {
     ScheduleSpec { cron: cron.to_owned(), timezone: "UTC".to_owned(), overlap, catch_up, jitter: DurationMs(0) }
 }
 
-fn scheduled(terms: ScheduleSpec) -> WorkflowSpec {
+pub fn scheduled(terms: ScheduleSpec) -> WorkflowSpec {
     WorkflowSpec { schedule: Some(terms), ..chain(1) }
 }
 

@@ -12,7 +12,7 @@ use crate::task::TaskState::{Failed, Skipped, Succeeded};
 
 /// How one drawn step behaves. It needs only steps before it.
 #[derive(Debug, Clone)]
-struct Drawn {
+pub struct Drawn {
     needs: Vec<usize>,
     join: u32,
     policy: OnFail,
@@ -50,7 +50,7 @@ fn drawn(place: usize, policies: &'static [OnFail]) -> impl Strategy<Value = Dra
     })
 }
 
-fn any_workflow(policies: &'static [OnFail]) -> impl Strategy<Value = Vec<Drawn>> {
+pub fn any_workflow(policies: &'static [OnFail]) -> impl Strategy<Value = Vec<Drawn>> {
     (1usize..12).prop_flat_map(move |steps| (0..steps).map(|place| drawn(place, policies)).collect::<Vec<_>>())
 }
 
@@ -85,7 +85,7 @@ impl Drawn {
     }
 }
 
-fn spec(steps: &[Drawn]) -> WorkflowSpec {
+pub fn spec(steps: &[Drawn]) -> WorkflowSpec {
     workflow(steps.iter().enumerate().map(|(place, step)| step.spec(place)).collect())
 }
 
@@ -131,7 +131,7 @@ fn work(
         for (_, grant) in grants {
             let place: usize = step_of(home, &grant)[1..].parse().unwrap();
             let task = &home.ledger.state.tasks[&grant.fence.task];
-            let fails = match (task.step.unwrap().part, &steps[place].items) {
+            let fails = match (task.kin.step.unwrap().part, &steps[place].items) {
                 (task_entry::StepPart::Item(item), Some(items)) => items[item as usize],
                 (task_entry::StepPart::Item(_), None) => steps[place].fails,
                 (task_entry::StepPart::Compensation, _) => false,
@@ -218,7 +218,7 @@ proptest! {
             prop_assert!(met.count() >= drawn.wanted(), "s{} started: {:?}", place, shown);
         }
         let undoes = |task: &TaskId| {
-            home.ledger.state.tasks[task].step.unwrap().part == task_entry::StepPart::Compensation
+            home.ledger.state.tasks[task].kin.step.unwrap().part == task_entry::StepPart::Compensation
         };
         let undone: Vec<usize> = ran.iter().filter(|(_, task)| undoes(task)).map(|(place, _)| *place).collect();
         let graph = Graph::of(&spec).unwrap();

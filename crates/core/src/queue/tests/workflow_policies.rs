@@ -17,7 +17,7 @@ fn home() -> Bench {
 /// The step that a grant runs or undoes.
 pub fn step_of(home: &Bench, grant: &Grant) -> String {
     let task = &home.ledger.state.tasks[&grant.fence.task];
-    let link = task.step.unwrap();
+    let link = task.kin.step.unwrap();
     home.ledger.state.workflows[&link.workflow].spec.steps[link.step as usize].name.clone()
 }
 

@@ -57,3 +57,35 @@ fn a_grant_to_an_earlier_incarnation_is_released_and_uses_up_nothing() {
     let offer = bench.offer(tag(1));
     assert_eq!((offer.received, offer.free.cpu), (Slots::default(), 4));
 }
+
+#[test]
+fn outcomes_that_wait_for_an_answer_take_places_of_the_prefetch_and_no_slot() {
+    let mut bench = Bench::new(2);
+    let grants: Vec<Grant> = (0..limits::PREFETCH_MAX + 50)
+        .map(|_| {
+            let grant = bench.started();
+            bench.finish(&grant, "at once");
+            grant
+        })
+        .collect();
+    assert_eq!(bench.worker.stats().prefetch, limits::PREFETCH_MAX);
+    bench.pass(limits::CREDIT_REFRESH_MS);
+    assert_eq!(bench.offer(tag(1)).free.cpu, 2, "its slots are free, and enough is in flight");
+    for grant in &grants {
+        bench.answer(grant, CompleteAnswer::Committed);
+    }
+    bench.pass(limits::CREDIT_REFRESH_MS);
+    assert_eq!(bench.offer(tag(1)).free.cpu, 2 + limits::PREFETCH_MAX);
+}
+
+#[test]
+fn outcomes_for_a_home_that_is_away_take_no_place_of_others() {
+    let mut bench = Bench::new(2);
+    for _ in 0..limits::PREFETCH_MAX {
+        let grant = bench.started();
+        bench.finish(&grant, "at once");
+    }
+    bench.event(WorkerEvent::HomeLost { home: tag(1) });
+    bench.event(WorkerEvent::HomeSeen { home: tag(2), backlog: Slots { cpu: 1_000, device: 0 } });
+    assert_eq!(bench.offer(tag(2)).free.cpu, 2 + limits::PREFETCH_MAX);
+}

@@ -1,7 +1,10 @@
 //! One no-op at a time through another process, class `memory`, the client inside the home's process: beside a plain
-//! TCP echo between two processes in the same run, since latency here is mostly the machine's.
+//! TCP echo between two processes in the same run, since latency here is mostly the machine's. A round trip through NATS
+//! core runs beside both where `nats-server` is installed.
 //!
 //! `cargo bench --bench latency`; `ROUNDS=2000` by default. Prints one JSON object.
+
+mod nats;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,6 +20,8 @@ use magpie_core::ids::{OperationId, TaskId};
 use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, SubmitAnswer, SubmitItem};
 use magpie_core::task::{Durability, TaskKind, TaskSpec};
 
+use self::nats::Nats;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 const FRAME: usize = 256;
 
@@ -31,22 +36,34 @@ impl Drop for Helper {
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("--echo") {
-        return echo();
+    let mut args = std::env::args().skip(1);
+    match args.next().as_deref() {
+        Some("--echo") => return echo(),
+        Some("--nats-responder") => {
+            return nats::respond(args.next().and_then(|port| port.parse().ok()).expect("a port"));
+        }
+        _ => {}
     }
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let (mut echoes, mut tasks) = runtime.block_on(round_trips(rounds));
-    let (echo, task) = (Quantiles::of(&mut echoes), Quantiles::of(&mut tasks));
+    let times = runtime.block_on(round_trips(rounds));
+    let (echo, task) = (Quantiles::of(times.echoes), Quantiles::of(times.tasks));
+    let nats = if times.requests.is_empty() { "null".to_owned() } else { Quantiles::of(times.requests).json() };
     println!(
-        r#"{{"bench":"latency","rounds":{rounds},"echo_us":{{"p50":{:.1},"p99":{:.1}}},"noop_us":{{"p50":{:.1},"p99":{:.1}}},"ratio_p50":{:.2},"ratio_p99":{:.2}}}"#,
-        echo.p50,
-        echo.p99,
-        task.p50,
-        task.p99,
+        r#"{{"bench":"latency","rounds":{rounds},"echo_us":{},"noop_us":{},"nats_us":{nats},"ratio_p50":{:.2},"ratio_p99":{:.2}}}"#,
+        echo.json(),
+        task.json(),
         task.p50 / echo.p50,
         task.p99 / echo.p99,
     );
+}
+
+/// What each round trip took.
+#[derive(Default)]
+struct Times {
+    echoes: Vec<Duration>,
+    tasks: Vec<Duration>,
+    requests: Vec<Duration>,
 }
 
 struct Quantiles {
@@ -55,10 +72,14 @@ struct Quantiles {
 }
 
 impl Quantiles {
-    fn of(times: &mut [Duration]) -> Self {
+    fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
         Self { p50: at(0.5), p99: at(0.99) }
+    }
+
+    fn json(&self) -> String {
+        format!(r#"{{"p50":{:.1},"p99":{:.1}}}"#, self.p50, self.p99)
     }
 }
 
@@ -100,8 +121,8 @@ impl Yardstick {
     }
 }
 
-/// Echoes and tasks in turn, so that both see the machine in the same state: awake or asleep makes most of either.
-async fn round_trips(rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
+/// Echoes and tasks in turn, so that all see the machine in the same state: awake or asleep makes most of either.
+async fn round_trips(rounds: usize) -> Times {
     let dir = tempfile::tempdir().expect("a directory");
     let key = dir.path().join("cluster.key");
     magpie_net::ClusterKey::load_or_create(&key).expect("a key");
@@ -130,20 +151,23 @@ async fn round_trips(rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
         .expect("the worker process");
     let _worker = Helper(child);
     let mut yardstick = Yardstick::start();
-    let (mut echoes, mut tasks) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    let (mut times, mut nats) = (Times::default(), Nats::start());
     for round in 0..rounds + rounds / 10 {
         let begin = Instant::now();
         yardstick.round_trip();
         let echoed = Instant::now();
         client.round_trip().await;
+        let done = Instant::now();
+        nats.iter_mut().for_each(Nats::round_trip);
         // The first tenth warms up.
         if round >= rounds / 10 {
-            echoes.push(echoed - begin);
-            tasks.push(echoed.elapsed());
+            times.echoes.push(echoed - begin);
+            times.tasks.push(done - echoed);
+            times.requests.extend(nats.is_some().then(|| done.elapsed()));
         }
     }
     node.stop().await;
-    (echoes, tasks)
+    times
 }
 
 struct Client {
