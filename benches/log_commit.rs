@@ -45,6 +45,7 @@ fn appended(
     let callbacks = LogCallbacks {
         on_watermark: Box::new(move |watermark| sender.try_send(watermark).unwrap_or_default()),
         on_failure: Box::new(|failure| eprintln!("{failure}")),
+        on_reserve: Box::new(|| {}),
         on_recovery: Box::new(|| {}),
     };
     let log = LedgerLog::open(dir, LedgerId([7; 16]))?.replay(callbacks, |_| anyhow::Ok(()))?;
@@ -110,8 +111,12 @@ fn replayed(dir: &DataDir) -> anyhow::Result<()> {
     let recovery = LedgerLog::open(dir, LedgerId([7; 16]))?;
     let opened = start.elapsed();
     let tip = recovery.tip();
-    let callbacks =
-        LogCallbacks { on_watermark: Box::new(|_| {}), on_failure: Box::new(|_| {}), on_recovery: Box::new(|| {}) };
+    let callbacks = LogCallbacks {
+        on_watermark: Box::new(|_| {}),
+        on_failure: Box::new(|_| {}),
+        on_reserve: Box::new(|| {}),
+        on_recovery: Box::new(|| {}),
+    };
     let mut bytes = 0;
     let visit = |entry: StoredEntry| {
         bytes += entry.body.len();

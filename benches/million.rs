@@ -53,8 +53,12 @@ fn main() -> anyhow::Result<()> {
 fn opened(dir: &DataDir) -> anyhow::Result<(Ledger, LedgerLog)> {
     let recovery = LedgerLog::open(dir, LedgerId([7; 16]))?;
     let mut replay = Replay::new(LedgerIdentity { ledger: recovery.ledger(), home: PeerId([1; 32]), secret: [2; 32] });
-    let callbacks =
-        LogCallbacks { on_watermark: Box::new(|_| {}), on_failure: Box::new(|_| {}), on_recovery: Box::new(|| {}) };
+    let callbacks = LogCallbacks {
+        on_watermark: Box::new(|_| {}),
+        on_failure: Box::new(|_| {}),
+        on_reserve: Box::new(|| {}),
+        on_recovery: Box::new(|| {}),
+    };
     let log = recovery.replay(callbacks, |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     let mut ledger = replay.open(now());
     append_all(&mut ledger, &log)?;

@@ -9,8 +9,8 @@ use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::Progress;
 use magpie_core::queue::{
-    PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress, WorkflowState,
-    WorkflowView,
+    Disk, PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress,
+    WorkflowState, WorkflowView,
 };
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
 use magpie_core::time::Wall;
@@ -281,6 +281,8 @@ pub struct StatusDocument<'a> {
     uptime_ms: u64,
     /// The wall clock jumped, and what ends by wall time waits.
     clock_alarm: Option<ClockAlarm>,
+    /// Whether the home's disk takes records and new work; if not, why.
+    disk: &'a Disk,
     notices: &'a [String],
 }
 
@@ -299,6 +301,7 @@ impl<'a> StatusDocument<'a> {
             ledger: status.ledger,
             uptime_ms: status.uptime_ms,
             clock_alarm: status.queue.clock_alarm,
+            disk: &status.queue.disk,
             notices: &status.notices,
         }
     }

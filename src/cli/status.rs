@@ -1,6 +1,7 @@
 //! `nodectl status`.
 
 use magpie_core::clock_alarm::ClockAlarm;
+use magpie_core::queue::Disk;
 use magpie_core::task::TaskState;
 
 use super::args::Context;
@@ -51,10 +52,22 @@ fn text(status: &NodeStatus, wide: bool) -> String {
     if let Some(alarm) = &status.queue.clock_alarm {
         text += &format!("\nclock alarm: {}\n", alarm_in_words(alarm));
     }
+    if let Some(trouble) = disk_in_words(&status.queue.disk) {
+        text += &format!("\ndisk: {trouble}\n");
+    }
     for notice in &status.notices {
         text += &format!("\nnotice: {}\n", table::printable(notice));
     }
     text
+}
+
+fn disk_in_words(disk: &Disk) -> Option<String> {
+    let (what, why) = match disk {
+        Disk::Takes => return None,
+        Disk::Spares { why } => ("no new work is taken, what was accepted goes on", why),
+        Disk::Refuses { why } => ("nothing is written, the queue is shown as it was before", why),
+    };
+    Some(table::printable(&format!("{what}: {why}")))
 }
 
 fn alarm_in_words(alarm: &ClockAlarm) -> String {

@@ -4,7 +4,7 @@ use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Watermark};
+use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Disk, Watermark};
 pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::task::TaskError;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub enum LedgerMsg {
         answer: Result<PermitAnswer, Refusal>,
     },
     Durable(Watermark),
-    LogFailed(String),
-    LogRecovered,
+    /// How the log's disk stands from now on.
+    Disk(Disk),
     Tick,
 }

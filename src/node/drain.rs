@@ -56,7 +56,7 @@ impl Node {
         let me = self.peers.me();
         let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
         match routes.own_ledger(me, owner_of(me), LedgerRequest::Stats).await {
-            Ok(LedgerReply::Stats(stats)) => stats.counts.leased + stats.counts.running == 0,
+            Ok(LedgerReply::Stats(stats)) => stats.leases == 0,
             Ok(_) | Err(_) => true,
         }
     }

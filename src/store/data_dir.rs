@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::disk;
+use super::{disk, reserve};
 
 /// A data directory did not open.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +159,7 @@ fn lock(dir: &Path) -> Result<File, OpenDataDirError> {
             }
         }
     }
+    reserve::make_room_to_start(dir).map_err(failed)?;
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;

@@ -1,7 +1,7 @@
 //! What a disk may refuse, in the words that a caller acts on.
 
 use std::fs::{DirBuilder, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -17,6 +17,18 @@ pub enum DiskFailure {
     Damaged(String),
     #[error("{0}")]
     Io(String),
+}
+
+impl DiskFailure {
+    /// What a person does about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::DiskFull => "free some space on its volume",
+            Self::ReadOnly => "make its file system writable again",
+            Self::Damaged(_) => "stop the node and restore the file from a backup",
+            Self::Io(_) => "see what the system says of it (dmesg)",
+        }
+    }
 }
 
 impl From<io::Error> for DiskFailure {
@@ -36,6 +48,25 @@ impl From<io::Error> for DiskFailure {
 pub fn volume_bytes(dir: &Path) -> io::Result<u64> {
     let volume = rustix::fs::statvfs(dir)?;
     Ok(volume.f_blocks.saturating_mul(volume.f_frsize))
+}
+
+/// Finds out what is the matter where a database says no more than that an I/O failed: whether the directory of `file`
+/// takes a small file, and why not.
+pub(super) fn diagnose(file: &Path, failure: DiskFailure) -> DiskFailure {
+    let probe = file.with_file_name("probe");
+    match failure {
+        DiskFailure::Io(_) => write_probe(&probe).map_or_else(DiskFailure::from, |()| failure),
+        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::Damaged(_) => failure,
+    }
+}
+
+fn write_probe(probe: &Path) -> io::Result<()> {
+    let written = File::create(probe).and_then(|mut file| {
+        file.write_all(&[0; 512])?;
+        file.sync_all()
+    });
+    let removed = std::fs::remove_file(probe);
+    written.and(removed)
 }
 
 /// Makes the names in `dir` survive a power loss: a rename is on disk only once its directory is.
@@ -68,6 +99,17 @@ mod tests {
         }
         std::fs::write(dir.join("file"), "x").unwrap();
         assert_eq!(create_dir(&dir.join("file")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn an_io_failure_gets_the_name_that_the_system_gives_it() {
+        let root = tempfile::tempdir().unwrap();
+        let bare = DiskFailure::Io("disk I/O error".to_owned());
+        assert_eq!(diagnose(&root.path().join("ledger.db-wal"), bare.clone()), bare, "a small file was taken");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        let named = diagnose(&root.path().join("absent/ledger.db-wal"), bare.clone());
+        assert!(matches!(&named, DiskFailure::Io(words) if words.contains("No such file")), "{named}");
+        assert_eq!(diagnose(root.path(), DiskFailure::DiskFull), DiskFailure::DiskFull);
     }
 
     #[test]

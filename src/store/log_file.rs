@@ -87,14 +87,17 @@ impl Mark {
 }
 
 /// Makes an empty ledger in `path`, whole or not at all. The caller renames it into place.
-pub(super) fn create(path: &Path, ledger: LedgerId) -> rusqlite::Result<()> {
+pub(super) fn create(path: &Path, ledger: LedgerId) -> Result<(), DiskFailure> {
     let mut database = Database::open_or_create(path)?;
     database.transaction(CommitTo::Disk, |tx| {
         tx.execute_batch(SCHEMA)?;
         write_format(tx, FORMAT_VERSION)?;
         write_meta(tx, LEDGER_KEY, &ledger.0)?;
         write_mark(tx, Mark::default())
-    })
+    })?;
+    // The caller renames this one file. What stood in its write-ahead log only, because a disk refused the checkpoint
+    // that SQLite does on closing and says nothing of, would be left behind.
+    database.checkpoint()
 }
 
 fn write_meta(tx: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {

@@ -25,15 +25,17 @@ pub(super) struct Probe {
 struct Heard {
     watermarks: Vec<Watermark>,
     failures: Vec<DiskFailure>,
+    reserves: usize,
     recoveries: usize,
 }
 
 impl Probe {
     pub(super) fn callbacks(&self) -> LogCallbacks {
-        let (one, other, third) = (self.clone(), self.clone(), self.clone());
+        let [one, other, third, fourth] = std::array::from_fn(|_| self.clone());
         LogCallbacks {
             on_watermark: Box::new(move |watermark| one.hear(|heard| heard.watermarks.push(watermark))),
             on_failure: Box::new(move |failure| other.hear(|heard| heard.failures.push(failure))),
+            on_reserve: Box::new(move || fourth.hear(|heard| heard.reserves += 1)),
             on_recovery: Box::new(move || third.hear(|heard| heard.recoveries += 1)),
         }
     }
@@ -53,6 +55,11 @@ impl Probe {
 
     pub(super) fn wait_recovery(&self) {
         drop(self.wait(|heard| heard.recoveries > 0));
+    }
+
+    /// How often the writer said that it goes on in the reserve.
+    pub(super) fn reserves(&self) -> usize {
+        self.heard.0.lock().unwrap().reserves
     }
 
     pub(super) fn recoveries(&self) -> usize {

@@ -9,13 +9,13 @@ use magpie_core::ids::LogIndex;
 use magpie_core::limits;
 use magpie_core::task::Durability;
 
-use super::DiskFailure;
 use super::data_dir::LedgerClaim;
 use super::log::{CloseLogError, LogCallbacks, LogEntry, Watermark};
 use super::log_file::{self, Mark};
 use super::log_queue::{LogQueue, Work};
 use super::reserve::Reserve;
 use super::sqlite::{CommitTo, Database};
+use super::{DiskFailure, disk};
 
 /// Half of the promise, so that the fsync itself fits into the other half.
 const SYNC_AFTER: Duration = Duration::from_millis(limits::ASYNC_FSYNC_MS / 2);
@@ -24,6 +24,14 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Entries that one step of a cut removes, and pages that one step of shrinking gives back: a few milliseconds' work.
 const CUT_LEN: u64 = 512;
 const SHRINK_PAGES: u32 = 256;
+
+/// The last word of the writer about its disk.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// It goes on in the reserve, or in what room came back, until the reserve is whole.
+    InReserve,
+    Fails(DiskFailure),
+}
 
 /// What the writer and the log's owner both see.
 #[derive(Debug)]
@@ -67,8 +75,8 @@ pub(super) struct LogWriter {
     turn: u64,
     /// When the oldest entry that is written and not synced must be.
     sync_due: Option<Instant>,
-    /// The failure that the owner was told last, until something succeeds.
-    failing: Option<DiskFailure>,
+    /// What the owner was told last, until the disk takes everything again.
+    told: Option<Told>,
     /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
     distrusted: bool,
     pages_max: u32,
@@ -99,7 +107,7 @@ impl LogWriter {
             callbacks,
             watermark,
             sync_due: None,
-            failing: None,
+            told: None,
             distrusted: false,
             pages_max: u32::MAX,
             write_ahead_log,
@@ -114,6 +122,9 @@ impl LogWriter {
     pub(super) fn run(mut self) -> Result<(), CloseLogError> {
         // However this thread ends, by a panic of a callback too, nobody goes on to append in vain.
         let _stop = StopOnDrop(Arc::clone(&self.shared));
+        if !self.reserve.is_held() {
+            self.tell_in_reserve();
+        }
         loop {
             let due = self.sync_due.into_iter().chain(self.take_back_due).min();
             let done = match self.shared.queue.take(due, self.shared.first()) {
@@ -143,9 +154,14 @@ impl LogWriter {
         let commit_to = if sync || due || batch.is_empty() { CommitTo::Disk } else { CommitTo::Kernel };
         let mut pause = RETRY_FIRST;
         while let Err(failure) = self.try_commit(batch, commit_to) {
-            self.report(&failure);
+            self.distrusted |= matches!(failure, DiskFailure::Io(_));
             if failure == DiskFailure::DiskFull && self.reserve.give_up() {
+                self.tell_in_reserve();
                 continue;
+            }
+            // What is over at the next try is no failure for anyone.
+            if pause > RETRY_FIRST {
+                self.tell_failure(failure);
             }
             if self.shared.queue.pause(pause) {
                 return self.try_commit(batch, commit_to).map_err(|failure| GivenUp { failure });
@@ -232,24 +248,33 @@ impl LogWriter {
 
     /// After a failure: the disk takes entries again, but new work waits until the reserve is whole.
     fn recover(&mut self) {
-        if self.failing.is_none() {
+        if self.told.is_none() {
             return;
         }
         if self.reserve.is_held() || self.reserve.take_back() {
-            self.failing = None;
+            self.told = None;
             self.take_back_due = None;
             (self.callbacks.on_recovery)();
         } else {
+            self.told = Some(Told::InReserve);
             self.take_back_due = Some(Instant::now() + RETRY_MAX);
         }
     }
 
+    fn tell_in_reserve(&mut self) {
+        if self.told != Some(Told::InReserve) {
+            self.told = Some(Told::InReserve);
+            self.take_back_due = Some(Instant::now() + RETRY_MAX);
+            (self.callbacks.on_reserve)();
+        }
+    }
+
     /// Tells each failure once, however often it is met again.
-    fn report(&mut self, failure: &DiskFailure) {
-        self.distrusted |= matches!(failure, DiskFailure::Io(_));
-        if self.failing.as_ref() != Some(failure) {
-            self.failing = Some(failure.clone());
-            (self.callbacks.on_failure)(failure.clone());
+    fn tell_failure(&mut self, failure: DiskFailure) {
+        let told = Some(Told::Fails(failure.clone()));
+        if self.told != told {
+            self.told = told;
+            (self.callbacks.on_failure)(disk::diagnose(&self.write_ahead_log, failure));
         }
     }
 

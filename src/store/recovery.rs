@@ -99,8 +99,8 @@ impl Recovery {
     /// Sets up to `bytes_max` of the disk aside, with which the log goes on when there is no other room.
     #[must_use]
     pub fn with_reserve(self, bytes_max: u64) -> Self {
-        let path = self.file.with_file_name("reserve");
-        Self { reserve: Reserve::open(path, bytes_max), ..self }
+        let dir = self.file.parent().unwrap_or(Path::new("."));
+        Self { reserve: Reserve::open(dir, bytes_max), ..self }
     }
 
     /// Where the log begins, if its oldest part was cut off.
@@ -176,7 +176,7 @@ fn create(file: &Path, ledger: LedgerId) -> Result<(), OpenLogError> {
             _ => {}
         }
     }
-    log_file::create(&aside, ledger).map_err(|error| failed(error.into()))?;
+    log_file::create(&aside, ledger).map_err(failed)?;
     let dir = file.parent().unwrap_or(Path::new("."));
     let renamed = File::open(&aside).and_then(|aside| aside.sync_all());
     let renamed = renamed.and_then(|()| fs::rename(&aside, file)).and_then(|()| disk::sync_dir(dir));

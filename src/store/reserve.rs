@@ -11,28 +11,45 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 const PART_OF_FREE: u64 = 8;
 /// Before it is taken back, this many times as much must be free: else the next record would ask for it again.
 const TIMES_FREE: u64 = 2;
+/// A smaller one would not last for anything: then the disk is full from the start.
+const BYTES_MIN: u64 = 256 * 1024;
+/// What a node needs to open its files, and takes from the reserve if nothing else is left.
+const START_BYTES: u64 = 1024 * 1024;
+const FILE: &str = "reserve";
 
 /// A file that holds room, or the memory of having held it.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
     bytes: u64,
+    bytes_max: u64,
     held: bool,
 }
 
+/// Gives a node that starts on a full disk the room to do so. Its directory must be locked.
+pub(super) fn make_room_to_start(dir: &Path) -> io::Result<()> {
+    let path = dir.join(FILE);
+    let held_bytes = path.metadata().map_or(0, |metadata| metadata.len());
+    if held_bytes == 0 || free_bytes(&path)? >= START_BYTES {
+        return Ok(());
+    }
+    OpenOptions::new().write(true).open(&path)?.set_len(held_bytes.saturating_sub(START_BYTES))
+}
+
 impl Reserve {
-    /// Takes up to `bytes_max` in `path`. A disk without that much room is full from the start.
-    pub(super) fn open(path: PathBuf, bytes_max: u64) -> Self {
+    /// Takes up to `bytes_max` in the directory `dir`, and no less than an earlier life held.
+    pub(super) fn open(dir: &Path, bytes_max: u64) -> Self {
+        let path = dir.join(FILE);
         let held_bytes = path.metadata().map_or(0, |metadata| metadata.len());
         let free_bytes = free_bytes(&path).unwrap_or(0);
-        let bytes = bytes_max.min((free_bytes + held_bytes) / PART_OF_FREE);
-        let held = bytes > 0 && allocate(&path, bytes).is_ok();
-        Self { path, bytes, held }
+        let bytes = bytes_max.min(held_bytes.max((free_bytes + held_bytes) / PART_OF_FREE));
+        let held = bytes >= BYTES_MIN.min(bytes_max) && allocate(&path, bytes).is_ok();
+        Self { path, bytes, bytes_max, held }
     }
 
     /// Of no room, so never given up.
     pub(super) fn none() -> Self {
-        Self { path: PathBuf::new(), bytes: 0, held: true }
+        Self { path: PathBuf::new(), bytes: 0, bytes_max: 0, held: true }
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -49,8 +66,14 @@ impl Reserve {
 
     /// Takes the room back if there is enough again.
     pub(super) fn take_back(&mut self) -> bool {
-        let enough = || free_bytes(&self.path).is_ok_and(|free| free >= TIMES_FREE * self.bytes);
-        self.held = self.held || (enough() && allocate(&self.path, self.bytes).is_ok());
+        if self.held {
+            return true;
+        }
+        let free_bytes = free_bytes(&self.path).unwrap_or(0);
+        let bytes = self.bytes_max.min(self.bytes.max(free_bytes / PART_OF_FREE).max(BYTES_MIN));
+        if free_bytes >= TIMES_FREE * bytes && allocate(&self.path, bytes).is_ok() {
+            (self.bytes, self.held) = (bytes, true);
+        }
         self.held
     }
 }
@@ -93,15 +116,24 @@ mod tests {
     fn a_reserve_is_given_up_once_and_taken_back() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("reserve");
-        let mut reserve = Reserve::open(path.clone(), 100_000);
+        let mut reserve = Reserve::open(root.path(), 100_000);
         assert!(reserve.is_held());
         assert_eq!(len(&path), 100_000);
         assert!(reserve.give_up() && !reserve.give_up());
         assert_eq!((reserve.is_held(), len(&path)), (false, 0));
         assert!(reserve.take_back() && reserve.take_back());
         assert_eq!(len(&path), 100_000);
-        assert!(Reserve::open(path.clone(), 50_000).is_held());
+        assert!(Reserve::open(root.path(), 50_000).is_held());
         assert_eq!(len(&path), 50_000);
+    }
+
+    #[test]
+    fn a_node_that_starts_on_a_disk_with_room_takes_nothing_from_its_reserve() {
+        let root = tempfile::tempdir().unwrap();
+        make_room_to_start(root.path()).unwrap();
+        Reserve::open(root.path(), 3_000_000);
+        make_room_to_start(root.path()).unwrap();
+        assert_eq!(len(&root.path().join("reserve")), 3_000_000);
     }
 
     #[test]
@@ -115,7 +147,7 @@ mod tests {
     #[test]
     fn a_disk_that_takes_no_file_has_no_reserve() {
         let root = tempfile::tempdir().unwrap();
-        let mut reserve = Reserve::open(root.path().join("absent/reserve"), 1_000);
+        let mut reserve = Reserve::open(&root.path().join("absent"), 1_000);
         assert!(!reserve.is_held() && !reserve.give_up() && !reserve.take_back());
     }
 }

@@ -90,7 +90,7 @@ impl ClusterKey {
         Self(bytes)
     }
 
-    /// Loads the key at `path`: 64 hexadecimal or 52 base32 digits.
+    /// Loads the key at `path`: 64 hexadecimal or 52 base32 digits, and its digest if it was made by a node.
     ///
     /// # Errors
     /// If there is no such file, if others may read it, or if it holds something else.
@@ -99,7 +99,7 @@ impl ClusterKey {
             path: path.to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
-        parse_32_bytes(&text).map(Self).ok_or_else(|| malformed(path, CLUSTER_KEY))
+        parse_seed(&text).map(Self).ok_or_else(|| malformed(path, CLUSTER_KEY))
     }
 
     /// Loads the key at `path`, or creates one there with mode 0600, durable on return.
@@ -108,7 +108,8 @@ impl ClusterKey {
     /// If others may read the file, if it holds something else, or if the file system refuses.
     pub fn load_or_create(path: &Path) -> Result<Self, ClusterKeyError> {
         if !path.exists() {
-            let text = format!("{}\n", HEXLOWER_PERMISSIVE.encode(&Self::generate()?.0));
+            let key = Self::generate()?.0;
+            let text = format!("{} {}\n", HEXLOWER_PERMISSIVE.encode(&key), seed_digest(&key));
             secret_file::create(path, &text)?;
         }
         Self::load(path)
@@ -132,12 +133,13 @@ fn malformed(path: &Path, expected: &'static str) -> SecretFileError {
     SecretFileError::Malformed { path: path.to_owned(), expected }
 }
 
-/// Of a changed seed the node would be another node, and nobody would know: the file says how to tell.
+/// Of a changed seed the node would be another node, of a changed cluster key a stranger to its cluster, and nobody
+/// would know why: the file says how to tell.
 fn seed_digest(seed: &[u8; 32]) -> String {
     HEXLOWER_PERMISSIVE.encode(&ContentId::of(seed).0[..8])
 }
 
-/// A seed and, unless an earlier version wrote it, its digest.
+/// A secret and, unless an earlier version or a person wrote it, its digest.
 fn parse_seed(text: &str) -> Option<[u8; 32]> {
     let mut words = text.split(' ').filter(|word| !word.is_empty());
     let seed = parse_32_bytes(words.next()?)?;
@@ -204,6 +206,25 @@ mod tests {
                 Err(_) => refused += 1,
             }
             assert_eq!(std::fs::read(&path).unwrap(), flipped);
+        }
+        assert!(refused > whole.len() * 6, "{refused} refused");
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_cluster_key_is_refused_or_changes_nothing() {
+        let folder = folder();
+        let path = folder.path().join("cluster.key");
+        let key = ClusterKey::load_or_create(&path).unwrap().0;
+        let whole = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &flipped).unwrap();
+            match ClusterKey::load(&path) {
+                Ok(loaded) => assert_eq!(loaded.0, key, "bit {bit}"),
+                Err(_) => refused += 1,
+            }
         }
         assert!(refused > whole.len() * 6, "{refused} refused");
     }

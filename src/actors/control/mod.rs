@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use magpie_core::limits;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -29,6 +30,9 @@ pub struct ControlState {
     accepting: JoinHandle<()>,
     arguments: ControlArguments,
 }
+
+/// How long the socket waits when this process has no file descriptor left for a client.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Sessions of this process, for names that are never used twice.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
@@ -112,14 +116,30 @@ fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
 }
 
 async fn accept(listener: UnixListener, control: ActorRef<ControlMsg>) {
+    let mut short = false;
     loop {
         let message = match listener.accept().await {
             Ok((stream, _)) => ControlMsg::Connected(stream),
+            Err(error) if passes(&error) => {
+                if !std::mem::replace(&mut short, true) {
+                    tracing::error!(%error, "the control socket takes no connection for now: it tries again");
+                }
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                continue;
+            }
             Err(error) => ControlMsg::Ended(format!("the control socket takes no connection: {error}")),
         };
+        short = false;
         let ended = matches!(message, ControlMsg::Ended(_));
         if control.cast(message).is_err() || ended {
             return;
         }
     }
+}
+
+/// A client that left, or a shortage: a new socket would meet the same, and the sessions that are there would end.
+fn passes(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }

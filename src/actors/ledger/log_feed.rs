@@ -1,10 +1,13 @@
 //! Between the ledger actor and its log: entries in order, watermarks back, and what happens when the disk refuses.
 
+use std::path::Path;
+
 use magpie_core::ids::LogIndex;
-use magpie_core::queue::{NewEntry, Refusal};
+use magpie_core::queue::{Disk, NewEntry, Refusal};
 use ractor::{ActorProcessingErr, ActorRef};
 
 use crate::messages::ledger::LedgerMsg;
+use crate::store::DiskFailure;
 use crate::store::log::{AppendError, LedgerLog, LogCallbacks};
 
 /// Room that submissions must leave in the log's queue for what follows from accepted work.
@@ -14,12 +17,11 @@ pub struct LogFeed {
     log: LedgerLog,
     /// Entries that the log had no room for.
     waiting: Vec<NewEntry>,
-    failure: Option<String>,
 }
 
 impl LogFeed {
     pub fn new(log: LedgerLog) -> Self {
-        Self { log, waiting: Vec::new(), failure: None }
+        Self { log, waiting: Vec::new() }
     }
 
     /// Lets the log remove all entries before `before`.
@@ -50,41 +52,41 @@ impl LogFeed {
         }
     }
 
-    pub fn failed(&mut self, why: String) {
-        tracing::error!(error = why, "the ledger's disk refuses; submissions are refused until it takes records again");
-        self.failure = Some(why);
-    }
-
-    pub fn recovered(&mut self) {
-        if self.failure.take().is_some() {
-            tracing::info!("the ledger's disk takes records again");
-        }
-    }
-
-    /// Whether new work may be accepted.
+    /// Whether the queue has room for new work and all that follows from it.
     pub fn admit(&self) -> Result<(), Refusal> {
-        let full = self.log.room().entries < RESERVE_ENTRIES || !self.waiting.is_empty();
-        let what = match &self.failure {
-            Some(failure) => format!("the disk takes no new work: {failure}"),
-            None if full => "the disk does not keep up".to_owned(),
-            None => return Ok(()),
-        };
-        Err(Refusal::Overloaded { retry_after_ms: 1_000, what })
+        if self.log.room().entries >= RESERVE_ENTRIES && self.waiting.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Overloaded { retry_after_ms: 1_000, what: "the disk does not keep up".to_owned() })
     }
 }
 
-/// The log's writer thread speaks to the ledger's mailbox: one message per commit.
-pub fn callbacks(ledger: ActorRef<LedgerMsg>) -> LogCallbacks {
-    let (failures, recoveries) = (ledger.clone(), ledger.clone());
+/// The log's writer thread speaks to the ledger's mailbox: one message per commit, and one when its disk changes.
+pub fn callbacks(ledger: ActorRef<LedgerMsg>, dir: &Path) -> LogCallbacks {
+    let [failing, in_reserve, recovered] = std::array::from_fn(|_| ledger.clone());
+    let (dir, reserve_dir) = (dir.to_owned(), dir.to_owned());
     LogCallbacks {
         on_watermark: Box::new(move |watermark| {
             let _ = ledger.cast(LedgerMsg::Durable(watermark));
         }),
         on_failure: Box::new(move |failure| {
-            let _ = failures.cast(LedgerMsg::LogFailed(failure.to_string()));
+            let why = in_words(&failure, &dir);
+            tracing::error!(why, "the ledger's disk takes nothing");
+            let _ = failing.cast(LedgerMsg::Disk(Disk::Refuses { why }));
+        }),
+        on_reserve: Box::new(move || {
+            let why = in_words(&DiskFailure::DiskFull, &reserve_dir);
+            tracing::error!(why, "no new work is taken; what was accepted goes on in the reserve");
+            let _ = in_reserve.cast(LedgerMsg::Disk(Disk::Spares { why }));
         }),
         on_recovery: Box::new(move || {
-            let _ = recoveries.cast(LedgerMsg::LogRecovered);
+            tracing::info!("the ledger's disk takes new work again");
+            let _ = recovered.cast(LedgerMsg::Disk(Disk::Takes));
         }),
     }
+}
+
+/// What is the matter, where, and what to do.
+fn in_words(failure: &DiskFailure, dir: &Path) -> String {
+    format!("{failure} ({}): {}", dir.display(), failure.remedy())
 }

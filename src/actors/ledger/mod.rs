@@ -119,8 +119,7 @@ impl Actor for LedgerActor {
                 state.event(Event::PermitsAnswered { home, ask, answer });
             }
             LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
-            LedgerMsg::LogFailed(why) => state.log.failed(why),
-            LedgerMsg::LogRecovered => state.log.recovered(),
+            LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),
             LedgerMsg::Tick => {
                 state.alarm.rang();
                 state.event(Event::Tick);
@@ -147,8 +146,8 @@ fn open(
         None => Replay::new(identity),
     };
     let mut replay = replay.with_settings(settings);
-    let log =
-        recovery.replay(log_feed::callbacks(feed), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
+    let log = recovery
+        .replay(log_feed::callbacks(feed, dir.path()), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     replay.check()?;
     Ok((replay.open(now()), LogFeed::new(log)))
 }

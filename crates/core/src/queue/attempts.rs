@@ -72,6 +72,7 @@ impl Ledger {
     /// Takes what renewals say of their attempts. A fence that is not the recorded one says nothing here.
     pub(super) fn hear_news(&mut self, renewals: &[Renewal], answers: &[RenewAnswer]) {
         let (mut checkpoints, mut stopped) = (Vec::new(), Vec::new());
+        let refused = self.disk.refuses();
         for (renewal, answer) in renewals.iter().zip(answers) {
             let fence = renewal.fence;
             match answer {
@@ -81,8 +82,12 @@ impl Ledger {
                     if let Some(progress) = &news.progress {
                         task.notes.get_or_insert_default().progress = Some(progress.clone());
                     }
-                    // One whose answer was lost comes again.
-                    let new = news.checkpoint.as_ref().filter(|checkpoint| task.checkpoint() != Some(*checkpoint));
+                    // One whose answer was lost comes again; in place of one that the disk would not take comes the
+                    // next, or the outcome's.
+                    let new = news
+                        .checkpoint
+                        .as_ref()
+                        .filter(|checkpoint| !refused && task.checkpoint() != Some(*checkpoint));
                     checkpoints
                         .extend(new.map(|checkpoint| CheckpointRecord { fence, checkpoint: checkpoint.clone() }));
                 }

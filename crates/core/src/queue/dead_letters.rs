@@ -10,7 +10,7 @@ use super::operations::Done;
 use super::ownership::latest;
 use super::protocol::{LedgerReply, Refusal, TaskView};
 use super::submit::{came_before, reused};
-use super::task_entry::Task;
+use super::task_entry::{StepLink, Task};
 use crate::ids::{OperationId, TaskId, WorkflowId};
 use crate::limits;
 use crate::task::{TaskError, TaskKind, TaskSpec, TaskState};
@@ -54,7 +54,8 @@ impl Ledger {
         let limit = limit.clamp(1, limits::LIST_LEN_MAX);
         let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let after = self.dead.range((from, std::ops::Bound::Unbounded));
-        let matching = after.filter_map(|id| self.state.tasks.get(id)).filter(|task| self.matches_dead(task, filter));
+        let shown = |task: &&Task| self.matches_dead(task, filter) && !self.withholds(task.durability(), task.index);
+        let matching = after.filter_map(|id| self.state.tasks.get(id)).filter(shown);
         let mut page: Vec<&Task> = matching.take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
@@ -62,6 +63,20 @@ impl Ledger {
         let next_cursor = page.last().filter(|_| more).map(|task| task.id);
         let items = page.into_iter().map(letter).collect();
         self.reply(gate, reply, LedgerReply::DeadLetters { items, next_cursor });
+    }
+
+    /// Whether somebody is to decide about it: not once it was retried, or its step runs in other tasks.
+    pub(super) fn is_dead_letter(&self, task: &Task) -> bool {
+        let run_of = |link: &StepLink| self.state.workflows.get(&link.workflow);
+        let is_replaced = |link: StepLink| run_of(&link).is_some_and(|run| !run.is_done_by(link, task.id));
+        task.state == TaskState::Dead && task.kin.retried_by.is_none() && !task.kin.step.is_some_and(is_replaced)
+    }
+
+    /// After a retry of its workflow.
+    pub(super) fn forget_replaced(&mut self, id: &TaskId) {
+        if self.state.tasks.get(id).is_some_and(|task| !self.is_dead_letter(task)) {
+            self.dead.remove(id);
+        }
     }
 
     fn matches_dead(&self, task: &Task, filter: &DeadFilter) -> bool {

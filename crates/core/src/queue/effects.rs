@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::disk::Disk;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use super::record::ClockRoot;
 use crate::clock_alarm::PeerClocks;
@@ -68,6 +69,8 @@ pub enum Event {
     },
     /// What the log says is on disk.
     Durable(Watermark),
+    /// How the disk stands from now on.
+    Disk(Disk),
     Tick,
 }
 
@@ -212,6 +215,30 @@ impl Outbox {
             Gate::Written(index) if index > self.watermark.written => self.until_written.push_back((index, effect)),
             Gate::Synced(index) if index > self.watermark.synced => self.until_synced.push_back((index, effect)),
             Gate::Open | Gate::Written(_) | Gate::Synced(_) => self.ready.push(effect),
+        }
+    }
+
+    /// Whether an effect behind this gate leaves at once.
+    pub fn is_open(&self, gate: Gate) -> bool {
+        match self.once_opened(gate) {
+            Gate::Open => true,
+            Gate::Written(index) => index <= self.watermark.written,
+            Gate::Synced(index) => index <= self.watermark.synced,
+        }
+    }
+
+    /// Answers everybody who waits for records that are not coming soon. Asked again, each gets its own answer.
+    pub fn refuse_held(&mut self, refusal: &Refusal) {
+        for held in [&mut self.until_written, &mut self.until_synced] {
+            for (index, effect) in std::mem::take(held) {
+                match effect {
+                    Effect::Reply { to, .. } => {
+                        let reply = LedgerReply::Refused(refusal.clone());
+                        self.ready.push(Effect::Reply { to, reply });
+                    }
+                    other => held.push_back((index, other)),
+                }
+            }
         }
     }
 

@@ -24,7 +24,7 @@ impl Ledger {
     pub fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
         let Self {
             identity, state, ready, workers, outbox, grants, clock_root, marker, tick_due_ms, binding, grants_due,
-            preference_due_ms, loads, children_due, draining,
+            preference_due_ms, loads, children_due, draining, disk,
             // Of one namespace without limits, in a node whose settings stay and whose clocks agree.
             settings: _, fairness: _, limits: _, permits: _, clock_watch: _,
             // Empty between events.
@@ -33,13 +33,13 @@ impl Ledger {
             leases: _, delayed: _, delayed_until: _, deadlines: _, dead: _, retention: _,
             // Who asked, what was written, what is only shown.
             now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
-            fenced_total: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,
+            fenced_total: _, settled_stats: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,
             // No model's log is long enough.
             compaction: _,
         } = self;
         (identity.secret, grants, clock_root.0, tick_due_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
-        (format!("{loads:?}"), children_due, draining).hash(hasher);
+        (format!("{loads:?}"), children_due, draining, disk).hash(hasher);
         state.fingerprint(now_ms, outbox.synced(), hasher);
         ready.fingerprint(hasher);
         outbox.fingerprint(hasher);

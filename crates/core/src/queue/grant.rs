@@ -48,6 +48,10 @@ impl Ledger {
     pub(super) fn pump(&mut self) {
         self.grants_due = false;
         self.preference_due_ms = None;
+        // A grant that cannot leave only takes its task from others.
+        if self.disk.refuses() {
+            return;
+        }
         let mut allowance = self.allowances();
         if allowance.is_empty() {
             return;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::compaction::Compaction;
+use super::disk::Disk;
 use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
@@ -20,6 +21,7 @@ use super::retention::Retention;
 use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Change, State};
+use super::stats::SettledStats;
 use super::waiters::Waiters;
 use super::workers::Workers;
 use crate::clock::chain::Chain;
@@ -76,6 +78,8 @@ pub struct Ledger {
     pub(super) clock_root: ClockRoot,
     /// Why no new work is taken.
     pub(super) draining: Option<String>,
+    pub(super) disk: Disk,
+    pub(super) settled_stats: SettledStats,
     pub(super) clock_watch: ClockWatch,
     pub(super) marker: Option<Marker>,
     pub(super) markers: u64,
@@ -135,6 +139,7 @@ impl Ledger {
             Event::MarkerOut { marker } => self.marker_out(marker),
             Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
             Event::Durable(watermark) => self.durable(watermark),
+            Event::Disk(disk) => self.disk_changed(disk),
             Event::Tick => self.tick(),
         }
         self.bind_wanted();
@@ -160,6 +165,9 @@ impl Ledger {
     }
 
     fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
+        if let Err(refusal) = self.check_disk(&request) {
+            return self.refuse(reply, refusal);
+        }
         match request {
             LedgerRequest::Submit { operation, items } => self.submit(caller, operation, items, reply),
             LedgerRequest::SubmitWorkflow { operation, spec } => self.submit_workflow(caller, operation, spec, reply),
@@ -271,7 +279,11 @@ impl Ledger {
     }
 
     pub(super) fn reply(&mut self, gate: Gate, to: ReplyTo, reply: LedgerReply) {
-        self.outbox.push(gate, Effect::Reply { to, reply });
+        match self.instead_of(gate) {
+            None => self.outbox.push(gate, Effect::Reply { to, reply }),
+            // It rests on no record, not even on that of this generation.
+            Some(refusal) => self.outbox.ready.push(Effect::Reply { to, reply: LedgerReply::Refused(refusal) }),
+        }
     }
 
     pub(super) fn refuse(&mut self, to: ReplyTo, refusal: Refusal) {
@@ -279,7 +291,11 @@ impl Ledger {
     }
 
     fn durable(&mut self, watermark: Watermark) {
+        if watermark.written > self.outbox.watermark.written {
+            self.disk_took();
+        }
         self.outbox.advance(watermark);
+        self.settle_stats();
         let mut head = None;
         while self.unpublished.front().is_some_and(|(index, _)| *index <= self.outbox.synced()) {
             head = self.unpublished.pop_front();
@@ -394,7 +410,7 @@ impl Ledger {
         if task.kin.step.is_none() {
             self.retention.ended(task);
         }
-        if task.state == TaskState::Dead && task.kin.retried_by.is_none() {
+        if self.is_dead_letter(task) {
             self.dead.insert(id);
         }
         // An expired epoch acts as if live: its attempt may run on, and is to end as well.

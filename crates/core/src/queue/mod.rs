@@ -11,6 +11,7 @@ mod children;
 mod compaction;
 mod dead_letters;
 mod deadlines;
+mod disk;
 mod effects;
 mod fairness;
 mod fingerprint;
@@ -40,6 +41,7 @@ mod schedule_record;
 mod schedules;
 mod settings;
 mod state;
+mod stats;
 mod steal;
 mod submit;
 mod task_entry;
@@ -60,6 +62,7 @@ mod workflow_views;
 pub use bind::{Values, bind};
 pub use compaction::CompactionPolicy;
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
+pub use disk::Disk;
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
@@ -67,9 +70,8 @@ pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;
 pub use protocol::{
-    CompensationView, LedgerReply, LedgerRequest, PendingView, QueueStats, Refusal, ShapeBacklog, StepView,
-    SubmitAnswer, TaskCounts, TaskFilter, TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState,
-    WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, PendingView, Refusal, StepView, SubmitAnswer, TaskCounts, TaskFilter,
+    TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
@@ -80,3 +82,4 @@ pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
 pub use settings::QueueSettings;
+pub use stats::{QueueStats, ShapeBacklog};

@@ -9,11 +9,9 @@ use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 use super::paused::PausedView;
 use super::record::SubmitItem;
 use super::schedules::{ScheduleReply, ScheduleRequest};
-use crate::clock_alarm::ClockAlarm;
+use super::stats::QueueStats;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{
-    Epoch, Generation, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId,
-};
+use crate::ids::{Epoch, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
@@ -545,53 +543,4 @@ impl TaskCounts {
             TaskState::Skipped => &mut self.skipped,
         }
     }
-}
-
-/// A home's counters since its ledger was created.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QueueStats {
-    pub ledger: LedgerId,
-    pub generation: Generation,
-    pub log_index: LogIndex,
-    pub synced_index: LogIndex,
-    pub submitted: u64,
-    pub counts: TaskCounts,
-    /// `memory` tasks of earlier generations.
-    pub lost: u64,
-    /// Messages whose fence was not the recorded one.
-    pub fenced_total: u64,
-    pub expired_total: u64,
-    pub released_total: u64,
-    pub retried_total: u64,
-    pub workflows_running: u64,
-    /// Ended tasks that are not kept any more: they are among the counts all the same.
-    #[serde(default)]
-    pub pruned: TaskCounts,
-    /// What the kept ones take, more or less, of what they may.
-    #[serde(default)]
-    pub kept_bytes: u64,
-    #[serde(default)]
-    pub kept_bytes_max: u64,
-    /// Grows with each pause, resume and clear.
-    #[serde(default)]
-    pub queue_version: u64,
-    #[serde(default)]
-    pub paused: Vec<PausedView>,
-    /// Ready tasks by requirement shape, for thieves: who has what for whom.
-    pub ready_by_shape: Vec<ShapeBacklog>,
-    /// Succeeded tasks by the worker that ran them.
-    pub commits_by_worker: BTreeMap<PeerId, u64>,
-    pub invariant_violations: u64,
-    #[serde(default)]
-    pub schedules: u64,
-    /// The wall clock jumped: deadlines and schedules wait until it can be believed again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock_alarm: Option<ClockAlarm>,
-}
-
-/// A backlog of one requirement shape.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShapeBacklog {
-    pub shape: crate::matching::Shape,
-    pub ready: u64,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::compaction::Compaction;
+use super::disk::Disk;
 use super::effects::Outbox;
 use super::fairness::Fairness;
 use super::images::Partial;
@@ -17,6 +18,7 @@ use super::retention::Retention;
 use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Changes, State};
+use super::stats::SettledStats;
 use super::waiters::Waiters;
 use super::workers::Workers;
 use crate::clock::chain::Chain;
@@ -163,6 +165,8 @@ impl Replay {
             operations: self.operations,
             clock_root: ClockRoot::default(),
             draining: None,
+            disk: Disk::default(),
+            settled_stats: SettledStats::default(),
             clock_watch,
             marker: None,
             markers: 0,

@@ -28,6 +28,9 @@ impl Ledger {
         if done.is_some_and(|done| done != Done::Retried) {
             return self.refuse(reply, reused(operation));
         }
+        if let (None, Err(refusal)) = (done, self.check_draining()) {
+            return self.refuse(reply, refusal);
+        }
         let (at, clock_root) = (self.at(), self.clock_root);
         let mut planned: BTreeMap<TaskId, RetriedTask> = BTreeMap::new();
         let mut answers = Vec::with_capacity(ids.len());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::Disk;
 use super::effects::{Caller, Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::operations::Done;
@@ -195,7 +196,7 @@ impl Ledger {
         }
         let Some(schedule) = self.state.schedules.get(&id) else { return self.refuse(reply, Refusal::NotFound { id }) };
         let spec = schedule.spec.clone();
-        if let Err(refusal) = self.check_room_for(&spec) {
+        if let Err(refusal) = self.check_draining().and_then(|()| self.check_room_for(&spec)) {
             return self.refuse(reply, refusal);
         }
         let (at, durability) = (self.at(), spec.durability);
@@ -207,9 +208,10 @@ impl Ledger {
         self.reply(gate, reply, LedgerReply::Schedule(ScheduleReply::RunStarted { id: run }));
     }
 
-    /// Starts, skips and counts what has come due. While the wall clock cannot be believed nothing does.
+    /// Starts, skips and counts what has come due. While the wall clock cannot be believed nothing does, and while this
+    /// home takes no new work neither: those times wait for its next life, or for its disk.
     pub(super) fn fire_schedules(&mut self) {
-        if self.clock_watch.is_raised() {
+        if self.clock_watch.is_raised() || self.draining.is_some() || self.disk != Disk::Takes {
             return;
         }
         let now = Wall(self.now.wall_ms);
@@ -287,7 +289,9 @@ impl Ledger {
         let limit = limit.clamp(1, limits::LIST_LEN_MAX);
         let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let rest = self.state.schedules.range((from, std::ops::Bound::Unbounded)).map(|(_, schedule)| schedule);
-        let mut page: Vec<&Schedule> = rest.take(limit + 1).collect();
+        let is_withheld = |gate| self.instead_of(gate).is_some();
+        let shown = rest.filter(|schedule| !is_withheld(self.gate_of_schedule(schedule)));
+        let mut page: Vec<&Schedule> = shown.take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
         let gate = page.iter().fold(Gate::Open, |gate, schedule| latest(gate, self.gate_of_schedule(schedule)));

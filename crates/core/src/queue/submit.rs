@@ -45,8 +45,8 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => None,
         };
-        if let (None, Some(why)) = (replayed, self.draining.clone()) {
-            return self.refuse(reply, Refusal::Draining { why });
+        if let (None, Err(refusal)) = (replayed, self.check_draining()) {
+            return self.refuse(reply, refusal);
         }
         if replayed.is_none()
             && let Err(refusal) = self.check_room(total)
@@ -68,6 +68,11 @@ impl Ledger {
     /// Everything accepted so far is on disk when the answer to a replay leaves.
     pub(super) fn gate_of_all(&self) -> Gate {
         Gate::Synced(LogIndex(self.next.0 - 1))
+    }
+
+    /// A home that ends soon takes no new work, by whatever name it comes: a retry is new work, too.
+    pub(super) fn check_draining(&self) -> Result<(), Refusal> {
+        self.draining.clone().map_or(Ok(()), |why| Err(Refusal::Draining { why }))
     }
 
     /// Whether so many more tasks fit. What follows from accepted work is not asked: it always does.
@@ -256,8 +261,8 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
-        if let Some(why) = self.draining.clone() {
-            return self.refuse(reply, Refusal::Draining { why });
+        if let Err(refusal) = self.check_draining() {
+            return self.refuse(reply, refusal);
         }
         let room = self.check_room_for(&spec);
         let parent = room.and_then(|()| self.check_parent(spec.parent, spec.durability));

@@ -28,10 +28,14 @@ impl Ledger {
         self.answer_impatient();
         self.recall_unstarted();
         self.bind_again();
-        self.write_tally();
-        self.forget_keys();
-        self.compact();
-        self.prune();
+        // What only keeps order waits for a disk that writes it.
+        if !self.disk.refuses() {
+            self.write_tally();
+            self.forget_keys();
+            self.compact();
+            self.prune();
+            self.sample_stats();
+        }
         self.sample_pace();
         self.plan_tick();
     }

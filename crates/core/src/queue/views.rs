@@ -3,7 +3,8 @@
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
-use super::protocol::{LedgerReply, PendingView, QueueStats, ShapeBacklog, TaskFilter, TaskView, UnmetAt};
+use super::protocol::{LedgerReply, PendingView, TaskFilter, TaskView, UnmetAt};
+use super::stats::ShapeBacklog;
 use super::task_entry::Task;
 use crate::ids::TaskId;
 use crate::limits;
@@ -43,7 +44,8 @@ impl Ledger {
             .state
             .order
             .range((cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded), std::ops::Bound::Unbounded));
-        let matching = after.filter_map(|id| self.state.tasks.get(id)).filter(|task| matches(task, filter));
+        let shown = |task: &&Task| matches(task, filter) && !self.withholds(task.durability(), task.index);
+        let matching = after.filter_map(|id| self.state.tasks.get(id)).filter(shown);
         let mut page: Vec<&Task> = matching.take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
@@ -141,35 +143,6 @@ impl Ledger {
     pub fn backlog(&self) -> Vec<ShapeBacklog> {
         let waiting = self.ready.busy();
         waiting.map(|(_, queue)| ShapeBacklog { shape: queue.shape.clone(), ready: queue.heap.len() as u64 }).collect()
-    }
-
-    pub(super) fn stats(&mut self, reply: ReplyTo) {
-        let stats = QueueStats {
-            ledger: self.identity.ledger,
-            generation: self.state.generation,
-            log_index: crate::ids::LogIndex(self.next.0 - 1),
-            synced_index: self.outbox.synced(),
-            submitted: self.state.submitted,
-            counts: self.state.counts,
-            lost: self.state.lost,
-            fenced_total: self.fenced_total,
-            expired_total: self.state.expired_total,
-            released_total: self.state.released_total,
-            retried_total: self.state.retried_total,
-            workflows_running: self.state.workflows_running,
-            pruned: self.state.pruned,
-            kept_bytes: self.retention.bytes(),
-            kept_bytes_max: self.retention.bytes_max(),
-            queue_version: self.state.paused.version,
-            paused: self.state.paused.views(),
-            ready_by_shape: self.backlog(),
-            commits_by_worker: self.state.commits_by_worker.clone(),
-            invariant_violations: crate::invariant::violations(),
-            schedules: self.state.schedules.len() as u64,
-            clock_alarm: self.clock_watch.alarm(),
-        };
-        let gate = Gate::Synced(crate::ids::LogIndex(self.next.0 - 1));
-        self.reply(gate, reply, LedgerReply::Stats(Box::new(stats)));
     }
 }
 

@@ -24,6 +24,9 @@ impl Ledger {
             Some(_) => return self.refuse(reply, reused(operation)),
             None => {}
         }
+        if let Err(refusal) = self.check_draining() {
+            return self.refuse(reply, refusal);
+        }
         let Some(run) = self.state.workflows.get(&id) else { return self.refuse_missing(reply, id) };
         let durability = run.spec.durability;
         if let Err(refusal) = self.may_retry(run) {
@@ -31,11 +34,13 @@ impl Ledger {
             return self.reply(gate, reply, LedgerReply::Refused(refusal));
         }
         let steps = run.steps_to_retry();
+        let replaced: Vec<TaskId> = run.replaced_by_retry(&steps).collect();
         let answer = LedgerReply::WorkflowRetried { id, steps: steps.len() as u32 };
         let record = Record::WorkflowRetried { at: self.at(), operation, workflow: id, steps };
         self.operations.remember(&record);
         let index = self.commit(durability, record);
         self.keep_workflow(id);
+        replaced.iter().for_each(|task| self.forget_replaced(task));
         self.reply(self.late_gate(durability, index), reply, answer);
     }
 
@@ -72,6 +77,21 @@ impl Ledger {
 }
 
 impl WorkflowRun {
+    /// The tasks that a retry of these steps puts others in place of; nothing is undone any more.
+    fn replaced_by_retry<'a>(&'a self, steps: &'a [u32]) -> impl Iterator<Item = TaskId> + 'a {
+        let tasks = steps.iter().filter_map(|step| self.steps.get(*step as usize)).flat_map(|step| &step.tasks);
+        let undoing = self.steps.iter().filter_map(|step| step.compensation.as_ref()?.task);
+        tasks.copied().chain(undoing)
+    }
+
+    /// Whether `task` is what does this part of it now.
+    pub(super) fn is_done_by(&self, link: StepLink, task: TaskId) -> bool {
+        self.steps.get(link.step as usize).is_some_and(|step| match link.part {
+            StepPart::Item(item) => step.tasks.get(item as usize) == Some(&task),
+            StepPart::Compensation => step.compensation.as_ref().is_some_and(|undo| undo.task == Some(task)),
+        })
+    }
+
     /// What failed, was cut off or was undone, and what rests on that: a step that started without it keeps its result.
     fn steps_to_retry(&self) -> Vec<u32> {
         let mut again = vec![false; self.steps.len()];
@@ -163,7 +183,7 @@ impl State {
         (entry.error, entry.ended) = (None, None);
         let mut made = Vec::new();
         for (item, id) in (0..).zip(&mut entry.tasks) {
-            let Some(old) = self.tasks.get(id) else { continue };
+            let Some(old) = self.tasks.get_mut(id) else { continue };
             if matches!(old.state, TaskState::Succeeded | TaskState::Skipped) {
                 continue;
             }
@@ -171,6 +191,8 @@ impl State {
             let mut task = Task::new(new, old.whole_spec(), owner.clone(), clock_root, at);
             task.kin.step = Some(StepLink { workflow, step, part: StepPart::Item(item) });
             task.kin.retry_of = Some(*id);
+            old.kin.retried_by = Some(new);
+            old.index = old.index.max(index);
             entry.counts.shift(old.state, task.state);
             run.former.push(std::mem::replace(id, new));
             made.push(task);
@@ -179,6 +201,7 @@ impl State {
             let part = BindingPart::Items { step, from: entry.tasks.len() as u32 };
             self.changes.bindings.push(BindingId { workflow, retries, part });
         }
+        self.changes.touched.extend(made.iter().filter_map(|task| task.kin.retry_of));
         made.into_iter().for_each(|task| self.insert(index, task));
     }
 }

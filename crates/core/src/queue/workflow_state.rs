@@ -86,6 +86,11 @@ impl State {
                 entry.tasks.push(id);
                 entry.counts.add(task.state, 1);
             }
+            if let Some(old) = task.kin.retry_of.and_then(|old| self.tasks.get_mut(&old)) {
+                old.kin.retried_by = Some(id);
+                old.index = old.index.max(index);
+                self.changes.touched.extend(task.kin.retry_of);
+            }
             self.insert(index, task);
         }
         if window.total == 0 {

@@ -112,8 +112,10 @@ impl Ledger {
         let limit = limit.clamp(1, limits::LIST_LEN_MAX);
         let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let runs = self.state.workflows.range((from, std::ops::Bound::Unbounded)).map(|(_, run)| run);
-        let mut page: Vec<&WorkflowRun> =
-            runs.filter(|run| state.is_none_or(|state| run.state == state)).take(limit + 1).collect();
+        let shown = |run: &&WorkflowRun| {
+            state.is_none_or(|state| run.state == state) && !self.withholds(run.spec.durability, run.index)
+        };
+        let mut page: Vec<&WorkflowRun> = runs.filter(shown).take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
         let gate =

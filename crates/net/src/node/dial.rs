@@ -97,7 +97,12 @@ impl Node {
     /// Rewrites the peer cache if it changed, in the background and not too often.
     pub(super) fn write_cache(&mut self) {
         let now_ms = self.now_ms();
-        while self.cache.writing.try_join_next().is_some() {}
+        while let Some(written) = self.cache.writing.try_join_next() {
+            if !written.unwrap_or(false) {
+                // The disk may take it the next time.
+                self.cache.written.clear();
+            }
+        }
         let Some(path) = self.cache.path.clone() else { return };
         if self.cache.due_ms > now_ms || !self.cache.writing.is_empty() {
             return;
@@ -111,9 +116,11 @@ impl Node {
         }
         self.cache.written.clone_from(&text);
         self.cache.writing.spawn_blocking(move || {
-            if let Err(error) = cache::write(&path, &text) {
+            let written = cache::write(&path, &text);
+            if let Err(error) = &written {
                 tracing::warn!(%error, path = %path.display(), "the peer cache cannot be written");
             }
+            written.is_ok()
         });
     }
 }

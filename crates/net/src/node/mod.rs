@@ -64,7 +64,8 @@ struct Cache {
     path: Option<PathBuf>,
     written: String,
     due_ms: u64,
-    writing: JoinSet<()>,
+    /// Each says whether it wrote.
+    writing: JoinSet<bool>,
 }
 
 impl Node {

@@ -231,3 +231,29 @@ fn a_draining_home_refuses_new_work_with_the_reason_and_goes_on_with_the_old() {
     let grant = home.grant();
     assert_eq!(home.complete(&grant, success("done")), CompleteAnswer::Committed);
 }
+
+#[test]
+fn a_draining_home_runs_nothing_again_and_answers_retries_that_came_before() {
+    let mut home = Bench::new();
+    let (before, after) = (home.submit(noop()), home.submit(noop()));
+    home.cancel(before);
+    home.cancel(after);
+    let workflow = workflows::start(&mut home, workflows::chain(1));
+    home.cancel(workflow);
+    let operation = home.operation();
+    let retry = LedgerRequest::RetryTasks { operation, ids: vec![before] };
+    let first = home.ask(retry.clone());
+    home.event(Event::Draining { why: "it was told to end".to_owned() });
+    assert_eq!(home.ask(retry), first);
+    let records = home.index();
+    let operation = home.operation();
+    let retries = [
+        LedgerRequest::RetryTasks { operation, ids: vec![after] },
+        LedgerRequest::RetryWorkflow { operation, id: workflow },
+    ];
+    for retry in retries {
+        let refused = home.ask(retry);
+        assert!(matches!(refused, LedgerReply::Refused(Refusal::Draining { .. })), "{refused:?}");
+    }
+    assert_eq!(home.index(), records);
+}

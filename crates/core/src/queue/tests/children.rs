@@ -192,3 +192,16 @@ fn no_worker_is_granted_or_heard_on_a_task_that_is_a_workflow() {
     assert_eq!(reply, LedgerReply::Completed(vec![CompleteAnswer::Fenced { current: Epoch::default() }]));
     assert_eq!(home.state(task), TaskState::Running);
 }
+
+#[test]
+fn a_workflow_that_runs_for_a_step_is_no_attempt_that_a_worker_holds() {
+    let mut home = Bench::new();
+    start(&mut home, workflow(vec![sub("sub", &[], chain(1))]));
+    let stats = home.stats();
+    assert_eq!((stats.counts.running, stats.leases), (1, 0));
+    home.bind_all();
+    home.worker(1, 1);
+    home.pass(200);
+    let stats = home.stats();
+    assert_eq!((stats.counts.running, stats.counts.leased, stats.leases), (1, 1, 1));
+}

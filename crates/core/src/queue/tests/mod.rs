@@ -7,6 +7,7 @@ mod compaction;
 mod compaction_model;
 mod dead_letters;
 mod deadlines;
+mod disk;
 mod fairness;
 mod gates;
 mod keys;

@@ -433,3 +433,19 @@ proptest! {
         prop_assert_eq!(view(&mut home, id), before);
     }
 }
+
+#[test]
+fn a_draining_home_starts_no_run_and_its_next_life_decides_about_the_time() {
+    let mut home = Bench::new();
+    let id = every_minute(&mut home, Overlap::Allow, 0);
+    home.event(Event::Draining { why: "it was told to end".to_owned() });
+    home.pass(MINUTE_MS + 1_000);
+    assert_eq!(runs(&mut home, id), []);
+    let operation = home.operation();
+    let refused = home.ask(LedgerRequest::Schedule(ScheduleRequest::RunNow { operation, id }));
+    assert!(matches!(refused, LedgerReply::Refused(Refusal::Draining { .. })), "{refused:?}");
+    let mut home = home.restart(5_000);
+    home.pass(1_000);
+    assert_eq!(runs(&mut home, id), [(1, RUNNING)]);
+    assert_eq!(sums(&view(&mut home, id)), (1, 0, 0));
+}

@@ -205,3 +205,58 @@ fn what_runs_or_succeeded_is_not_retried() {
     let nobody = TaskId { ulid: 1, ledger: LEDGER.tag() };
     assert_eq!(retry(&mut home, nobody), LedgerReply::Refused(Refusal::NotFound { id: nobody }));
 }
+
+fn dead_letters(home: &mut Bench) -> Vec<TaskId> {
+    match home.ask(LedgerRequest::ListDead { filter: DeadFilter::default(), cursor: None, limit: 100 }) {
+        LedgerReply::DeadLetters { items, .. } => items.into_iter().map(|letter| letter.id).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A workflow whose first step spends its only attempt.
+fn with_a_dead_step(home: &mut Bench) -> (WorkflowId, TaskId) {
+    let id = start(home, workflow(vec![step("a", &[]), step("b", &["a"])]));
+    home.work_off(|_| failure(true));
+    let dead = view(home, id).steps[0].task_id.unwrap();
+    assert_eq!(home.state(dead), TaskState::Dead);
+    (id, dead)
+}
+
+#[test]
+fn a_dead_step_leaves_the_dead_letter_queue_when_its_workflow_is_retried() {
+    let mut home = home();
+    let (id, dead) = with_a_dead_step(&mut home);
+    assert_eq!(dead_letters(&mut home), [dead]);
+    // No credit stands: the new task waits, and is not leased when the home ends.
+    home.credit(1, 0, 1);
+    retry(&mut home, id);
+    assert_eq!(dead_letters(&mut home), []);
+    let newest = view(&mut home, id).steps[0].task_id.unwrap();
+    assert_eq!((home.task(dead).retried_by, home.task(newest).retry_of), (Some(newest), Some(dead)));
+    let mut home = home.restart(0);
+    assert_eq!(dead_letters(&mut home), [], "after a recovery too");
+    assert_eq!(home.task(dead).retried_by, Some(newest));
+    worker(&mut home);
+    home.work_off(|_| failure(true));
+    assert_eq!(dead_letters(&mut home), [newest], "what dies again stands there in its place");
+}
+
+#[test]
+fn dead_tasks_of_a_step_that_begins_anew_leave_the_dead_letter_queue_before_it_has_tasks() {
+    let mut home = home();
+    let mut spec = workflow(vec![step("a", &[]), step("b", &[]), step("c", &["a", "b"])]);
+    spec.on_fail = OnFail::SkipChildren;
+    spec.steps[2].join = Join::Any;
+    let id = start(&mut home, spec);
+    let of = |home: &mut Bench, place: usize| view(home, id).steps[place].task_id;
+    let succeeds = of(&mut home, 1);
+    home.work_off(|grant| if Some(grant.fence.task) == succeeds { success("done") } else { failure(true) });
+    let dead = [of(&mut home, 0).unwrap(), of(&mut home, 2).unwrap()];
+    assert_eq!(dead_letters(&mut home), dead);
+    retry(&mut home, id);
+    assert_eq!(dead_letters(&mut home), []);
+    assert_eq!(home.work_off(|_| success("done")).len(), 2);
+    assert_eq!(view(&mut home, id).summary.state, WorkflowState::Succeeded);
+    let newest = of(&mut home, 2);
+    assert_eq!(home.restart(0).task(dead[1]).retried_by, newest);
+}
