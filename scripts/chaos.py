@@ -61,7 +61,7 @@ def one_round(mesh, number, choose, batch, acknowledged):
     """Submits to two nodes, kills one of the three meanwhile, and notes what was acknowledged."""
     homes = choose.sample(range(1, NODES + 1), 2)
     victim = choose.randint(1, NODES)
-    submits = {home: submit(mesh, home, number, batch) for home in homes}
+    submits = {home: mesh.submit(home, tasks_of(number, batch)) for home in homes}
     time.sleep(choose.uniform(0, 0.5))
     mesh.kill(victim)
     for home, process in submits.items():
@@ -77,22 +77,12 @@ def one_round(mesh, number, choose, batch, acknowledged):
     print(f"round {number}: killed node {victim}, {sum(map(len, acknowledged.values()))} acknowledged", flush=True)
 
 
-def submit(mesh, home, number, batch):
-    process = mesh.start(
-        *mesh.command(home, "task", "submit", "-", "-o", "json"),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )
-    try:
-        for index in range(batch):
-            task = {"kind": "noop", "input": {"round": number, "index": index}}
-            if index % SLEEP_EVERY == 0:
-                task = {"kind": "sleep", "input": {"for": f"{SLEEP_MS}ms"}}
-            process.stdin.write(json.dumps(task | {"retry": RETRY}) + "\n")
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # Its node is gone; what it printed before counts.
-    process.stdin = None  # Closed: `communicate` must not flush it.
-    return process
+def tasks_of(number, batch):
+    for index in range(batch):
+        task = {"kind": "noop", "input": {"round": number, "index": index}}
+        if index % SLEEP_EVERY == 0:
+            task = {"kind": "sleep", "input": {"for": f"{SLEEP_MS}ms"}}
+        yield task | {"retry": RETRY}
 
 
 def settled(mesh):

@@ -60,19 +60,9 @@ class Client:
 
     def submit(self, home, number, batch):
         """The process of a submission, with when it began."""
-        process = self.mesh.start(
-            *self.mesh.command(home, "task", "submit", "-", "-o", "json"),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
         began = self.now()
-        try:
-            for index in range(batch):
-                process.stdin.write(json.dumps(self._task(number, index) | {"retry": RETRY}) + "\n")
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # Its node is gone; what it printed before counts.
-        process.stdin = None
-        return process, began
+        tasks = (self._task(number, index) | {"retry": RETRY} for index in range(batch))
+        return self.mesh.submit(home, tasks), began
 
     def _task(self, number, index):
         if index % PROCESS_EVERY == 3:

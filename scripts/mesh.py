@@ -121,6 +121,21 @@ class Mesh:
         self.started.append(process)
         return process
 
+    def submit(self, home, tasks):
+        """The process of a submission of `tasks` to one node, which prints the ids that are acknowledged."""
+        process = self.start(
+            *self.command(home, "task", "submit", "-", "-o", "json"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        try:
+            for task in tasks:
+                process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # Its node is gone; what it printed before counts.
+        process.stdin = None  # Closed: `communicate` must not flush it.
+        return process
+
     def kill(self, number):
         """`kill -9`, and waits until the process is gone."""
         pid = int((self.node_folder(number) / "pid").read_text())

@@ -125,6 +125,8 @@ pub struct WorkflowDocument<'a> {
     progress: WorkflowProgress,
     current: &'a [String],
     critical_path: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<&'a str>,
 }
 
 impl<'a> WorkflowDocument<'a> {
@@ -147,6 +149,7 @@ impl<'a> WorkflowDocument<'a> {
             progress: view.progress,
             current: &view.current,
             critical_path: &view.critical_path,
+            left_out: view.left_out.as_deref(),
         }
     }
 }

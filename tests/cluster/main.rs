@@ -6,6 +6,7 @@ mod compaction;
 mod keys;
 mod limits;
 mod mesh;
+mod parents;
 mod single;
 mod stealing;
 mod supervision;

@@ -41,13 +41,15 @@ async fn a_timeout_and_a_stop_end_what_waits() {
     let (code, message, retryable) = fixture.error(TaskSpec { timeout: DurationMs(20), ..long.clone() }).await;
     assert_eq!((code.as_str(), retryable), ("timeout", true));
     assert!(message.contains("20ms"), "{message}");
-    for (reason, code) in
-        [(StopReason::Cancelled, "cancelled"), (StopReason::Fenced, "fenced"), (StopReason::Shutdown, "shutdown")]
-    {
-        let (stopper, running) = fixture.start(long.clone());
-        stopper.stop(reason);
-        let outcome = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
-        assert_eq!(error_of(outcome).0, code);
+    let reasons =
+        [(StopReason::Cancelled, "cancelled"), (StopReason::Fenced, "fenced"), (StopReason::Shutdown, "shutdown")];
+    for waits in [long, embed("hangs", json!("a"))] {
+        for (reason, code) in reasons {
+            let (stopper, running) = fixture.start(waits.clone());
+            stopper.stop(reason);
+            let outcome = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
+            assert_eq!(error_of(outcome).0, code, "{}", waits.kind);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! Bugs planted on purpose, to see that the simulator finds them. In no build without the feature `canary`.
+//! Bugs planted on purpose, to see that the simulator finds them. They have names in every build, and are in none
+//! without the feature `canary`.
 
+#[cfg(feature = "canary")]
 use std::cell::Cell;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +24,62 @@ pub enum Bug {
     DrainIgnored,
     /// Attempts are not counted against the policy.
     RetryUnbounded,
+    /// A home that starts does not know what it lent of its limits.
+    LoansForgotten,
+    /// A home that starts goes on with what was paused.
+    PauseForgotten,
 }
 
+impl Bug {
+    pub const ALL: [Self; 11] = [
+        Self::NoEpochCheck,
+        Self::DoubleGrant,
+        Self::LeaseNotExpired,
+        Self::OperationForgotten,
+        Self::GenerationNotDurable,
+        Self::StaleGossipWins,
+        Self::EdgeLost,
+        Self::DrainIgnored,
+        Self::RetryUnbounded,
+        Self::LoansForgotten,
+        Self::PauseForgotten,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoEpochCheck => "no-epoch-check",
+            Self::DoubleGrant => "double-grant",
+            Self::LeaseNotExpired => "lease-not-expired",
+            Self::OperationForgotten => "operation-forgotten",
+            Self::GenerationNotDurable => "generation-not-durable",
+            Self::StaleGossipWins => "stale-gossip-wins",
+            Self::EdgeLost => "edge-lost",
+            Self::DrainIgnored => "drain-ignored",
+            Self::RetryUnbounded => "retry-unbounded",
+            Self::LoansForgotten => "loans-forgotten",
+            Self::PauseForgotten => "pause-forgotten",
+        }
+    }
+}
+
+#[cfg(feature = "canary")]
 thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
 /// Plants a bug in this thread, or takes it out.
+#[cfg(feature = "canary")]
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
+#[cfg(feature = "canary")]
 pub(crate) fn has(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }
 
 /// Whether the core's own assertions should let the bug run, so that the simulator's checkers are what finds it.
+#[cfg(feature = "canary")]
 pub(crate) fn is_planted() -> bool {
     PLANTED.get().is_some()
 }

@@ -41,10 +41,16 @@ pub enum InvariantId {
     I17,
     /// Each time of a schedule is decided once and starts at most one run.
     I18,
+    /// What is granted under a key, over all homes, stays within its limit.
+    I19,
+    /// A paused queue grants nothing; a clear ends what waited, and nothing else.
+    I20,
+    /// An idempotency key names one task of its home and namespace.
+    I21,
 }
 
 impl InvariantId {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -62,6 +68,9 @@ impl InvariantId {
         Self::I16,
         Self::I17,
         Self::I18,
+        Self::I19,
+        Self::I20,
+        Self::I21,
     ];
 }
 

@@ -23,6 +23,10 @@ pub const PREFERENCE_WAIT_MS: u64 = 50;
 pub const RECALL_AFTER_MS: u64 = 1_000;
 /// A home's tick: deadlines are met at most this much late.
 pub const TICK_MS: u64 = 100;
+/// A home in which nothing moves looks at its clocks this often.
+pub const TICK_IDLE_MS_MAX: u64 = 1_000;
+/// What is only counted is written at most this often.
+pub const TALLY_EVERY_MS: u64 = 1_000;
 /// A tick that comes this much late extends all leases by the delay.
 pub const STALL_MS: u64 = 500;
 /// A worker that released a task is skipped for it: doubling from the first to the second.
@@ -188,6 +192,8 @@ pub const STOP_REPORT_MS_MAX: u64 = 60_000;
 pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 /// A frame on the control socket, between peers, and between a node and its device process.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A workflow's view, less what holds it in its frame.
+pub const WORKFLOW_VIEW_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 /// A frame from a peer that is not admitted yet.
 pub const HELLO_BYTES_MAX: usize = 4 * 1024;
 /// MessagePack values in one frame, nested ones included: a decoded frame takes little more memory than this many strings.

@@ -12,6 +12,7 @@ use magpie_core::queue::{AfterAttempt, CompletionRecord, GrantRecord, Record, Sc
 use magpie_core::task::{Outcome, TaskSpec, TaskState};
 use magpie_core::time::Wall;
 
+use crate::queue_book::QueueFacts;
 use crate::schedule_book::ScheduleFacts;
 
 /// One home's facts. Entries that a crash lost are taken out again by reading the rest anew.
@@ -29,12 +30,15 @@ pub struct Book {
     /// The record that allows a cut, by where it cuts.
     checkpoints: BTreeMap<LogIndex, LogIndex>,
     pub schedules: BTreeMap<ScheduleId, ScheduleFacts>,
+    pub queue: QueueFacts,
 }
 
 #[derive(Debug)]
 pub struct TaskFacts {
     pub spec: Arc<TaskSpec>,
     pub step: Option<(WorkflowId, u32)>,
+    /// The workflow that it runs a step of, or undoes one of.
+    pub part_of: Option<WorkflowId>,
     pub submitted: LogIndex,
     /// The last record that names it.
     pub touched: LogIndex,
@@ -54,6 +58,8 @@ pub struct EpochFacts {
     /// The last record that says that its worker holds it: granted, started, revived.
     pub held: LogIndex,
     pub started: bool,
+    /// It has no lease any more: given back, expired, or its task is over.
+    pub over: bool,
     pub outcome: Option<(LogIndex, Outcome)>,
 }
 
@@ -81,7 +87,8 @@ pub struct StepFacts {
 
 impl TaskFacts {
     fn new(spec: Arc<TaskSpec>, step: Option<(WorkflowId, u32)>, index: LogIndex) -> Self {
-        Self { spec, step, submitted: index, touched: index, epochs: Vec::new(), end: None, earlier_end: None }
+        let (part_of, epochs) = (step.map(|(workflow, _)| workflow), Vec::new());
+        Self { spec, step, part_of, submitted: index, touched: index, epochs, end: None, earlier_end: None }
     }
 
     pub fn newest(&self) -> Option<&EpochFacts> {
@@ -90,6 +97,11 @@ impl TaskFacts {
 
     pub fn of_epoch(&self, epoch: Epoch) -> Option<&EpochFacts> {
         self.epochs.iter().find(|facts| facts.epoch == epoch)
+    }
+
+    /// Whether a worker has a lease of it.
+    pub fn is_leased(&self) -> bool {
+        self.newest().is_some_and(|epoch| !epoch.over)
     }
 
     /// Attempts that the log knows to have started.
@@ -114,8 +126,13 @@ pub fn operation(record: &Record) -> Option<OperationId> {
     match record {
         Record::Submitted { operation, .. }
         | Record::WorkflowSubmitted { operation, .. }
+        | Record::WorkflowRetried { operation, .. }
         | Record::Cancelled { operation, .. }
         | Record::PrioritySet { operation, .. }
+        | Record::QueuePaused { operation, .. }
+        | Record::QueueResumed { operation, .. }
+        | Record::QueueCleared { operation, .. }
+        | Record::Retried { operation, .. }
         | Record::Schedule(
             ScheduleRecord::Made { operation, .. }
             | ScheduleRecord::RunAsked { operation, .. }
@@ -137,6 +154,7 @@ impl Book {
             workflows: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             schedules: BTreeMap::new(),
+            queue: QueueFacts::default(),
         }
     }
 
@@ -147,6 +165,10 @@ impl Book {
 
     pub fn tag(&self) -> LedgerTag {
         self.tag
+    }
+
+    pub fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// The record that a task or a workflow came with.
@@ -172,11 +194,10 @@ impl Book {
         match &record {
             Record::Opened { generation, .. } => (self.generation, self.opened) = (*generation, index),
             Record::Submitted { at, operation, items, .. } => {
-                let specs = items.iter().flat_map(|item| (0..item.count).map(|_| item.spec.clone()));
-                for (n, spec) in specs.enumerate() {
-                    let id = TaskId::derive(self.tag, at.0, *operation, n as u32);
-                    self.tasks.insert(id, TaskFacts::new(spec, None, index));
-                }
+                let each = items.iter().flat_map(|item| (0..item.count).map(move |_| item));
+                let named = (0..).map(|n| TaskId::derive(self.tag, at.0, *operation, n)).zip(each);
+                self.queue.read_keys(named.clone());
+                self.tasks.extend(named.map(|(id, item)| (id, TaskFacts::new(item.spec.clone(), None, index))));
             }
             Record::WorkflowSubmitted { at, operation, spec, .. } => {
                 let id = TaskId::derive(self.tag, at.0, *operation, 0);
@@ -194,15 +215,16 @@ impl Book {
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
             Record::Completed { results, .. } => results.iter().for_each(|result| self.complete(index, result)),
             Record::Released { releases, .. } => {
-                releases.iter().for_each(|release| self.touch(index, release.fence.task, |_| {}));
+                releases.iter().for_each(|release| self.epoch(index, release.fence, |epoch| epoch.over = true));
             }
             Record::Expired { fences, .. } => {
-                fences.iter().for_each(|fence| self.touch(index, fence.task, |_| {}));
+                fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.over = true));
             }
             // It says when an attempt of a task that has ended was gone: the end does not rest on it.
             Record::AttemptsStopped { .. } => {}
             Record::Revived { fences, .. } => {
-                fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.held = index));
+                let revive = |epoch: &mut EpochFacts| (epoch.held, epoch.over) = (index, false);
+                fences.iter().for_each(|fence| self.epoch(index, *fence, revive));
             }
             Record::Buried { tasks, .. } => tasks.iter().for_each(|task| self.end(index, *task, TaskState::Dead)),
             Record::DeadlinePassed { tasks, .. } => {
@@ -226,12 +248,14 @@ impl Book {
             Record::Schedule(record) => self.read_schedule(index, record),
             Record::Carried { .. } | Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
         }
+        self.queue.read(index, &record);
         self.records.push(record);
     }
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
         let GrantRecord { task, epoch, token, worker, .. } = *grant;
-        let granted = EpochFacts { epoch, token, worker, granted: index, held: index, started: false, outcome: None };
+        let (granted, started, over, outcome) = (index, false, false, None);
+        let granted = EpochFacts { epoch, token, worker, granted, held: index, started, over, outcome };
         self.touch(index, task, |facts| facts.epochs.push(granted));
     }
 
@@ -273,7 +297,8 @@ impl Book {
                 let retries = self.workflows.get(workflow).map_or(0, |facts| facts.retries);
                 let id = TaskId::derive(self.tag, at.0, step_operation(*workflow, retries, step | COMPENSATION), 0);
                 // Its failure is not the step's: it stands for itself.
-                self.tasks.insert(id, TaskFacts::new(task.clone(), None, index));
+                let facts = TaskFacts::new(task.clone(), None, index);
+                self.tasks.insert(id, TaskFacts { part_of: Some(*workflow), ..facts });
             }
             Record::StepSkipped { .. } | Record::CompensationUnbound { .. } => {}
             Record::WorkflowRetried { at, workflow, steps, .. } => self.retry(index, *at, *workflow, steps),
@@ -285,7 +310,8 @@ impl Book {
 
     fn complete(&mut self, index: LogIndex, result: &CompletionRecord) {
         self.start(index, result.fence);
-        self.epoch(index, result.fence, |epoch| epoch.outcome = Some((index, result.outcome.clone())));
+        let outcome = Some((index, result.outcome.clone()));
+        self.epoch(index, result.fence, |epoch| (epoch.outcome, epoch.over) = (outcome, true));
         match result.next {
             AfterAttempt::Succeeded => self.end(index, result.fence.task, TaskState::Succeeded),
             AfterAttempt::Failed => self.end(index, result.fence.task, TaskState::Failed),
@@ -395,7 +421,11 @@ impl Book {
     }
 
     fn end(&mut self, index: LogIndex, task: TaskId, state: TaskState) {
-        self.touch(index, task, |facts| facts.end = Some((state, index)));
+        self.touch(index, task, |facts| {
+            facts.end = Some((state, index));
+            facts.epochs.iter_mut().for_each(|epoch| epoch.over = true);
+        });
+        self.stop_child(task, index);
         if !matches!(state, TaskState::Succeeded | TaskState::Skipped)
             && let Some((workflow, step)) = self.tasks.get(&task).and_then(|facts| facts.step)
         {
@@ -413,9 +443,32 @@ impl Book {
     pub fn end_workflow(&mut self, workflow: WorkflowId, index: LogIndex) {
         let Some(facts) = self.workflows.get_mut(&workflow).filter(|facts| facts.ended.is_none()) else { return };
         facts.ended = Some(index);
+        let parent = facts.parent;
+        self.stop_tasks_of(workflow, index);
         // No drawn policy starts a child that failed again.
-        if let Some(parent) = facts.parent {
+        if let Some(parent) = parent {
             self.end(index, parent, TaskState::Failed);
+        }
+    }
+
+    /// What a workflow had running stops with it, workflows in its steps too.
+    fn stop_tasks_of(&mut self, workflow: WorkflowId, index: LogIndex) {
+        let of_it = self.tasks.iter_mut().filter(|(_, facts)| facts.part_of == Some(workflow));
+        let mut parents = Vec::new();
+        for (id, facts) in of_it {
+            facts.epochs.iter_mut().for_each(|epoch| epoch.over = true);
+            parents.extend(facts.spec.workflow.is_some().then_some(*id));
+        }
+        parents.into_iter().for_each(|parent| self.stop_child(parent, index));
+    }
+
+    /// The workflow that a task stands for ends with the task.
+    fn stop_child(&mut self, parent: TaskId, index: LogIndex) {
+        let child = self.workflows.iter_mut().find(|(_, facts)| facts.parent == Some(parent) && facts.ended.is_none());
+        if let Some((child, facts)) = child {
+            facts.ended = Some(index);
+            let child = *child;
+            self.stop_tasks_of(child, index);
         }
     }
 

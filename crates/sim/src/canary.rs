@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use magpie_core::canary::Bug;
 use magpie_core::invariant::InvariantId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,53 +15,22 @@ pub enum Planted {
     /// A start reads entries of a transaction that a crash cut short.
     TornTailAccepted,
     /// A fault of a core, behind the feature `canary`.
-    Core(CoreBug),
-}
-
-/// See `magpie_core::canary::Bug`, which is not there without the feature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CoreBug {
-    NoEpochCheck,
-    DoubleGrant,
-    LeaseNotExpired,
-    OperationForgotten,
-    GenerationNotDurable,
-    StaleGossipWins,
-    EdgeLost,
-    DrainIgnored,
-    RetryUnbounded,
+    Core(Bug),
 }
 
 impl Planted {
-    pub const ALL: [Self; 12] = [
-        Self::AcknowledgeBeforeFsync,
-        Self::HeadBeforeFsync,
-        Self::TornTailAccepted,
-        Self::Core(CoreBug::NoEpochCheck),
-        Self::Core(CoreBug::DoubleGrant),
-        Self::Core(CoreBug::LeaseNotExpired),
-        Self::Core(CoreBug::OperationForgotten),
-        Self::Core(CoreBug::GenerationNotDurable),
-        Self::Core(CoreBug::StaleGossipWins),
-        Self::Core(CoreBug::EdgeLost),
-        Self::Core(CoreBug::DrainIgnored),
-        Self::Core(CoreBug::RetryUnbounded),
-    ];
+    /// Those of the shell first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let shell = [Self::AcknowledgeBeforeFsync, Self::HeadBeforeFsync, Self::TornTailAccepted];
+        shell.into_iter().chain(Bug::ALL.map(Self::Core))
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::AcknowledgeBeforeFsync => "acknowledge-before-fsync",
             Self::HeadBeforeFsync => "head-before-fsync",
             Self::TornTailAccepted => "torn-tail-accepted",
-            Self::Core(CoreBug::NoEpochCheck) => "no-epoch-check",
-            Self::Core(CoreBug::DoubleGrant) => "double-grant",
-            Self::Core(CoreBug::LeaseNotExpired) => "lease-not-expired",
-            Self::Core(CoreBug::OperationForgotten) => "operation-forgotten",
-            Self::Core(CoreBug::GenerationNotDurable) => "generation-not-durable",
-            Self::Core(CoreBug::StaleGossipWins) => "stale-gossip-wins",
-            Self::Core(CoreBug::EdgeLost) => "edge-lost",
-            Self::Core(CoreBug::DrainIgnored) => "drain-ignored",
-            Self::Core(CoreBug::RetryUnbounded) => "retry-unbounded",
+            Self::Core(bug) => bug.name(),
         }
     }
 
@@ -70,15 +40,17 @@ impl Planted {
             Self::AcknowledgeBeforeFsync => &[InvariantId::I1, InvariantId::I10],
             Self::HeadBeforeFsync => &[InvariantId::I10],
             Self::TornTailAccepted => &[InvariantId::I16],
-            Self::Core(CoreBug::NoEpochCheck) => &[InvariantId::I3, InvariantId::I4],
-            Self::Core(CoreBug::DoubleGrant) => &[InvariantId::I5],
-            Self::Core(CoreBug::LeaseNotExpired) => &[InvariantId::I6],
-            Self::Core(CoreBug::OperationForgotten) => &[InvariantId::I15],
-            Self::Core(CoreBug::GenerationNotDurable) => &[InvariantId::I2],
-            Self::Core(CoreBug::StaleGossipWins) => &[InvariantId::I12],
-            Self::Core(CoreBug::EdgeLost) => &[InvariantId::I8],
-            Self::Core(CoreBug::DrainIgnored) => &[InvariantId::I17],
-            Self::Core(CoreBug::RetryUnbounded) => &[InvariantId::I7],
+            Self::Core(Bug::NoEpochCheck) => &[InvariantId::I3, InvariantId::I4],
+            Self::Core(Bug::DoubleGrant) => &[InvariantId::I5],
+            Self::Core(Bug::LeaseNotExpired) => &[InvariantId::I6],
+            Self::Core(Bug::OperationForgotten) => &[InvariantId::I15],
+            Self::Core(Bug::GenerationNotDurable) => &[InvariantId::I2],
+            Self::Core(Bug::StaleGossipWins) => &[InvariantId::I12],
+            Self::Core(Bug::EdgeLost) => &[InvariantId::I8],
+            Self::Core(Bug::DrainIgnored) => &[InvariantId::I17],
+            Self::Core(Bug::RetryUnbounded) => &[InvariantId::I7],
+            Self::Core(Bug::LoansForgotten) => &[InvariantId::I19],
+            Self::Core(Bug::PauseForgotten) => &[InvariantId::I20],
         }
     }
 
@@ -98,29 +70,17 @@ impl FromStr for Planted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|planted| planted.name() == text)
-            .ok_or_else(|| format!("no bug {text:?}: {}", known()))
+        let known = || Self::all().map(Self::name).collect::<Vec<_>>().join(", ");
+        Self::all().find(|planted| planted.name() == text).ok_or_else(|| format!("no bug {text:?}: {}", known()))
     }
 }
 
 /// Plants a bug of the core in this thread, or takes it out.
 #[cfg(feature = "canary")]
 pub fn plant(planted: Option<Planted>) {
-    use magpie_core::canary::{Bug, plant};
-    let Some(Planted::Core(bug)) = planted else { return plant(None) };
-    plant(Some(match bug {
-        CoreBug::NoEpochCheck => Bug::NoEpochCheck,
-        CoreBug::DoubleGrant => Bug::DoubleGrant,
-        CoreBug::LeaseNotExpired => Bug::LeaseNotExpired,
-        CoreBug::OperationForgotten => Bug::OperationForgotten,
-        CoreBug::GenerationNotDurable => Bug::GenerationNotDurable,
-        CoreBug::StaleGossipWins => Bug::StaleGossipWins,
-        CoreBug::EdgeLost => Bug::EdgeLost,
-        CoreBug::DrainIgnored => Bug::DrainIgnored,
-        CoreBug::RetryUnbounded => Bug::RetryUnbounded,
+    magpie_core::canary::plant(planted.and_then(|planted| match planted {
+        Planted::Core(bug) => Some(bug),
+        Planted::AcknowledgeBeforeFsync | Planted::HeadBeforeFsync | Planted::TornTailAccepted => None,
     }));
 }
 

@@ -59,7 +59,7 @@ impl Search {
 pub fn print(jobs: usize) -> bool {
     println!("{:<26} {:>10} {:>7}  broken invariant", "planted bug", "first seed", "median");
     let mut good = true;
-    for planted in Planted::ALL {
+    for planted in Planted::all() {
         let search = Search::run(planted, FINDS_MAX, SEARCH_MAX, jobs);
         let median = search.median().map_or("-".to_owned(), |median| median.to_string());
         match &search.first {

@@ -12,7 +12,9 @@ use magpie_core::task::Priority;
 
 use crate::clock;
 use crate::network::{Endpoint, Message};
+use crate::operator::Operator;
 use crate::rng::Rng;
+use crate::settings::Settings;
 use crate::workload;
 use crate::world::{Happening, World};
 
@@ -30,6 +32,7 @@ pub struct Client {
     cursor: usize,
     /// Schedules that it made, and will remove in the calm.
     schedules: Vec<(usize, ScheduleId)>,
+    operator: Operator,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +63,14 @@ impl Client {
             submissions_left,
             cursor: 0,
             schedules: Vec::new(),
+            operator: Operator::default(),
         }
     }
 
     /// Whether nothing is left for it to hear.
-    pub fn is_content(&self) -> bool {
-        self.calls.is_empty() && self.schedules.is_empty() && self.known.iter().all(|known| known.over)
+    pub fn is_content(&self, homes: usize) -> bool {
+        let waits = !self.calls.is_empty() || !self.schedules.is_empty() || !self.operator.is_content(homes);
+        !waits && self.known.iter().all(|known| known.over)
     }
 
     /// What it still waits for.
@@ -78,22 +83,28 @@ impl Client {
     }
 
     /// What to do next: in the calm only to look after what is not over.
-    fn next_request(&mut self, calm: bool, nodes: usize, now_wall_ms: u64) -> Option<(usize, LedgerRequest)> {
+    fn next_request(
+        &mut self,
+        calm: bool,
+        nodes: usize,
+        settings: &Settings,
+        now_wall_ms: u64,
+    ) -> Option<(usize, LedgerRequest)> {
         if calm {
-            return self.look_after();
+            return self.look_after(nodes);
         }
         let home = self.rng.below(nodes as u64) as usize;
         let some = self.rng.pick(&self.known.clone()).copied();
         let operation = self.operation();
-        match (self.rng.below(20), some) {
+        match (self.rng.below(24), some) {
             (0..=7, _) if self.submissions_left > 0 => {
                 self.submissions_left -= 1;
-                let items = workload::batch(&mut self.rng, now_wall_ms);
+                let items = workload::batch(&mut self.rng, settings, now_wall_ms);
                 Some((home, LedgerRequest::Submit { operation, items }))
             }
             (8..=9, _) if self.submissions_left > 0 => {
                 self.submissions_left -= 1;
-                let spec = Arc::new(workload::maybe_scheduled(&mut self.rng));
+                let spec = Arc::new(workload::maybe_scheduled(&mut self.rng, settings));
                 Some((home, LedgerRequest::SubmitWorkflow { operation, spec }))
             }
             (10, Some(known)) => {
@@ -123,15 +134,20 @@ impl Client {
             (17, Some(known)) if !known.is_workflow => {
                 Some((known.home, LedgerRequest::PurgeDead { operation, ids: vec![known.id] }))
             }
+            (20..=22, _) => Some((home, self.operator.next_request(&mut self.rng, home, operation))),
             (_, Some(known)) => Some((known.home, read(known))),
             (_, None) => None,
         }
     }
 
     /// The next of those that are not over.
-    fn look_after(&mut self) -> Option<(usize, LedgerRequest)> {
+    fn look_after(&mut self, homes: usize) -> Option<(usize, LedgerRequest)> {
         if !self.calls.is_empty() {
             return None;
+        }
+        let operation = self.operation();
+        if let Some(request) = self.operator.look_after(homes, operation) {
+            return Some(request);
         }
         let places = (self.cursor..self.known.len()).chain(0..self.cursor.min(self.known.len()));
         if let Some((home, id)) = self.schedules.first().copied() {
@@ -155,9 +171,11 @@ fn read(known: Known) -> LedgerRequest {
 }
 
 fn changes_something(request: &LedgerRequest) -> bool {
-    use LedgerRequest::{Cancel, PurgeDead, RetryTasks, RetryWorkflow, Schedule, SetPriority, Submit, SubmitWorkflow};
-    let adds = matches!(request, Submit { .. } | SubmitWorkflow { .. } | RetryWorkflow { .. } | Schedule(_));
-    adds || matches!(request, Cancel { .. } | SetPriority { .. } | RetryTasks { .. } | PurgeDead { .. })
+    use LedgerRequest as Ask;
+    let adds = matches!(request, Ask::Submit { .. } | Ask::SubmitWorkflow { .. } | Ask::RetryWorkflow { .. });
+    let tasks = matches!(request, Ask::Cancel { .. } | Ask::SetPriority { .. } | Ask::RetryTasks { .. });
+    let queue = matches!(request, Ask::PauseQueue { .. } | Ask::ResumeQueue { .. } | Ask::ClearQueue { .. });
+    adds || tasks || queue || matches!(request, Ask::PurgeDead { .. } | Ask::Schedule(_))
 }
 
 impl World {
@@ -168,7 +186,7 @@ impl World {
     pub fn client_acts(&mut self, client: usize) {
         let (nodes, now_wall_ms) = (self.nodes.len(), clock::true_wall_ms(self.now_ms));
         let (calm, client_state) = (self.calm, &mut self.clients[client]);
-        let next = client_state.next_request(calm, nodes, now_wall_ms);
+        let next = client_state.next_request(calm, nodes, &self.settings, now_wall_ms);
         let wait_ms = if calm { 20 } else { client_state.rng.between(5, 600) };
         self.after(wait_ms, Happening::ClientActs { client });
         if let Some((home, request)) = next {
@@ -205,8 +223,12 @@ impl World {
         }
         self.clients[client].calls.remove(&call);
         let home = pending.home;
+        self.clients[client].operator.hears(home, &reply);
         match reply {
             LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {
+                let is_lost = |id: &TaskId| self.acknowledged.is_excused(id);
+                let verdict = self.named.invariant_a_key_names_one_task(home, &pending.request, &answers, is_lost);
+                self.judge(verdict);
                 for answer in answers {
                     if let SubmitAnswer::Accepted { id } = answer {
                         self.client_knows(client, Known { id, home, is_workflow: false, over: false });

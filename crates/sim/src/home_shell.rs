@@ -12,7 +12,7 @@ use magpie_core::{limits, wire};
 use crate::binding::Inline;
 use crate::canary::Planted;
 use crate::checkers::persistence::Evidence;
-use crate::checkers::{Violation, conservation, fencing, log};
+use crate::checkers::{Violation, conservation, fencing, limits as limit_checks, log};
 use crate::faults::STALLED_SYNC_MS_MAX;
 use crate::network::{Endpoint, Message};
 use crate::node::{Home, Waiting};
@@ -39,6 +39,18 @@ impl World {
         let Some(home) = self.home(node, life) else { return };
         home.ledger.handle(now, event);
         self.perform_home(node);
+        self.hasten_tick(node);
+    }
+
+    /// A tick comes when the ledger wants one, or late; an event may bring the next one forward.
+    pub fn hasten_tick(&mut self, node: usize) {
+        let Some(home) = self.nodes[node].home.as_mut() else { return };
+        let (life, wanted_ms) = (home.life, home.ledger.next_deadline());
+        if wanted_ms < home.tick_wanted_ms {
+            home.tick_wanted_ms = wanted_ms;
+            let wait_ms = self.nodes[node].clock.true_ms(wanted_ms).saturating_sub(self.now_ms) + self.late_tick_ms();
+            self.after(wait_ms, Happening::LedgerTick { node, life, wanted_ms });
+        }
     }
 
     pub fn tell_home(&mut self, node: usize, event: Event) {
@@ -47,12 +59,10 @@ impl World {
         }
     }
 
-    pub fn ledger_tick(&mut self, node: usize, life: u64) {
-        if self.home(node, life).is_some() {
-            let wait_ms = limits::TICK_MS + self.late_tick_ms();
-            self.after(wait_ms, Happening::LedgerTick { node, life });
-            self.home_event(node, life, Event::Tick);
-        }
+    pub fn ledger_tick(&mut self, node: usize, life: u64, wanted_ms: u64) {
+        let Some(home) = self.home(node, life).filter(|home| home.tick_wanted_ms == wanted_ms) else { return };
+        home.tick_wanted_ms = u64::MAX;
+        self.home_event(node, life, Event::Tick);
     }
 
     pub fn arrive_at_home(&mut self, node: usize, from: Endpoint, call: u64, request: LedgerRequest) {
@@ -122,15 +132,20 @@ impl World {
     pub fn ingress(&mut self, node: usize, life: u64, (from, call): (Endpoint, u64), request: LedgerRequest) {
         let caller = Caller { peer: self.peer_of(from), owner: "client".into() };
         let presented = fencing::presented(&request);
+        let asked = match &request {
+            LedgerRequest::AskPermits(ask) => Some(ask.clone()),
+            _ => None,
+        };
         let Some(home) = self.home(node, life) else { return };
         home.next_reply += 1;
         let fences = presented.iter().map(|(fence, _)| (*fence, LogIndex(0))).collect();
         home.replies.insert(home.next_reply, Waiting { from, call, fences });
-        home.presented = presented;
+        (home.presented, home.asked) = (presented, asked);
         let reply = ReplyTo(home.next_reply);
         self.home_event(node, life, Event::Request { caller, request, reply });
         if let Some(home) = self.home(node, life) {
             home.presented.clear();
+            home.asked = None;
         }
     }
 
@@ -204,7 +219,13 @@ impl World {
             if let Record::Completed { results, .. } = &record {
                 self.counters.commits += results.iter().filter(|result| log::ends(result.next)).count() as u64;
             }
+            self.judge_starts(node, &record);
+            let raised = limit_checks::raised(&self.books[node], &record);
             self.books[node].read(record);
+            for limit in raised {
+                let verdict = limit_checks::check(&self.books, node, &limit, &self.settings);
+                self.judge(verdict);
+            }
         }
     }
 
@@ -258,9 +279,9 @@ impl World {
                     self.enqueue(node, Happening::MarkerOut { node, life, marker });
                 }
             }
+            Effect::AskPermits { home, ask } => self.ask_permits(node, home, ask),
+            Effect::LendPermits { home, answer } => self.lend_permits(node, home, answer),
             Effect::Cut { before } => self.cut_log(node, before),
-            // No task of the workload names a limit of another home: core simulates that by itself (limiter/tests.rs).
-            Effect::AskPermits { .. } | Effect::LendPermits { .. } => {}
             Effect::PublishHead { count, .. } => {
                 self.trace
                     .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));
@@ -331,6 +352,10 @@ impl World {
                         home.backlog = backlog;
                     }
                 }
+            }
+            LedgerReply::Refused(Refusal::Pruned { id, .. }) => {
+                let is_recorded = self.books[node].queue.pruned.contains_key(id);
+                self.judge(self.acknowledged.invariant_what_is_said_to_be_pruned_was(id, is_recorded));
             }
             _ => {}
         }

@@ -3,7 +3,6 @@
 use magpie_core::ids::LogIndex;
 use magpie_core::invariant::InvariantId;
 use magpie_core::lease::Slots;
-use magpie_core::limits;
 use magpie_core::worker::WorkerEvent;
 
 use crate::canary::Planted;
@@ -111,6 +110,7 @@ impl World {
         let by_ms = draw_jump(&mut self.rng);
         self.trace.note(self.now_ms, "jump", &[node as u64, by_ms as u64], || format!("node {node} by {by_ms} ms"));
         self.nodes[node].clock.step_wall(by_ms);
+        self.spent.start_anew(node);
     }
 
     pub fn drain(&mut self, node: usize, draining: bool) {
@@ -160,6 +160,7 @@ impl World {
         self.books[node].truncate(kept);
         self.nodes[node].home = None;
         self.forget_leases_of(node);
+        self.spent.start_anew(node);
         if !ledger_only {
             self.leases.end_all_of(node);
             self.nodes[node].worker = None;
@@ -241,15 +242,19 @@ impl World {
             }
         };
         self.counters.starts_from_cut_logs += u64::from(own.first_kept > LogIndex(1));
-        let mut ledger = replay.open(now);
+        let mut ledger = replay.with_settings(self.settings.queue.clone()).open(now);
+        ledger.set_retention(self.settings.retention);
         ledger.set_compaction(own.compaction);
         own.home = Some(Home {
             ledger,
             life,
+            tick_wanted_ms: u64::MAX,
             replies: Default::default(),
             next_reply: 0,
             backlog: Slots::default(),
             presented: Vec::new(),
+            asked: None,
+            asks: Default::default(),
             disk_refuses: false,
             write_pause_ms: 0,
         });
@@ -260,7 +265,7 @@ impl World {
         for worker in self.alive_peers(node) {
             self.tell_of_worker(node, worker, true);
         }
-        self.after(limits::TICK_MS, Happening::LedgerTick { node, life });
+        self.hasten_tick(node);
         self.tell_own_worker(node);
     }
 
@@ -274,6 +279,7 @@ impl World {
             self.nodes[node].paused_until_ms = self.now_ms;
             self.nodes[node].disk.full_until_ms = self.now_ms;
             self.nodes[node].clock.set_right(self.now_ms);
+            self.spent.start_anew(node);
             self.drain(node, false);
             self.start(node);
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, PeerId, Sending, TaskId};
 use magpie_core::lease::{Completion, Fence, Slots};
+use magpie_core::limiter::PermitAsk;
 use magpie_core::membership::Membership;
 use magpie_core::queue::{CompactionPolicy, Ledger, LedgerIdentity};
 use magpie_core::worker::Worker;
@@ -52,6 +53,8 @@ impl Node {
 pub struct Home {
     pub ledger: Ledger,
     pub life: u64,
+    /// When the next tick was wanted for, on the ledger's clock.
+    pub tick_wanted_ms: u64,
     /// Who waits for which answer.
     pub replies: BTreeMap<u64, Waiting>,
     pub next_reply: u64,
@@ -59,6 +62,10 @@ pub struct Home {
     pub backlog: Slots,
     /// What the request under way presents.
     pub presented: Vec<(Fence, LeaseToken)>,
+    /// What the request under way asks for, of a limit of this home.
+    pub asked: Option<PermitAsk>,
+    /// Asks for permits of other homes' limits that have no answer yet.
+    pub asks: BTreeMap<u64, (LedgerTag, PermitAsk)>,
     /// The log could not be written, and was not since.
     pub disk_refuses: bool,
     /// Before the next try of a write that was refused.

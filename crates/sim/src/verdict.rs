@@ -1,26 +1,44 @@
 //! When a run is over, and what is asked of it then.
 
+use magpie_core::ids::TaskId;
 use magpie_core::invariant::{self, InvariantId};
+use magpie_core::queue::{LedgerReply, LedgerRequest};
 
-use crate::checkers::{Verdict, Violation, require};
+use crate::book::TaskFacts;
+use crate::checkers::{Verdict, Violation, recovery, require};
 use crate::world::World;
 
 impl World {
     /// Whether everything that a client knows of has an end that it has seen.
     pub fn everything_ended(&self) -> bool {
-        self.clients.iter().all(crate::client::Client::is_content)
+        self.clients.iter().all(|client| client.is_content(self.nodes.len()))
     }
 
     /// I6: the faults stopped long ago.
-    pub fn what_did_not_end(&self) -> Violation {
+    pub fn what_did_not_end(&mut self) -> Violation {
         let waiting: Vec<_> = self.clients.iter().flat_map(crate::client::Client::waits_for).collect();
         let facts = waiting.first().and_then(|id| {
             let book = self.books.iter().find(|book| book.tasks.contains_key(id) || book.workflows.contains_key(id))?;
             let task = book.tasks.get(id).map(|facts| format!("{facts:?}"));
             task.or_else(|| book.workflows.get(id).map(|facts| format!("{facts:?}")))
         });
-        let what = format!("{} of clients' tasks are not over, as {:?}: {facts:?}", waiting.len(), waiting.first());
+        let (count, first) = (waiting.len(), waiting.first().copied());
+        let why = first.and_then(|id| self.why_pending(id));
+        let what = format!("{count} of clients' tasks are not over, as {first:?}: {why:?}, {facts:?}");
         Violation { id: InvariantId::I6, invariant: "after_the_faults_everything_ends", what }
+    }
+
+    /// In the words of its home: of a task, or of one of a workflow's that has not ended.
+    fn why_pending(&mut self, id: TaskId) -> Option<String> {
+        let node = self.books.iter().position(|book| book.tag() == id.ledger)?;
+        let open = |(_, facts): &(&TaskId, &TaskFacts)| facts.part_of == Some(id) && facts.end.is_none();
+        let task = self.books[node].tasks.iter().find(open).map_or(id, |(task, _)| *task);
+        let now = self.clock(node);
+        let ledger = &mut self.nodes[node].home.as_mut()?.ledger;
+        match recovery::ask(ledger, now, LedgerRequest::WhyPending { id: task })? {
+            LedgerReply::Pending(view) => Some(format!("{} is {}: {}", view.id, view.state, view.reason)),
+            other => Some(format!("{other:?}")),
+        }
     }
 
     /// After the end: what each home would recover is what it shows.

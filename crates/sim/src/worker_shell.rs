@@ -96,6 +96,8 @@ impl World {
         let ends: Vec<(&Grant, u64)> = new
             .iter()
             .filter(|grant| !returned.contains(&grant.fence) && grant.fence.task.ledger == home)
+            // A late one of an earlier life is ignored where its outcome was found on the disk.
+            .filter(|grant| grant.credit.incarnation == Incarnation(own.worker_starts))
             .map(|grant| {
                 let sent_ms = sendings.get(&(home, grant.credit.sending)).copied().unwrap_or_default();
                 (grant, own.clock.true_ms(sent_ms + WORKER_TTL_MS))

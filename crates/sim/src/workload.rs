@@ -11,12 +11,13 @@ use magpie_core::task::{Durability, Priority, TaskKind, TaskSpec};
 use magpie_core::time::{DurationMs, Wall};
 
 use crate::rng::Rng;
+use crate::settings::Settings;
 
 pub const TIMEOUT_MS_MAX: u64 = 20_000;
 const KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
 /// The one that every node has loaded.
 pub const MODEL: &str = "minilm";
-const NAMESPACES: [&str; 3] = ["default", "other", "third"];
+pub const NAMESPACES: [&str; 3] = ["default", "other", "third"];
 
 fn durability(rng: &mut Rng) -> Durability {
     match rng.below(10) {
@@ -35,13 +36,17 @@ fn retry(rng: &mut Rng) -> RetryPolicy {
     }
 }
 
-/// Items of one submission. `memory` tasks stand in submissions of their own.
-pub fn batch(rng: &mut Rng, now_wall_ms: u64) -> Vec<SubmitItem> {
+/// Items of one submission. `memory` tasks stand in submissions of their own, and so do those that any client may submit
+/// under the same key.
+pub fn batch(rng: &mut Rng, settings: &Settings, now_wall_ms: u64) -> Vec<SubmitItem> {
+    if rng.chance(150) {
+        return vec![SubmitItem::one(same_for_all(rng.below(SAME_FOR_ALL)))];
+    }
     let class = durability(rng);
     let items = rng.between(1, 3);
     (0..items)
         .map(|_| {
-            let mut spec = task(rng, now_wall_ms);
+            let mut spec = task(rng, settings, now_wall_ms);
             spec.durability = match class {
                 Durability::Memory => Durability::Memory,
                 class => class.max(if rng.chance(500) { Durability::Async } else { Durability::Sync }),
@@ -52,15 +57,19 @@ pub fn batch(rng: &mut Rng, now_wall_ms: u64) -> Vec<SubmitItem> {
         .collect()
 }
 
-fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
-    let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
-    let mut spec = TaskSpec::new(kind);
-    spec.model = model(kind);
-    spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
-    spec.timeout = DurationMs(rng.between(1_000, TIMEOUT_MS_MAX));
-    spec.retry = retry(rng);
-    spec.namespace = rng.pick(&NAMESPACES).copied().unwrap_or("default").to_owned();
-    spec.input = Payload::Inline(JsonText::of(&serde_json::Value::from(rng.below(1_000))));
+/// So many specifications are known to all clients.
+const SAME_FOR_ALL: u64 = 2;
+
+/// A task under a key that every client gives it, so that each home runs it once, whoever submits it how often.
+fn same_for_all(n: u64) -> TaskSpec {
+    let mut rng = Rng::new(n);
+    TaskSpec { idempotency_key: Some(format!("same-{n}")), ..plain_task(&mut rng) }
+}
+
+fn task(rng: &mut Rng, settings: &Settings, now_wall_ms: u64) -> TaskSpec {
+    let mut spec = plain_task(rng);
+    spec.concurrency_key = settings.draw_concurrency_key(rng);
+    spec.rate_key = settings.draw_rate_key(rng);
     if rng.chance(80) {
         spec.not_before = Some(Wall(now_wall_ms + rng.between(0, 4_000)));
     }
@@ -70,6 +79,18 @@ fn task(rng: &mut Rng, now_wall_ms: u64) -> TaskSpec {
     if rng.chance(100) {
         spec.idempotency_key = Some(format!("key-{}", rng.below(4)));
     }
+    spec
+}
+
+fn plain_task(rng: &mut Rng) -> TaskSpec {
+    let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
+    let mut spec = TaskSpec::new(kind);
+    spec.model = model(kind);
+    spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
+    spec.timeout = DurationMs(rng.between(1_000, TIMEOUT_MS_MAX));
+    spec.retry = retry(rng);
+    spec.namespace = rng.pick(&NAMESPACES).copied().unwrap_or("default").to_owned();
+    spec.input = Payload::Inline(JsonText::of(&serde_json::Value::from(rng.below(1_000))));
     spec
 }
 
@@ -83,8 +104,8 @@ fn step_of(name: &str, kind: TaskKind) -> StepSpec {
 }
 
 /// A workflow; one in four runs every minute, by any policy.
-pub fn maybe_scheduled(rng: &mut Rng) -> WorkflowSpec {
-    let mut spec = workflow(rng);
+pub fn maybe_scheduled(rng: &mut Rng, settings: &Settings) -> WorkflowSpec {
+    let mut spec = workflow(rng, settings);
     if rng.chance(250) && spec.durability != Durability::Memory {
         let overlap = [Overlap::Skip, Overlap::Queue, Overlap::Replace, Overlap::Allow][rng.below(4) as usize];
         spec.schedule = Some(ScheduleSpec {
@@ -100,13 +121,15 @@ pub fn maybe_scheduled(rng: &mut Rng) -> WorkflowSpec {
 
 /// A list, a step over it, a step without items, and one that joins them; often with conditions, and with policies for
 /// what fails.
-pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
+pub fn workflow(rng: &mut Rng, settings: &Settings) -> WorkflowSpec {
     let template = |value: serde_json::Value| Template::parse(&value).unwrap_or_default();
     let items: Vec<u64> = (0..rng.below(6)).collect();
     let step = |rng: &mut Rng, name: &str, needs: &[&str]| StepSpec {
         needs: needs.iter().map(|need| (*need).to_owned()).collect(),
         retry: retry(rng),
         timeout: Some(DurationMs(rng.between(1_000, TIMEOUT_MS_MAX))),
+        concurrency_key: settings.draw_concurrency_key(rng),
+        rate_key: settings.draw_rate_key(rng),
         ..step_of(name, KINDS[rng.below(4) as usize])
     };
     let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };
@@ -135,7 +158,7 @@ pub fn workflow(rng: &mut Rng) -> WorkflowSpec {
     let mut spec = WorkflowSpec {
         name: "drawn".to_owned(),
         tag: None,
-        namespace: "default".to_owned(),
+        namespace: rng.pick(&NAMESPACES).copied().unwrap_or("default").to_owned(),
         durability: durability(rng),
         priority: Priority::default(),
         schedule: None,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
 
-use magpie_core::ids::{LedgerId, LogIndex, PeerId};
+use magpie_core::ids::{LedgerId, LedgerTag, LogIndex, PeerId};
 use magpie_core::lease::{Fence, Slots};
 use magpie_core::matching::Capabilities;
 use magpie_core::queue::{CompactionPolicy, Event, LedgerIdentity, LedgerRequest};
@@ -17,7 +17,9 @@ use crate::book::Book;
 use crate::canary::Planted;
 use crate::checkers::commits::Commits;
 use crate::checkers::durability::Acknowledgements;
+use crate::checkers::keys::Named;
 use crate::checkers::leases::Leases;
+use crate::checkers::limits::Spent;
 use crate::checkers::membership::Views;
 use crate::checkers::{Verdict, Violation, bounds};
 use crate::client::Client;
@@ -28,7 +30,9 @@ use crate::nemesis::NemesisKind;
 use crate::network::{Endpoint, Message, Network};
 use crate::node::{Node, Spool};
 use crate::partition::Cuts;
+use crate::permits;
 use crate::rng::Rng;
+use crate::settings::Settings;
 use crate::trace::Trace;
 
 /// How large a run is, and whether something is wrong with it on purpose.
@@ -99,6 +103,8 @@ pub enum Happening {
     LedgerTick {
         node: usize,
         life: u64,
+        /// What the ledger's clock showed then, if the tick were not late.
+        wanted_ms: u64,
     },
     WorkerTick {
         node: usize,
@@ -200,12 +206,15 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
     pub capabilities: Arc<Capabilities>,
+    pub settings: Arc<Settings>,
     pub options: Options,
     pub books: Vec<Book>,
     pub leases: Leases,
     pub views: Views,
     pub commits: Commits,
     pub acknowledged: Acknowledgements,
+    pub named: Named,
+    pub spent: Spent,
     pub counters: Counters,
     pub trace: Trace,
     violation: Option<Violation>,
@@ -244,6 +253,8 @@ impl World {
         let client_count = at_most(rng.between(1, 3), options.clients_max) as usize;
         let drifts = faults.kinds.has(Fault::Drift);
         let nodes: Vec<Node> = (0..node_count).map(|_| new_node(&mut rng, node_count, drifts)).collect();
+        let homes: Vec<LedgerTag> = nodes.iter().map(Node::tag).collect();
+        let settings = Arc::new(Settings::draw(&mut rng, &homes));
         let submissions_max = at_most(u64::MAX, options.submissions_max);
         let clients = (0..client_count).map(|n| Client::new(n, &mut rng, submissions_max)).collect();
         let books = nodes.iter().map(|node| Book::new(node.tag())).collect();
@@ -258,12 +269,15 @@ impl World {
             nodes,
             clients,
             capabilities: Arc::new(all_kinds()),
+            spent: Spent::new(&settings),
+            settings,
             options,
             books,
             leases: Leases::default(),
             views: Views::default(),
             commits: Commits::default(),
             acknowledged: Acknowledgements::default(),
+            named: Named::default(),
             counters: Counters::default(),
             trace: Trace::new(options.keep_lines),
             violation: None,
@@ -373,7 +387,7 @@ impl World {
             Happening::Arrive { from, to, message } => self.arrive(from, to, message),
             Happening::Ingress { node, life, from, call, request } => self.ingress(node, life, (from, call), request),
             Happening::MarkerOut { node, life, marker } => self.home_event(node, life, Event::MarkerOut { marker }),
-            Happening::LedgerTick { node, life } => self.ledger_tick(node, life),
+            Happening::LedgerTick { node, life, wanted_ms } => self.ledger_tick(node, life, wanted_ms),
             Happening::WorkerTick { node, life } => {
                 if self.worker_lives(node, life) {
                     let wait_ms = TICKS_PER_WORKER_MS + self.late_tick_ms();
@@ -426,6 +440,7 @@ impl World {
         }
         match message {
             Message::Request { call, request } => self.arrive_at_home(to, from, call, request),
+            Message::Reply { call, reply } if permits::is_of_home(call) => self.home_hears(to, call, reply),
             Message::Reply { call, reply } => self.worker_hears(to, call, reply),
             Message::Notice { home, notice } => self.worker_noticed(to, home, notice),
             Message::Heartbeat(heartbeat) => self.heard(to, from, heartbeat),

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
+use magpie_sim::book::Book;
 use magpie_sim::world::World;
 use magpie_sim::{Options, run_seed, runner};
 
@@ -55,6 +57,22 @@ fn schedules_fire_and_steps_start_workflows_in_what_is_drawn() {
         }
     }
     assert!(decided > 5 && started > 5 && children > 5, "{decided} times decided, {started} runs, {children} children");
+}
+
+#[test]
+fn what_is_drawn_uses_all_that_a_queue_has() {
+    let mut kinds = BTreeMap::new();
+    for seed in 1..=30 {
+        let mut world = World::new(seed, Options::default());
+        assert_eq!(world.run(), Ok(()), "seed {seed}");
+        for record in world.books.iter().flat_map(Book::records) {
+            *kinds.entry(record.kind()).or_insert(0) += 1;
+        }
+    }
+    for kind in ["permits_lent", "queue_paused", "queue_resumed", "queue_cleared", "pruned", "retried", "priority_set"]
+    {
+        assert!(kinds.get(kind).is_some_and(|count| *count > 5), "{kind} among {kinds:?}");
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The ledger: this node's home. It translates between mailboxes, the core and the log, and decides nothing.
 
+mod alarm;
 mod log_feed;
 mod permits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
 use magpie_core::limits;
@@ -17,6 +17,7 @@ use magpie_core::queue::{
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use self::alarm::Alarm;
 use self::log_feed::LogFeed;
 use super::Addresses;
 use super::peers::Peers;
@@ -55,6 +56,7 @@ pub struct LedgerState {
     tag: LedgerTag,
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
+    alarm: Alarm,
     me: ActorRef<LedgerMsg>,
     arguments: LedgerArguments,
 }
@@ -78,7 +80,6 @@ impl Actor for LedgerActor {
         core.set_compaction(arguments.compaction);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
-        myself.send_interval(Duration::from_millis(limits::TICK_MS), || LedgerMsg::Tick);
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
         let mut state = LedgerState {
             core,
@@ -87,10 +88,12 @@ impl Actor for LedgerActor {
             next_port: 0,
             tag,
             backlog: Vec::new(),
+            alarm: Alarm::default(),
             me: myself,
             arguments,
         };
         state.perform();
+        state.alarm.set(&state.me, &state.core);
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
         Ok(state)
     }
@@ -118,11 +121,13 @@ impl Actor for LedgerActor {
             LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
             LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),
             LedgerMsg::Tick => {
+                state.alarm.rang();
                 state.event(Event::Tick);
                 state.tell_backlog();
             }
         }
         state.log.flush()?;
+        state.alarm.set(&state.me, &state.core);
         Ok(())
     }
 }

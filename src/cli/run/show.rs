@@ -24,6 +24,9 @@ pub fn text(view: &WorkflowView) -> String {
     if view.steps.iter().any(|step| step.compensation.is_some()) {
         text += &format!("\n{}", undone(&view.steps));
     }
+    if let Some(left_out) = &view.left_out {
+        text += &format!("\nnot shown: {left_out}\n");
+    }
     if let Some(error) = &view.error {
         text += &format!("\nerror: {}\n", table::printable(&error.to_string()));
     }

@@ -104,6 +104,11 @@ impl Rate {
         self.period.us().div_ceil(u64::from(self.count))
     }
 
+    /// Starts at once after a pause.
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
     /// How far ahead of even spacing starts may be.
     fn ahead_us(self) -> u64 {
         u64::from(self.burst - 1) * self.interval_us()
@@ -133,7 +138,7 @@ impl Rate {
     }
 
     /// A wall clock that was set back must not stop a rate for longer than a used-up burst does.
-    fn bounded(self, mark: RateMark, now: Wall) -> RateMark {
+    pub fn bounded(self, mark: RateMark, now: Wall) -> RateMark {
         RateMark(mark.0.min(now.0 * 1_000 + self.ahead_us() + self.interval_us()))
     }
 }

@@ -6,8 +6,9 @@ use crate::time::Wall;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supply {
-    /// Places of a concurrency key that nobody has.
-    Places { free: u64 },
+    /// Places of a concurrency key: how many there are, and how many are taken. More are where a lease ran on that the
+    /// home had given up; what comes back then pays for that first.
+    Places { most: u64, taken: u64 },
     /// Starts of a rate key.
     Starts { rate: Rate, mark: RateMark, now: Wall },
 }
@@ -17,10 +18,10 @@ impl Supply {
     pub fn take(&mut self, wanted: u64) -> u64 {
         let wanted = wanted.min(limits::PERMITS_LENT_MAX);
         match self {
-            Self::Places { free } => {
-                let taken = wanted.min(*free);
-                *free -= taken;
-                taken
+            Self::Places { most, taken } => {
+                let more = wanted.min(most.saturating_sub(*taken));
+                *taken += more;
+                more
             }
             Self::Starts { rate, mark, now } => {
                 let mut taken = 0;
@@ -35,7 +36,7 @@ impl Supply {
 
     pub fn give_back(&mut self, returned: u64) {
         match self {
-            Self::Places { free } => *free += returned,
+            Self::Places { taken, .. } => *taken = taken.saturating_sub(returned),
             Self::Starts { rate, mark, .. } => {
                 *mark = mark.given_back(rate.interval_us().saturating_mul(returned));
             }

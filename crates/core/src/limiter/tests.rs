@@ -113,7 +113,7 @@ impl Mesh {
     fn supply(&self) -> Supply {
         match self.rate {
             Some((rate, mark)) => Supply::Starts { rate, mark, now: self.wall() },
-            None => Supply::Places { free: self.limit.saturating_sub(self.own_used + self.lender.lent()) },
+            None => Supply::Places { most: self.limit, taken: self.own_used + self.lender.lent() },
         }
     }
 
@@ -367,7 +367,7 @@ fn another_process_of_the_same_life_is_refused() {
     let mut lender = Lender::recovered(OWN, Generation(1), 0, []);
     let mut borrower = Borrower::new(borrowing(0, LimitKind::Concurrency, 1));
     let ask = borrower.poll(0, 0, 1, &mut 0).unwrap();
-    let mut supply = Supply::Places { free: 2 };
+    let mut supply = Supply::Places { most: 2, taken: 0 };
     assert_eq!(lender.ask(0, &ask, &mut supply).unwrap().told[0].count, 1);
     let clone = PermitAsk { token: LeaseToken([77; 16]), seq: 2, ..ask.clone() };
     assert_eq!(lender.ask(0, &clone, &mut supply), Err(AskError::Fenced));
@@ -383,9 +383,28 @@ fn an_ask_of_before_a_restart_takes_nothing_back() {
     let mut lender = Lender::recovered(OWN, Generation(2), 0, [facts]);
     let mut borrower = Borrower::new(borrowing(0, LimitKind::Concurrency, 1));
     let ask = PermitAsk { limiter: Some(Generation(1)), ..borrower.poll(0, 1, 0, &mut 0).unwrap() };
-    let mut supply = Supply::Places { free: 0 };
+    let mut supply = Supply::Places { most: 3, taken: 3 };
     let lent = lender.ask(0, &ask, &mut supply).unwrap();
     assert_eq!(lent.told[0].count, 3);
     let ask = PermitAsk { limiter: Some(Generation(2)), seq: 2, ..ask };
     assert_eq!(lender.ask(0, &ask, &mut supply).unwrap().told[0].count, 1);
+}
+
+#[test]
+fn what_comes_back_pays_for_what_ran_on_before_it_is_lent_again() {
+    let mut lender = Lender::recovered(OWN, Generation(1), 0, []);
+    let ask = |n, seq, hold, want| PermitAsk {
+        seq,
+        hold,
+        want,
+        limiter: Some(Generation(1)),
+        ..Borrower::new(borrowing(n, LimitKind::Concurrency, 1)).poll(0, 0, 1, &mut 0).unwrap()
+    };
+    let mut supply = Supply::Places { most: 2, taken: 1 };
+    assert_eq!(lender.ask(0, &ask(0, 1, 0, 1), &mut supply).unwrap().told[0].count, 1);
+    // A lease that had expired here comes back: three are in use, of two.
+    supply = Supply::Places { most: 2, taken: 3 };
+    assert_eq!(lender.ask(0, &ask(1, 1, 0, 1), &mut supply).unwrap().told.last().unwrap().count, 0);
+    lender.ask(0, &ask(0, 2, 0, 0), &mut supply).unwrap();
+    assert_eq!((lender.lent(), supply), (0, Supply::Places { most: 2, taken: 2 }));
 }

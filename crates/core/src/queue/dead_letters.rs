@@ -86,7 +86,7 @@ impl Ledger {
     }
 
     pub(super) fn show_dead(&mut self, id: TaskId, reply: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, self.missing(id)) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse_missing(reply, id) };
         let gate = self.gate_of_read(id);
         let answer = match not_dead(task) {
             Some(refusal) => LedgerReply::Refused(refusal),

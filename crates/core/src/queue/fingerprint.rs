@@ -23,7 +23,7 @@ impl Ledger {
     #[rustfmt::skip]
     pub fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
         let Self {
-            identity, state, ready, workers, outbox, grants, clock_root, marker, last_tick_ms, binding, grants_due,
+            identity, state, ready, workers, outbox, grants, clock_root, marker, tick_due_ms, binding, grants_due,
             preference_due_ms, loads, children_due, draining, disk,
             // Of one namespace without limits, in a node whose settings stay and whose clocks agree.
             settings: _, fairness: _, limits: _, permits: _, clock_watch: _,
@@ -37,7 +37,7 @@ impl Ledger {
             // No model's log is long enough.
             compaction: _,
         } = self;
-        (identity.secret, grants, clock_root.0, last_tick_ms, grants_due, preference_due_ms, binding).hash(hasher);
+        (identity.secret, grants, clock_root.0, tick_due_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
         (format!("{loads:?}"), children_due, draining, disk).hash(hasher);
         state.fingerprint(now_ms, outbox.synced(), hasher);
@@ -65,7 +65,7 @@ impl State {
             // Of logs that are cut.
             partial: _, cut: _,
             // Sums over the tasks, and what is only shown.
-            counts: _, memory_submitted: _, memory_terminal: _, released_total: _, expired_total: _, retried_total: _,
+            counts: _, memory_submitted: _, memory_terminal: _, fenced_total: _, released_total: _, expired_total: _, retried_total: _,
             commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _, templates: _,
         } = self;
         (generation, submitted, lost, children, format!("{schedules:?}")).hash(hasher);
@@ -83,15 +83,15 @@ impl Task {
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
             id, state, priority, attempts, false_starts, epoch, token, worker, epoch_status, epoch_started,
-            bury_when_due, wait_ms_max, index, kin, soft,
+            bury_when_due, wait_ms_max, index, kin, soft, spec,
             // Given at submission, or told to whoever asks.
-            spec: _, input: _, owner: _, clock_root: _, created: _, started: _, finished: _, due: _, attempt_started: _,
+            input: _, owner: _, clock_root: _, created: _, started: _, finished: _, due: _, attempt_started: _,
             // Of it, only the checkpoint decides: see below.
             notes: _, output: _, past: _, ran_ms: _, accepted: _,
             base: _,
         } = self;
         let Soft {
-            ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, queue: _, share: _, counted: _, bytes: _,
+            ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, attempt_started_ms, queue: _, share: _, counted: _, bytes: _,
             woken: _,
         } = soft;
         (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, kin.child, *index > synced).hash(hasher);
@@ -101,7 +101,11 @@ impl Task {
                 (*ready_since_ms).max(now_ms.saturating_sub(limits::PREFERENCE_WAIT_MS)).hash(hasher);
             }
             TaskState::Delayed => due_ms.hash(hasher),
-            TaskState::Leased | TaskState::Running => (expires_ms, recalled_ms).hash(hasher),
+            TaskState::Leased | TaskState::Running => {
+                // Only the last attempt's time says when its task is buried.
+                let started_ms = attempt_started_ms.filter(|_| *attempts >= spec.retry.max_attempts);
+                (expires_ms, recalled_ms, started_ms).hash(hasher);
+            }
             TaskState::Blocked | TaskState::Succeeded | TaskState::Failed | TaskState::Dead
             | TaskState::Cancelled | TaskState::Skipped => return,
         }
@@ -130,7 +134,8 @@ impl ReadySet {
 
 impl WorkerEntry {
     fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
-        let Self { capabilities: _, alive, offer, offered_ms, granted, past } = self;
+        let Self { capabilities: _, alive, offer, offered_ms, granted, shares, past } = self;
+        shares.iter().for_each(|share| share.fingerprint(offer.map(|offer| offer.name)).hash(hasher));
         let too_old_ms = now_ms.saturating_sub(limits::CREDIT_AGE_MAX_MS + 1);
         (alive, offer, (*offered_ms).max(too_old_ms), granted, past).hash(hasher);
     }

@@ -100,20 +100,20 @@ impl Ledger {
         }
     }
 
-    fn allowances(&self) -> Allowance {
+    fn allowances(&mut self) -> Allowance {
         let mut allowance = Allowance::new();
-        for (peer, entry) in &self.workers.entries {
-            for pool in [SlotPool::Cpu, SlotPool::Device] {
-                let credit = entry.available(self.now.mono_ms, pool) as usize;
+        let (now_ms, home) = (self.now.mono_ms, self.identity.home);
+        for pool in [SlotPool::Cpu, SlotPool::Device] {
+            // Who works alone for this home leaves nothing to others.
+            let alone = self.workers.entries.values().filter(|entry| entry.works(now_ms, pool)).take(2).count() < 2;
+            for (peer, entry) in &mut self.workers.entries {
+                let credit = entry.available(now_ms, pool) as usize;
                 if credit == 0 || !entry.alive {
                     continue;
                 }
                 let eligible = self.ready.eligible_for(peer, pool);
-                let share = if *peer == self.identity.home {
-                    credit.min(eligible)
-                } else {
-                    placement::steal_share(eligible, credit)
-                };
+                let takes_all = alone || *peer == home;
+                let share = if takes_all { eligible } else { entry.share(now_ms, pool, eligible) }.min(credit);
                 let slots = entry.offer.and_then(|offer| offer.slots).map(|slots| slots[pool]);
                 if share > 0 {
                     allowance.insert((*peer, pool), Left { grants: share, slots });
@@ -126,7 +126,7 @@ impl Ledger {
     fn choose(&self, place: usize, id: TaskId, allowance: &Allowance) -> Choice {
         let now_ms = self.now.mono_ms;
         let (queue, run_us) = (&self.ready.queues[place], self.ready.run_us(Some(place)));
-        if queue.closed || !has_taker(&self.loads, run_us, queue, allowance) {
+        if queue.closed || !self.has_permits(place) || !has_taker(&self.loads, run_us, queue, allowance) {
             return Choice::Nobody;
         }
         let task = &self.state.tasks[&id];

@@ -54,6 +54,7 @@ pub struct Totals {
     pub(super) lost: u64,
     pub(super) memory_submitted: u64,
     pub(super) memory_terminal: u64,
+    pub(super) fenced_total: u64,
     pub(super) released_total: u64,
     pub(super) expired_total: u64,
     pub(super) retried_total: u64,
@@ -126,6 +127,7 @@ impl State {
             lost,
             memory_submitted,
             memory_terminal,
+            fenced_total,
             released_total,
             expired_total,
             retried_total,
@@ -145,6 +147,7 @@ impl State {
             lost: *lost,
             memory_submitted: *memory_submitted,
             memory_terminal: *memory_terminal,
+            fenced_total: *fenced_total,
             released_total: *released_total,
             expired_total: *expired_total,
             retried_total: *retried_total,
@@ -165,6 +168,7 @@ impl State {
             lost,
             memory_submitted,
             memory_terminal,
+            fenced_total,
             released_total,
             expired_total,
             retried_total,
@@ -181,7 +185,7 @@ impl State {
         (self.generation, self.lost) = (*generation, *lost);
         (self.memory_submitted, self.memory_terminal) = (*memory_submitted, *memory_terminal);
         (self.released_total, self.expired_total) = (*released_total, *expired_total);
-        self.retried_total = *retried_total;
+        (self.retried_total, self.fenced_total) = (*retried_total, *fenced_total);
         self.commits_by_worker = commits_by_worker.iter().copied().collect();
         self.rate_marks = rate_marks.iter().cloned().collect();
         self.loans.clear();

@@ -85,7 +85,8 @@ pub struct Ledger {
     pub(super) markers: u64,
     /// Ready tasks whose workflows are to be started.
     pub(super) children_due: BTreeSet<TaskId>,
-    pub(super) last_tick_ms: u64,
+    /// When the next tick is wanted.
+    pub(super) tick_due_ms: u64,
     pub(super) fenced_total: u64,
     /// Bindings under way, with when they were asked for.
     pub(super) binding: BTreeMap<BindingId, u64>,
@@ -96,8 +97,8 @@ pub struct Ledger {
     pub(super) grants_due: bool,
     /// When a task that waits for its preferred peer goes to anyone.
     pub(super) preference_due_ms: Option<u64>,
-    /// The last written tally of `memory` tasks.
-    pub(super) tallied: (u64, u64),
+    /// The last written tally: of `memory` tasks, and of what was fenced.
+    pub(super) tallied: (u64, u64, u64),
     pub(super) tallied_ms: u64,
     /// When expired idempotency keys were last looked for.
     pub(super) keys_forgotten_ms: u64,
@@ -158,6 +159,7 @@ impl Ledger {
         if self.grants_due {
             self.pump();
         }
+        self.hasten_tick();
         check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
         self.check_bounds();
     }
@@ -219,12 +221,6 @@ impl Ledger {
         for (len, len_max, what) in bounded {
             check(InvariantId::I13, len <= len_max, what);
         }
-    }
-
-    /// When the ledger wants a [`Event::Tick`] at the latest, on the monotonic clock.
-    pub fn next_deadline(&self) -> u64 {
-        let tick = self.last_tick_ms + limits::TICK_MS;
-        self.preference_due_ms.map_or(tick, |due| due.min(tick))
     }
 
     /// Records to append, in order.
@@ -316,7 +312,7 @@ impl Ledger {
         for id in self.state.workflows.keys().copied().collect::<Vec<_>>() {
             self.keep_workflow(id);
         }
-        self.ready.hold(&self.state.paused);
+        self.hold_what_is_paused();
         let bindings = self.state.workflows.values().flat_map(|run| {
             let id = |part| BindingId { workflow: run.id, retries: run.retries, part };
             run.wanted().into_iter().map(id)
@@ -382,14 +378,14 @@ impl Ledger {
                 }
                 Some(wait_ms_max) => {
                     if change.from != Some(TaskState::Delayed) {
-                        let wait_ms = task.due.0.saturating_sub(self.now.wall_ms);
-                        task.soft.due_ms = now_ms + wait_ms.min(wait_ms_max);
+                        task.soft.due_ms = task.due_ms(self.now, wait_ms_max);
                     }
                     self.delayed.insert((task.soft.due_ms, id));
                 }
             },
             TaskState::Leased | TaskState::Running if task.is_workflow() => {}
             TaskState::Leased | TaskState::Running => {
+                task.note_start(now_ms, change.from);
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
                     task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
                     task.soft.recalled_ms = now_ms;

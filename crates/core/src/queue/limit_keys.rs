@@ -38,13 +38,15 @@ pub(super) struct Limits {
     live: BTreeMap<LimitKey, u32>,
     /// Marks of this round's grants, whose records are not applied yet.
     marks: BTreeMap<LimitKey, RateMark>,
+    /// Marks that stand for recorded ones which lie further ahead than starts can: the wall clock was set back.
+    brought_back: BTreeMap<LimitKey, RateMark>,
     opened: Wall,
 }
 
 impl Limits {
     /// Of a home that opens now: what the log says nothing of counts as used up.
     pub fn opened(opened: Wall) -> Self {
-        Self { live: BTreeMap::new(), marks: BTreeMap::new(), opened }
+        Self { live: BTreeMap::new(), marks: BTreeMap::new(), brought_back: BTreeMap::new(), opened }
     }
 
     pub fn live(&self, key: &LimitKey) -> u64 {
@@ -68,17 +70,36 @@ impl Limits {
         }
     }
 
-    /// The records of a round are applied: the state has its marks.
+    /// The records of a round are applied: the state has its marks, but where a later one is recorded.
     pub fn end_round(&mut self) {
-        self.marks.clear();
+        for (key, mark) in std::mem::take(&mut self.marks) {
+            self.brought_back.entry(key).and_modify(|known| *known = mark);
+        }
+    }
+
+    /// The recorded mark of `key` is the newest again.
+    pub fn believe_the_log(&mut self, key: &LimitKey) {
+        self.brought_back.remove(key);
     }
 }
 
 impl Ledger {
     pub(super) fn rate_mark(&self, key: &LimitKey) -> RateMark {
-        let known = self.limits.marks.get(key).or_else(|| self.state.rate_marks.get(key)).copied();
+        let newest = self.limits.marks.get(key).or_else(|| self.limits.brought_back.get(key));
+        let known = newest.or_else(|| self.state.rate_marks.get(key)).copied();
         let rate = self.settings.rates.get(&key.name);
         known.or_else(|| rate.map(|rate| rate.used_up(self.limits.opened))).unwrap_or_default()
+    }
+
+    /// The wall clock may be set back by hours: the rate waits no longer than after a burst, counted from now.
+    pub(super) fn bring_mark_back(&mut self, limit: &Limit) {
+        let Limit { kind: LimitKind::Rate, key } = limit else { return };
+        let Some(rate) = self.settings.rates.get(&key.name).filter(|_| key.home.is_none()) else { return };
+        let mark = self.rate_mark(key);
+        let nearest = rate.bounded(mark, Wall(self.now.wall_ms));
+        if nearest < mark {
+            self.limits.brought_back.insert(key.clone(), nearest);
+        }
     }
 
     pub(super) fn is_open(&self, limit: &Limit) -> bool {
@@ -104,9 +125,21 @@ impl Ledger {
 
     /// Opens or closes the queues behind a limit, as it stands now.
     pub(super) fn refresh_limit(&mut self, limit: &Limit) {
+        self.bring_mark_back(limit);
+        self.open_or_close(limit);
+        self.permits.stir(limit);
+    }
+
+    pub(super) fn open_or_close(&mut self, limit: &Limit) {
         let open = self.is_open(limit);
         self.grants_due |= self.ready.set_open(limit, open) && open;
-        self.permits.stir(limit);
+    }
+
+    /// Whether a queue's permits, if it needs some of other homes, may be used at this moment: their time may be over
+    /// since the last tick.
+    pub(super) fn has_permits(&self, place: usize) -> bool {
+        let limits = &self.ready.queues[place].limits;
+        limits.iter().filter(|limit| limit.key.home.is_some()).all(|limit| self.is_open(limit))
     }
 
     /// A task came to the queue at `place`.

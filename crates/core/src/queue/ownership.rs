@@ -231,7 +231,7 @@ impl Ledger {
         let (state, durability) = match (self.state.tasks.get(&id), self.state.workflows.get(&id)) {
             (Some(task), _) => (task.state.is_terminal().then_some(task.state), task.durability()),
             (None, Some(run)) => (run.state.is_terminal().then_some(run_state(run.state)), run.spec.durability),
-            (None, None) => return self.refuse(reply, self.missing(id)),
+            (None, None) => return self.refuse_missing(reply, id),
         };
         if state.is_none() {
             let at = self.at();
@@ -246,7 +246,7 @@ impl Ledger {
 
     pub(super) fn set_priority(&mut self, operation: OperationId, id: TaskId, priority: Priority, reply: ReplyTo) {
         let Some(task) = self.state.tasks.get(&id) else {
-            return self.refuse(reply, self.missing(id));
+            return self.refuse_missing(reply, id);
         };
         let durability = task.durability();
         let replayed = self.operations.find(&operation) == Some(Done::PrioritySet { task: id });

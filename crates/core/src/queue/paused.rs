@@ -132,6 +132,15 @@ impl Ledger {
         self.answer_queue(Gate::Synced(index), reply);
     }
 
+    /// After a start.
+    pub(super) fn hold_what_is_paused(&mut self) {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::PauseForgotten) {
+            return;
+        }
+        self.ready.hold(&self.state.paused);
+    }
+
     fn check_pause(&self, record: &Record) -> Result<(), Refusal> {
         let Record::QueuePaused { namespace, reason, .. } = record else { return Ok(()) };
         if reason.len() > limits::ERROR_BYTES_MAX {

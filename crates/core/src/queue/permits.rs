@@ -35,6 +35,10 @@ struct Borrowed {
 impl Permits {
     /// Of a home that opens: what is recorded as lent may be in use for one more TTL.
     pub fn recovered(own: LedgerTag, generation: Generation, now_ms: u64, loans: &Loans) -> Self {
+        #[cfg(feature = "canary")]
+        if crate::canary::has(crate::canary::Bug::LoansForgotten) {
+            return Self::default();
+        }
         let lender = |(limit, homes): (&Limit, &BTreeMap<LedgerTag, LoanFacts>)| {
             (limit.clone(), Lender::recovered(own, generation, now_ms, homes.values().copied()))
         };
@@ -76,6 +80,11 @@ impl Permits {
         if limit.key.home.is_some() || self.lent.contains_key(limit) {
             self.stirred.insert(limit.clone());
         }
+    }
+
+    /// Whether anything is lent, or borrowed.
+    pub fn are_in_use(&self) -> bool {
+        !self.borrowed.is_empty() || !self.lent.is_empty()
     }
 
     fn stir_all(&mut self) -> Vec<Limit> {
@@ -156,9 +165,13 @@ impl Ledger {
         let entry = borrowed.entry(limit.clone()).or_insert_with(new);
         let used = entry.used(limit, live);
         let ask = entry.borrower.poll(now_ms, used, waiting, last_seq);
-        if entry.borrower.is_idle(now_ms) && ask.is_none() && limit.kind == LimitKind::Concurrency {
+        // What waits is asked for once the answer under way is here: it is no reason to forget the key.
+        let unused = used + waiting == 0 && entry.borrower.is_idle(now_ms) && ask.is_none();
+        if unused && limit.kind == LimitKind::Concurrency {
             borrowed.remove(limit);
         }
+        // What goes back with the ask is used no more.
+        self.open_or_close(limit);
         if let (Some(ask), Some(home)) = (ask, limit.key.home) {
             // What the ask says is not in use any more must stay so after a crash.
             self.outbox.push(self.all_synced(), Effect::AskPermits { home, ask });
@@ -201,12 +214,16 @@ impl Ledger {
         }
     }
 
-    fn supply(&self, limit: &Limit) -> Supply {
+    fn supply(&mut self, limit: &Limit) -> Supply {
+        self.bring_mark_back(limit);
         match (limit.kind, self.settings.rates.get(&limit.key.name).copied()) {
             (LimitKind::Rate, Some(rate)) => {
                 Supply::Starts { rate, mark: self.rate_mark(&limit.key), now: Wall(self.now.wall_ms) }
             }
-            (LimitKind::Concurrency | LimitKind::Rate, _) => Supply::Places { free: self.free_places(limit) },
+            (LimitKind::Concurrency | LimitKind::Rate, _) => {
+                let most = u64::from(self.settings.concurrency(&limit.key.name));
+                Supply::Places { most, taken: self.limits.live(&limit.key) + self.permits.lent(limit) }
+            }
         }
     }
 
@@ -260,6 +277,7 @@ impl Ledger {
                 Supply::Starts { mark, .. } => Some(mark),
                 Supply::Places { .. } => None,
             };
+            self.limits.believe_the_log(&limit.key);
             let (kind, name) = (limit.kind, limit.key.name.clone());
             let (at, loans) = (self.at(), lent.changed);
             self.commit(Durability::Sync, Record::PermitsLent { at, kind, name, loans, rate_mark: mark });

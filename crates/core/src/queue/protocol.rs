@@ -426,6 +426,9 @@ pub struct WorkflowView {
     /// The steps that its time is made of, as far as it is known; before it runs, the longest path.
     #[serde(default)]
     pub critical_path: Vec<String>,
+    /// What this view does not hold because it would not fit a message, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
 }
 
 /// How many steps are over.

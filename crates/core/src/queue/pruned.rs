@@ -1,9 +1,9 @@
 //! What is not kept any more: tasks and workflows go, their counts and the newest of their ids stay.
 
-use super::effects::Gate;
+use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
-use super::protocol::{Refusal, TaskCounts};
+use super::protocol::{LedgerReply, Refusal, TaskCounts};
 use super::record::Record;
 use super::state::State;
 use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
@@ -37,6 +37,11 @@ impl Ledger {
             gate = latest(gate, self.late_gate(class, index));
         }
         gate
+    }
+
+    /// Says why an id is not here, once that is on the disk: after a crash it might be here again.
+    pub(super) fn refuse_missing(&mut self, to: ReplyTo, id: TaskId) {
+        self.reply(self.gate_of_all(), to, LedgerReply::Refused(self.missing(id)));
     }
 
     /// Why an id is not here.

@@ -222,11 +222,15 @@ pub enum Record {
         at: Wall,
         tasks: Vec<TaskId>,
     },
-    /// How many `memory` tasks this generation has seen so far: the next one counts the missing as lost.
+    /// What is counted without a record of its own. Of `memory` tasks: how many this generation has seen so far, so that
+    /// the next one counts the missing as lost.
     MemoryTally {
         at: Wall,
         submitted: u64,
         terminal: u64,
+        /// Messages whose fence was not the recorded one, since the ledger was made.
+        #[serde(default, skip_serializing_if = "crate::task::is_default")]
+        fenced_total: u64,
     },
 }
 

@@ -25,6 +25,7 @@ use crate::clock::chain::Chain;
 use crate::clock_alarm::ClockWatch;
 use crate::ids::{ContentId, Generation, LogIndex};
 use crate::invariant::{InvariantId, check};
+use crate::limits;
 use crate::task::Durability;
 use crate::time::{Now, Wall};
 use crate::wire;
@@ -170,21 +171,23 @@ impl Replay {
             marker: None,
             markers: 0,
             children_due: BTreeSet::new(),
-            last_tick_ms: now.mono_ms,
+            tick_due_ms: now.mono_ms + limits::TICK_MS,
             fenced_total: 0,
             binding: BTreeMap::new(),
             wanted: VecDeque::new(),
             unpublished: VecDeque::new(),
             grants_due: true,
             preference_due_ms: None,
-            tallied: (0, 0),
+            tallied: (0, 0, 0),
             tallied_ms: 0,
             keys_forgotten_ms: 0,
             compaction: self.compaction,
         };
+        ledger.fenced_total = ledger.state.fenced_total;
         let generation = Generation(ledger.state.generation.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
+        ledger.tallied = ledger.tally();
         ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
         ledger.bind_wanted();

@@ -104,6 +104,11 @@ impl Retention {
         self.bytes > self.policy.bytes_max
     }
 
+    /// When the next of what has ended goes.
+    pub fn next_due(&self) -> Option<Wall> {
+        self.by_due.first().map(|(due, _)| *due)
+    }
+
     /// When the oldest end may go though its time is not over.
     pub fn next_to_give_way(&self) -> Option<Wall> {
         self.by_end.first().map(|(end, _)| Wall(end.0 + limits::RETENTION_MS_MIN))

@@ -61,7 +61,8 @@ impl Ledger {
 
     /// What a reader of a task waits for.
     pub(super) fn gate_of_read(&self, id: TaskId) -> Gate {
-        self.state.tasks.get(&id).map_or(Gate::Open, |task| self.late_gate(task.durability(), task.index))
+        let task = self.state.tasks.get(&id);
+        task.map_or_else(|| self.gate_of_all(), |task| self.late_gate(task.durability(), task.index))
     }
 
     fn plan_retry(

@@ -61,6 +61,8 @@ pub(super) struct State {
     pub lost: u64,
     pub memory_submitted: u64,
     pub memory_terminal: u64,
+    /// As last written.
+    pub fenced_total: u64,
     pub released_total: u64,
     pub expired_total: u64,
     pub retried_total: u64,
@@ -106,6 +108,7 @@ impl State {
             lost: 0,
             memory_submitted: 0,
             memory_terminal: 0,
+            fenced_total: 0,
             released_total: 0,
             expired_total: 0,
             retried_total: 0,
@@ -190,9 +193,10 @@ impl State {
             }
             Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
-            Record::MemoryTally { submitted, terminal, .. } => {
+            Record::MemoryTally { submitted, terminal, fenced_total, .. } => {
                 self.memory_submitted = *submitted;
                 self.memory_terminal = *terminal;
+                self.fenced_total = self.fenced_total.max(*fenced_total);
             }
         }
     }

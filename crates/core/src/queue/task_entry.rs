@@ -1,6 +1,7 @@
 //! One task in its home's memory: what the log says of it, and the soft facts of its lease.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
 use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, is_default};
-use crate::time::Wall;
+use crate::time::{Now, Wall};
 
 /// Where a task belongs in a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +184,8 @@ pub(super) struct Soft {
     pub skip: Rare<BTreeMap<PeerId, (u64, u64)>>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
+    /// When the running attempt was said to have started, on the monotonic clock; `None`: in an earlier life.
+    pub attempt_started_ms: Option<NonZeroU64>,
     /// Whether it is ready because its time came, which is not written: to the log it is still delayed.
     pub woken: bool,
     /// What it takes of its home's budget, as last weighed.
@@ -360,6 +363,24 @@ impl Task {
         self.state = TaskState::Delayed;
         self.due = due;
         self.wait_ms_max = Some(at_most_ms);
+    }
+
+    /// It is leased or runs now: an attempt that starts has its own time from here on.
+    pub fn note_start(&mut self, now_ms: u64, from: Option<TaskState>) {
+        if self.state == TaskState::Leased {
+            self.soft.attempt_started_ms = None;
+        } else if from == Some(TaskState::Leased) {
+            self.soft.attempt_started_ms = NonZeroU64::new(now_ms);
+        }
+    }
+
+    /// When a delayed task is due on the monotonic clock. What an attempt may still take counts from its start; after a
+    /// restart, as any wait, by the wall clock, and at most its full length.
+    pub fn due_ms(&self, now: Now, wait_ms_max: u64) -> u64 {
+        match self.soft.attempt_started_ms.filter(|_| self.bury_when_due) {
+            Some(started_ms) => started_ms.get() + wait_ms_max,
+            None => now.mono_ms + self.due.0.saturating_sub(now.wall_ms).min(wait_ms_max),
+        }
     }
 
     /// The last attempt's lease expired: its outcome may still come, until the attempt's own time is over.

@@ -17,7 +17,6 @@ const RECALLS_PER_TICK: usize = 1_000;
 impl Ledger {
     pub(super) fn tick(&mut self) {
         self.forgive_stall();
-        self.last_tick_ms = self.now.mono_ms;
         self.clock_watch.observe(self.now);
         self.grants_due = true;
         self.place_marker();
@@ -31,18 +30,19 @@ impl Ledger {
         self.bind_again();
         // What only keeps order waits for a disk that writes it.
         if !self.disk.refuses() {
-            self.tally_memory();
+            self.write_tally();
             self.forget_keys();
             self.compact();
             self.prune();
             self.sample_stats();
         }
         self.sample_pace();
+        self.plan_tick();
     }
 
     /// Renewals that could not be read while this node stood still must not cost anyone a lease.
     fn forgive_stall(&mut self) {
-        let late = self.now.mono_ms.saturating_sub(self.last_tick_ms + limits::TICK_MS);
+        let late = self.now.mono_ms.saturating_sub(self.tick_due_ms);
         if late < limits::STALL_MS {
             return;
         }
@@ -199,13 +199,19 @@ impl Ledger {
         offers.collect()
     }
 
+    pub(super) fn tally(&self) -> (u64, u64, u64) {
+        (self.state.memory_submitted, self.state.memory_terminal, self.fenced_total)
+    }
+
     /// `memory` tasks are not written; how many there are is, so that the next generation can say how many were lost.
-    fn tally_memory(&mut self) {
-        let tally = (self.state.memory_submitted, self.state.memory_terminal);
-        if tally != self.tallied && self.now.mono_ms >= self.tallied_ms + 1_000 {
+    /// Neither is a message that changes nothing, but how many there were.
+    fn write_tally(&mut self) {
+        let tally = self.tally();
+        if tally != self.tallied && self.now.mono_ms >= self.tallied_ms + limits::TALLY_EVERY_MS {
             self.tallied = tally;
             self.tallied_ms = self.now.mono_ms;
-            let record = Record::MemoryTally { at: self.at(), submitted: tally.0, terminal: tally.1 };
+            let (at, (submitted, terminal, fenced_total)) = (self.at(), tally);
+            let record = Record::MemoryTally { at, submitted, terminal, fenced_total };
             self.commit(Durability::Async, record);
         }
     }

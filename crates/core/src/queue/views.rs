@@ -17,7 +17,7 @@ impl Ledger {
     }
 
     pub(super) fn answer_task(&mut self, id: TaskId, to: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(to, self.missing(id)) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse_missing(to, id) };
         let view = self.task_view(task, true);
         let gate = self.late_gate(task.durability(), task.index);
         self.reply(gate, to, LedgerReply::Task(Box::new(view)));
@@ -115,7 +115,7 @@ impl Ledger {
     }
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse(reply, self.missing(id)) };
+        let Some(task) = self.state.tasks.get(&id) else { return self.refuse_missing(reply, id) };
         let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
         let held = self.state.paused.why_held(&task.spec.namespace);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::steal::StealShare;
 use crate::ids::PeerId;
 use crate::lease::{CreditOffer, Slots};
 use crate::limits;
@@ -17,6 +18,8 @@ pub(super) struct WorkerEntry {
     pub offered_ms: u64,
     /// Grants of this home to this incarnation.
     pub granted: Slots,
+    /// What it may steal of each pool's tasks.
+    pub shares: [StealShare; 2],
     /// What `granted` was, now and then during the last lease's length.
     pub past: VecDeque<(u64, Slots)>,
 }
@@ -58,17 +61,31 @@ impl WorkerEntry {
         }
     }
 
+    fn fresh_offer(&self, now_ms: u64) -> Option<CreditOffer> {
+        self.offer.filter(|_| now_ms.saturating_sub(self.offered_ms) <= limits::CREDIT_AGE_MAX_MS)
+    }
+
     /// Slots of `pool` that may still be granted.
     pub fn available(&self, now_ms: u64, pool: SlotPool) -> u32 {
-        let Some(offer) = self.offer.filter(|_| now_ms.saturating_sub(self.offered_ms) <= limits::CREDIT_AGE_MAX_MS)
-        else {
-            return 0;
-        };
+        let Some(offer) = self.fresh_offer(now_ms) else { return 0 };
         offer.free[pool].saturating_sub(self.granted[pool] - offer.received[pool])
+    }
+
+    /// Whether it works for this home at all, busy as it may be.
+    pub fn works(&self, now_ms: u64, pool: SlotPool) -> bool {
+        let offer = self.fresh_offer(now_ms).filter(|_| self.alive);
+        offer.is_some_and(|offer| offer.slots.unwrap_or(offer.free)[pool] > 0)
+    }
+
+    /// Of `eligible` tasks what it may steal now.
+    pub fn share(&mut self, now_ms: u64, pool: SlotPool, eligible: usize) -> usize {
+        let Some(offer) = self.offer else { return 0 };
+        self.shares[pool as usize].of(now_ms, offer.name, eligible)
     }
 
     pub fn use_one(&mut self, pool: SlotPool) {
         self.granted[pool] += 1;
+        self.shares[pool as usize].take_one();
     }
 }
 

@@ -27,7 +27,7 @@ impl Ledger {
         if let Err(refusal) = self.check_draining() {
             return self.refuse(reply, refusal);
         }
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(reply, self.missing(id)) };
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse_missing(reply, id) };
         let durability = run.spec.durability;
         if let Err(refusal) = self.may_retry(run) {
             let gate = self.late_gate(durability, run.index);

@@ -9,6 +9,7 @@ use super::ownership::latest;
 use super::protocol::{
     CompensationView, LedgerReply, StepView, TaskCounts, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
+use super::view_size;
 use super::workflow_run::{SkipReason, Stage, StepPhase, StepRun, WorkflowRun};
 use crate::ids::WorkflowId;
 use crate::limits;
@@ -21,8 +22,9 @@ impl Ledger {
     }
 
     pub(super) fn answer_workflow(&mut self, id: WorkflowId, to: ReplyTo) {
-        let Some(run) = self.state.workflows.get(&id) else { return self.refuse(to, self.missing(id)) };
-        let view = self.workflow_view(run);
+        let Some(run) = self.state.workflows.get(&id) else { return self.refuse_missing(to, id) };
+        let mut view = self.workflow_view(run);
+        view_size::fit(&mut view);
         let undoing = run.steps.iter().filter_map(|step| step.compensation.as_ref()?.task);
         let tasks = run.steps.iter().flat_map(|step| step.tasks.iter().copied()).chain(undoing);
         let tasks = tasks.filter_map(|id| self.state.tasks.get(&id));
@@ -45,6 +47,7 @@ impl Ledger {
             progress: WorkflowProgress { steps_over: run.steps.len() - run.open_steps, steps: run.steps.len() },
             current: run.current().map(|step| run.spec.steps[step].name.clone()).collect(),
             critical_path: path.into_iter().map(|step| run.spec.steps[step].name.clone()).collect(),
+            left_out: None,
         }
     }
 

@@ -46,6 +46,15 @@ impl Acknowledgements {
         self.accepted.get(id).is_some_and(|task| task.excused)
     }
 
+    /// A home answered that it does not keep a task any more; `is_recorded` tells whether its log says so.
+    pub fn invariant_what_is_said_to_be_pruned_was(&self, id: &TaskId, is_recorded: bool) -> Verdict {
+        let written = |task: &&Acknowledged| !task.excused && task.class != Durability::Memory;
+        let kept = self.accepted.get(id).filter(written).filter(|_| !is_recorded);
+        require(InvariantId::I1, "what_is_said_to_be_pruned_was", kept.is_none(), || {
+            format!("{id} is said to be pruned, and no record says so: {kept:?}")
+        })
+    }
+
     /// A home answered that it does not know a task.
     pub fn invariant_nothing_acknowledged_is_lost(&self, now_ms: u64, id: &TaskId) -> Verdict {
         let lost = self.accepted.get(id).filter(|task| !task.excused);

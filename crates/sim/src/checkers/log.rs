@@ -1,11 +1,11 @@
 //! What each record may say after those before it: epochs (I2), attempts (I7), needs (I8), one end per task (I4),
-//! and one effect per operation (I15).
+//! one effect per operation (I15), and what the queue's own records say (I18, I20, I21).
 
 use magpie_core::dag::Join;
 use magpie_core::invariant::InvariantId;
 use magpie_core::queue::{AfterAttempt, Record};
 
-use super::{Verdict, require, schedules};
+use super::{Verdict, keys, queue, require, schedules};
 use crate::book::{self, Book};
 
 /// All that is checked of a record before it is read into the book.
@@ -16,6 +16,8 @@ pub fn check(book: &Book, record: &Record) -> Verdict {
     invariant_ended_tasks_are_left_alone(book, record)?;
     invariant_attempts_stay_within_the_policy(book, record)?;
     invariant_a_step_starts_after_all_it_needs(book, record)?;
+    queue::check(book, record)?;
+    keys::invariant_a_key_is_given_to_one_task(book, record)?;
     schedules::invariant_each_time_is_decided_once(book, record)
 }
 

@@ -5,10 +5,13 @@ pub mod commits;
 pub mod conservation;
 pub mod durability;
 pub mod fencing;
+pub mod keys;
 pub mod leases;
+pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod persistence;
+pub mod queue;
 pub mod recovery;
 pub mod schedules;
 

@@ -3,7 +3,7 @@
 use magpie_core::ids::{Epoch, LogIndex, TaskId};
 use magpie_core::invariant::InvariantId;
 use magpie_core::lease::{CompleteAnswer, Fence, RenewAnswer};
-use magpie_core::queue::{Effect, LedgerReply, SubmitAnswer, TaskView, Watermark, WorkerNotice, WorkflowView};
+use magpie_core::queue::{Effect, LedgerReply, Refusal, SubmitAnswer, TaskView, Watermark, WorkerNotice, WorkflowView};
 use magpie_core::task::{Durability, TaskState};
 
 use super::{Verdict, require};
@@ -59,6 +59,10 @@ impl Evidence<'_> {
             LedgerReply::Tasks { items, .. } => items.iter().try_for_each(|view| self.view(view)),
             LedgerReply::Workflow(view) => self.workflow(view),
             LedgerReply::Stats(stats) => self.synced(stats.log_index, "counters"),
+            LedgerReply::Refused(Refusal::Pruned { id, .. }) => match self.book.queue.pruned.get(id) {
+                Some(index) => self.synced(*index, "that something is not kept any more"),
+                None => Ok(()),
+            },
             _ => Ok(()),
         }
     }

@@ -149,7 +149,8 @@ fn without_what_time_decides(mut view: TaskView) -> TaskView {
     view
 }
 
-fn ask(ledger: &mut Ledger, now: Now, request: LedgerRequest) -> Option<LedgerReply> {
+/// What a ledger answers once all that it rests on is on the disk.
+pub fn ask(ledger: &mut Ledger, now: Now, request: LedgerRequest) -> Option<LedgerReply> {
     let caller = Caller { peer: PeerId([0; 32]), owner: "checker".into() };
     ledger.handle(now, Event::Request { caller, request, reply: ReplyTo(u64::MAX) });
     ledger.take_effects().into_iter().find_map(|effect| match effect {

@@ -103,7 +103,7 @@ impl Handler for GetWorkflowStatus {
             created_at: view.summary.created_at.to_string(),
             finished_at: view.summary.finished_at.map(|at| at.to_string()),
             home: view.home.to_string(),
-            total: view.steps.len(),
+            total: view.progress.steps,
             steps,
             next_cursor,
             outputs: outputs.value,

@@ -293,6 +293,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         lost,
         memory_submitted,
         memory_terminal,
+        fenced_total,
         released_total,
         expired_total,
         retried_total,
@@ -324,7 +325,10 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
     say("children".to_owned(), format!("{children:?}"));
     say("counts".to_owned(), format!("{counts:?} {submitted} {lost} {workflows_running}"));
     say("memory".to_owned(), format!("{memory_submitted} {memory_terminal} {pruned_memory:?}"));
-    say("totals".to_owned(), format!("{released_total} {expired_total} {retried_total} {commits_by_worker:?}"));
+    say(
+        "totals".to_owned(),
+        format!("{fenced_total} {released_total} {expired_total} {retried_total} {commits_by_worker:?}"),
+    );
     say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?} {purged:?}"));
     say("paused".to_owned(), format!("{paused:?}"));
     say("limits".to_owned(), format!("{rate_marks:?} {loans:?}"));

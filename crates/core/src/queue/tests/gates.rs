@@ -183,3 +183,18 @@ fn a_batch_is_written_in_its_strictest_class() {
     assert_eq!(home.ask_as(peer(0), LedgerRequest::Submit { operation, items }), None);
     assert_eq!(home.log.last().unwrap().durability, Durability::Sync);
 }
+
+#[test]
+fn that_a_task_is_not_kept_any_more_is_said_once_it_is_on_the_disk() {
+    let mut home = Bench::new();
+    home.ledger.set_retention(RetentionPolicy { terminal: DurationMs(1_000), ..RetentionPolicy::default() });
+    let id = home.submit(noop());
+    home.cancel(id);
+    home.syncs = false;
+    home.pass(2_000);
+    assert_eq!(home.ask_as(peer(0), LedgerRequest::GetTask { id }), None);
+    home.sync();
+    home.settle();
+    let answer = home.answer_to(ReplyTo(home.replies));
+    assert!(matches!(answer, Some(LedgerReply::Refused(Refusal::Pruned { .. }))), "{answer:?}");
+}

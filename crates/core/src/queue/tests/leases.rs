@@ -67,10 +67,28 @@ fn lost_grants_come_back_to_the_credit_after_one_lease() {
 #[test]
 fn a_thief_gets_half_of_what_is_there() {
     let mut home = Bench::new();
+    let busy = Slots { cpu: 1, device: 0 };
+    home.works_at_home(busy);
     home.submit_all(vec![noop(); 9]);
     home.pass(100);
     home.worker(1, 100);
     assert_eq!(home.grants().len(), 5);
+    home.pass(limits::IDLE_BESIDE_MS_MAX - 200);
+    home.works_at_home(busy);
+    assert_eq!(home.grants().len(), 0, "one credit is one share, however often it is looked at");
+    home.credit(1, 100, 5);
+    assert_eq!(home.grants().len(), 2);
+    home.pass(limits::IDLE_BESIDE_MS_MAX + 100);
+    assert_eq!(home.grants().len(), 2, "no idle node stands beside them for longer");
+}
+
+#[test]
+fn who_works_alone_for_a_home_takes_all() {
+    let mut home = Bench::new();
+    home.submit_all(vec![noop(); 9]);
+    home.pass(100);
+    home.worker(1, 100);
+    assert_eq!(home.grants().len(), 9);
 }
 
 #[test]
@@ -318,4 +336,21 @@ fn a_lease_given_back_as_stale_is_granted_again() {
     let again = home.grant();
     assert_eq!(again.fence.task, stale.fence.task);
     assert!(again.fence.epoch > stale.fence.epoch && again.attempt == 1, "it never started");
+}
+
+#[test]
+fn a_last_attempt_that_fell_silent_has_its_own_time_though_the_wall_clock_leapt() {
+    for leap_ms in [3_600_000, -3_600_000] {
+        let mut home = Bench::new();
+        let grant = home.granted(at_most(1));
+        home.renew(&grant, true);
+        home.now.wall_ms = home.now.wall_ms.saturating_add_signed(leap_ms);
+        home.pass(limits::LEASE_TTL_MS + 200);
+        assert_eq!(home.state(grant.fence.task), TaskState::Delayed);
+        // A timeout of 5 s and the grace of 10 s, from its start on.
+        home.pass(4_000);
+        assert_eq!(home.state(grant.fence.task), TaskState::Delayed, "{leap_ms}");
+        home.pass(1_000);
+        assert_eq!(home.state(grant.fence.task), TaskState::Dead, "{leap_ms}");
+    }
 }

@@ -336,3 +336,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_wall_clock_set_back_by_an_hour_stops_a_rate_for_an_interval_and_not_for_the_hour() {
+    let mut home = limited_home();
+    home.now.wall_ms += 3_600_000;
+    many(&mut home, rated("openai"), 9);
+    home.worker(1, 100);
+    home.pass(200);
+    assert_eq!(granted(&mut home).len(), 1);
+    home.now.wall_ms -= 3_600_000;
+    for seconds in 1..=5 {
+        home.credit(1, 100, seconds);
+        home.pass(1_000);
+    }
+    let starts = granted(&mut home).len();
+    assert!((4..=5).contains(&starts), "{starts} starts in five seconds at one a second");
+    let mut home = reopened(home, 0);
+    home.worker(1, 100);
+    home.pass(2_200);
+    assert!((1..=2).contains(&granted(&mut home).len()), "nor after a restart, which knows only what is recorded");
+}

@@ -1,14 +1,17 @@
 //! The core of a home by itself: every transition in a sentence.
 
 mod attempts;
+mod child_policies;
 mod children;
 mod compaction;
 mod compaction_model;
 mod dead_letters;
+mod deadlines;
 mod disk;
 mod fairness;
 mod gates;
 mod keys;
+mod large_views;
 mod leases;
 mod lifecycle;
 mod limit_keys;
@@ -275,6 +278,15 @@ impl Bench {
     fn worker(&mut self, n: u8, cpu: u32) {
         self.event(Event::WorkerSeen { worker: peer(n), capabilities: all_kinds(), alive: true });
         self.credit(n, cpu, 0);
+    }
+
+    /// The home's own worker has so many slots, all of them busy.
+    fn works_at_home(&mut self, slots: Slots) {
+        self.event(Event::WorkerSeen { worker: peer(0), capabilities: all_kinds(), alive: true });
+        self.sendings += 1;
+        let name = CreditName { incarnation: Incarnation(1), sending: Sending(self.sendings) };
+        let (received, free) = (Slots::default(), Slots::default());
+        self.ask_as(peer(0), LedgerRequest::Credit(CreditOffer { name, received, free, slots: Some(slots) }));
     }
 
     /// `received` grants arrived at the worker so far; it has `cpu` slots free.

@@ -72,6 +72,26 @@ fn a_running_child_is_stopped_and_one_that_ended_stays_as_it_is() {
 }
 
 #[test]
+fn a_cancel_of_the_parent_stops_a_child_that_embeds_on_a_device() {
+    let mut home = Bench::new();
+    let parent = home.granted(noop());
+    let input = Payload::Inline(JsonText::of(&"a text".into()));
+    let embed = TaskSpec { model: Some("minilm".to_owned()), input, ..TaskSpec::new(TaskKind::Embed) };
+    let child = home.submit(TaskSpec { parent: Some(parent.fence.task), ..embed });
+    let name = CreditName { incarnation: Incarnation(1), sending: Sending(9) };
+    let (received, free) = (Slots { cpu: 1, device: 0 }, Slots { cpu: 0, device: 1 });
+    home.ask_as(peer(1), LedgerRequest::Credit(CreditOffer { name, received, free, slots: None }));
+    home.pass(200);
+    let grant = home.grant();
+    assert_eq!(grant.fence.task, child);
+    home.renew(&grant, true);
+    home.cancel(parent.fence.task);
+    assert_eq!(home.state(child), TaskState::Cancelled);
+    let stop = WorkerNotice::Stop(vec![grant.fence]);
+    assert!(home.left.iter().any(|effect| matches!(effect, Effect::Notify { notice, .. } if *notice == stop)));
+}
+
+#[test]
 fn a_parent_that_ends_otherwise_leaves_its_children_alone() {
     let mut home = Bench::new();
     let grant = home.granted(at_most(1));

@@ -1,7 +1,7 @@
 //! A key that another home holds, between two ledgers (2.5).
 
 use super::*;
-use crate::limiter::LimitKey;
+use crate::limiter::{LimitKey, PermitAnswer, PermitAsk};
 
 const OTHER: LedgerId = LedgerId([8; 16]);
 
@@ -207,4 +207,65 @@ fn a_rate_that_the_limiter_does_not_know_is_told_in_words() {
     pair.pass(300);
     let words = reason(&mut pair.borrower, id);
     assert!(words.contains("this home's configuration has no rate for \"unknown\""), "{words}");
+}
+
+#[test]
+fn work_that_comes_while_permits_go_back_is_not_forgotten() {
+    let mut pair = Pair::new(0);
+    pair.borrower.worker(1, 0);
+    pair.borrower.submit(shared());
+    pair.pass(300);
+    let first = pair.borrower.grants().remove(0).1;
+    pair.borrower.complete(&first, success("done"));
+    pair.lost = 1;
+    pair.pass(limits::PERMIT_RENEW_EVERY_MS + 100);
+    pair.borrower.submit(shared());
+    pair.lost = 0;
+    pair.pass(2_000);
+    assert_eq!(pair.borrower.grants().len(), 1);
+}
+
+/// The newest ask for a key that left a home.
+fn newest_ask(home: &mut Bench, name: &str) -> PermitAsk {
+    let mut asks = home.left.iter().filter_map(|effect| match effect {
+        Effect::AskPermits { ask, .. } if ask.name == name => Some(ask.clone()),
+        _ => None,
+    });
+    asks.next_back().unwrap()
+}
+
+fn answered(home: &mut Bench, ask: &PermitAsk, count: u64, contended: bool) {
+    let PermitAsk { kind, name, token, seq, .. } = ask.clone();
+    let (limiter, generation, ttl_ms) = (LEDGER.tag(), crate::ids::Generation(1), limits::PERMIT_TTL_MS);
+    let limit = "2".to_owned();
+    let answer = PermitAnswer { kind, name, limiter, generation, token, seq, count, ttl_ms, contended, limit };
+    home.event(Event::PermitsAnswered { home: limiter, ask: ask.clone(), answer: Ok(answer) });
+}
+
+#[test]
+fn a_permit_that_goes_back_is_not_used_when_the_other_limit_of_its_task_opens() {
+    let mut borrower = Pair::new(0).borrower;
+    borrower.worker(1, 5);
+    borrower.submit(TaskSpec { rate_key: key("calls"), ..shared() });
+    let ask = newest_ask(&mut borrower, "shared");
+    answered(&mut borrower, &ask, 1, true);
+    let back = newest_ask(&mut borrower, "shared");
+    assert_eq!((back.seq > ask.seq, back.hold, back.want), (true, 0, 1), "others wait, and a start is missing");
+    let ask = newest_ask(&mut borrower, "calls");
+    answered(&mut borrower, &ask, 1, false);
+    assert!(borrower.grants().is_empty());
+    answered(&mut borrower, &back, 1, false);
+    borrower.pass(100);
+    assert_eq!(borrower.grants().len(), 1);
+}
+
+#[test]
+fn a_permit_whose_time_is_over_is_not_used_before_the_next_tick_either() {
+    let mut borrower = Pair::new(0).borrower;
+    borrower.submit(shared());
+    let ask = newest_ask(&mut borrower, "shared");
+    answered(&mut borrower, &ask, 1, false);
+    borrower.now.mono_ms += limits::PERMIT_TTL_MS;
+    borrower.worker(1, 5);
+    assert!(borrower.grants().is_empty());
 }

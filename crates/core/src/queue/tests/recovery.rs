@@ -38,6 +38,26 @@ fn memory_tasks_of_an_earlier_generation_are_counted_lost() {
 }
 
 #[test]
+fn what_was_fenced_is_counted_since_the_ledger_was_made() {
+    let mut home = Bench::new();
+    let grant = home.granted(noop());
+    let stale = Renewal::new(grant.fence, LeaseToken([9; 16]), true);
+    for _ in 0..3 {
+        assert!(matches!(home.renew_with(stale.clone()), RenewAnswer::Fenced { .. }));
+    }
+    home.pass(limits::TALLY_EVERY_MS + 200);
+    let mut home = home.restart(0);
+    assert_eq!(home.stats().fenced_total, 3);
+    home.renew_with(stale);
+    home.pass(limits::TALLY_EVERY_MS + 200);
+    let mut home = home.restart(0);
+    assert_eq!(home.stats().fenced_total, 4);
+    let written = home.log.len();
+    home.pass(3 * limits::TALLY_EVERY_MS);
+    assert_eq!(home.log.len(), written, "what did not change is not written again");
+}
+
+#[test]
 fn a_log_with_a_gap_a_damaged_or_an_exchanged_record_does_not_replay() {
     let mut home = Bench::new();
     home.submit(noop());
