@@ -93,10 +93,11 @@ impl MerkleClock {
 
     fn merge_one(&mut self, verify: Verify, presented: &SignedHead, report: &mut MergeReport) {
         let ledger = presented.head.ledger;
-        let held = self.head(ledger).copied();
+        let held = self.head(ledger);
         if held.is_some_and(|held| presented.head == held.head || presented.head.position() < held.head.position()) {
             return;
         }
+        let held = held.copied();
         if held.is_none() && self.is_full() {
             report.refused.push((ledger, MergeHeadError::Full { ledgers_max: PEERS_MAX }));
             return;
