@@ -79,7 +79,7 @@ async fn many_short_tasks_leave_a_short_log_and_a_restart_gives_the_same_counts(
     let (mut first, mut last);
     loop {
         // What the writer cut is seen once the node is down: it holds the file while it is up.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         (test, first, last) = restarted(test).await;
         if first > LogIndex(1) && last.0 - first.0 < 500 {
             break;

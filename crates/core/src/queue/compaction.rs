@@ -145,6 +145,10 @@ impl Compaction {
         }
     }
 
+    pub fn is_under_way(&self) -> bool {
+        self.pass.is_some()
+    }
+
     /// Remembers what moves while a pass is under way.
     pub fn note(&mut self, state: &State) {
         let Some(pass) = &mut self.pass else { return };

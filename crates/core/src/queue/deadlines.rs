@@ -42,12 +42,14 @@ impl Ledger {
         due_ms.map_or(latest_ms, |due_ms| due_ms.clamp(soonest_ms, latest_ms))
     }
 
-    /// Whether something may happen at any tick: tasks that wait, or run; permits; questions that have no answer.
+    /// Whether something may happen at any tick: tasks that wait, or run; permits; questions that have no answer; a log
+    /// that is being made shorter.
     fn moves(&self) -> bool {
         let counts = &self.state.counts;
         counts.ready + counts.leased + counts.running + counts.blocked > 0
             || !self.binding.is_empty()
             || !self.children_due.is_empty()
             || self.permits.are_in_use()
+            || self.compaction.is_under_way()
     }
 }

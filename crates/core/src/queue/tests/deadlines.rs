@@ -63,3 +63,15 @@ fn a_home_that_slept_as_long_as_it_may_stood_not_still() {
     sleep(&mut home, limits::LEASE_TTL_MS);
     assert_eq!(home.state(grant.fence.task), TaskState::Ready, "no lease is longer for that");
 }
+
+#[test]
+fn a_log_that_is_being_cut_is_worked_on_at_every_tick() {
+    let mut home = Bench::new();
+    home.compact(compaction::eager(0, 3));
+    for _ in 0..20 {
+        let id = home.submit(noop());
+        home.cancel(id);
+    }
+    sleep(&mut home, 2_500);
+    assert!(home.first > LogIndex(1), "nothing is cut yet");
+}
