@@ -78,7 +78,7 @@ fn what_is_drawn_uses_all_that_a_queue_has() {
 #[test]
 fn logs_are_cut_and_homes_start_from_what_is_left() {
     let (mut cuts, mut restarted) = (0, 0);
-    for seed in 1..=10 {
+    for seed in 1..=20 {
         let mut world = World::new(seed, Options::default());
         assert_eq!(world.run(), Ok(()), "seed {seed}");
         cuts += world.counters.cuts;
