@@ -52,16 +52,16 @@ nextest=""
 cargo nextest --version >/dev/null 2>&1 && nextest=yes
 tests() {
     if [ -n "$nextest" ]; then
-        cargo nextest run --no-fail-fast "$@"
+        cargo nextest run "$@"
     else
         local arguments=("${@/--cargo-profile/--profile}")
-        cargo test --no-fail-fast "${arguments[@]}"
+        cargo test "${arguments[@]}"
     fi
 }
 # shellcheck disable=SC2086
 phase build tests --workspace --exclude magpie-model $features --no-run
 # shellcheck disable=SC2086
-phase test tests --workspace --exclude magpie-model $features
+phase test tests --workspace --exclude magpie-model $features --no-fail-fast
 # Every interleaving, with every assertion: minutes without an optimiser.
 phase model tests --cargo-profile sim -p magpie-model --features canary --test interleavings --test states --lib
 # Other seeds than the tests have; planted bugs too, since a simulator that finds nothing may not look.
