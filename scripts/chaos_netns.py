@@ -267,7 +267,7 @@ def report(mesh, client, storm, healed_s, took_s):
     runs = runs_of(mesh)
     again = len(runs) - len({task for task, _ in runs})
     print(f"{storm.kills} kills, {', '.join(f'{count} {name}' for name, count in sorted(storm.faults.items())) or 'no other fault'}")
-    print(f"{len(client.home_of)} tasks acknowledged, {calls['observe']} observations, {fenced} late messages refused since the last restarts")
+    print(f"{len(client.home_of)} tasks acknowledged, {calls['observe']} observations, {fenced} late messages refused")
     print(f"{len(runs)} processes ran, {again} of them again after their first worker was lost, no epoch twice")
     for reason, count in client.refused.most_common(5):
         print(f"{count} submissions ended early: {reason}")
