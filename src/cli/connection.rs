@@ -19,7 +19,7 @@ pub const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a submission is repeated when no timeout is given.
-const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
+pub const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The node behind one control socket; connected when it is first asked, and again when the connection broke.
 pub struct NodeLink {

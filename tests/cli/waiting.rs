@@ -1,7 +1,7 @@
 //! `--wait`: ends, time outs, Ctrl-C, and nodes that are away meanwhile.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -128,10 +128,31 @@ fn a_stream_outlives_the_node_and_nothing_is_submitted_twice() {
     node.kill();
     node.start_again();
     ids.extend(lines);
-    assert_eq!(submit.wait().unwrap().code(), Some(0));
-    assert_eq!(ids.len(), 200_000);
+    let ended = ended(submit).with(0);
+    assert_eq!(ids.len(), 200_000, "{ended:?}");
     assert_eq!(node.json(&["status"])["queue"]["submitted"], 200_000);
     assert_eq!(node.json(&["task", "get", ids.last().unwrap()])["state"], "ready");
+}
+
+#[test]
+fn a_line_that_comes_while_the_node_is_away_is_submitted_when_it_is_back() {
+    let mut node = Node::start();
+    let mut submit = node.command(&["task", "submit", "-"]);
+    let submit = submit.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut submit = submit.spawn().unwrap();
+    let (mut lines, told) = (submit.stdin.take().unwrap(), submit.stderr.take().unwrap());
+    let mut told = BufReader::new(told).lines().map(Result::unwrap);
+    lines.write_all(b"{\"kind\": \"noop\"}\n").unwrap();
+    wait_until("the first is not there", || (node.json(&["status"])["queue"]["submitted"] == 1).then_some(()));
+    node.kill();
+    lines.write_all(b"{\"kind\": \"noop\"}\n").unwrap();
+    let away = told.next();
+    assert!(away.as_ref().is_some_and(|line| line.ends_with("; trying again")), "{away:?}");
+    node.start_again();
+    drop(lines);
+    let ended = ended(submit).with(0);
+    assert_eq!(ended.stdout.lines().collect::<BTreeSet<_>>().len(), 2, "{ended:?}");
+    assert_eq!(node.json(&["status"])["queue"]["submitted"], 2);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 pub use super::lines::Lines;
 use super::lines::{Batch, Entry};
 use crate::cli::args::{Context, WaitArgs};
-use crate::cli::connection::NodeLink;
+use crate::cli::connection::{NodeLink, SUBMIT_PATIENCE};
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::shapes::IdDocument;
@@ -43,8 +43,9 @@ pub async fn submit(context: &Context, mut lines: Lines, wait: &WaitArgs) -> Res
         if sending.batches.len() >= BATCHES_IN_FLIGHT_MAX {
             printed.answers(sending.next_done().await?)?;
         }
-        // Each batch has the patience of a submission of its own: a long stream outlives any single one.
-        let by = if wait.timeout.is_some() { by } else { context.link.submission_deadline(None).await? };
+        // Each batch has the patience of a submission of its own, though the node is away just now: a long stream
+        // outlives any single one.
+        let by = if wait.timeout.is_some() { by } else { Deadline::after(SUBMIT_PATIENCE) };
         sending.start(context.link.clone(), batch, by);
     }
     while !sending.batches.is_empty() {
