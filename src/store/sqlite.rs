@@ -1,9 +1,10 @@
 //! SQLite as this store uses it: write-ahead log, one writer, and a choice per transaction between kernel and disk.
 
+use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::DiskFailure;
 
@@ -13,6 +14,10 @@ pub(super) const PAGE_BYTES: usize = 4_096;
 pub(super) const CHECKPOINT_PAGES: usize = 4_096;
 /// The write-ahead log keeps its length between checkpoints, since overwriting syncs faster than growing. Past this it shrinks.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// The connections of this process share the index of the write-ahead log in its own memory, and no other process gets at
+/// the file, which belongs to one node anyway. The usual index is a mapped file: a disk without room for it ends the
+/// process, and a disk that does not answer cannot be let go of.
+const VFS: &CStr = c"unix-excl";
 /// Only a person with a shell on the same file makes this wait.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,7 +52,7 @@ impl Database {
     }
 
     fn open_with(path: &Path, flags: OpenFlags) -> rusqlite::Result<Self> {
-        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let connection = connect(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
         // Of a new file only, and before its first page is written: an older one reuses its free pages and never shrinks.
@@ -123,10 +128,13 @@ impl Database {
     }
 }
 
-/// Opens a second connection that cannot write.
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX, VFS)
+}
+
+/// Opens a second connection that cannot write, beside the writing one of this process.
 pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
@@ -134,10 +142,6 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 
 impl From<rusqlite::Error> for DiskFailure {
     fn from(error: rusqlite::Error) -> Self {
-        // A disk without room for the shared index of the write-ahead log says so in its own code.
-        if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) {
-            return Self::DiskFull;
-        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull,
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
@@ -204,6 +208,18 @@ mod tests {
         let reader = open_for_reading(&dir.path().join("x.db")).unwrap();
         let refused = reader.execute("INSERT INTO t VALUES (x'00')", []).unwrap_err();
         assert_eq!(DiskFailure::from(refused), DiskFailure::ReadOnly);
+    }
+
+    #[test]
+    fn the_index_of_the_write_ahead_log_is_no_file_and_both_connections_see_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = database(dir.path());
+        let reader = open_for_reading(&dir.path().join("x.db")).unwrap();
+        let rows = || reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(rows(), 0);
+        insert(&mut database, CommitTo::Disk, 1).unwrap();
+        assert_eq!(rows(), 1);
+        assert!(dir.path().join("x.db-wal").exists() && !dir.path().join("x.db-shm").exists());
     }
 
     #[test]
