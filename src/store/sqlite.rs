@@ -38,6 +38,8 @@ pub(super) enum CommitTo {
 pub(super) struct Database {
     connection: Connection,
     commit_to: CommitTo,
+    /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
+    distrusted: bool,
 }
 
 impl Database {
@@ -63,7 +65,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES as i64)?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-        Ok(Self { connection, commit_to: CommitTo::Disk })
+        Ok(Self { connection, commit_to: CommitTo::Disk, distrusted: false })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -75,12 +77,40 @@ impl Database {
         &mut self,
         commit_to: CommitTo,
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, DiskFailure> {
+        self.renew()?;
+        let done = self.try_transaction(commit_to, body).map_err(DiskFailure::from);
+        self.heed(done)
+    }
+
+    fn try_transaction<T>(
+        &mut self,
+        commit_to: CommitTo,
+        body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         self.set_commit_to(commit_to)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = body(&transaction)?;
         transaction.commit()?;
         Ok(value)
+    }
+
+    /// After an I/O error, writes anew what only the write-ahead log has; whether there was cause to.
+    ///
+    /// After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync would lie. A
+    /// checkpoint writes the same content anew, into the database, and syncs that.
+    pub(super) fn renew(&mut self) -> Result<bool, DiskFailure> {
+        let distrusted = self.distrusted;
+        if distrusted {
+            self.checkpoint()?;
+            self.distrusted = false;
+        }
+        Ok(distrusted)
+    }
+
+    fn heed<T>(&mut self, done: Result<T, DiskFailure>) -> Result<T, DiskFailure> {
+        self.distrusted |= matches!(done, Err(DiskFailure::Io(_)));
+        done
     }
 
     /// SQLite acts on this pragma when it compiles it, so it is compiled anew each time, and only when it changes.
@@ -97,9 +127,14 @@ impl Database {
     }
 
     /// Copies the write-ahead log into the database, syncs that, and empties the log.
-    pub(super) fn checkpoint(&self) -> Result<(), DiskFailure> {
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
-        if busy == 0 { Ok(()) } else { Err(DiskFailure::Io("another connection holds the write-ahead log".into())) }
+    pub(super) fn checkpoint(&mut self) -> Result<(), DiskFailure> {
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let done = match busy {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(DiskFailure::Io("another connection holds the write-ahead log".into())),
+            Err(error) => Err(error.into()),
+        };
+        self.heed(done)
     }
 
     /// Whether all pages fit together.
