@@ -79,7 +79,7 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}", fs::read_to_string(self.dir.path().join("node.log")).unwrap_or_default());
+            eprintln!("{}", self.log());
         }
     }
 }
@@ -112,6 +112,11 @@ impl Node {
 
     pub fn until_it_answers(&self) {
         wait_until("the node does not answer", || (self.ctl(&["status"]).code == Some(0)).then_some(()));
+    }
+
+    /// What it said of itself so far, in all its lives.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("node.log")).unwrap_or_default()
     }
 
     /// `kill -9`, until it is gone.
