@@ -207,6 +207,7 @@ impl Parts {
             started: Instant::now(),
             notices: self.notices,
         });
+        let work_dir = self.capabilities.kinds.iter().any(|kind| kind.needs_room()).then(|| self.dir.work());
         let ledger = LedgerArguments {
             dir: self.dir,
             me: self.peers.me(),
@@ -224,10 +225,14 @@ impl Parts {
             ClockArguments { key: self.key.clone(), peers: self.peers.clone(), addresses: self.addresses.clone() };
         let door = PeerDoor::new(routes.clone(), doorway.clone());
         let swarm = SwarmArguments { key: self.key, config: self.net, routes: routes.clone(), door };
-        let registry =
-            RegistryArguments { peers: self.peers, addresses: self.addresses.clone(), capabilities: self.capabilities };
+        let registry = RegistryArguments {
+            peers: self.peers,
+            addresses: self.addresses.clone(),
+            capabilities: self.capabilities.clone(),
+        };
         let worker = WorkerArguments {
             routes,
+            work_dir,
             executors: self.executors,
             executing: self.executing,
             blobs: peer_blobs,
