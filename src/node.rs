@@ -43,6 +43,9 @@ use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 use crate::store::spool::Spool;
 
+/// How long the end of one actor is waited for.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A node that does not start, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -125,12 +128,14 @@ impl Node {
 
     /// Ends all actors, the last started first, and waits for them.
     pub async fn stop(self) {
+        // A supervisor that is gone starts nothing again.
+        let _ = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
         let children = self.supervisor.get_children();
         for child in children.into_iter().rev() {
-            let _ = child.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+            let _ = child.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
         self.supervisor.stop(None);
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.ended).await;
+        let _ = tokio::time::timeout(STOP_PATIENCE, self.ended).await;
         drop(self.thread);
         self.thread_end.wait().await;
     }
@@ -202,6 +207,7 @@ impl Parts {
             started: Instant::now(),
             notices: self.notices,
         });
+        let work_dir = self.capabilities.kinds.iter().any(|kind| kind.needs_room()).then(|| self.dir.work());
         let ledger = LedgerArguments {
             dir: self.dir,
             me: self.peers.me(),
@@ -219,10 +225,14 @@ impl Parts {
             ClockArguments { key: self.key.clone(), peers: self.peers.clone(), addresses: self.addresses.clone() };
         let door = PeerDoor::new(routes.clone(), doorway.clone());
         let swarm = SwarmArguments { key: self.key, config: self.net, routes: routes.clone(), door };
-        let registry =
-            RegistryArguments { peers: self.peers, addresses: self.addresses.clone(), capabilities: self.capabilities };
+        let registry = RegistryArguments {
+            peers: self.peers,
+            addresses: self.addresses.clone(),
+            capabilities: self.capabilities.clone(),
+        };
         let worker = WorkerArguments {
             routes,
+            work_dir,
             executors: self.executors,
             executing: self.executing,
             blobs: peer_blobs,

@@ -50,6 +50,8 @@ pub struct SupervisorState {
     order: Vec<String>,
     sessions: Vec<String>,
     given_up: Option<oneshot::Sender<String>>,
+    /// The node ends in order.
+    ending: bool,
 }
 
 impl Actor for Supervisor {
@@ -71,7 +73,8 @@ impl Actor for Supervisor {
             let state = ChildState { child, cell: Some(cell), restarts: 0, ends: VecDeque::new(), last_error: None };
             children.insert(name, state);
         }
-        Ok(SupervisorState { children, order, sessions: Vec::new(), given_up: Some(arguments.given_up) })
+        let given_up = Some(arguments.given_up);
+        Ok(SupervisorState { children, order, sessions: Vec::new(), given_up, ending: false })
     }
 
     async fn handle(
@@ -87,8 +90,13 @@ impl Actor for Supervisor {
             SupervisorMsg::Request { request: ActorRequest::Kill { name }, reply } => {
                 let _ = reply.send(state.kill(name));
             }
+            SupervisorMsg::Start { .. } if state.ending => {}
             SupervisorMsg::Start { name } => state.restart(&myself, &name).await,
             SupervisorMsg::Sessions(sessions) => state.sessions = sessions,
+            SupervisorMsg::End { reply } => {
+                state.ending = true;
+                let _ = reply.send(());
+            }
         }
         Ok(())
     }
@@ -100,6 +108,7 @@ impl Actor for Supervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
+            SupervisionEvent::ActorTerminated(cell, _, None) if state.ending => state.stopped(&cell),
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
                 state.ended(&myself, &cell, reason.unwrap_or_else(|| "stopped".to_owned()));
             }
@@ -134,19 +143,29 @@ impl SupervisorState {
     }
 
     fn ended(&mut self, myself: &ActorRef<SupervisorMsg>, cell: &ActorCell, why: String) {
-        let ended = self
-            .children
-            .values_mut()
-            .find(|child| child.cell.as_ref().is_some_and(|held| held.get_id() == cell.get_id()));
-        let Some(child) = ended else { return };
+        if let Some(name) = self.clear(cell) {
+            self.schedule(myself, name, why);
+        }
+    }
+
+    /// One that was stopped because the node ends.
+    fn stopped(&mut self, cell: &ActorCell) {
+        if let Some(name) = self.clear(cell) {
+            tracing::info!(actor = name, "actor stopped");
+        }
+    }
+
+    /// Takes a child that ended out of its address; its name.
+    fn clear(&mut self, cell: &ActorCell) -> Option<String> {
+        let is_it = |child: &ChildState| child.cell.as_ref().is_some_and(|held| held.get_id() == cell.get_id());
+        let child = self.children.values_mut().find(|child| is_it(child))?;
         child.cell = None;
         (child.child.clear)();
-        self.schedule(myself, cell.get_name().unwrap_or_default(), why);
+        Some(child.child.name.clone())
     }
 
     /// Plans the next start after a back-off, or gives the node up.
-    fn schedule(&mut self, myself: &ActorRef<SupervisorMsg>, ended: String, why: String) {
-        let name = ended.rsplit('/').next().unwrap_or_default().to_owned();
+    fn schedule(&mut self, myself: &ActorRef<SupervisorMsg>, name: String, why: String) {
         let Some(child) = self.children.get_mut(&name) else { return };
         let now = Instant::now();
         child.ends.push_back(now);

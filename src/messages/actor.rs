@@ -44,4 +44,8 @@ pub enum SupervisorMsg {
     },
     /// A session came or went: sessions hang below `control`.
     Sessions(Vec<String>),
+    /// The node ends: its actors are stopped on purpose from here on, and none is started again.
+    End {
+        reply: RpcReplyPort<()>,
+    },
 }

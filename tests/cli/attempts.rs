@@ -135,3 +135,16 @@ fn an_exclusive_task_of_a_kind_that_cannot_be_ended_is_refused_at_its_field() {
     let id = submit(&node, &json!({"kind": "process", "run": ["true"], "exclusive": true}));
     until(&node, &id, "it does not succeed", |view| view["state"] == "succeeded");
 }
+
+#[test]
+fn a_node_that_is_told_to_end_says_nothing_that_sounds_like_a_fault() {
+    let mut node = Node::start();
+    let id = submit(&node, &json!({"kind": "sleep", "input": "200ms"}));
+    until(&node, &id, "it does not run", |view| view["state"] == "running");
+    node.terminate();
+    assert_eq!(node.ended(), Some(0));
+    let log = node.log();
+    let is_fault = |line: &&str| line.contains(" ERROR ") || line.contains(" WARN ");
+    assert_eq!(log.lines().filter(is_fault).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(log.matches("actor stopped").count(), 7, "each once: {log}");
+}

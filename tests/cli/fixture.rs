@@ -79,17 +79,23 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}", fs::read_to_string(self.dir.path().join("node.log")).unwrap_or_default());
+            eprintln!("{}", self.log());
         }
     }
 }
 
 impl Node {
     pub fn start() -> Self {
+        Self::start_prepared(|_| {})
+    }
+
+    /// As [`Self::start`], with something done to its directory before.
+    pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
                       [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
         fs::write(dir.path().join("node.toml"), config).unwrap();
+        prepare(dir.path());
         let child = Self::spawn(dir.path());
         let node = Self { dir, child };
         node.until_it_answers();
@@ -112,6 +118,11 @@ impl Node {
 
     pub fn until_it_answers(&self) {
         wait_until("the node does not answer", || (self.ctl(&["status"]).code == Some(0)).then_some(()));
+    }
+
+    /// What it said of itself so far, in all its lives.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("node.log")).unwrap_or_default()
     }
 
     /// `kill -9`, until it is gone.

@@ -71,8 +71,6 @@ pub struct WorkflowFacts {
     /// The first record after which it could not go on.
     pub ended: Option<LogIndex>,
     pub retries: u32,
-    /// Its newest retry.
-    pub retried: LogIndex,
     /// The task that it is the attempt of.
     pub parent: Option<TaskId>,
 }
@@ -322,8 +320,8 @@ impl Book {
 
     pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
         let steps = vec![StepFacts::default(); spec.steps.len()];
-        let (ended, parent, retries, retried) = (None, None, 0, index);
-        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended, parent, retries, retried });
+        let (ended, parent, retries) = (None, None, 0);
+        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended, parent, retries });
     }
 
     fn bind(
@@ -380,7 +378,7 @@ impl Book {
         let resumed: Vec<u32> = steps.iter().filter(resumes).copied().collect();
         let of_run = |task: &&mut TaskFacts| task.step.is_some_and(|(of, _)| of == workflow) && task.end.is_none();
         self.tasks.values_mut().filter(of_run).for_each(|task| task.earlier_end = task.earlier_end.or(facts.ended));
-        (facts.retries, facts.retried, facts.ended) = (facts.retries + 1, index, None);
+        (facts.retries, facts.ended) = (facts.retries + 1, None);
         for step in steps {
             let entry = &mut facts.steps[*step as usize];
             entry.unbound = false;

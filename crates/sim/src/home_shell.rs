@@ -139,7 +139,11 @@ impl World {
         let Some(home) = self.home(node, life) else { return };
         home.next_reply += 1;
         let fences = presented.iter().map(|(fence, _)| (*fence, LogIndex(0))).collect();
-        home.replies.insert(home.next_reply, Waiting { from, call, fences });
+        let retry = match &request {
+            LedgerRequest::RetryWorkflow { operation, .. } => Some(*operation),
+            _ => None,
+        };
+        home.replies.insert(home.next_reply, Waiting { from, call, fences, retry });
         (home.presented, home.asked) = (presented, asked);
         let reply = ReplyTo(home.next_reply);
         self.home_event(node, life, Event::Request { caller, request, reply });
@@ -308,7 +312,7 @@ impl World {
 
     fn reply(&mut self, node: usize, to: ReplyTo, reply: LedgerReply) {
         let waiting = self.nodes[node].home.as_mut().and_then(|home| home.replies.remove(&to.0));
-        let Some(Waiting { from, call, fences }) = waiting else { return };
+        let Some(Waiting { from, call, fences, retry }) = waiting else { return };
         let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
         match &reply {
             LedgerReply::Completed(answers) => {
@@ -326,6 +330,11 @@ impl World {
                 let verdict = pairs.try_for_each(|((fence, held), answer)| {
                     evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *held, *answer)
                 });
+                self.judge(verdict);
+            }
+            LedgerReply::WorkflowRetried { .. } => {
+                let durable = |operation| evidence.invariant_a_retry_is_durable_before_its_answer(operation);
+                let verdict = retry.map_or(Ok(()), durable);
                 self.judge(verdict);
             }
             LedgerReply::Submitted { answers } | LedgerReply::Retried { answers } => {

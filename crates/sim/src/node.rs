@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, PeerId, Sending, TaskId};
+use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, Sending, TaskId};
 use magpie_core::lease::{Completion, Fence, Slots};
 use magpie_core::limiter::PermitAsk;
 use magpie_core::membership::Membership;
@@ -79,6 +79,8 @@ pub struct Waiting {
     pub call: u64,
     /// What the request presented, with the last record that says that its worker holds it.
     pub fences: Vec<(Fence, LogIndex)>,
+    /// The retry of a workflow that was asked for.
+    pub retry: Option<OperationId>,
 }
 
 /// A worker that runs, in the shell of its node.

@@ -1,6 +1,6 @@
 //! I10: persist, then send, then reply. Each effect is compared with the disk at the moment it leaves.
 
-use magpie_core::ids::{Epoch, LogIndex, TaskId};
+use magpie_core::ids::{Epoch, LogIndex, OperationId, TaskId};
 use magpie_core::invariant::InvariantId;
 use magpie_core::lease::{CompleteAnswer, Fence, RenewAnswer};
 use magpie_core::queue::{Effect, LedgerReply, Refusal, SubmitAnswer, TaskView, Watermark, WorkerNotice, WorkflowView};
@@ -51,10 +51,6 @@ impl Evidence<'_> {
                 })
             }
             LedgerReply::WorkflowSubmitted { id } => self.acknowledged(*id),
-            LedgerReply::WorkflowRetried { id, .. } => match self.book.workflows.get(id) {
-                Some(facts) => self.synced(facts.retried, "a retry"),
-                None => Ok(()),
-            },
             LedgerReply::Task(view) => self.view(view),
             LedgerReply::Tasks { items, .. } => items.iter().try_for_each(|view| self.view(view)),
             LedgerReply::Workflow(view) => self.workflow(view),
@@ -65,6 +61,11 @@ impl Evidence<'_> {
             },
             _ => Ok(()),
         }
+    }
+
+    /// Of the retry that was asked for: another may have followed since, and wait for the disk still.
+    pub fn invariant_a_retry_is_durable_before_its_answer(&self, operation: OperationId) -> Verdict {
+        self.book.operations.get(&operation).map_or(Ok(()), |index| self.synced(*index, "a retry"))
     }
 
     fn view(&self, view: &TaskView) -> Verdict {
