@@ -85,7 +85,7 @@ mod tests {
         for _ in 0..2 {
             let spooled = spool.load(Wall(2)).unwrap();
             assert_eq!(spooled.outcomes.len(), 2);
-            assert_eq!(completions_of(spooled), [whole.clone()]);
+            assert_eq!(completions_of(spooled), std::slice::from_ref(&whole));
         }
     }
 }
