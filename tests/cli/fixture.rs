@@ -154,12 +154,21 @@ impl Node {
     }
 
     /// A node that admits those who know its key, for [`Self::start_beside`].
-    pub fn start_with_key() -> Self {
+    pub fn start_with_key(lines: &str) -> Self {
         Self::start_prepared(|dir| {
             let key = dir.join("cluster.key");
             magpie_net::ClusterKey::load_or_create(&key).unwrap();
-            configure(dir, &format!("cluster_key = {key:?}\n"));
+            configure(dir, &format!("cluster_key = {key:?}\n{lines}"));
         })
+    }
+
+    /// It listens on the same port in its next life, for those who know its address.
+    pub fn keep_its_port(&self) {
+        let listen = self.json(&["status"])["listen"].as_array().unwrap().clone();
+        let at = |address: &serde_json::Value| address.as_str().unwrap().split("/p2p/").next().unwrap().to_owned();
+        let file = self.dir.path().join("node.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        fs::write(file, config.replace("/ip4/127.0.0.1/tcp/0", &at(&listen[0]))).unwrap();
     }
 
     fn cluster_key(&self) -> PathBuf {

@@ -89,7 +89,7 @@ fn an_attempt_that_meets_a_full_disk_before_its_node_does_spends_nothing() {
 #[test]
 fn outcomes_that_a_full_disk_does_not_take_reach_their_home_all_the_same() {
     const SLEEPERS: usize = 100;
-    let home = Node::start_with_key();
+    let home = Node::start_with_key("");
     let mut disk = None;
     let worker = Node::start_beside(&home, "labels = {disk = \"small\"}\n", |dir| {
         let config = fs::read_to_string(dir.join("node.toml")).unwrap();
