@@ -93,11 +93,25 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     let made: Vec<_> = dir.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    for parent in made.iter().filter_map(|made| made.parent()) {
-        // The parent of a relative path's first name is the empty path.
-        sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    if made.is_empty() {
+        return sync_name(dir).or_else(|error| match error.kind() {
+            // Who may not even look at the names there did not make this one.
+            io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        });
     }
-    Ok(())
+    // Left here, they would look at the next try as if they lasted.
+    let undo = |_: &io::Error| made.iter().for_each(|made| drop(std::fs::remove_dir(made)));
+    made.iter().try_for_each(|made| sync_name(made)).inspect_err(undo)
+}
+
+/// Makes the name of `path` survive a power loss. Whoever gave it one may have been killed, or refused, before this.
+fn sync_name(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        // The parent of a relative path's first name is the empty path.
+        Some(parent) => sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
