@@ -129,8 +129,13 @@ impl Node {
     /// Ends all actors, the last started first, and waits for them.
     pub async fn stop(self) {
         // A supervisor that is gone starts nothing again.
-        let _ = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
-        let children = self.supervisor.get_children();
+        let order = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
+        let order = order.unwrap_or_default();
+        let mut children = self.supervisor.get_children();
+        children.sort_by_key(|child| {
+            let name = child.get_name().unwrap_or_default();
+            order.iter().position(|own| name.rsplit('/').next() == Some(own))
+        });
         for child in children.into_iter().rev() {
             let _ = child.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
