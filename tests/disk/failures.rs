@@ -1,4 +1,5 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Mutex;
 
 use rand::rngs::StdRng;
@@ -16,12 +17,16 @@ const OPERATIONS: u64 = 24;
 /// Runs at a time: each waits most of its time, for the disk to be tried again.
 const JOBS: usize = 8;
 
-/// Works on a disk with these faults, which then loses its power: what was acknowledged is there. Returns what happened.
 fn works_and_loses_nothing(faults: Faults, rng: &mut StdRng) -> Option<Vec<Happened>> {
+    loses_nothing(faults, rng, |volume| run::work(volume, OPERATIONS))
+}
+
+/// Works on a disk with these faults, which then loses its power: what was acknowledged is there. Returns what happened.
+fn loses_nothing(faults: Faults, rng: &mut StdRng, work: impl Fn(&Path)) -> Option<Vec<Happened>> {
     let disk = Disk::new();
     disk.set(faults);
     let mounted = Mounted::new(disk)?;
-    run::work(&mounted.root, OPERATIONS);
+    work(&mounted.root);
     let happened = mounted.disk.happened();
     drop(mounted);
     let (mut survivors, mut said) = (Survivors::default(), Vec::new());
@@ -35,6 +40,17 @@ fn works_and_loses_nothing(faults: Faults, rng: &mut StdRng) -> Option<Vec<Happe
     write_out(&survivors.after_power_loss(rng), root.path());
     run::check(&root.path().join("data"), &said);
     Some(happened)
+}
+
+fn ios(happened: &[Happened]) -> impl Iterator<Item = &Io> {
+    happened.iter().filter_map(|happened| match happened {
+        Happened::Done(io) | Happened::Failed(io) => Some(io),
+        Happened::Said(_) => None,
+    })
+}
+
+fn is_sync(io: &Io) -> bool {
+    matches!(io, Io::Sync { .. } | Io::SyncDir { .. })
 }
 
 /// Works once per fault, on a disk of its own each, and names those that cost something.
@@ -60,15 +76,10 @@ fn each_request_that_fails_once_costs_nothing_acknowledged() {
     apart("failures::each_request_that_fails_once_costs_nothing_acknowledged", || {
         let mut rng = seeded("which requests fail");
         let Some(happened) = works_and_loses_nothing(Faults::default(), &mut rng) else { return };
-        let ios = happened.iter().filter_map(|happened| match happened {
-            Happened::Done(io) | Happened::Failed(io) => Some(io),
-            Happened::Said(_) => None,
-        });
         // All of them, one by one, or each sync and some of the others where a run has little time.
         let others = if every_one() { 1.0 } else { 0.1 };
-        let is_sync = |io: &Io| matches!(io, Io::Sync { .. } | Io::SyncDir { .. });
         let mut faults = Vec::new();
-        for (place, io) in (1..).zip(ios) {
+        for (place, io) in (1..).zip(ios(&happened)) {
             if is_sync(io) || rng.random_bool(others) {
                 let errno = if rng.random_bool(0.5) { Errno::IO } else { Errno::NOSPC };
                 faults.push(Faults { at: Some((place, errno)), ..Faults::default() });
@@ -88,5 +99,23 @@ fn a_disk_that_fails_now_and_then_costs_nothing_acknowledged() {
         let failing = |errno| steps.map(|step| Faults { every: Some((step, errno)), ..Faults::default() });
         let faults = [failing(Errno::IO), failing(Errno::NOSPC)].concat();
         all_work(faults, &mut rng);
+    });
+}
+
+#[test]
+fn a_checkpoint_that_fails_to_sync_costs_nothing_acknowledged_later() {
+    apart("failures::a_checkpoint_that_fails_to_sync_costs_nothing_acknowledged_later", || {
+        let mut rng = seeded("a failed checkpoint");
+        let Some(happened) = loses_nothing(Faults::default(), &mut rng, run::spool) else { return };
+        // A checkpoint first syncs what the write-ahead log has gathered.
+        let mut gathered = 0;
+        let place = ios(&happened).position(|io| {
+            gathered += 1;
+            is_sync(io) && std::mem::take(&mut gathered) > 1_000
+        });
+        let faults = Faults { at: Some((place.unwrap() as u64 + 1, Errno::IO)), ..Faults::default() };
+        let happened = loses_nothing(faults, &mut rng, run::spool).unwrap();
+        let failed = happened.iter().filter(|happened| matches!(happened, Happened::Failed(Io::Sync { .. }))).count();
+        assert_eq!(failed, 1);
     });
 }
