@@ -1,5 +1,4 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Mutex;
 
 use rand::rngs::StdRng;
@@ -18,15 +17,15 @@ const OPERATIONS: u64 = 24;
 const JOBS: usize = 8;
 
 fn works_and_loses_nothing(faults: Faults, rng: &mut StdRng) -> Option<Vec<Happened>> {
-    loses_nothing(faults, rng, |volume| run::work(volume, OPERATIONS))
+    loses_nothing(faults, rng, |mounted| run::work(&mounted.root, OPERATIONS))
 }
 
 /// Works on a disk with these faults, which then loses its power: what was acknowledged is there. Returns what happened.
-fn loses_nothing(faults: Faults, rng: &mut StdRng, work: impl Fn(&Path)) -> Option<Vec<Happened>> {
+fn loses_nothing(faults: Faults, rng: &mut StdRng, work: impl Fn(&Mounted)) -> Option<Vec<Happened>> {
     let disk = Disk::new();
     disk.set(faults);
     let mounted = Mounted::new(disk)?;
-    work(&mounted.root);
+    work(&mounted);
     let happened = mounted.disk.happened();
     drop(mounted);
     let (mut survivors, mut said) = (Survivors::default(), Vec::new());
@@ -53,15 +52,28 @@ fn is_sync(io: &Io) -> bool {
     matches!(io, Io::Sync { .. } | Io::SyncDir { .. })
 }
 
+/// Works until the disk fails, is killed, and works on when it is mended.
+fn starts_again_and_loses_nothing(faults: Faults, rng: &mut StdRng) -> Option<Vec<Happened>> {
+    loses_nothing(faults, rng, |mounted| {
+        run::work_until(&mounted.root, OPERATIONS, || mounted.disk.has_failed());
+        mounted.disk.set(Faults::default());
+        run::work(&mounted.root, OPERATIONS);
+    })
+}
+
+fn spools(mounted: &Mounted) {
+    run::spool(&mounted.root);
+}
+
 /// Works once per fault, on a disk of its own each, and names those that cost something.
-fn all_work(faults: Vec<Faults>, rng: &mut StdRng) {
+fn all_work(faults: Vec<Faults>, rng: &mut StdRng, work_with: fn(Faults, &mut StdRng) -> Option<Vec<Happened>>) {
     let seeds: Vec<(Faults, u64)> = faults.into_iter().map(|faults| (faults, rng.random())).collect();
     let (left, failed) = (Mutex::new(seeds.into_iter()), Mutex::new(Vec::new()));
     let next = || left.lock().unwrap().next();
     let work = || {
         while let Some((faults, seed)) = next() {
             let mut rng = StdRng::seed_from_u64(seed);
-            if catch_unwind(AssertUnwindSafe(|| works_and_loses_nothing(faults, &mut rng))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| work_with(faults, &mut rng))).is_err() {
                 failed.lock().unwrap().push(faults);
             }
         }
@@ -86,7 +98,7 @@ fn each_request_that_fails_once_costs_nothing_acknowledged() {
             }
         }
         println!("{} requests fail, one each time", faults.len());
-        all_work(faults, &mut rng);
+        all_work(faults, &mut rng, works_and_loses_nothing);
     });
 }
 
@@ -98,7 +110,7 @@ fn a_disk_that_fails_now_and_then_costs_nothing_acknowledged() {
         let steps = [64, 101, 150];
         let failing = |errno| steps.map(|step| Faults { every: Some((step, errno)), ..Faults::default() });
         let faults = [failing(Errno::IO), failing(Errno::NOSPC)].concat();
-        all_work(faults, &mut rng);
+        all_work(faults, &mut rng, works_and_loses_nothing);
     });
 }
 
@@ -106,7 +118,7 @@ fn a_disk_that_fails_now_and_then_costs_nothing_acknowledged() {
 fn a_checkpoint_that_fails_to_sync_costs_nothing_acknowledged_later() {
     apart("failures::a_checkpoint_that_fails_to_sync_costs_nothing_acknowledged_later", || {
         let mut rng = seeded("a failed checkpoint");
-        let Some(happened) = loses_nothing(Faults::default(), &mut rng, run::spool) else { return };
+        let Some(happened) = loses_nothing(Faults::default(), &mut rng, spools) else { return };
         // A checkpoint first syncs what the write-ahead log has gathered.
         let mut gathered = 0;
         let place = ios(&happened).position(|io| {
@@ -114,8 +126,22 @@ fn a_checkpoint_that_fails_to_sync_costs_nothing_acknowledged_later() {
             is_sync(io) && std::mem::take(&mut gathered) > 1_000
         });
         let faults = Faults { at: Some((place.unwrap() as u64 + 1, Errno::IO)), ..Faults::default() };
-        let happened = loses_nothing(faults, &mut rng, run::spool).unwrap();
+        let happened = loses_nothing(faults, &mut rng, spools).unwrap();
         let failed = happened.iter().filter(|happened| matches!(happened, Happened::Failed(Io::Sync { .. }))).count();
         assert_eq!(failed, 1);
+    });
+}
+
+#[test]
+fn a_start_after_a_failed_sync_costs_nothing_acknowledged_after_it() {
+    apart("failures::a_start_after_a_failed_sync_costs_nothing_acknowledged_after_it", || {
+        let mut rng = seeded("starts after a failed sync");
+        let Some(happened) = works_and_loses_nothing(Faults::default(), &mut rng) else { return };
+        let each = if every_one() { 1.0 } else { 0.3 };
+        let syncs = (1..).zip(ios(&happened)).filter(|(_, io)| is_sync(io));
+        let faults = syncs.filter(|_| rng.random_bool(each));
+        let faults = faults.map(|(place, _)| Faults { from: Some((place, Errno::IO)), ..Faults::default() });
+        let faults: Vec<Faults> = faults.collect();
+        all_work(faults, &mut rng, starts_again_and_loses_nothing);
     });
 }

@@ -18,7 +18,7 @@ use magpie_core::time::Wall;
 use magpie_net::{ClusterKey, NodeKey};
 use serde::{Deserialize, Serialize};
 
-use super::apart::{given, use_disk};
+use super::apart::{given, use_disk, use_disk_until};
 
 const LEDGER: LedgerId = LedgerId([7; 16]);
 const NOW: Wall = Wall(1_790_000_000_000);
@@ -132,6 +132,11 @@ const SPOOLS: &str = "spools";
 /// Does `operations` things on the disk that is mounted at `volume`, each acknowledged before the next.
 pub fn work(volume: &Path, operations: u64) {
     use_disk("run::works_on_the_disk_that_it_is_given", volume, operations.to_string());
+}
+
+/// As [`work`], until `enough` says so.
+pub fn work_until(volume: &Path, operations: u64, enough: impl Fn() -> bool) {
+    use_disk_until("run::works_on_the_disk_that_it_is_given", volume, operations.to_string(), enough);
 }
 
 /// Spools more than a write-ahead log holds, none of it durable, and then one outcome that is.
