@@ -73,11 +73,11 @@ impl Actor for LedgerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let feed = myself.clone();
         let dir = arguments.dir.clone();
-        let (me, fresh, settings) = (arguments.me, arguments.fresh, arguments.settings.clone());
-        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), settings, feed)).await??;
+        let (me, fresh) = (arguments.me, arguments.fresh);
+        let how = (arguments.settings.clone(), arguments.compaction);
+        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), how, feed)).await??;
         let (mut core, log) = opened;
         core.set_retention(arguments.retention);
-        core.set_compaction(arguments.compaction);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
@@ -136,7 +136,7 @@ impl Actor for LedgerActor {
 fn open(
     dir: &DataDir,
     (me, fresh): (PeerId, LedgerId),
-    settings: QueueSettings,
+    (settings, compaction): (QueueSettings, CompactionPolicy),
     feed: ActorRef<LedgerMsg>,
 ) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?.with_reserve(limits::DISK_RESERVE_BYTES);
@@ -145,7 +145,7 @@ fn open(
         Some(start) => Replay::resume(identity, start),
         None => Replay::new(identity),
     };
-    let mut replay = replay.with_settings(settings);
+    let mut replay = replay.with_settings(settings).with_compaction(compaction);
     let log = recovery
         .replay(log_feed::callbacks(feed, dir.path()), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     replay.check()?;
