@@ -50,6 +50,21 @@ pub fn volume_bytes(dir: &Path) -> io::Result<u64> {
     Ok(volume.f_blocks.saturating_mul(volume.f_frsize))
 }
 
+/// Whether the volume of `dir` takes files and has `bytes_min` free. A thorough look writes a small file.
+///
+/// # Errors
+/// What is the matter.
+pub fn check_room(dir: &Path, bytes_min: u64, thorough: bool) -> Result<(), DiskFailure> {
+    let volume = rustix::fs::statvfs(dir).map_err(io::Error::from)?;
+    if volume.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Err(DiskFailure::ReadOnly);
+    }
+    if volume.f_bavail.saturating_mul(volume.f_frsize) < bytes_min {
+        return Err(DiskFailure::DiskFull);
+    }
+    if thorough { write_probe(&dir.join("probe")).map_err(DiskFailure::from) } else { Ok(()) }
+}
+
 /// Finds out what is the matter where a database says no more than that an I/O failed: whether the directory of `file`
 /// takes a small file, and why not.
 pub(super) fn diagnose(file: &Path, failure: DiskFailure) -> DiskFailure {
@@ -78,11 +93,25 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     let made: Vec<_> = dir.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    for parent in made.iter().filter_map(|made| made.parent()) {
-        // The parent of a relative path's first name is the empty path.
-        sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    if made.is_empty() {
+        return sync_name(dir).or_else(|error| match error.kind() {
+            // Who may not even look at the names there did not make this one.
+            io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        });
     }
-    Ok(())
+    // Left here, they would look at the next try as if they lasted.
+    let undo = |_: &io::Error| made.iter().for_each(|made| drop(std::fs::remove_dir(made)));
+    made.iter().try_for_each(|made| sync_name(made)).inspect_err(undo)
+}
+
+/// Makes the name of `path` survive a power loss. Whoever gave it one may have been killed, or refused, before this.
+fn sync_name(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        // The parent of a relative path's first name is the empty path.
+        Some(parent) => sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +146,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(volume_bytes(dir.path()).unwrap() > 1 << 20);
         assert!(volume_bytes(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_disk_has_room_or_says_what_is_the_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        for thorough in [false, true] {
+            assert_eq!(check_room(dir.path(), 1, thorough), Ok(()));
+            assert_eq!(check_room(dir.path(), u64::MAX, thorough), Err(DiskFailure::DiskFull));
+            assert!(matches!(check_room(&dir.path().join("none"), 1, thorough), Err(DiskFailure::Io(_))));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -77,8 +77,6 @@ pub(super) struct LogWriter {
     sync_due: Option<Instant>,
     /// What the owner was told last, until the disk takes everything again.
     told: Option<Told>,
-    /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
-    distrusted: bool,
     pages_max: u32,
     write_ahead_log: PathBuf,
     /// Whether the write-ahead log has its full length.
@@ -108,7 +106,6 @@ impl LogWriter {
             watermark,
             sync_due: None,
             told: None,
-            distrusted: false,
             pages_max: u32::MAX,
             write_ahead_log,
             filled: false,
@@ -154,7 +151,6 @@ impl LogWriter {
         let commit_to = if sync || due || batch.is_empty() { CommitTo::Disk } else { CommitTo::Kernel };
         let mut pause = RETRY_FIRST;
         while let Err(failure) = self.try_commit(batch, commit_to) {
-            self.distrusted |= matches!(failure, DiskFailure::Io(_));
             if failure == DiskFailure::DiskFull && self.reserve.give_up() {
                 self.tell_in_reserve();
                 continue;
@@ -173,13 +169,7 @@ impl LogWriter {
 
     fn try_commit(&mut self, batch: &[LogEntry], commit_to: CommitTo) -> Result<(), DiskFailure> {
         self.apply_page_limit()?;
-        if self.distrusted {
-            // After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync
-            // would lie. A checkpoint writes the same content anew, into the database, and syncs that.
-            self.database.checkpoint()?;
-            self.distrusted = false;
-            self.filled = false;
-        }
+        self.filled &= !self.database.renew()?;
         if !self.filled {
             // A log that could not be filled is slower, and not wrong.
             let _ = log_file::fill_write_ahead_log(&self.write_ahead_log);
@@ -208,10 +198,7 @@ impl LogWriter {
         let first = LogIndex(first.0 + CUT_LEN).min(before);
         match self.try_cut(first) {
             Ok(()) => self.shared.first.store(first.0, Ordering::Release),
-            Err(failure) => {
-                self.distrusted |= matches!(failure, DiskFailure::Io(_));
-                self.shared.queue.forget_cut();
-            }
+            Err(_) => self.shared.queue.forget_cut(),
         }
     }
 

@@ -243,7 +243,7 @@ fn insert<'a>(
     commit_to: CommitTo,
     rows: impl Iterator<Item = (Key, Wall, &'a [u8])>,
 ) -> Result<u64, DiskFailure> {
-    let added = database.transaction(commit_to, |tx| {
+    database.transaction(commit_to, |tx| {
         let mut statement = tx.prepare_cached(
             "INSERT INTO outcome(key, at_ms, bytes, digest) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         )?;
@@ -253,13 +253,12 @@ fn insert<'a>(
             added += inserted as u64 * bytes.len() as u64;
         }
         Ok(added)
-    })?;
-    Ok(added)
+    })
 }
 
 /// Deletes what is there and returns the bytes that it freed.
 fn delete(database: &mut Database, fences: &[Fence]) -> Result<u64, DiskFailure> {
-    let freed = database.transaction(CommitTo::Kernel, |tx| {
+    database.transaction(CommitTo::Kernel, |tx| {
         let mut statement = tx.prepare_cached("DELETE FROM outcome WHERE key = ?1 RETURNING length(bytes)")?;
         let mut freed = 0;
         for fence in fences {
@@ -269,8 +268,7 @@ fn delete(database: &mut Database, fences: &[Fence]) -> Result<u64, DiskFailure>
             }
         }
         Ok(freed)
-    })?;
-    Ok(freed)
+    })
 }
 
 const SELECT: &str = "SELECT key, at_ms, bytes, digest FROM outcome ORDER BY rowid";

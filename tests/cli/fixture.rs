@@ -86,10 +86,16 @@ impl Drop for Node {
 
 impl Node {
     pub fn start() -> Self {
+        Self::start_prepared(|_| {})
+    }
+
+    /// As [`Self::start`], with something done to its directory before.
+    pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
                       [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
         fs::write(dir.path().join("node.toml"), config).unwrap();
+        prepare(dir.path());
         let child = Self::spawn(dir.path());
         let node = Self { dir, child };
         node.until_it_answers();

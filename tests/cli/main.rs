@@ -15,6 +15,8 @@ mod fixture;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod room;
+#[cfg(test)]
 mod schedules;
 #[cfg(test)]
 mod streams;

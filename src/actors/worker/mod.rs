@@ -1,7 +1,9 @@
 //! The worker: runs what homes grant to this node. It translates between mailboxes, the core and the executors.
 
 mod attempts;
+mod room;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,11 +17,12 @@ use magpie_core::{limits, wire};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::runtime::Handle;
 
-use self::attempts::{Attempts, tell};
+use self::attempts::{Attempts, tell, tell_begin};
+use self::room::Room;
 use super::blobs::{PeerBlobs, outputs_of};
 use super::readings::now;
 use super::routes::Routes;
-use crate::executor::{Attempt, Executors};
+use crate::executor::{Attempt, Executors, NotStarted};
 use crate::messages::registry::RegistryMsg;
 use crate::messages::worker::{WorkerBrief, WorkerMsg, WorkerReply, WorkerRequest};
 use crate::store::spool::Spool;
@@ -34,6 +37,8 @@ pub struct WorkerArguments {
     pub executing: Handle,
     pub blobs: PeerBlobs,
     pub spool: Arc<Spool>,
+    /// Where attempts work, if a kind that this node offers needs room there.
+    pub work_dir: Option<PathBuf>,
     pub slots: Slots,
 }
 
@@ -41,6 +46,7 @@ pub struct WorkerState {
     core: Worker,
     me: ActorRef<WorkerMsg>,
     attempts: Attempts,
+    room: Room,
     arguments: WorkerArguments,
     brief: Option<WorkerBrief>,
 }
@@ -70,7 +76,8 @@ impl Actor for WorkerActor {
         core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
-        let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), arguments, brief: None };
+        let room = Room::new(arguments.work_dir.clone(), &myself);
+        let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), room, arguments, brief: None };
         state.perform();
         Ok(state)
     }
@@ -89,6 +96,10 @@ impl Actor for WorkerActor {
             WorkerMsg::HomeSeen { home, backlog } => state.event(WorkerEvent::HomeSeen { home, backlog }),
             WorkerMsg::HomeLost { home } => state.event(WorkerEvent::HomeLost { home }),
             WorkerMsg::Progressed { fence, news } => state.event(WorkerEvent::Progressed { fence, news }),
+            WorkerMsg::Begun { fence } => state.event(WorkerEvent::Begun { fence }),
+            WorkerMsg::NotStarted { fence, why } => state.not_started(fence, why),
+            WorkerMsg::LookForRoom => state.look_for_room(),
+            WorkerMsg::Room(none) => state.room_seen(none),
             WorkerMsg::Finished { fence, outcome } => state.event(WorkerEvent::Finished { fence, outcome }),
             WorkerMsg::RenewAnswered { home, sent_ms, answers } => {
                 state.event(WorkerEvent::RenewAnswered { home, sent_ms, answers });
@@ -189,10 +200,14 @@ impl WorkerState {
         let signal = self.attempts.begin(&mut attempt, ends_ms);
         let executors = self.arguments.executors.clone();
         self.arguments.routes.peers.errand_on(&self.arguments.executing, async move {
-            let said = attempt.says.subscribe();
+            let (said, begun) = (attempt.says.subscribe(), attempt.begun.subscribe());
             let telling = tell(said, |news| drop(me.cast(WorkerMsg::Progressed { fence, news })));
-            let outcome = telling.while_running(executors.run(attempt, signal)).await;
-            let _ = me.cast(WorkerMsg::Finished { fence, outcome });
+            let running = telling.while_running(executors.run(attempt, signal));
+            let ended = tell_begin(begun, running, || drop(me.cast(WorkerMsg::Begun { fence }))).await;
+            let _ = me.cast(match ended {
+                Ok(outcome) => WorkerMsg::Finished { fence, outcome },
+                Err(NotStarted { why }) => WorkerMsg::NotStarted { fence, why },
+            });
         });
     }
 

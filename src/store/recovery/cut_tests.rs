@@ -92,7 +92,7 @@ fn the_room_of_what_was_cut_off_is_used_again_or_given_back() {
         probe.wait_synced(last);
         log.cut(LogIndex(last - 10));
         wait_cut(&log, last - 10);
-        let database = Database::open(&root.path().join("ledger.db")).unwrap();
+        let mut database = Database::open(&root.path().join("ledger.db")).unwrap();
         database.checkpoint().ok();
         lens.push(fs::metadata(root.path().join("ledger.db")).unwrap().len());
     }

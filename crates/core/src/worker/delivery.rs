@@ -53,7 +53,7 @@ impl Worker {
         let now_ms = self.now.mono_ms;
         let Some(held) = self.held.get_mut(&fence) else { return };
         let started_ms = match held.phase {
-            Phase::Running { started_ms } => started_ms,
+            Phase::Running { started_ms, .. } => started_ms,
             Phase::Stopping { tell: false } => return self.forget(fence),
             Phase::Stopping { tell: true } => return self.attempt_is_gone(fence),
             // The first outcome of an attempt is its only one.

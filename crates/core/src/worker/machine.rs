@@ -96,6 +96,9 @@ impl Worker {
             WorkerEvent::Stopped { fences } => {
                 fences.into_iter().for_each(|fence| self.stop(fence, StopCause::TaskEnded));
             }
+            WorkerEvent::Begun { fence } => self.begun(fence),
+            WorkerEvent::NotStarted { fence, why } => self.not_started(fence, why),
+            WorkerEvent::RoomChanged { no_room } => self.room_changed(no_room),
             WorkerEvent::Progressed { fence, news } => self.progressed(fence, news),
             WorkerEvent::Finished { fence, outcome } => self.finished(fence, outcome),
             WorkerEvent::RenewAnswered { sent_ms, answers, .. } => self.renew_answered(sent_ms, &answers),
@@ -169,7 +172,7 @@ impl Worker {
         let Some(sent_ms) = entry.sent_at(grant.credit.sending) else {
             return Some((token, ReleaseReason::StaleCredit));
         };
-        if self.refuses_leases() {
+        if self.refuses_leases() || self.lacks_room_for(grant.spec.kind) {
             return Some((token, ReleaseReason::Drained));
         }
         if self.held_slots[pool] >= self.slots[pool] + limits::LEASES_QUEUED_MAX {
@@ -222,7 +225,7 @@ impl Worker {
         }
         let (pool, earlier) = (held.pool, held.renew_at_ms);
         let Phase::Queued(grant) = std::mem::replace(&mut held.phase, Phase::Stopping { tell: false }) else { return };
-        held.start(now_ms);
+        held.start(now_ms, !grant.spec.kind.needs_room());
         let (renew_at_ms, ends_ms) = (held.renew_at_ms, held.exclusive.then_some(held.ends_ms));
         if held.exclusive {
             self.exclusive.insert(fence);
@@ -290,7 +293,7 @@ impl Worker {
         }
     }
 
-    fn release(&mut self, home: LedgerTag, releases: Vec<Release>) {
+    pub(super) fn release(&mut self, home: LedgerTag, releases: Vec<Release>) {
         self.stats.released += releases.len() as u64;
         for chunk in releases.chunks(limits::BATCH_LEN_MAX) {
             self.effects.push(WorkerEffect::Release { home, releases: chunk.to_vec() });

@@ -28,6 +28,19 @@ pub enum WorkerEvent {
     Stopped {
         fences: Vec<Fence>,
     },
+    /// An attempt that needs room on the disk has all it needs: its command starts.
+    Begun {
+        fence: Fence,
+    },
+    /// In place of [`Self::Begun`]: the disk did not take what it needs, so nothing of it ran.
+    NotStarted {
+        fence: Fence,
+        why: String,
+    },
+    /// Why the disk has no room for tasks that need some; `None`: it has.
+    RoomChanged {
+        no_room: Option<String>,
+    },
     /// A running attempt said something of itself.
     Progressed {
         fence: Fence,
@@ -143,4 +156,7 @@ pub struct WorkerStats {
     /// Until what still runs is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_left_ms: Option<u64>,
+    /// Why it takes no task that needs room on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_room: Option<String>,
 }

@@ -4,6 +4,7 @@ mod credits;
 mod draining;
 mod exclusive;
 mod progress;
+mod room;
 mod stopping;
 
 use std::sync::Arc;
