@@ -128,8 +128,12 @@ impl Node {
 
     /// Ends all actors, the last started first, and waits for them.
     pub async fn stop(self) {
-        self.tell_end().await;
-        let children = self.supervisor.get_children();
+        let order = self.tell_end().await;
+        let mut children = self.supervisor.get_children();
+        children.sort_by_key(|child| {
+            let name = child.get_name().unwrap_or_default();
+            order.iter().position(|own| name.rsplit('/').next() == Some(own))
+        });
         for child in children.into_iter().rev() {
             let _ = child.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
@@ -141,9 +145,11 @@ impl Node {
         self.thread_end.wait().await;
     }
 
-    /// Tells the supervisor that the node ends. One that is gone starts nothing again.
-    async fn tell_end(&self) {
-        let _ = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
+    /// Tells the supervisor that the node ends; gives its actors' names in their order. One that is gone starts nothing
+    /// again.
+    async fn tell_end(&self) -> Vec<String> {
+        let order = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
+        order.unwrap_or_default()
     }
 }
 

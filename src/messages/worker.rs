@@ -91,6 +91,10 @@ pub enum WorkerMsg {
     CompleteFailed {
         home: LedgerTag,
     },
+    SpoolAnswered {
+        fences: Vec<Fence>,
+        refused: Option<String>,
+    },
     /// Places in the batches of this node's devices.
     DeviceSlots(u32),
     /// Time to look at the disk.

@@ -11,6 +11,8 @@ mod dlq;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod refusals;

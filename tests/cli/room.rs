@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::fixture::{Node, wait_until};
@@ -83,4 +84,37 @@ fn an_attempt_that_meets_a_full_disk_before_its_node_does_spends_nothing() {
     wait_until("it does not notice", || (node.json(&["worker", "ls"])["items"][0]["state"] == "no room").then_some(()));
     fs::remove_file(filler).unwrap();
     ids.iter().for_each(|id| succeeds_at_its_first_attempt(&node, id));
+}
+
+#[test]
+fn outcomes_that_a_full_disk_does_not_take_reach_their_home_all_the_same() {
+    const SLEEPERS: usize = 100;
+    let home = Node::start_with_key("");
+    let mut disk = None;
+    let worker = Node::start_beside(&home, "labels = {disk = \"small\"}\n", |dir| {
+        let config = fs::read_to_string(dir.join("node.toml")).unwrap();
+        fs::write(dir.join("node.toml"), config.replace("slots = 2", "slots = 200")).unwrap();
+        disk = SmallDisk::mount(&dir.join("data"));
+    });
+    let Some(disk) = disk else {
+        println!("SKIPPED: this process may not mount a file system of its own; run it as root");
+        return;
+    };
+    let task = json!({"kind": "sleep", "input": "4s", "requires": "label:disk"}).to_string() + "\n";
+    let ids = home.ctl_with_stdin(&["task", "submit", "-", "-o", "json"], &task.repeat(SLEEPERS)).with(0).json_lines();
+    let stats = || worker.json(&["worker", "ls"])["items"][0]["stats"].clone();
+    wait_until("they do not run", || (stats()["running"] == SLEEPERS).then_some(()));
+    disk.fill();
+    home.signal(Signal::STOP);
+    let said = wait_until("it does not say so", || {
+        let shown = worker.ctl(&["status"]).with(0).stdout;
+        shown.contains("wait for their homes and are kept in memory alone: cannot write the spool").then_some(shown)
+    });
+    home.signal(Signal::CONT);
+    assert!(said.contains("the disk is full"), "{said}");
+    for id in ids {
+        let view = home.json(&["task", "wait", id["id"].as_str().unwrap()]);
+        assert_eq!((&view["state"], &view["attempts"]), (&json!("succeeded"), &json!(1)), "{view}");
+    }
+    wait_until("it still says so", || stats()["spool_refuses"].is_null().then_some(()));
 }

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod room;
+mod spooling;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,15 +11,17 @@ use std::time::Duration;
 
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::{Completion, Fence, Grant, Slots};
+use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use magpie_core::time::Wall;
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
-use magpie_core::{limits, wire};
+
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::runtime::Handle;
 
 use self::attempts::{Attempts, tell, tell_begin};
 use self::room::Room;
+use self::spooling::completions_of;
 use super::blobs::{PeerBlobs, outputs_of};
 use super::readings::now;
 use super::routes::Routes;
@@ -72,8 +75,7 @@ impl Actor for WorkerActor {
         let spool = arguments.spool.clone();
         let at = Wall(now().wall_ms);
         let spooled = tokio::task::spawn_blocking(move || spool.load(at)).await??;
-        let completions = spooled.outcomes.iter().filter_map(|(_, bytes)| magpie_core::wire::decode_record(bytes).ok());
-        core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
+        core.handle(now(), WorkerEvent::Recovered { completions: completions_of(spooled) });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
         let room = Room::new(arguments.work_dir.clone(), &myself);
@@ -108,6 +110,7 @@ impl Actor for WorkerActor {
                 state.event(WorkerEvent::CompleteAnswered { home, answers });
             }
             WorkerMsg::CompleteFailed { home } => state.event(WorkerEvent::CompleteFailed { home }),
+            WorkerMsg::SpoolAnswered { fences, refused } => state.spool_answered(fences, refused),
             WorkerMsg::DeviceSlots(device) => {
                 let slots = Slots { device, ..state.arguments.slots };
                 state.event(WorkerEvent::SlotsChanged { slots });
@@ -182,10 +185,7 @@ impl WorkerState {
             WorkerEffect::Complete { home, completions } => self.complete(home, completions),
             WorkerEffect::Release { home, releases } => self.ask(home, LedgerRequest::Release(releases), |_, _| {}),
             WorkerEffect::Spool { completions } => self.spool(completions),
-            WorkerEffect::Unspool { fences } => {
-                let spool = self.arguments.spool.clone();
-                self.on_disk(move || spool.remove(&fences).map_err(|error| error.to_string()));
-            }
+            WorkerEffect::Unspool { fences } => self.unspool(fences),
         }
     }
 
@@ -245,30 +245,6 @@ impl WorkerState {
     ) {
         let me = self.me.clone();
         self.arguments.routes.tell_home(home, request, move |reply| then(&me, reply));
-    }
-
-    fn spool(&self, completions: Vec<Completion>) {
-        let (spool, at) = (self.arguments.spool.clone(), Wall(now().wall_ms));
-        self.on_disk(move || {
-            let mut outcomes = Vec::with_capacity(completions.len());
-            for completion in &completions {
-                let bytes = wire::encode_record(completion).map_err(|error| error.to_string())?;
-                outcomes.push((completion.fence, bytes));
-            }
-            let outcomes: Vec<(Fence, &[u8])> =
-                outcomes.iter().map(|(fence, bytes)| (*fence, bytes.as_slice())).collect();
-            spool.put_many(&outcomes, at, true).map_err(|error| error.to_string())
-        });
-    }
-
-    fn on_disk(&self, work: impl FnOnce() -> Result<(), String> + Send + 'static) {
-        self.arguments.routes.peers.errand(async move {
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(error, "the spool refuses"),
-                Err(error) => tracing::error!(%error, "the spool's thread ended"),
-            }
-        });
     }
 
     /// With the tick, not with each attempt: heartbeats are rarer still.

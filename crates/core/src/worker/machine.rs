@@ -104,6 +104,7 @@ impl Worker {
             WorkerEvent::RenewAnswered { sent_ms, answers, .. } => self.renew_answered(sent_ms, &answers),
             WorkerEvent::CompleteAnswered { home, answers } => self.complete_answered(home, &answers),
             WorkerEvent::CompleteFailed { home } => self.complete_failed(home),
+            WorkerEvent::SpoolAnswered { fences, refused } => self.spool_answered(&fences, refused),
             WorkerEvent::Recovered { completions } => self.recovered(completions),
             WorkerEvent::SlotsChanged { slots } => {
                 self.slots = slots;
@@ -137,6 +138,7 @@ impl Worker {
             running: self.held.len() as u64 - queued - self.stats.reporting - self.gone,
             draining: self.drain.is_some(),
             drain_left_ms: self.drain_left_ms(),
+            spool_refuses: self.stats.spool_refuses.clone().filter(|_| self.stats.reporting > 0),
             ..self.stats.clone()
         }
     }

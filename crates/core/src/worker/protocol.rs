@@ -64,6 +64,11 @@ pub enum WorkerEvent {
     CompleteFailed {
         home: LedgerTag,
     },
+    /// What became of a [`WorkerEffect::Spool`]: `refused` says why the disk did not take these outcomes.
+    SpoolAnswered {
+        fences: Vec<Fence>,
+        refused: Option<String>,
+    },
     /// Found in the spool at the start.
     Recovered {
         completions: Vec<Completion>,
@@ -156,6 +161,9 @@ pub struct WorkerStats {
     /// Until what still runs is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_left_ms: Option<u64>,
+    /// Why outcomes that wait for their homes are kept in memory alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool_refuses: Option<String>,
     /// Why it takes no task that needs room on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_room: Option<String>,

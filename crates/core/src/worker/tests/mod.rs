@@ -5,6 +5,7 @@ mod draining;
 mod exclusive;
 mod progress;
 mod room;
+mod spool;
 mod stopping;
 
 use std::sync::Arc;
