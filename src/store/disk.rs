@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
+
 /// Why a write did not reach the disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskFailure {
@@ -12,6 +14,9 @@ pub enum DiskFailure {
     DiskFull,
     #[error("the disk is read-only")]
     ReadOnly,
+    /// Not the disk: what this process may write has a limit.
+    #[error("a file would be larger than this process may make one")]
+    FileTooLarge,
     /// The bytes that were read back are not the bytes that were written.
     #[error("the file is damaged: {0}")]
     Damaged(String),
@@ -25,6 +30,7 @@ impl DiskFailure {
         match self {
             Self::DiskFull => "free some space on its volume",
             Self::ReadOnly => "make its file system writable again",
+            Self::FileTooLarge => "raise the node's limit on the size of files (ulimit -f, LimitFSIZE)",
             Self::Damaged(_) => "stop the node and restore the file from a backup",
             Self::Io(_) => "see what the system says of it (dmesg)",
         }
@@ -36,6 +42,7 @@ impl From<io::Error> for DiskFailure {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            io::ErrorKind::FileTooLarge => Self::FileTooLarge,
             _ => Self::Io(error.to_string()),
         }
     }
@@ -65,14 +72,24 @@ pub fn check_room(dir: &Path, bytes_min: u64, thorough: bool) -> Result<(), Disk
     if thorough { write_probe(&dir.join("probe")).map_err(DiskFailure::from) } else { Ok(()) }
 }
 
-/// Finds out what is the matter where a database says no more than that an I/O failed: whether the directory of `file`
-/// takes a small file, and why not.
-pub(super) fn diagnose(file: &Path, failure: DiskFailure) -> DiskFailure {
-    let probe = file.with_file_name("probe");
+/// Finds out what is the matter where a database says no more than that an I/O failed: whether its write-ahead log `wal` or
+/// itself is as large as a file may be, or its directory does not take a small file, and why not.
+pub(super) fn diagnose(wal: &Path, failure: DiskFailure) -> DiskFailure {
     match failure {
-        DiskFailure::Io(_) => write_probe(&probe).map_or_else(DiskFailure::from, |()| failure),
-        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::Damaged(_) => failure,
+        DiskFailure::Io(_) if is_near_limit(wal) || is_near_limit(&wal.with_extension("db")) => {
+            DiskFailure::FileTooLarge
+        }
+        DiskFailure::Io(_) => write_probe(&wal.with_file_name("probe")).map_or_else(DiskFailure::from, |()| failure),
+        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::FileTooLarge | DiskFailure::Damaged(_) => failure,
     }
+}
+
+/// More than a database writes at once.
+const WRITE_BYTES_MAX: u64 = 64 * 1024;
+
+fn is_near_limit(file: &Path) -> bool {
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    getrlimit(Resource::Fsize).current.is_some_and(|bytes_max| len.saturating_add(WRITE_BYTES_MAX) > bytes_max)
 }
 
 fn write_probe(probe: &Path) -> io::Result<()> {
@@ -165,6 +182,7 @@ mod tests {
         assert_eq!(failure(io::ErrorKind::StorageFull), DiskFailure::DiskFull);
         assert_eq!(failure(io::ErrorKind::QuotaExceeded), DiskFailure::DiskFull);
         assert_eq!(failure(io::ErrorKind::ReadOnlyFilesystem), DiskFailure::ReadOnly);
+        assert_eq!(failure(io::ErrorKind::FileTooLarge), DiskFailure::FileTooLarge);
         assert!(matches!(failure(io::ErrorKind::TimedOut), DiskFailure::Io(_)));
     }
 }

@@ -215,7 +215,9 @@ fn open_checked(file: &Path) -> Result<Database, Unusable> {
     });
     opened.unwrap_or_else(|failure| match failure {
         DiskFailure::Damaged(what) => Err(Unusable::Damaged { what, whole: salvage(file) }),
-        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::Io(_) => Err(Unusable::Disk(failure)),
+        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::FileTooLarge | DiskFailure::Io(_) => {
+            Err(Unusable::Disk(failure))
+        }
     })
 }
 

@@ -84,7 +84,7 @@ fn detach(root: &Path) {
 }
 
 /// Answers until the other end of `ended` is dropped, or nobody has anything of the file system open any more. With the
-/// device goes the connection: whoever still waits for an answer gets `ENOTCONN`.
+/// device goes the connection: whoever still waits for an answer gets an error.
 fn serve(mut device: File, ended: &PipeReader, disk: &Disk) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -435,7 +435,8 @@ fn uses_the_disk_that_it_is_given() {
                     break error;
                 }
             };
-            assert_eq!(failed.kind(), std::io::ErrorKind::NotConnected);
+            use std::io::ErrorKind::{ConnectionAborted, NotConnected};
+            assert!([ConnectionAborted, NotConnected].contains(&failed.kind()), "{failed}");
         }
         other => panic!("{other}"),
     }

@@ -133,11 +133,10 @@ impl TestNode {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
     }
 
-    /// Lets it have no more than so many file descriptors; what is open stays. Returns what it may have had before.
-    pub fn limit_open_files(&self, files: u64) -> u64 {
-        let limit = |files| Rlimit { current: Some(files), maximum: getrlimit(Resource::Nofile).maximum };
-        let old = prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit(files)).unwrap();
-        old.current.unwrap()
+    /// Lets it have no more than so much of something; what it has already stays. Returns what it may have had before.
+    pub fn limit(&self, resource: Resource, current: Option<u64>) -> Option<u64> {
+        let limit = Rlimit { current, maximum: getrlimit(resource).maximum };
+        prlimit(Some(Pid::from_child(&self.child)), resource, limit).unwrap().current
     }
 }
 

@@ -2,9 +2,11 @@
 //! on, what is new is refused with the reason and the remedy, the rest is answered, and nothing needs a restart.
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::process::Resource;
 use serde_json::json;
 
 use super::apart::apart;
@@ -126,14 +128,14 @@ fn a_node_starts_and_answers_on_a_full_disk() {
     });
 }
 
-fn a_disk_that_takes_nothing(errno: Errno, words: &[&str]) {
-    let Some(mounted) = mounted(None) else { return };
-    let node = TestNode::start(&mounted.path("data"));
+/// A node that may write nothing between `breaks` and `mends` takes no work meanwhile, and says so with `words`.
+fn nothing_is_written(data: &Path, words: &[&str], breaks: impl FnOnce(&TestNode), mends: impl FnOnce(&TestNode)) {
+    let node = TestNode::start(data);
     let known = node.submit(&["--kind", "noop"]);
     until_succeeded(&node, &known);
     let running = node.submit(&["--kind", "sleep", "--input", "\"1s\""]);
     wait_until("the task does not start", || (node.state(&running) == "running").then_some(()));
-    mounted.disk.set(Faults { all: Some(errno), ..Faults::default() });
+    breaks(&node);
     // The first one is decided before the disk is tried: its sender is told to ask again.
     node.ctl(&["task", "submit", "--kind", "noop", "--timeout", "1s"]);
     let refused = until_refused(&node);
@@ -144,12 +146,19 @@ fn a_disk_that_takes_nothing(errno: Errno, words: &[&str]) {
     // Longer than the task runs and a lease lives.
     std::thread::sleep(Duration::from_secs(12));
     everything_else_answers(&node, &known);
-    mounted.disk.set(Faults::default());
+    mends(&node);
     until_succeeded(&node, &running);
     assert_eq!(node.json(&["task", "get", &running])["attempts"], json!(1), "it ran once");
     let after = until_accepted(&node);
     until_succeeded(&node, &after);
     nothing_was_restarted(&node);
+}
+
+fn a_disk_that_takes_nothing(errno: Errno, words: &[&str]) {
+    let Some(mounted) = mounted(None) else { return };
+    let breaks = |_: &TestNode| mounted.disk.set(Faults { all: Some(errno), ..Faults::default() });
+    let mends = |_: &TestNode| mounted.disk.set(Faults::default());
+    nothing_is_written(&mounted.path("data"), words, breaks, mends);
 }
 
 #[test]
@@ -167,16 +176,24 @@ fn a_disk_that_became_read_only_is_named_so_and_goes_on_when_it_is_writable() {
 }
 
 #[test]
+fn a_limit_on_the_size_of_files_is_named_so_and_ends_no_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = ["a file would be larger than this process may make one", "ulimit -f"];
+    let limit = |bytes_max| move |node: &TestNode| assert_ne!(node.limit(Resource::Fsize, bytes_max), bytes_max);
+    nothing_is_written(&dir.path().join("data"), &words, limit(Some(4_096)), limit(None));
+}
+
+#[test]
 fn a_node_without_file_descriptors_goes_on_and_answers_again_when_it_has_some() {
     let dir = tempfile::tempdir().unwrap();
     let node = TestNode::start(&dir.path().join("data"));
     let known = node.submit(&["--kind", "noop"]);
     until_succeeded(&node, &known);
     let running = node.submit(&["--kind", "sleep", "--input", "\"2s\""]);
-    let before = node.limit_open_files(node.open_files());
+    let before = node.limit(Resource::Nofile, Some(node.open_files()));
     let knocking: Vec<_> = (0..5).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
     wait_until("it says nothing", || node.log().contains("takes no connection for now").then_some(()));
-    node.limit_open_files(before);
+    node.limit(Resource::Nofile, before);
     drop(knocking);
     node.until_it_answers();
     until_succeeded(&node, &running);

@@ -172,6 +172,7 @@ impl Replay {
             operations: self.operations,
             clock_root: ClockRoot::default(),
             draining: None,
+            checked: None,
             disk: Disk::default(),
             settled_stats: SettledStats::default(),
             clock_watch,
