@@ -128,9 +128,7 @@ impl Node {
 
     /// Ends all actors, the last started first, and waits for them.
     pub async fn stop(self) {
-        // A supervisor that is gone starts nothing again.
-        let order = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
-        let order = order.unwrap_or_default();
+        let order = self.tell_end().await;
         let mut children = self.supervisor.get_children();
         children.sort_by_key(|child| {
             let name = child.get_name().unwrap_or_default();
@@ -139,10 +137,19 @@ impl Node {
         for child in children.into_iter().rev() {
             let _ = child.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
+        // It hears of its actors' ends before it answers, and would not before it stops.
+        self.tell_end().await;
         self.supervisor.stop(None);
         let _ = tokio::time::timeout(STOP_PATIENCE, self.ended).await;
         drop(self.thread);
         self.thread_end.wait().await;
+    }
+
+    /// Tells the supervisor that the node ends; gives its actors' names in their order. One that is gone starts nothing
+    /// again.
+    async fn tell_end(&self) -> Vec<String> {
+        let order = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
+        order.unwrap_or_default()
     }
 }
 

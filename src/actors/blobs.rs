@@ -94,19 +94,15 @@ impl PeerBlobs {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings every blob that `completions` name to their home, which has it fsynced before it commits.
+    /// Brings every blob that outcomes name to their home, which has it fsynced before it commits.
     ///
     /// # Errors
     /// If the home cannot be reached or refuses a piece: the outcomes are then offered again.
-    pub async fn upload_outputs(&self, home: LedgerTag, completions: &[Completion]) -> Result<(), Refusal> {
-        let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
-            AttemptResult::Succeeded { output } => Payload::blob(output),
-            AttemptResult::Failed { .. } => None,
-        });
-        for blob in named {
-            let peer = self.home_peer(home)?;
-            if peer != self.peers.me() {
-                self.upload(peer, blob).await?;
+    pub async fn upload_outputs(&self, home: LedgerTag, outputs: &[BlobRef]) -> Result<(), Refusal> {
+        let peer = self.home_peer(home)?;
+        if peer != self.peers.me() {
+            for blob in outputs {
+                self.upload(peer, *blob).await?;
             }
         }
         Ok(())
@@ -189,6 +185,15 @@ impl BlobAccess for PeerBlobs {
             on_disk(move || store.put(&bytes)).await.map_err(|error| BlobError::Io(io::Error::other(error)))
         })
     }
+}
+
+/// The blobs that outcomes name.
+pub fn outputs_of(completions: &[Completion]) -> Vec<BlobRef> {
+    let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
+        AttemptResult::Succeeded { output } => Payload::blob(output),
+        AttemptResult::Failed { .. } => None,
+    });
+    named.collect()
 }
 
 /// Runs what blocks on the disk.

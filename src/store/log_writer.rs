@@ -21,7 +21,8 @@ use super::{DiskFailure, disk};
 const SYNC_AFTER: Duration = Duration::from_millis(limits::ASYNC_FSYNC_MS / 2);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Entries that one step of a cut removes, and pages that one step of shrinking gives back: a few milliseconds' work.
+/// Entries that one step of a cut removes while nothing is written, and pages that one step of shrinking gives back: a
+/// few milliseconds' work.
 const CUT_LEN: u64 = 512;
 const SHRINK_PAGES: u32 = 256;
 
@@ -125,14 +126,15 @@ impl LogWriter {
         loop {
             let due = self.sync_due.into_iter().chain(self.take_back_due).min();
             let done = match self.shared.queue.take(due, self.shared.first()) {
-                Work::Commit(batch) => self.commit(&batch).map(|()| self.cut()),
+                // A log that is never idle gets shorter all the same: more goes than came.
+                Work::Commit(batch) => self.commit(&batch).map(|()| self.cut(CUT_LEN.max(2 * batch.len() as u64))),
                 Work::Sync if self.sync_due == due => self.commit(&[]),
                 Work::Sync => {
                     self.recover();
                     Ok(())
                 }
                 Work::Cut => {
-                    self.cut();
+                    self.cut(CUT_LEN);
                     Ok(())
                 }
                 Work::Close => return self.close(),
@@ -187,14 +189,14 @@ impl LogWriter {
         Ok(())
     }
 
-    /// One step of a cut, if one is asked for. One that the disk refuses is dropped: the next checkpoint, or the next
-    /// start, asks for it again.
-    fn cut(&mut self) {
+    /// One step of a cut, of `len` entries at most, if one is asked for. One that the disk refuses is dropped: the next
+    /// checkpoint, or the next start, asks for it again.
+    fn cut(&mut self, len: u64) {
         let (first, before) = (self.shared.first(), self.shared.queue.cut_before().min(self.shared.synced()));
         if before <= first {
             return self.shared.queue.forget_cut();
         }
-        let first = LogIndex(first.0 + CUT_LEN).min(before);
+        let first = LogIndex(first.0 + len).min(before);
         match self.try_cut(first) {
             Ok(()) => self.shared.first.store(first.0, Ordering::Release),
             Err(_) => self.shared.queue.forget_cut(),

@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use self::attempts::{Attempts, tell, tell_begin};
 use self::room::Room;
 use self::spooling::completions_of;
-use super::blobs::PeerBlobs;
+use super::blobs::{PeerBlobs, outputs_of};
 use super::readings::now;
 use super::routes::Routes;
 use crate::executor::{Attempt, Executors, NotStarted};
@@ -115,7 +115,10 @@ impl Actor for WorkerActor {
                 let slots = Slots { device, ..state.arguments.slots };
                 state.event(WorkerEvent::SlotsChanged { slots });
             }
-            WorkerMsg::Tick => state.event(WorkerEvent::Tick),
+            WorkerMsg::Tick => {
+                state.event(WorkerEvent::Tick);
+                state.tell_brief();
+            }
         }
         Ok(())
     }
@@ -156,7 +159,6 @@ impl WorkerState {
                 self.effect(effect);
             }
         }
-        self.tell_brief();
     }
 
     fn effect(&mut self, effect: WorkerEffect) {
@@ -211,13 +213,9 @@ impl WorkerState {
 
     /// Blobs go up before the outcomes that name them.
     fn complete(&self, home: LedgerTag, completions: Vec<Completion>) {
-        let (routes, blobs, me) = (self.arguments.routes.clone(), self.arguments.blobs.clone(), self.me.clone());
-        self.arguments.routes.peers.errand_at_once(async move {
-            let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
-            let reply = match blobs.upload_outputs(home, &completions).await {
-                Ok(()) => routes.home(home, LedgerRequest::Complete(completions)).await,
-                Err(refusal) => Err(refusal),
-            };
+        let (routes, me) = (self.arguments.routes.clone(), self.me.clone());
+        let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
+        let told = move |reply| {
             let message = match reply {
                 Ok(LedgerReply::Completed(answers)) => {
                     WorkerMsg::CompleteAnswered { home, answers: fences.into_iter().zip(answers).collect() }
@@ -225,6 +223,17 @@ impl WorkerState {
                 Ok(_) | Err(_) => WorkerMsg::CompleteFailed { home },
             };
             let _ = me.cast(message);
+        };
+        let outputs = outputs_of(&completions);
+        if outputs.is_empty() {
+            return routes.tell_home(home, LedgerRequest::Complete(completions), told);
+        }
+        let blobs = self.arguments.blobs.clone();
+        self.arguments.routes.peers.errand(async move {
+            match blobs.upload_outputs(home, &outputs).await {
+                Ok(()) => routes.tell_home(home, LedgerRequest::Complete(completions), told),
+                Err(refusal) => told(Err(refusal)),
+            }
         });
     }
 
@@ -234,13 +243,11 @@ impl WorkerState {
         request: LedgerRequest,
         then: impl FnOnce(&ActorRef<WorkerMsg>, Result<LedgerReply, Refusal>) + Send + 'static,
     ) {
-        let (routes, me) = (self.arguments.routes.clone(), self.me.clone());
-        self.arguments.routes.peers.errand_at_once(async move {
-            let reply = routes.home(home, request).await;
-            then(&me, reply);
-        });
+        let me = self.me.clone();
+        self.arguments.routes.tell_home(home, request, move |reply| then(&me, reply));
     }
 
+    /// With the tick, not with each attempt: heartbeats are rarer still.
     fn tell_brief(&mut self) {
         let brief = WorkerBrief::of(&self.core.stats());
         if self.brief != Some(brief) {
