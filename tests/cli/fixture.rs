@@ -86,9 +86,15 @@ impl Drop for Node {
 
 impl Node {
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
-                      [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
+        Self::start_in(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// On the data that is in `dir`, if there is some, with more lines of configuration.
+    pub fn start_in(dir: TempDir, more: &str) -> Self {
+        let config = format!(
+            "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n{more}\
+             [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n"
+        );
         fs::write(dir.path().join("node.toml"), config).unwrap();
         let child = Self::spawn(dir.path());
         let node = Self { dir, child };

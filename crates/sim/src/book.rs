@@ -244,7 +244,11 @@ impl Book {
             | Record::Checkpoint { .. }
             | Record::Retried { .. } => self.read_upkeep(index, &record),
             Record::Schedule(record) => self.read_schedule(index, record),
-            Record::Carried { .. } | Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
+            Record::Suspended { .. }
+            | Record::Claimed { .. }
+            | Record::Carried { .. }
+            | Record::PermitsLent { .. }
+            | Record::MemoryTally { .. } => {}
         }
         self.queue.read(index, &record);
         self.records.push(record);

@@ -13,6 +13,7 @@ use crate::binding::Inline;
 use crate::canary::Planted;
 use crate::checkers::persistence::Evidence;
 use crate::checkers::{Violation, conservation, fencing, limits as limit_checks, log};
+use crate::disk::Crash;
 use crate::faults::STALLED_SYNC_MS_MAX;
 use crate::network::{Endpoint, Message};
 use crate::node::{Home, Waiting};
@@ -286,6 +287,7 @@ impl World {
             Effect::AskPermits { home, ask } => self.ask_permits(node, home, ask),
             Effect::LendPermits { home, answer } => self.lend_permits(node, home, answer),
             Effect::Cut { before } => self.cut_log(node, before),
+            Effect::StartAnew => self.crash(node, Crash::Process, true),
             Effect::PublishHead { count, .. } => {
                 self.trace
                     .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));

@@ -18,6 +18,7 @@ use super::protocol::{TaskCounts, WorkflowState};
 use super::schedule::Schedule;
 use super::schedule_record::{ScheduleChange, ScheduleRecord};
 use super::state::State;
+use super::suspension::Standing;
 use super::task_entry::Task;
 use super::tasks::Tasks;
 use super::workflow_run::{StepPhase, WorkflowRun};
@@ -51,6 +52,7 @@ pub(super) struct KeyImage {
 #[serde(default)]
 pub struct Totals {
     pub(super) generation: Generation,
+    pub(super) standing: Standing,
     pub(super) lost: u64,
     pub(super) memory_submitted: u64,
     pub(super) memory_terminal: u64,
@@ -124,6 +126,7 @@ impl State {
             templates: _,
             changes: _,
             generation,
+            standing,
             lost,
             memory_submitted,
             memory_terminal,
@@ -144,6 +147,7 @@ impl State {
         };
         Totals {
             generation: *generation,
+            standing: *standing,
             lost: *lost,
             memory_submitted: *memory_submitted,
             memory_terminal: *memory_terminal,
@@ -165,6 +169,7 @@ impl State {
     fn restore(&mut self, before: LogIndex, totals: &Totals) {
         let Totals {
             generation,
+            standing,
             lost,
             memory_submitted,
             memory_terminal,
@@ -182,7 +187,7 @@ impl State {
             operations: _,
         } = totals;
         self.cut = self.cut.max(before);
-        (self.generation, self.lost) = (*generation, *lost);
+        (self.generation, self.standing, self.lost) = (*generation, *standing, *lost);
         (self.memory_submitted, self.memory_terminal) = (*memory_submitted, *memory_terminal);
         (self.released_total, self.expired_total) = (*released_total, *expired_total);
         (self.retried_total, self.fenced_total) = (*retried_total, *fenced_total);

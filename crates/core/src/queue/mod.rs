@@ -44,6 +44,7 @@ mod state;
 mod stats;
 mod steal;
 mod submit;
+mod suspension;
 mod task_entry;
 mod tasks;
 mod templates;
@@ -83,3 +84,4 @@ pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReaso
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
 pub use settings::QueueSettings;
 pub use stats::{QueueStats, ShapeBacklog};
+pub use suspension::Suspension;

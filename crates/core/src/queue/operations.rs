@@ -45,6 +45,7 @@ pub(super) enum Done {
     ScheduleChanged {
         schedule: ScheduleId,
     },
+    Claimed,
 }
 
 /// One remembered operation, as a checkpoint carries it.
@@ -65,7 +66,12 @@ impl DoneOperation {
             Done::WorkflowRetried { workflow, .. } => Some(workflow),
             Done::Cancelled { target } => Some(target),
             Done::PrioritySet { task } => Some(task),
-            Done::Retried | Done::Purged | Done::QueueSet | Done::Cleared { .. } | Done::ScheduleChanged { .. } => None,
+            Done::Retried
+            | Done::Purged
+            | Done::QueueSet
+            | Done::Cleared { .. }
+            | Done::ScheduleChanged { .. }
+            | Done::Claimed => None,
         }
     }
 }
@@ -114,6 +120,7 @@ impl Operations {
                 let (tasks, workflows) = (tasks.len() as u64, workflows.len() as u64);
                 (*at, *operation, Done::Cleared { tasks, workflows, left: *left })
             }
+            Record::Claimed { at, operation } => (*at, *operation, Done::Claimed),
             Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
             // Their ids follow from the time as a workflow's do.
             Record::Schedule(
@@ -143,6 +150,7 @@ impl Operations {
             | Record::WorkflowEnded { .. }
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
+            | Record::Suspended { .. }
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. }
             | Record::Carried { .. }

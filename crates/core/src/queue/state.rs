@@ -12,6 +12,7 @@ use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::schedule::Schedule;
+use super::suspension::{Standing, Suspension};
 use super::task_entry::{EpochStatus, Task};
 use super::tasks::Tasks;
 use super::templates::Templates;
@@ -48,6 +49,7 @@ pub(super) struct Change {
 pub(super) struct State {
     pub tag: LedgerTag,
     pub generation: Generation,
+    pub standing: Standing,
     pub tasks: Tasks,
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
@@ -97,6 +99,7 @@ impl State {
         Self {
             tag,
             generation: Generation(0),
+            standing: Standing::default(),
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
@@ -188,6 +191,10 @@ impl State {
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Carried { carried, .. } => self.carry(index, carried),
             Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
+            Record::Suspended { at, position } => {
+                self.standing.suspend(Suspension { since: *at, position: *position });
+            }
+            Record::Claimed { .. } => self.standing.claim(),
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
@@ -204,6 +211,7 @@ impl State {
     fn open(&mut self, generation: Generation) {
         check(InvariantId::I2, generation > self.generation, "a generation did not grow");
         self.generation = generation;
+        self.standing.open();
         let lost = self.memory_submitted - self.memory_terminal;
         self.lost += lost;
         self.submitted += lost;

@@ -38,7 +38,8 @@ impl Evidence<'_> {
             | Effect::Bind { .. }
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. }
-            | Effect::PlaceMarker { .. } => Ok(()),
+            | Effect::PlaceMarker { .. }
+            | Effect::StartAnew => Ok(()),
         }
     }
 

@@ -282,6 +282,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         changes: _,
         templates: _,
         generation,
+        standing,
         tasks,
         order,
         workflows,
@@ -332,7 +333,10 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
     say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?} {purged:?}"));
     say("paused".to_owned(), format!("{paused:?}"));
     say("limits".to_owned(), format!("{rate_marks:?} {loans:?}"));
-    say("log".to_owned(), format!("{generation:?} {cut:?} {last_at:?} {last_index:?} {}", partial.is_some()));
+    say(
+        "log".to_owned(),
+        format!("{generation:?} {standing:?} {cut:?} {last_at:?} {last_index:?} {}", partial.is_some()),
+    );
     all
 }
 
