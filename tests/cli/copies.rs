@@ -128,5 +128,7 @@ fn of_a_cloned_disk_at_most_one_copy_goes_on() {
     let (stands, goes_on) = if suspended(&one) { (&one, &other) } else { (&other, &one) };
     assert_eq!(stands.ctl(&[&NOOP[..], &["--timeout", "1s"]].concat()).code, Some(4));
     // Both may have gone on for a moment: then they stop each other.
-    wait_until("the other neither goes on nor stands still", || (succeeds(goes_on) || suspended(goes_on)).then_some(()));
+    wait_until("the other neither goes on nor stands still", || {
+        (succeeds(goes_on) || suspended(goes_on)).then_some(())
+    });
 }

@@ -61,7 +61,7 @@ impl State {
         let Self {
             tag: _, generation, tasks, order, workflows, schedules, children, submitted, lost,
             // Of limits, keys, pauses, and what days take away.
-            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_memory: _, pruned_newest: _, purged: _,
+            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_memory: _, pruned_newest: _,
             // Of logs that are cut, and of their copies.
             partial: _, cut: _, standing: _,
             // Sums over the tasks, and what is only shown.

@@ -5,7 +5,7 @@
 //! pass began is carried once more right before the checkpoint. A task that stands by itself is known from its image,
 //! or its submission, on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,6 @@ pub struct Totals {
     pub(super) paused: Paused,
     pub(super) pruned: TaskCounts,
     pub(super) pruned_newest: Option<TaskId>,
-    pub(super) purged: BTreeSet<TaskId>,
     /// Those that no kept record tells of.
     pub(super) operations: Vec<DoneOperation>,
 }
@@ -140,7 +139,6 @@ impl State {
             paused,
             pruned,
             pruned_newest,
-            purged,
         } = self;
         let of_limit = |(limit, homes): (&Limit, &BTreeMap<_, LoanFacts>)| {
             homes.values().map(|facts| (limit.clone(), *facts)).collect::<Vec<_>>()
@@ -161,7 +159,6 @@ impl State {
             paused: paused.clone(),
             pruned: less(pruned, pruned_memory),
             pruned_newest: *pruned_newest,
-            purged: purged.clone(),
             operations,
         }
     }
@@ -183,7 +180,6 @@ impl State {
             paused,
             pruned,
             pruned_newest,
-            purged,
             operations: _,
         } = totals;
         self.cut = self.cut.max(before);
@@ -199,7 +195,6 @@ impl State {
         }
         self.paused.clone_from(paused);
         (self.pruned, self.pruned_newest) = (pruned.plus(&self.pruned_memory), *pruned_newest);
-        self.purged.clone_from(purged);
     }
 
     /// To a state that knows all of it an image says only from which record on a shorter log knows it too.

@@ -33,6 +33,9 @@ pub enum Record {
         owner: Arc<str>,
         clock_root: ClockRoot,
         items: Vec<SubmitItem>,
+        /// Places in the request of what is not among them: refused, or known by its key.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<u32>,
     },
     WorkflowSubmitted {
         at: Wall,

@@ -77,8 +77,6 @@ pub(super) struct State {
     pub pruned_memory: TaskCounts,
     /// The newest id among them.
     pub pruned_newest: Option<TaskId>,
-    /// Those that were removed so young that their submission may be sent again.
-    pub purged: std::collections::BTreeSet<TaskId>,
     /// While a replay of a cut log has not reached its checkpoint: what is not whole yet.
     pub partial: Option<Box<Partial>>,
     /// What the newest checkpoint made superfluous: all before this record.
@@ -121,7 +119,6 @@ impl State {
             pruned: TaskCounts::default(),
             pruned_memory: TaskCounts::default(),
             pruned_newest: None,
-            purged: std::collections::BTreeSet::new(),
             partial: None,
             cut: LogIndex(1),
             rate_marks: BTreeMap::new(),
@@ -139,7 +136,7 @@ impl State {
         self.last_index = self.last_index.max(index);
         match record {
             Record::Opened { generation, .. } => self.open(*generation),
-            Record::Submitted { at, operation, owner, clock_root, items } => {
+            Record::Submitted { at, operation, owner, clock_root, items, others: _ } => {
                 self.submit(index, *at, *operation, (owner, *clock_root), items);
             }
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
@@ -186,7 +183,7 @@ impl State {
             Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
             Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
             Record::KeysForgotten { before, .. } => self.keys.forget(*before),
-            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(index, *at, (tasks, workflows), counts),
+            Record::Pruned { tasks, workflows, counts, .. } => self.prune(index, (tasks, workflows), counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Carried { carried, .. } => self.carry(index, carried),

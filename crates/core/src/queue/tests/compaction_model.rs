@@ -304,7 +304,6 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         pruned,
         pruned_memory,
         pruned_newest,
-        purged,
         partial,
         cut,
         rate_marks,
@@ -330,7 +329,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         "totals".to_owned(),
         format!("{fenced_total} {released_total} {expired_total} {retried_total} {commits_by_worker:?}"),
     );
-    say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?} {purged:?}"));
+    say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?}"));
     say("paused".to_owned(), format!("{paused:?}"));
     say("limits".to_owned(), format!("{rate_marks:?} {loans:?}"));
     say(
