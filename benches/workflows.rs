@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie::actors::address::Address;
+use magpie::actors::routes::port;
 use magpie::config::{InferenceConfig, NodeConfig};
 use magpie::messages::ledger::LedgerMsg;
 use magpie::node::Node;
@@ -95,7 +96,7 @@ impl Client {
     async fn ask(&self, request: LedgerRequest) -> LedgerReply {
         let caller = Caller { peer: self.peer, owner: Arc::from("bench") };
         let permit = self.ledger.admit().expect("a thousand requests at a time fit");
-        let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
+        let message = |reply| LedgerMsg::Request { caller, request, permit, reply: port(reply) };
         self.ledger.ask(PATIENCE, message).await.expect("the ledger answers")
     }
 

@@ -77,12 +77,13 @@ class Client:
             stdout, stderr = process.communicate(timeout=SUBMIT_S_MAX)
         except subprocess.TimeoutExpired as error:
             raise MeshError(f"a submission to node {home} did not end within {SUBMIT_S_MAX} s") from error
-        for answer in map(json.loads, stdout.splitlines()):
+        answers = [json.loads(line) for line in stdout.splitlines()]
+        for answer in answers:
             if "id" in answer:
                 self.note("submit", answer["id"], began)
                 self.home_of[answer["id"]] = home
         if process.returncode != 0:
-            self.refused[stderr.strip().splitlines()[-1][:80] if stderr.strip() else "no reason"] += 1
+            self.refused[why_not_all(process.returncode, answers, stderr)] += 1
 
     def _observe(self):
         try:
@@ -118,6 +119,13 @@ class Client:
 
     def saw(self, task, began):
         self.note("observe", task["id"], began, state=task["state"], epoch=task["epoch"], output=task.get("output"))
+
+
+def why_not_all(code, answers, stderr):
+    """Why a submission ended with another exit code than 0: tasks that were refused say so in their place of the output."""
+    refused = [answer["error"] for answer in answers if "error" in answer]
+    words = stderr.strip().splitlines()[:1] or refused[:1] or ["no reason"]
+    return f"exit code {code}: {words[0][:120]}"
 
 
 class Storm:
@@ -270,7 +278,7 @@ def report(mesh, client, storm, healed_s, took_s):
     print(f"{len(client.home_of)} tasks acknowledged, {calls['observe']} observations, {fenced} late messages refused")
     print(f"{len(runs)} processes ran, {again} of them again after their first worker was lost, no epoch twice")
     for reason, count in client.refused.most_common(5):
-        print(f"{count} submissions ended early: {reason}")
+        print(f"{count} submissions were not taken whole: {reason}")
     print(f"healed in {healed_s:.1f} s; 0 lost, 0 committed twice, {took_s:.0f} s")
 
 

@@ -130,16 +130,28 @@ impl Node {
 
     /// Ends all actors, the last started first, and waits for them.
     pub async fn stop(self) {
-        // A supervisor that is gone starts nothing again.
-        let _ = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
-        let children = self.supervisor.get_children();
+        let order = self.tell_end().await;
+        let mut children = self.supervisor.get_children();
+        children.sort_by_key(|child| {
+            let name = child.get_name().unwrap_or_default();
+            order.iter().position(|own| name.rsplit('/').next() == Some(own))
+        });
         for child in children.into_iter().rev() {
             let _ = child.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         }
+        // It hears of its actors' ends before it answers, and would not before it stops.
+        self.tell_end().await;
         self.supervisor.stop(None);
         let _ = tokio::time::timeout(STOP_PATIENCE, self.ended).await;
         drop(self.thread);
         self.thread_end.wait().await;
+    }
+
+    /// Tells the supervisor that the node ends; gives its actors' names in their order. One that is gone starts nothing
+    /// again.
+    async fn tell_end(&self) -> Vec<String> {
+        let order = self.addresses.supervisor.ask(STOP_PATIENCE, |reply| SupervisorMsg::End { reply }).await;
+        order.unwrap_or_default()
     }
 }
 
@@ -214,6 +226,7 @@ impl Parts {
             started: Instant::now(),
             notices: self.notices,
         });
+        let work_dir = self.capabilities.kinds.iter().any(|kind| kind.needs_room()).then(|| self.dir.work());
         let ledger = LedgerArguments {
             dir: self.dir,
             me: self.peers.me(),
@@ -232,10 +245,14 @@ impl Parts {
             ClockArguments { key: self.key.clone(), peers: self.peers.clone(), addresses: self.addresses.clone() };
         let door = PeerDoor::new(routes.clone(), doorway.clone());
         let swarm = SwarmArguments { key: self.key, config: self.net, routes: routes.clone(), door };
-        let registry =
-            RegistryArguments { peers: self.peers, addresses: self.addresses.clone(), capabilities: self.capabilities };
+        let registry = RegistryArguments {
+            peers: self.peers,
+            addresses: self.addresses.clone(),
+            capabilities: self.capabilities.clone(),
+        };
         let worker = WorkerArguments {
             routes,
+            work_dir,
             executors: self.executors,
             executing: self.executing,
             blobs: peer_blobs,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie::actors::address::Address;
+use magpie::actors::routes::port;
 use magpie::config::{InferenceConfig, NodeConfig};
 use magpie::messages::ledger::LedgerMsg;
 use magpie::node::Node;
@@ -21,6 +22,10 @@ use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, SubmitAnswer, Submi
 use magpie_core::task::{Durability, TaskKind, TaskSpec};
 
 use self::nats::Nats;
+
+/// As the node has.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const FRAME: usize = 256;
@@ -179,7 +184,7 @@ impl Client {
     async fn ask(&self, request: LedgerRequest) -> LedgerReply {
         let caller = Caller { peer: self.peer, owner: Arc::from("bench") };
         let permit = self.ledger.admit().expect("one request at a time fits");
-        let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
+        let message = |reply| LedgerMsg::Request { caller, request, permit, reply: port(reply) };
         self.ledger.ask(PATIENCE, message).await.expect("the ledger answers")
     }
 

@@ -1,6 +1,7 @@
 //! Blobs here and at peers: what a task names is fetched, what an outcome names is there before the outcome.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::peers::Peers;
 use crate::executor::{BlobAccess, BlobError, BoxFuture};
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::{Answer, Body};
-use crate::store::blobs::{BlobWriter, Blobs};
+use crate::store::blobs::{BlobWriter, Blobs, PutBlobError};
 
 /// Blobs that arrive in pieces at a time, over all senders; the oldest gives way and its sender begins anew.
 const ARRIVALS_MAX: usize = 64;
@@ -93,19 +94,15 @@ impl PeerBlobs {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings every blob that `completions` name to their home, which has it fsynced before it commits.
+    /// Brings every blob that outcomes name to their home, which has it fsynced before it commits.
     ///
     /// # Errors
     /// If the home cannot be reached or refuses a piece: the outcomes are then offered again.
-    pub async fn upload_outputs(&self, home: LedgerTag, completions: &[Completion]) -> Result<(), Refusal> {
-        let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
-            AttemptResult::Succeeded { output } => Payload::blob(output),
-            AttemptResult::Failed { .. } => None,
-        });
-        for blob in named {
-            let peer = self.home_peer(home)?;
-            if peer != self.peers.me() {
-                self.upload(peer, blob).await?;
+    pub async fn upload_outputs(&self, home: LedgerTag, outputs: &[BlobRef]) -> Result<(), Refusal> {
+        let peer = self.home_peer(home)?;
+        if peer != self.peers.me() {
+            for blob in outputs {
+                self.upload(peer, *blob).await?;
             }
         }
         Ok(())
@@ -142,24 +139,27 @@ impl PeerBlobs {
         }
     }
 
-    async fn download(&self, peer: PeerId, blob: BlobRef) -> Result<PathBuf, Refusal> {
+    /// What this node's disk does not take is told apart from what the peer does not give.
+    async fn download(&self, peer: PeerId, blob: BlobRef, from: LedgerTag) -> Result<PathBuf, BlobError> {
+        let unavailable = |why: String| BlobError::Unavailable { cid: blob.cid, from, why };
+        let kept = |error| match error {
+            PutBlobError::Disk { .. } => BlobError::Io(io::Error::other(error)),
+            PutBlobError::Oversize | PutBlobError::WrongDigest { .. } | PutBlobError::Source(_) => {
+                unavailable(error.to_string())
+            }
+        };
         let store = self.store.clone();
-        let open = move || store.open_writer();
-        let opened = tokio::task::spawn_blocking(open).await.map_err(|error| refused(&error))?;
-        let mut writer = opened.map_err(|error| refused(&error))?;
+        let mut writer = on_disk(move || store.open_writer()).await.map_err(kept)?;
         while writer.bytes() < blob.bytes {
             let bytes_max = limits::BLOB_CHUNK_BYTES_MAX as u32;
             let request = BlobRequest::Get { cid: blob.cid, offset: writer.bytes(), bytes_max };
-            let piece = match self.ask(peer, request).await? {
+            let piece = match self.ask(peer, request).await.map_err(|refusal| unavailable(refusal.to_string()))? {
                 BlobReply::Piece { piece } if !piece.is_empty() => piece,
-                _ => return Err(Refusal::Unavailable { what: format!("{peer} has no blob {}", blob.cid) }),
+                _ => return Err(unavailable(format!("{peer} has no blob {}", blob.cid))),
             };
-            let write = move || writer.write(&piece).map(|()| writer);
-            let written = tokio::task::spawn_blocking(write).await.map_err(|error| refused(&error))?;
-            writer = written.map_err(|error| refused(&error))?;
+            writer = on_disk(move || writer.write(&piece).map(|()| writer)).await.map_err(kept)?;
         }
-        let finished = tokio::task::spawn_blocking(move || writer.finish(blob.cid)).await;
-        finished.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
+        on_disk(move || writer.finish(blob.cid)).await.map_err(kept)?;
         Ok(self.store.path(blob.cid))
     }
 }
@@ -175,18 +175,33 @@ impl BlobAccess for PeerBlobs {
             let unavailable = |why: String| BlobError::Unavailable { cid: blob.cid, from, why };
             let peer = self.peers.home_of(from).filter(|peer| *peer != self.peers.me());
             let peer = peer.ok_or_else(|| unavailable("its home is not known, or is this node".to_owned()))?;
-            self.download(peer, blob).await.map_err(|refusal| unavailable(refusal.to_string()))
+            self.download(peer, blob, from).await
         })
     }
 
     fn store(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<BlobRef, BlobError>> {
         Box::pin(async move {
             let store = self.store.clone();
-            let put = tokio::task::spawn_blocking(move || store.put(&bytes)).await;
-            let put = put.map_err(std::io::Error::other)?;
-            put.map_err(|error| BlobError::Io(std::io::Error::other(error)))
+            on_disk(move || store.put(&bytes)).await.map_err(|error| BlobError::Io(io::Error::other(error)))
         })
     }
+}
+
+/// The blobs that outcomes name.
+pub fn outputs_of(completions: &[Completion]) -> Vec<BlobRef> {
+    let named = completions.iter().filter_map(|completion| match &completion.outcome.result {
+        AttemptResult::Succeeded { output } => Payload::blob(output),
+        AttemptResult::Failed { .. } => None,
+    });
+    named.collect()
+}
+
+/// Runs what blocks on the disk.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PutBlobError> + Send + 'static,
+) -> Result<T, PutBlobError> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|panic| Err(PutBlobError::Source(io::Error::other(panic))))
 }
 
 fn refused(error: &dyn std::fmt::Display) -> Refusal {

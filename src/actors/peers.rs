@@ -10,7 +10,7 @@ use magpie_core::ids::{Generation, LedgerId, LedgerTag, PeerId, TaskId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::time::Wall;
 use magpie_core::{limits, wire};
-use magpie_net::NetHandle;
+use magpie_net::{NetHandle, RequestError};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -31,6 +31,8 @@ struct Shared {
     own: RwLock<Option<(LedgerId, Generation)>>,
     /// Who serves a ledger, and when it was last heard.
     homes: DashMap<LedgerTag, (PeerId, Wall)>,
+    /// The names that peers submit under: to write one takes longer than to read a request.
+    principals: DashMap<PeerId, Arc<str>>,
     next_id: AtomicU64,
     errands: Mutex<JoinSet<()>>,
 }
@@ -42,6 +44,7 @@ impl Peers {
             net: RwLock::default(),
             own: RwLock::default(),
             homes: DashMap::new(),
+            principals: DashMap::new(),
             next_id: AtomicU64::new(1),
             errands: Mutex::default(),
         };
@@ -83,6 +86,18 @@ impl Peers {
         self.shared.homes.get(&ledger).map(|entry| entry.1)
     }
 
+    /// The principal that a peer submits as.
+    pub fn principal_of(&self, peer: PeerId) -> Arc<str> {
+        let principals = &self.shared.principals;
+        if let Some(known) = principals.get(&peer) {
+            return known.clone();
+        }
+        if principals.len() >= limits::PEERS_MAX {
+            principals.clear();
+        }
+        principals.entry(peer).or_insert_with(|| format!("peer:{peer}").into()).clone()
+    }
+
     /// Sends a request to a peer and waits for its answer, at most `patience`.
     ///
     /// # Errors
@@ -100,21 +115,23 @@ impl Peers {
     }
 
     async fn ask_with(&self, peer: PeerId, frame: Vec<u8>, patience: Duration) -> Result<Answer, Refusal> {
-        let unavailable = |what: String| Refusal::Unavailable { what };
-        let net = self.net().ok_or_else(|| unavailable("the network is restarting".to_owned()))?;
-        let reply = net.request(peer, frame, patience).await.map_err(|error| unavailable(error.to_string()))?;
-        let reply: ReplyEnvelope =
-            wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
-        Ok(reply.answer)
+        let net = self.net().ok_or_else(restarting)?;
+        read_answer(peer, net.request(peer, frame, patience).await)
     }
 
-    /// Sends a request as an errand: `then` gets the answer. Too many at a time, it is as if the message was lost.
+    /// Sends a request: it is on its way when this returns, in the order of the calls, while the peer keeps up. `then`
+    /// gets the answer. Too many at a time, it is as if the message was lost.
     pub fn tell(&self, peer: PeerId, body: Body, then: impl FnOnce(Result<Answer, Refusal>) + Send + 'static) {
-        let peers = self.clone();
-        self.errand_at_once(async move {
-            let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
-            then(peers.ask(peer, body, patience).await);
-        });
+        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        let (frame, net) = match (self.frame(body, patience), self.net()) {
+            (Ok(frame), Some(net)) => (frame, net),
+            (Err(refusal), _) => return then(Err(refusal)),
+            (Ok(_), None) => return then(Err(restarting())),
+        };
+        let hearer = move |reply| then(read_answer(peer, reply));
+        if let Err((frame, hearer)) = net.request_at_once(peer, frame, hearer) {
+            self.errand(async move { hearer(net.request(peer, frame, patience).await) });
+        }
     }
 
     /// Sends a message that wants no answer and may get lost.
@@ -201,4 +218,16 @@ impl Peers {
             Err(_) => Err(unreachable()),
         }
     }
+}
+
+fn restarting() -> Refusal {
+    Refusal::Unavailable { what: "the network is restarting".to_owned() }
+}
+
+fn read_answer(peer: PeerId, reply: Result<Vec<u8>, RequestError>) -> Result<Answer, Refusal> {
+    let unavailable = |what: String| Refusal::Unavailable { what };
+    let reply = reply.map_err(|error| unavailable(error.to_string()))?;
+    let reply: ReplyEnvelope =
+        wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
+    Ok(reply.answer)
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use magpie_core::ids::{LedgerTag, PeerId, TaskId};
 use magpie_core::limits;
 use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, Refusal};
+use ractor::RpcReplyPort;
 
 use super::Addresses;
 use super::peers::Peers;
-use crate::messages::ledger::LedgerMsg;
+use crate::messages::ledger::{LedgerMsg, LedgerPort};
 use crate::messages::{Answer, Body};
 
 /// What a ledger may take to answer what it is not asked to wait for.
@@ -110,35 +111,41 @@ impl Routes {
     ) -> Result<LedgerReply, Refusal> {
         let permit = self.addresses.ledger.admit()?;
         let caller = Caller { peer, owner };
-        let message = |reply| LedgerMsg::Request { caller, request, permit, reply };
+        let message = |reply| LedgerMsg::Request { caller, request, permit, reply: port(reply) };
         Ok(self.addresses.ledger.ask(LEDGER_PATIENCE + Duration::from_millis(limits::WAIT_MAX_MS), message).await?)
     }
 
-    /// Asks a home as its worker: this node's ledger through its mailbox, another's through the network.
-    ///
-    /// # Errors
-    /// Why it has no answer; all are worth a retry.
-    pub async fn home(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
+    /// Asks a home as its worker: this node's ledger through its mailbox, another's through the network. `then` gets
+    /// the answer, or why there is none; all is worth a retry.
+    pub fn tell_home(
+        &self,
+        home: LedgerTag,
+        request: LedgerRequest,
+        then: impl FnOnce(Result<LedgerReply, Refusal>) + Send + 'static,
+    ) {
         let me = self.peers.me();
-        let peer = self
-            .peers
-            .home_of(home)
-            .ok_or_else(|| Refusal::Unavailable { what: format!("home {home} is not known") })?;
-        if peer == me {
-            return self.own_ledger(me, owner_of(me), request).await;
-        }
-        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
-        match self.peers.ask(peer, Body::Ledger(request), patience).await? {
-            Answer::Ledger(reply) => Ok(reply),
-            Answer::Refused(refusal) => Err(refusal),
-            _ => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
+        match self.peers.home_of(home) {
+            None => then(Err(Refusal::Unavailable { what: format!("home {home} is not known") })),
+            Some(peer) if peer == me => {
+                let routes = self.clone();
+                let principal = self.peers.principal_of(me);
+                self.peers.errand_at_once(async move { then(routes.own_ledger(me, principal, request).await) });
+            }
+            Some(peer) => self.peers.tell(peer, Body::Ledger(request), move |answer| {
+                then(answer.and_then(|answer| match answer {
+                    Answer::Ledger(reply) => Ok(reply),
+                    Answer::Refused(refusal) => Err(refusal),
+                    _ => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
+                }));
+            }),
         }
     }
 }
 
-/// The principal that a peer submits as.
-pub fn owner_of(peer: PeerId) -> Arc<str> {
-    format!("peer:{peer}").into()
+/// The way back to one who waits.
+pub fn port(reply: RpcReplyPort<LedgerReply>) -> LedgerPort {
+    // Who asked may have given up.
+    Box::new(|answer| drop(reply.send(answer)))
 }
 
 /// What a submission names in this node's store another home does not have.

@@ -95,7 +95,7 @@ impl Actor for Supervisor {
             SupervisorMsg::Sessions(sessions) => state.sessions = sessions,
             SupervisorMsg::End { reply } => {
                 state.ending = true;
-                let _ = reply.send(());
+                let _ = reply.send(state.order.clone());
             }
         }
         Ok(())

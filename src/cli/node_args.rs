@@ -165,6 +165,8 @@ enum Asked {
 
 impl Ending {
     fn watch() -> std::io::Result<Self> {
+        // By itself it would end the node at a file as large as RLIMIT_FSIZE allows; caught, it is an error of that write.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

@@ -59,6 +59,14 @@ fn text(status: &NodeStatus, wide: bool) -> String {
     if let Some(trouble) = disk_in_words(&status.queue.disk) {
         text += &format!("\ndisk: {trouble}\n");
     }
+    if let Some(why) = &status.worker.spool_refuses {
+        let waiting = status.worker.reporting;
+        let what = "outcomes wait for their homes and are kept in memory alone";
+        text += &format!("\nworker: {waiting} {what}: {}\n", table::printable(why));
+    }
+    if let Some(why) = &status.worker.no_room {
+        text += &format!("\nworker: no task that needs room on the disk is taken: {}\n", table::printable(why));
+    }
     for notice in &status.notices {
         text += &format!("\nnotice: {}\n", table::printable(notice));
     }

@@ -55,6 +55,8 @@ struct WorkerDocument<'a> {
     running: Option<u64>,
     queued: Option<u64>,
     draining: Option<bool>,
+    /// Why it takes no task that needs room on its disk.
+    no_room: Option<&'a str>,
     /// This node's own.
     stats: Option<&'a WorkerStats>,
 }
@@ -93,31 +95,40 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
 
 fn workers(status: &NodeStatus) -> Vec<WorkerDocument<'_>> {
     let own = WorkerBrief::of(&status.worker);
-    let own = document(status.peer_id, "alive", status.worker.free, Some(own), Some(&status.worker));
-    let others =
-        status.peers.iter().map(|peer| document(peer.peer_id, &peer.state, peer.slots_free, peer.worker, None));
+    let no_room = status.worker.no_room.as_deref();
+    let own = document(status.peer_id, "alive", status.worker.free, Some(own), no_room);
+    let own = WorkerDocument { stats: Some(&status.worker), ..own };
+    let others = status.peers.iter().map(|peer| {
+        let no_room = peer.capabilities.as_ref().and_then(|capabilities| capabilities.no_room.as_deref());
+        document(peer.peer_id, &peer.state, peer.slots_free, peer.worker, no_room)
+    });
     [own].into_iter().chain(others).collect()
 }
 
-/// A node that is alive and drains is shown as draining; one that is away, as away.
+/// A node that is alive and drains is shown as draining, one without room as that; one that is away, as away.
 fn document<'a>(
     peer_id: PeerId,
     state: &'a str,
     free: Slots,
     brief: Option<WorkerBrief>,
-    stats: Option<&'a WorkerStats>,
+    no_room: Option<&'a str>,
 ) -> WorkerDocument<'a> {
     let draining = brief.map(|brief| brief.draining);
     WorkerDocument {
         peer_id,
-        state: if draining == Some(true) && state == "alive" { "draining" } else { state },
+        state: match state {
+            "alive" if draining == Some(true) => "draining",
+            "alive" if no_room.is_some() => "no room",
+            state => state,
+        },
         slots: brief.map(|brief| brief.slots.cpu),
         slots_free: free.cpu,
         device_slots_free: free.device,
         running: brief.map(|brief| brief.running),
         queued: brief.map(|brief| brief.queued),
         draining,
-        stats,
+        no_room,
+        stats: None,
     }
 }
 

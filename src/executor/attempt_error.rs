@@ -11,17 +11,24 @@ use super::stop::Halt;
 pub struct AttemptError {
     pub error: TaskError,
     pub retryable: bool,
+    /// Nothing of it ran, because this machine refused what it needs: it counts as no attempt.
+    pub unstarted: bool,
 }
 
 impl AttemptError {
     /// The same input would fail again.
     pub fn permanent(code: &str, message: impl Into<String>) -> Self {
-        Self { error: TaskError::new(code, cut(message.into())), retryable: false }
+        Self { error: TaskError::new(code, cut(message.into())), retryable: false, unstarted: false }
     }
 
     /// Another attempt may succeed.
     pub fn retryable(code: &str, message: impl Into<String>) -> Self {
-        Self { error: TaskError::new(code, cut(message.into())), retryable: true }
+        Self { error: TaskError::new(code, cut(message.into())), retryable: true, unstarted: false }
+    }
+
+    /// It could not begin here.
+    pub(super) fn unstarted(code: &str, message: impl Into<String>) -> Self {
+        Self { unstarted: true, ..Self::retryable(code, message) }
     }
 
     pub(super) fn halted(halt: Halt, spec: &TaskSpec) -> Self {

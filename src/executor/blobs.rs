@@ -1,6 +1,7 @@
 //! What an executor needs of the blob store: inputs as local files, outputs kept.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use magpie_core::ids::{ContentId, LedgerTag};
 use magpie_core::limits;
@@ -60,12 +61,58 @@ pub(super) async fn read_text(
         .map_err(|error| AttemptError::retryable("blob_unavailable", format!("cannot read blob {}: {error}", blob.cid)))
 }
 
+/// The disk is asked so often whether it takes an output now.
+const STORE_AGAIN_AFTER: Duration = Duration::from_millis(limits::WORK_ROOM_LOOK_EVERY_MS);
+
 /// An output: inline if it is small, else kept as a blob.
+///
+/// The work is done, so a disk that does not take it is waited for: whoever calls sets a bound to that.
 pub(super) async fn output(text: String, blobs: &dyn BlobAccess) -> Result<Payload, AttemptError> {
     if text.len() > limits::PAYLOAD_INLINE_BYTES_MAX {
-        return Ok(Payload::Blob(blobs.store(text.into_bytes()).await?));
+        let bytes = text.into_bytes();
+        loop {
+            match blobs.store(bytes.clone()).await {
+                Ok(blob) => return Ok(Payload::Blob(blob)),
+                Err(BlobError::Io(error)) => tracing::error!(%error, "an output waits for the disk to take it"),
+                Err(error @ BlobError::Unavailable { .. }) => return Err(error.into()),
+            }
+            tokio::time::sleep(STORE_AGAIN_AFTER).await;
+        }
     }
     let text = JsonText::parse(&text)
         .map_err(|error| AttemptError::permanent("bad_output", format!("the output is not JSON: {error}")))?;
     Ok(Payload::Inline(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Takes nothing until it was asked so often.
+    struct Full(AtomicU32);
+
+    impl BlobAccess for Full {
+        fn fetch(&self, blob: BlobRef, from: LedgerTag) -> BoxFuture<'_, Result<PathBuf, BlobError>> {
+            let error = BlobError::Unavailable { cid: blob.cid, from, why: "nothing is here".to_owned() };
+            Box::pin(async { Err(error) })
+        }
+
+        fn store(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<BlobRef, BlobError>> {
+            let full = self.0.fetch_sub(1, Ordering::Relaxed) > 1;
+            let blob = BlobRef { cid: ContentId::of(&bytes), bytes: bytes.len() as u64 };
+            let full = full.then(|| BlobError::Io(std::io::ErrorKind::StorageFull.into()));
+            Box::pin(async move { full.map_or(Ok(blob), Err) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_output_waits_until_the_disk_takes_it() {
+        let text = "1".repeat(limits::PAYLOAD_INLINE_BYTES_MAX + 1);
+        let begin = tokio::time::Instant::now();
+        let kept = output(text.clone(), &Full(AtomicU32::new(4))).await.unwrap();
+        assert_eq!(Payload::blob(&kept).map(|blob| blob.cid), Some(ContentId::of(text.as_bytes())));
+        assert_eq!(begin.elapsed(), 3 * STORE_AGAIN_AFTER);
+    }
 }

@@ -53,13 +53,22 @@ pub struct Attempt {
     pub lease: Option<LeaseEnd>,
     /// Where it tells how far it is and from where the next one may go on.
     pub says: watch::Sender<AttemptNews>,
+    /// Where one that has something to prepare tells that it is prepared, before it begins.
+    pub begun: watch::Sender<bool>,
+}
+
+/// Nothing of an attempt ran: this machine refused what it needs to begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NotStarted {
+    pub why: String,
 }
 
 impl Attempt {
     /// One that is the first, not exclusive, and to which nobody listens.
     pub fn new(fence: Fence, spec: Arc<TaskSpec>) -> Self {
         let says = watch::Sender::new(AttemptNews::default());
-        Self { fence, number: 1, spec, checkpoint: None, lease: None, says }
+        Self { fence, number: 1, spec, checkpoint: None, lease: None, says, begun: watch::Sender::new(false) }
     }
 }
 
@@ -110,15 +119,19 @@ impl Executors {
 
     /// Runs one attempt to its end. After a stop it returns as soon as nothing of the attempt runs any more; the
     /// outcome then only says so, and is to be dropped. It never panics.
-    pub async fn run(&self, attempt: Attempt, stop: StopSignal) -> Outcome {
+    ///
+    /// # Errors
+    /// If the attempt could not begin here, which only kinds that need room on the disk do.
+    pub async fn run(&self, attempt: Attempt, stop: StopSignal) -> Result<Outcome, NotStarted> {
         let begin = Instant::now();
         let mut log_tail = String::new();
         let ended = panic::caught(Box::pin(self.dispatch(&attempt, stop, &mut log_tail))).await;
         let result = match ended {
             Ok(output) => AttemptResult::Succeeded { output },
-            Err(AttemptError { error, retryable }) => AttemptResult::Failed { error, retryable },
+            Err(AttemptError { error, unstarted: true, .. }) => return Err(NotStarted { why: error.to_string() }),
+            Err(AttemptError { error, retryable, unstarted: false }) => AttemptResult::Failed { error, retryable },
         };
-        Outcome { result, log_tail, ran_ms: begin.elapsed().as_millis() as u64 }
+        Ok(Outcome { result, log_tail, ran_ms: begin.elapsed().as_millis() as u64 })
     }
 
     /// Runs an attempt that takes no time: a task of class `noop`. None: it is one for [`Executors::run`].

@@ -44,8 +44,9 @@ pub enum SupervisorMsg {
     },
     /// A session came or went: sessions hang below `control`.
     Sessions(Vec<String>),
-    /// The node ends: its actors are stopped on purpose from here on, and none is started again.
+    /// The node ends: its actors are stopped on purpose from here on, and none is started again. Their names come back,
+    /// in the order in which they are started.
     End {
-        reply: RpcReplyPort<()>,
+        reply: RpcReplyPort<Vec<String>>,
     },
 }

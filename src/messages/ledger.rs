@@ -11,7 +11,8 @@ use magpie_core::task::TaskError;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
-use ractor::RpcReplyPort;
+/// Where an answer goes: it takes it at once, and never waits.
+pub type LedgerPort = Box<dyn FnOnce(LedgerReply) + Send>;
 
 pub enum LedgerMsg {
     Request {
@@ -19,7 +20,7 @@ pub enum LedgerMsg {
         request: LedgerRequest,
         /// Mailboxes have no bound: the door took this before it spoke.
         permit: OwnedSemaphorePermit,
-        reply: RpcReplyPort<LedgerReply>,
+        reply: LedgerPort,
     },
     WorkerSeen {
         worker: PeerId,

@@ -87,6 +87,8 @@ pub enum RegistryMsg {
     },
     /// The models that this node's devices have loaded.
     Models(BTreeSet<String>),
+    /// Why this node's disk has no room for tasks that need some; `None`: it has.
+    Room(Option<String>),
     /// What this node's worker does.
     Worker(WorkerBrief),
     /// What is ready at this node's home.

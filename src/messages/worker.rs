@@ -67,6 +67,14 @@ pub enum WorkerMsg {
         fence: Fence,
         news: AttemptNews,
     },
+    /// An attempt that had to prepare begins.
+    Begun {
+        fence: Fence,
+    },
+    NotStarted {
+        fence: Fence,
+        why: String,
+    },
     Finished {
         fence: Fence,
         outcome: Outcome,
@@ -83,7 +91,15 @@ pub enum WorkerMsg {
     CompleteFailed {
         home: LedgerTag,
     },
+    SpoolAnswered {
+        fences: Vec<Fence>,
+        refused: Option<String>,
+    },
     /// Places in the batches of this node's devices.
     DeviceSlots(u32),
+    /// Time to look at the disk.
+    LookForRoom,
+    /// Why the disk has no room for tasks that need some; `None`: it has.
+    Room(Option<String>),
     Tick,
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Node;
 
-use crate::actors::routes::{Routes, owner_of};
+use crate::actors::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 
@@ -55,7 +55,7 @@ impl Node {
     async fn nothing_is_leased(&self) -> bool {
         let me = self.peers.me();
         let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
-        match routes.own_ledger(me, owner_of(me), LedgerRequest::Stats).await {
+        match routes.own_ledger(me, routes.peers.principal_of(me), LedgerRequest::Stats).await {
             Ok(LedgerReply::Stats(stats)) => stats.leases == 0,
             Ok(_) | Err(_) => true,
         }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use rustix::process::{Resource, getrlimit};
+
 /// Why a write did not reach the disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskFailure {
@@ -12,6 +14,9 @@ pub enum DiskFailure {
     DiskFull,
     #[error("the disk is read-only")]
     ReadOnly,
+    /// Not the disk: what this process may write has a limit.
+    #[error("a file would be larger than this process may make one")]
+    FileTooLarge,
     /// The bytes that were read back are not the bytes that were written.
     #[error("the file is damaged: {0}")]
     Damaged(String),
@@ -25,6 +30,7 @@ impl DiskFailure {
         match self {
             Self::DiskFull => "free some space on its volume",
             Self::ReadOnly => "make its file system writable again",
+            Self::FileTooLarge => "raise the node's limit on the size of files (ulimit -f, LimitFSIZE)",
             Self::Damaged(_) => "stop the node and restore the file from a backup",
             Self::Io(_) => "see what the system says of it (dmesg)",
         }
@@ -36,6 +42,7 @@ impl From<io::Error> for DiskFailure {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            io::ErrorKind::FileTooLarge => Self::FileTooLarge,
             _ => Self::Io(error.to_string()),
         }
     }
@@ -50,14 +57,39 @@ pub fn volume_bytes(dir: &Path) -> io::Result<u64> {
     Ok(volume.f_blocks.saturating_mul(volume.f_frsize))
 }
 
-/// Finds out what is the matter where a database says no more than that an I/O failed: whether the directory of `file`
-/// takes a small file, and why not.
-pub(super) fn diagnose(file: &Path, failure: DiskFailure) -> DiskFailure {
-    let probe = file.with_file_name("probe");
-    match failure {
-        DiskFailure::Io(_) => write_probe(&probe).map_or_else(DiskFailure::from, |()| failure),
-        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::Damaged(_) => failure,
+/// Whether the volume of `dir` takes files and has `bytes_min` free. A thorough look writes a small file.
+///
+/// # Errors
+/// What is the matter.
+pub fn check_room(dir: &Path, bytes_min: u64, thorough: bool) -> Result<(), DiskFailure> {
+    let volume = rustix::fs::statvfs(dir).map_err(io::Error::from)?;
+    if volume.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Err(DiskFailure::ReadOnly);
     }
+    if volume.f_bavail.saturating_mul(volume.f_frsize) < bytes_min {
+        return Err(DiskFailure::DiskFull);
+    }
+    if thorough { write_probe(&dir.join("probe")).map_err(DiskFailure::from) } else { Ok(()) }
+}
+
+/// Finds out what is the matter where a database says no more than that an I/O failed: whether its write-ahead log `wal` or
+/// itself is as large as a file may be, or its directory does not take a small file, and why not.
+pub(super) fn diagnose(wal: &Path, failure: DiskFailure) -> DiskFailure {
+    match failure {
+        DiskFailure::Io(_) if is_near_limit(wal) || is_near_limit(&wal.with_extension("db")) => {
+            DiskFailure::FileTooLarge
+        }
+        DiskFailure::Io(_) => write_probe(&wal.with_file_name("probe")).map_or_else(DiskFailure::from, |()| failure),
+        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::FileTooLarge | DiskFailure::Damaged(_) => failure,
+    }
+}
+
+/// More than a database writes at once.
+const WRITE_BYTES_MAX: u64 = 64 * 1024;
+
+fn is_near_limit(file: &Path) -> bool {
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    getrlimit(Resource::Fsize).current.is_some_and(|bytes_max| len.saturating_add(WRITE_BYTES_MAX) > bytes_max)
 }
 
 fn write_probe(probe: &Path) -> io::Result<()> {
@@ -78,11 +110,25 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     let made: Vec<_> = dir.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    for parent in made.iter().filter_map(|made| made.parent()) {
-        // The parent of a relative path's first name is the empty path.
-        sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    if made.is_empty() {
+        return sync_name(dir).or_else(|error| match error.kind() {
+            // Who may not even look at the names there did not make this one.
+            io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        });
     }
-    Ok(())
+    // Left here, they would look at the next try as if they lasted.
+    let undo = |_: &io::Error| made.iter().for_each(|made| drop(std::fs::remove_dir(made)));
+    made.iter().try_for_each(|made| sync_name(made)).inspect_err(undo)
+}
+
+/// Makes the name of `path` survive a power loss. Whoever gave it one may have been killed, or refused, before this.
+fn sync_name(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        // The parent of a relative path's first name is the empty path.
+        Some(parent) => sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -120,11 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_has_room_or_says_what_is_the_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        for thorough in [false, true] {
+            assert_eq!(check_room(dir.path(), 1, thorough), Ok(()));
+            assert_eq!(check_room(dir.path(), u64::MAX, thorough), Err(DiskFailure::DiskFull));
+            assert!(matches!(check_room(&dir.path().join("none"), 1, thorough), Err(DiskFailure::Io(_))));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_full_and_a_read_only_disk_are_told_apart() {
         let failure = |kind: io::ErrorKind| DiskFailure::from(io::Error::from(kind));
         assert_eq!(failure(io::ErrorKind::StorageFull), DiskFailure::DiskFull);
         assert_eq!(failure(io::ErrorKind::QuotaExceeded), DiskFailure::DiskFull);
         assert_eq!(failure(io::ErrorKind::ReadOnlyFilesystem), DiskFailure::ReadOnly);
+        assert_eq!(failure(io::ErrorKind::FileTooLarge), DiskFailure::FileTooLarge);
         assert!(matches!(failure(io::ErrorKind::TimedOut), DiskFailure::Io(_)));
     }
 }

@@ -281,7 +281,9 @@ pub(super) fn synced_by_write_ahead_log(path: &Path) -> io::Result<LogIndex> {
         if frame.starts_with(&[0; 4]) {
             continue; // No page has the number 0: nothing was written here yet.
         }
-        let marks = frame.windows(MARK_BYTES).filter(|bytes| bytes.starts_with(MARK_MAGIC)).filter_map(Mark::decode);
+        // Its first byte alone tells nearly all other places apart, and faster than all eight.
+        let begins = |bytes: &&[u8]| bytes[0] == MARK_MAGIC[0] && bytes.starts_with(MARK_MAGIC);
+        let marks = frame.windows(MARK_BYTES).filter(begins).filter_map(Mark::decode);
         synced = marks.map(|mark| mark.synced).fold(synced, LogIndex::max);
     }
 }

@@ -35,7 +35,7 @@ pub(super) enum Work {
     Commit(Vec<LogEntry>),
     /// The time that the writer gave has come.
     Sync,
-    /// Nothing is queued, and old entries are to be cut off.
+    /// Nothing is queued, and old entries are to be cut off; while something is, that is done beside each commit.
     Cut,
     /// The owner closed the log and nothing is left.
     Close,

@@ -21,7 +21,8 @@ use super::{DiskFailure, disk};
 const SYNC_AFTER: Duration = Duration::from_millis(limits::ASYNC_FSYNC_MS / 2);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Entries that one step of a cut removes, and pages that one step of shrinking gives back: a few milliseconds' work.
+/// Entries that one step of a cut removes while nothing is written, and pages that one step of shrinking gives back: a
+/// few milliseconds' work.
 const CUT_LEN: u64 = 512;
 const SHRINK_PAGES: u32 = 256;
 
@@ -77,8 +78,6 @@ pub(super) struct LogWriter {
     sync_due: Option<Instant>,
     /// What the owner was told last, until the disk takes everything again.
     told: Option<Told>,
-    /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
-    distrusted: bool,
     pages_max: u32,
     write_ahead_log: PathBuf,
     /// Whether the write-ahead log has its full length.
@@ -108,7 +107,6 @@ impl LogWriter {
             watermark,
             sync_due: None,
             told: None,
-            distrusted: false,
             pages_max: u32::MAX,
             write_ahead_log,
             filled: false,
@@ -128,14 +126,15 @@ impl LogWriter {
         loop {
             let due = self.sync_due.into_iter().chain(self.take_back_due).min();
             let done = match self.shared.queue.take(due, self.shared.first()) {
-                Work::Commit(batch) => self.commit(&batch).map(|()| self.cut()),
+                // A log that is never idle gets shorter all the same: more goes than came.
+                Work::Commit(batch) => self.commit(&batch).map(|()| self.cut(CUT_LEN.max(2 * batch.len() as u64))),
                 Work::Sync if self.sync_due == due => self.commit(&[]),
                 Work::Sync => {
                     self.recover();
                     Ok(())
                 }
                 Work::Cut => {
-                    self.cut();
+                    self.cut(CUT_LEN);
                     Ok(())
                 }
                 Work::Close => return self.close(),
@@ -154,7 +153,6 @@ impl LogWriter {
         let commit_to = if sync || due || batch.is_empty() { CommitTo::Disk } else { CommitTo::Kernel };
         let mut pause = RETRY_FIRST;
         while let Err(failure) = self.try_commit(batch, commit_to) {
-            self.distrusted |= matches!(failure, DiskFailure::Io(_));
             if failure == DiskFailure::DiskFull && self.reserve.give_up() {
                 self.tell_in_reserve();
                 continue;
@@ -173,13 +171,7 @@ impl LogWriter {
 
     fn try_commit(&mut self, batch: &[LogEntry], commit_to: CommitTo) -> Result<(), DiskFailure> {
         self.apply_page_limit()?;
-        if self.distrusted {
-            // After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync
-            // would lie. A checkpoint writes the same content anew, into the database, and syncs that.
-            self.database.checkpoint()?;
-            self.distrusted = false;
-            self.filled = false;
-        }
+        self.filled &= !self.database.renew()?;
         if !self.filled {
             // A log that could not be filled is slower, and not wrong.
             let _ = log_file::fill_write_ahead_log(&self.write_ahead_log);
@@ -198,20 +190,17 @@ impl LogWriter {
         Ok(())
     }
 
-    /// One step of a cut, if one is asked for. One that the disk refuses is dropped: the next checkpoint, or the next
-    /// start, asks for it again.
-    fn cut(&mut self) {
+    /// One step of a cut, of `len` entries at most, if one is asked for. One that the disk refuses is dropped: the next
+    /// checkpoint, or the next start, asks for it again.
+    fn cut(&mut self, len: u64) {
         let (first, before) = (self.shared.first(), self.shared.queue.cut_before().min(self.shared.synced()));
         if before <= first {
             return self.shared.queue.forget_cut();
         }
-        let first = LogIndex(first.0 + CUT_LEN).min(before);
+        let first = LogIndex(first.0 + len).min(before);
         match self.try_cut(first) {
             Ok(()) => self.shared.first.store(first.0, Ordering::Release),
-            Err(failure) => {
-                self.distrusted |= matches!(failure, DiskFailure::Io(_));
-                self.shared.queue.forget_cut();
-            }
+            Err(_) => self.shared.queue.forget_cut(),
         }
     }
 

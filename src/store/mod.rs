@@ -18,6 +18,7 @@ mod log_writer;
 pub mod recovery;
 mod reserve;
 pub mod spool;
+mod spool_format;
 mod sqlite;
 
 pub use disk::DiskFailure;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::process::{Resource, getrlimit};
 
 /// At most this part of what is free becomes the reserve of a small disk.
 const PART_OF_FREE: u64 = 8;
@@ -40,6 +41,7 @@ impl Reserve {
     /// Takes up to `bytes_max` in the directory `dir`, and no less than an earlier life held.
     pub(super) fn open(dir: &Path, bytes_max: u64) -> Self {
         let path = dir.join(FILE);
+        let bytes_max = bytes_max.min(getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX));
         let held_bytes = path.metadata().map_or(0, |metadata| metadata.len());
         let free_bytes = free_bytes(&path).unwrap_or(0);
         let bytes = bytes_max.min(held_bytes.max((free_bytes + held_bytes) / PART_OF_FREE));

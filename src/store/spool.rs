@@ -14,8 +14,10 @@ use magpie_core::time::Wall;
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
+use super::spool_format::FORMAT_VERSION;
 use super::sqlite::{CommitTo, Database};
-use super::{DiskFailure, disk};
+
+use super::{DiskFailure, disk, spool_format};
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS outcome(
@@ -27,10 +29,11 @@ type RowDigest = [u8; 32];
 
 /// A spool did not open.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use {}: {failure}", file.display())]
-pub struct OpenSpoolError {
-    pub file: PathBuf,
-    pub failure: DiskFailure,
+pub enum OpenSpoolError {
+    #[error("{} has format {format} and this node reads up to {FORMAT_VERSION}; run a newer node", file.display())]
+    NewerFormat { file: PathBuf, format: u64 },
+    #[error("cannot use {}: {failure}", file.display())]
+    Disk { file: PathBuf, failure: DiskFailure },
 }
 
 /// Outcomes were not kept, none of them.
@@ -86,18 +89,19 @@ impl Spool {
     /// A damaged spool is not fatal: what is whole moves to a new one, the old file is set aside and reported.
     ///
     /// # Errors
-    /// The disk's refusal.
+    /// The disk's refusal, or a spool that a newer node wrote.
     pub fn open(dir: &Path) -> Result<(Self, Option<SpoolDamage>), OpenSpoolError> {
         Self::open_bounded(dir, limits::SPOOL_BYTES_MAX)
     }
 
     fn open_bounded(dir: &Path, bytes_max: u64) -> Result<(Self, Option<SpoolDamage>), OpenSpoolError> {
         let file = dir.join("spool.db");
-        let failed = |failure: DiskFailure| OpenSpoolError { file: file.clone(), failure };
+        let failed = |failure: DiskFailure| OpenSpoolError::Disk { file: file.clone(), failure };
         disk::create_dir(dir).map_err(|error| failed(error.into()))?;
         let (database, damage) = match open_checked(&file) {
             Ok(database) => (database, None),
             Err(Unusable::Disk(failure)) => return Err(failed(failure)),
+            Err(Unusable::Newer { format }) => return Err(OpenSpoolError::NewerFormat { file, format }),
             Err(Unusable::Damaged { what, whole }) => {
                 let (database, damage) = start_over(&file, what, &whole).map_err(failed)?;
                 (database, Some(damage))
@@ -180,7 +184,14 @@ impl Spool {
 }
 
 enum Unusable {
-    Damaged { what: String, whole: Vec<SpooledRow> },
+    Damaged {
+        what: String,
+        whole: Vec<SpooledRow>,
+    },
+    /// Nothing but the number is trusted.
+    Newer {
+        format: u64,
+    },
     Disk(DiskFailure),
 }
 
@@ -192,16 +203,30 @@ struct SpooledRow {
 
 fn open_checked(file: &Path) -> Result<Database, Unusable> {
     let opened = Database::open_or_create(file).map_err(DiskFailure::from).and_then(|mut database| {
-        database.transaction(CommitTo::Disk, |tx| tx.execute_batch(SCHEMA))?;
+        let format = spool_format::read(database.connection())?;
+        if let Some(format) = format.filter(|format| *format > FORMAT_VERSION) {
+            return Ok(Err(Unusable::Newer { format }));
+        }
+        make_tables(&mut database)?;
         // The digests cover the rows that are found; this finds rows that no page names any more.
         database.quick_check()?;
         read_all(database.connection(), |_| {})?;
-        Ok(database)
+        Ok(Ok(database))
     });
-    opened.map_err(|failure| match failure {
-        DiskFailure::Damaged(what) => Unusable::Damaged { what, whole: salvage(file) },
-        failure => Unusable::Disk(failure),
+    opened.unwrap_or_else(|failure| match failure {
+        DiskFailure::Damaged(what) => Err(Unusable::Damaged { what, whole: salvage(file) }),
+        DiskFailure::DiskFull | DiskFailure::ReadOnly | DiskFailure::FileTooLarge | DiskFailure::Io(_) => {
+            Err(Unusable::Disk(failure))
+        }
     })
+}
+
+fn make_tables(database: &mut Database) -> Result<(), DiskFailure> {
+    database.transaction(CommitTo::Disk, |tx| {
+        tx.execute_batch(SCHEMA)?;
+        spool_format::write(tx, FORMAT_VERSION)
+    })?;
+    Ok(())
 }
 
 /// Every outcome that can still be read and has its digest.
@@ -232,7 +257,7 @@ fn start_over(file: &Path, what: String, whole: &[SpooledRow]) -> Result<(Databa
         }
     }
     let mut database = Database::open_or_create(file)?;
-    database.transaction(CommitTo::Disk, |tx| tx.execute_batch(SCHEMA))?;
+    make_tables(&mut database)?;
     insert(&mut database, CommitTo::Disk, whole.iter().map(|row| (key(row.fence), row.at, row.bytes.as_slice())))?;
     Ok((database, SpoolDamage { what, kept: whole.len(), aside }))
 }
@@ -243,7 +268,7 @@ fn insert<'a>(
     commit_to: CommitTo,
     rows: impl Iterator<Item = (Key, Wall, &'a [u8])>,
 ) -> Result<u64, DiskFailure> {
-    let added = database.transaction(commit_to, |tx| {
+    database.transaction(commit_to, |tx| {
         let mut statement = tx.prepare_cached(
             "INSERT INTO outcome(key, at_ms, bytes, digest) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         )?;
@@ -253,13 +278,12 @@ fn insert<'a>(
             added += inserted as u64 * bytes.len() as u64;
         }
         Ok(added)
-    })?;
-    Ok(added)
+    })
 }
 
 /// Deletes what is there and returns the bytes that it freed.
 fn delete(database: &mut Database, fences: &[Fence]) -> Result<u64, DiskFailure> {
-    let freed = database.transaction(CommitTo::Kernel, |tx| {
+    database.transaction(CommitTo::Kernel, |tx| {
         let mut statement = tx.prepare_cached("DELETE FROM outcome WHERE key = ?1 RETURNING length(bytes)")?;
         let mut freed = 0;
         for fence in fences {
@@ -269,8 +293,7 @@ fn delete(database: &mut Database, fences: &[Fence]) -> Result<u64, DiskFailure>
             }
         }
         Ok(freed)
-    })?;
-    Ok(freed)
+    })
 }
 
 const SELECT: &str = "SELECT key, at_ms, bytes, digest FROM outcome ORDER BY rowid";

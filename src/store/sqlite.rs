@@ -1,9 +1,10 @@
 //! SQLite as this store uses it: write-ahead log, one writer, and a choice per transaction between kernel and disk.
 
+use std::ffi::CStr;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::DiskFailure;
 
@@ -13,6 +14,10 @@ pub(super) const PAGE_BYTES: usize = 4_096;
 pub(super) const CHECKPOINT_PAGES: usize = 4_096;
 /// The write-ahead log keeps its length between checkpoints, since overwriting syncs faster than growing. Past this it shrinks.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// The connections of this process share the index of the write-ahead log in its own memory, and no other process gets at
+/// the file, which belongs to one node anyway. The usual index is a mapped file: a disk without room for it ends the
+/// process, and a disk that does not answer cannot be let go of.
+const VFS: &CStr = c"unix-excl";
 /// Only a person with a shell on the same file makes this wait.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -33,6 +38,8 @@ pub(super) enum CommitTo {
 pub(super) struct Database {
     connection: Connection,
     commit_to: CommitTo,
+    /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
+    distrusted: bool,
 }
 
 impl Database {
@@ -47,7 +54,7 @@ impl Database {
     }
 
     fn open_with(path: &Path, flags: OpenFlags) -> rusqlite::Result<Self> {
-        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let connection = connect(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
         // Of a new file only, and before its first page is written: an older one reuses its free pages and never shrinks.
@@ -58,7 +65,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES as i64)?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-        Ok(Self { connection, commit_to: CommitTo::Disk })
+        Ok(Self { connection, commit_to: CommitTo::Disk, distrusted: false })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -70,12 +77,40 @@ impl Database {
         &mut self,
         commit_to: CommitTo,
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, DiskFailure> {
+        self.renew()?;
+        let done = self.try_transaction(commit_to, body).map_err(DiskFailure::from);
+        self.heed(done)
+    }
+
+    fn try_transaction<T>(
+        &mut self,
+        commit_to: CommitTo,
+        body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         self.set_commit_to(commit_to)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = body(&transaction)?;
         transaction.commit()?;
         Ok(value)
+    }
+
+    /// After an I/O error, writes anew what only the write-ahead log has; whether there was cause to.
+    ///
+    /// After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync would lie. A
+    /// checkpoint writes the same content anew, into the database, and syncs that.
+    pub(super) fn renew(&mut self) -> Result<bool, DiskFailure> {
+        let distrusted = self.distrusted;
+        if distrusted {
+            self.checkpoint()?;
+            self.distrusted = false;
+        }
+        Ok(distrusted)
+    }
+
+    fn heed<T>(&mut self, done: Result<T, DiskFailure>) -> Result<T, DiskFailure> {
+        self.distrusted |= matches!(done, Err(DiskFailure::Io(_)));
+        done
     }
 
     /// SQLite acts on this pragma when it compiles it, so it is compiled anew each time, and only when it changes.
@@ -92,9 +127,14 @@ impl Database {
     }
 
     /// Copies the write-ahead log into the database, syncs that, and empties the log.
-    pub(super) fn checkpoint(&self) -> Result<(), DiskFailure> {
-        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
-        if busy == 0 { Ok(()) } else { Err(DiskFailure::Io("another connection holds the write-ahead log".into())) }
+    pub(super) fn checkpoint(&mut self) -> Result<(), DiskFailure> {
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let done = match busy {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(DiskFailure::Io("another connection holds the write-ahead log".into())),
+            Err(error) => Err(error.into()),
+        };
+        self.heed(done)
     }
 
     /// Whether all pages fit together.
@@ -123,10 +163,13 @@ impl Database {
     }
 }
 
-/// Opens a second connection that cannot write.
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX, VFS)
+}
+
+/// Opens a second connection that cannot write, beside the writing one of this process.
 pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
@@ -134,10 +177,6 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
 
 impl From<rusqlite::Error> for DiskFailure {
     fn from(error: rusqlite::Error) -> Self {
-        // A disk without room for the shared index of the write-ahead log says so in its own code.
-        if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) {
-            return Self::DiskFull;
-        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull,
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
@@ -204,6 +243,18 @@ mod tests {
         let reader = open_for_reading(&dir.path().join("x.db")).unwrap();
         let refused = reader.execute("INSERT INTO t VALUES (x'00')", []).unwrap_err();
         assert_eq!(DiskFailure::from(refused), DiskFailure::ReadOnly);
+    }
+
+    #[test]
+    fn the_index_of_the_write_ahead_log_is_no_file_and_both_connections_see_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = database(dir.path());
+        let reader = open_for_reading(&dir.path().join("x.db")).unwrap();
+        let rows = || reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(rows(), 0);
+        insert(&mut database, CommitTo::Disk, 1).unwrap();
+        assert_eq!(rows(), 1);
+        assert!(dir.path().join("x.db-wal").exists() && !dir.path().join("x.db-shm").exists());
     }
 
     #[test]

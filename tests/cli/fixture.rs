@@ -68,6 +68,13 @@ pub fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
+/// Puts `lines` before the rest of a node's configuration.
+fn configure(dir: &Path, lines: &str) {
+    let file = dir.join("node.toml");
+    let rest = fs::read_to_string(&file).unwrap();
+    fs::write(file, format!("{lines}{rest}")).unwrap();
+}
+
 /// A node with a directory of its own, alone, ended with the test.
 pub struct Node {
     pub dir: TempDir,
@@ -87,6 +94,13 @@ impl Drop for Node {
 impl Node {
     pub fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// With something done to its directory before.
+    pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        Self::start_in(dir, "")
     }
 
     /// On the data that is in `dir`, if there is some, with more lines of configuration.
@@ -129,6 +143,47 @@ impl Node {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// A node that knows `other`'s key and address, and has `lines` at the head of its configuration.
+    pub fn start_beside(other: &Self, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let listen = other.json(&["status"])["listen"].clone();
+        let key = other.cluster_key();
+        let node = Self::start_prepared(|dir| {
+            configure(dir, &format!("cluster_key = {key:?}\nbootstrap = {listen}\n{lines}"));
+            prepare(dir);
+        });
+        wait_until("the two do not meet", || {
+            let met = |node: &Self| node.json(&["status"])["peers"][0]["state"] == "alive";
+            (met(&node) && met(other)).then_some(())
+        });
+        node
+    }
+
+    /// A node that admits those who know its key, for [`Self::start_beside`].
+    pub fn start_with_key(lines: &str) -> Self {
+        Self::start_prepared(|dir| {
+            let key = dir.join("cluster.key");
+            magpie_net::ClusterKey::load_or_create(&key).unwrap();
+            configure(dir, &format!("cluster_key = {key:?}\n{lines}"));
+        })
+    }
+
+    /// It listens on the same port in its next life, for those who know its address.
+    pub fn keep_its_port(&self) {
+        let listen = self.json(&["status"])["listen"].as_array().unwrap().clone();
+        let at = |address: &serde_json::Value| address.as_str().unwrap().split("/p2p/").next().unwrap().to_owned();
+        let file = self.dir.path().join("node.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        fs::write(file, config.replace("/ip4/127.0.0.1/tcp/0", &at(&listen[0]))).unwrap();
+    }
+
+    fn cluster_key(&self) -> PathBuf {
+        self.dir.path().join("cluster.key")
+    }
+
+    pub fn signal(&self, wanted: Signal) {
+        signal(&self.child, wanted);
     }
 
     pub fn terminate(&self) {

@@ -12,9 +12,13 @@ mod dlq;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod room;
 #[cfg(test)]
 mod schedules;
 #[cfg(test)]

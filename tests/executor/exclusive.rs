@@ -20,7 +20,7 @@ fn start(fixture: &Fixture, lease_ms: u64) -> (magpie::executor::Stopper, LeaseK
     let attempt = Attempt { lease: Some(lease), ..attempt(spec) };
     let (stopper, stop) = stop_channel();
     let executors = fixture.executors.clone();
-    (stopper, keeper, tokio::spawn(async move { executors.run(attempt, stop).await }))
+    (stopper, keeper, tokio::spawn(async move { executors.run(attempt, stop).await.unwrap() }))
 }
 
 #[tokio::test(flavor = "multi_thread")]

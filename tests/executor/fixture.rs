@@ -100,7 +100,7 @@ impl Fixture {
 
     pub async fn run(&self, spec: TaskSpec) -> Outcome {
         let (_stopper, stop) = stop_channel();
-        tokio::time::timeout(PATIENCE, self.executors.run(attempt(spec), stop)).await.unwrap()
+        tokio::time::timeout(PATIENCE, self.executors.run(attempt(spec), stop)).await.unwrap().unwrap()
     }
 
     pub async fn output(&self, spec: TaskSpec) -> Value {
@@ -123,7 +123,7 @@ impl Fixture {
     pub fn start(&self, spec: TaskSpec) -> (Stopper, tokio::task::JoinHandle<Outcome>) {
         let (stopper, stop) = stop_channel();
         let executors = self.executors.clone();
-        (stopper, tokio::spawn(async move { executors.run(attempt(spec), stop).await }))
+        (stopper, tokio::spawn(async move { executors.run(attempt(spec), stop).await.unwrap() }))
     }
 
     pub fn file(&self, path: &str, bytes: &[u8], executable: bool) -> FileRef {
@@ -288,7 +288,7 @@ pub fn stand_in(orders: &Path) {
         let lease = lease_ms.map(|lease_ms| lease_channel(boot_ms() + lease_ms));
         let (_keeper, lease) = lease.unzip();
         let attempt = Attempt { lease, ..attempt(spec) };
-        report.outcomes.push(runtime.block_on(executors.run(attempt, stop)));
+        report.outcomes.push(runtime.block_on(executors.run(attempt, stop)).unwrap());
         report.descriptors.push(descriptors());
     }
     fs::write(directory.join(REPORT), serde_json::to_vec(&report).unwrap()).unwrap();

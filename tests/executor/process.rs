@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use magpie::executor::{ProcessConfig, StopReason};
+use magpie::executor::{ProcessConfig, StopReason, stop_channel};
 use magpie_core::limits;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::task::{AttemptResult, TaskKind, TaskSpec};
 use magpie_core::time::DurationMs;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, PATIENCE, error_of, eventually, len_of, process, shell};
+use crate::fixture::{Fixture, PATIENCE, attempt, error_of, eventually, len_of, process, shell};
 
 fn any() -> ProcessConfig {
     ProcessConfig { allow: vec!["*".to_owned()], ..ProcessConfig::default() }
@@ -231,4 +231,37 @@ async fn thirty_commands_run_beside_each_other() {
         assert_eq!(outcome.result, expected, "{outcome:?}");
     }
     assert!(fixture.is_swept());
+}
+
+/// A small disk below `at`, if this process may mount one; it goes with the test's namespace or by hand.
+struct SmallDisk(std::path::PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_disk_lets_not_begin_is_no_attempt() {
+    let fixture = Fixture::new();
+    let disk = SmallDisk(fixture.path("work"));
+    let mount = ["-t", "tmpfs", "-o", "size=1m,nr_inodes=16", "tmpfs"];
+    let mounted = std::process::Command::new("mount").args(mount).arg(&disk.0).output();
+    if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+        println!("SKIPPED: this process may not mount a file system of its own; run it as root");
+        return;
+    }
+    let file = fixture.file("large", &[1; 2 << 20], false);
+    let mut full = shell("echo 7", &[]);
+    full.files.push(file);
+    for _ in 0..20 {
+        let attempt = attempt(full.clone());
+        let begun = attempt.begun.subscribe();
+        let (_stopper, stop) = stop_channel();
+        let refused = fixture.executors.run(attempt, stop).await.unwrap_err();
+        assert!(refused.why.contains("No space left on device"), "{refused}");
+        assert!(!*begun.borrow(), "nothing of it ran");
+    }
+    assert_eq!(fixture.output(shell("echo 7", &[])).await, 7, "what it needs is given back each time");
 }

@@ -14,7 +14,7 @@ async fn said(fixture: &Fixture, spec: TaskSpec, checkpoint: Option<&str>) -> (A
     let attempt = Attempt { checkpoint, ..attempt(spec) };
     let said = attempt.says.subscribe();
     let (_stopper, stop) = stop_channel();
-    let outcome = tokio::time::timeout(PATIENCE, fixture.executors.run(attempt, stop)).await.unwrap();
+    let outcome = tokio::time::timeout(PATIENCE, fixture.executors.run(attempt, stop)).await.unwrap().unwrap();
     let news = said.borrow().clone();
     (news, outcome)
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import chaos  # noqa: E402
+import chaos_netns  # noqa: E402
 
 
 class Verdict(unittest.TestCase):
@@ -37,6 +38,19 @@ class Verdict(unittest.TestCase):
     def test_broken_invariant_is_seen(self):
         states = [("a", "succeeded"), ("b", "succeeded")]
         self.assertEqual(self.verdict(states, violations=2), ["node 1 counts 2 broken invariants"])
+
+
+class WhyNotAll(unittest.TestCase):
+    def test_a_task_that_was_refused_says_why(self):
+        answers = [{"id": "a"}, {"error": "the queue is full", "line": 2}]
+        self.assertEqual(chaos_netns.why_not_all(6, answers, ""), "exit code 6: the queue is full")
+
+    def test_the_first_words_of_a_command_count(self):
+        said = "nodectl: the node went away\n  start it again\n"
+        self.assertEqual(chaos_netns.why_not_all(4, [{"error": "x"}], said), "exit code 4: nodectl: the node went away")
+
+    def test_silence_is_called_so(self):
+        self.assertEqual(chaos_netns.why_not_all(-9, [{"id": "a"}], " "), "exit code -9: no reason")
 
 
 if __name__ == "__main__":

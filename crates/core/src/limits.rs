@@ -303,6 +303,9 @@ pub const COMPACTION_LAST_PIECES: usize = 4;
 pub const COMPARE_MS_MAX: u64 = 2_000;
 /// Room on the disk for what follows from accepted work, when there is no other; less on a small disk.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// With less on its disk a worker takes no task that needs room there; twice as much must be free before it does again.
+pub const WORK_ROOM_BYTES_MIN: u64 = 4 * 1024 * 1024;
+pub const WORK_ROOM_LOOK_EVERY_MS: u64 = 2_000;
 /// Class `async`: fsynced at the latest after this.
 pub const ASYNC_FSYNC_MS: u64 = 100;
 

@@ -68,6 +68,11 @@ impl TaskKind {
         !matches!(self, Self::Http | Self::Tool | Self::Workflow)
     }
 
+    /// Whether an attempt needs room on its worker's disk before it can begin.
+    pub fn needs_room(self) -> bool {
+        matches!(self, Self::Process)
+    }
+
     /// Which of a worker's slots an attempt takes.
     pub fn pool(self) -> SlotPool {
         match self {

@@ -6,6 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::book::Source;
 use crate::codec::Response;
+use crate::lane::Place;
 
 /// Something that happened on the network, in the order in which it did.
 #[derive(Debug)]
@@ -28,15 +29,23 @@ pub enum NetEvent {
 /// Answers one request, once. Dropped unused, it tells the peer that there will be no answer.
 #[derive(Debug)]
 pub struct Responder {
-    answer: oneshot::Sender<Response>,
+    /// `None`: answered, or nobody wants an answer.
+    requester: Option<Requester>,
     /// The request's bytes count towards the inbound budget until it is answered.
     _budget: Option<OwnedSemaphorePermit>,
 }
 
+/// Where an answer goes.
+#[derive(Debug)]
+pub(crate) enum Requester {
+    /// To a substream of its own.
+    Substream(oneshot::Sender<Response>),
+    Lane(Place),
+}
+
 impl Responder {
-    pub(crate) fn new(budget: Option<OwnedSemaphorePermit>) -> (Self, oneshot::Receiver<Response>) {
-        let (answer, answered) = oneshot::channel();
-        (Self { answer, _budget: budget }, answered)
+    pub(crate) fn new(requester: Option<Requester>, budget: Option<OwnedSemaphorePermit>) -> Self {
+        Self { requester, _budget: budget }
     }
 
     /// Sends `frame` back; if the peer is gone it goes nowhere. Never waits.
@@ -49,12 +58,32 @@ impl Responder {
             tracing::error!(bytes = frame.len(), max = limits::FRAME_BYTES_MAX, "a reply is too long to be sent");
             Response::Unanswered
         };
-        // The requester may have given up: then nobody waits for this.
-        let _ = self.answer.send(response);
+        self.respond(response);
+    }
+
+    pub(crate) fn respond(mut self, response: Response) {
+        match self.requester.take() {
+            // The requester may have given up: then nobody waits for this.
+            Some(Requester::Substream(answer)) => drop(answer.send(response)),
+            Some(Requester::Lane(place)) => place.answer(response),
+            None => {}
+        }
     }
 
     /// Whether the requester has gone, has given up or never wanted an answer, so that one would reach nobody.
     pub fn is_closed(&self) -> bool {
-        self.answer.is_closed()
+        self.requester.as_ref().is_none_or(|requester| match requester {
+            Requester::Substream(answer) => answer.is_closed(),
+            Requester::Lane(place) => place.is_closed(),
+        })
+    }
+}
+
+impl Drop for Responder {
+    /// Who asked on a substream sees that it was dropped.
+    fn drop(&mut self) {
+        if let Some(Requester::Lane(place)) = self.requester.take() {
+            place.answer(Response::Unanswered);
+        }
     }
 }

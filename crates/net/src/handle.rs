@@ -225,16 +225,38 @@ impl NetHandle {
         reply.unwrap_or(Err(timed_out))
     }
 
+    /// Sends `frame` to `peer` at once, where there is a place for it, and tells `hearer` what came of it, after
+    /// [`limits::PEER_REQUEST_TIMEOUT_MS`] that nothing did. `hearer` runs in the network's thread: it must not wait.
+    ///
+    /// # Errors
+    /// Gives both back where no place is free just now: [`NetHandle::request`] waits for one.
+    pub fn request_at_once<F>(&self, peer: PeerId, frame: Vec<u8>, hearer: F) -> Result<(), (Vec<u8>, F)>
+    where
+        F: FnOnce(Result<Vec<u8>, RequestError>) + Send + 'static,
+    {
+        let lane = self.lane_for(peer, &frame);
+        let Some(place) = lane.as_ref().and_then(Lane::free_place) else { return Err((frame, hearer)) };
+        place.request(frame, Box::new(move |response| hearer(response.and_then(|response| reply_of(peer, response)))));
+        Ok(())
+    }
+
     /// Puts `frame` on its way to `peer` as a request that wants no reply. It costs half of one, and may get lost.
     ///
     /// # Errors
     /// Gives the frame back where that way is not open just now: it may go as a request.
     pub fn tell(&self, peer: PeerId, frame: Vec<u8>) -> Result<(), Vec<u8>> {
-        let lane = self.shared.link(peer).and_then(|link| link.lane());
-        match lane.filter(|_| frame.len() <= limits::LANE_FRAME_BYTES_MAX) {
-            Some(lane) => lane.tell(frame).map_err(|NotSent(frame)| frame),
-            None => Err(frame),
+        let lane = self.lane_for(peer, &frame);
+        let Some(place) = lane.as_ref().and_then(Lane::free_place) else { return Err(frame) };
+        place.tell(frame);
+        Ok(())
+    }
+
+    /// The open lane to `peer`, if `frame` may go by it.
+    fn lane_for(&self, peer: PeerId, frame: &[u8]) -> Option<Lane> {
+        if frame.len() > limits::LANE_FRAME_BYTES_MAX {
+            return None;
         }
+        self.shared.link(peer)?.lane()
     }
 
     async fn ask(&self, peer: PeerId, link: &Link, frame: Vec<u8>) -> Result<Vec<u8>, RequestError> {

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use magpie_core::ids::PeerId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::codec::{Request, Response};
-use crate::event::{NetEvent, Responder};
+use crate::event::{NetEvent, Requester, Responder};
 use crate::limits;
 
 #[derive(Debug, Clone)]
@@ -24,15 +24,29 @@ impl Inbox {
         Self { owner, waiting: Arc::default() }
     }
 
-    /// Delivers a request, and gives what will be answered; `None` if the inbox is full: the peer is told so.
-    pub fn request(&self, peer: PeerId, request: Request) -> Option<oneshot::Receiver<Response>> {
-        let (reply, answered) = Responder::new(request.budget);
-        self.try_now(NetEvent::Request { peer, frame: request.frame, reply }).then_some(answered)
+    /// Delivers a request; `false` if the inbox is full: the peer is told so.
+    pub fn request(&self, peer: PeerId, request: Request, requester: Option<Requester>) -> bool {
+        let reply = Responder::new(requester, request.budget);
+        let waiting = self.waiting();
+        match self.owner.try_reserve() {
+            Ok(place) if waiting.is_empty() => {
+                place.send(NetEvent::Request { peer, frame: request.frame, reply });
+                true
+            }
+            Ok(_) | Err(_) => {
+                reply.respond(Response::Busy);
+                false
+            }
+        }
     }
 
     /// Delivers what may be left out when the inbox is full.
     pub fn hint(&self, event: NetEvent) {
-        self.try_now(event);
+        let waiting = self.waiting();
+        if waiting.is_empty() {
+            // It is left out when there is no room.
+            let _ = self.owner.try_send(event);
+        }
     }
 
     /// Delivers `event` for certain: now, or when there is room.
@@ -44,11 +58,6 @@ impl Inbox {
         if let Err(mpsc::error::TrySendError::Full(event)) = self.owner.try_send(event) {
             waiting.push_back(event);
         }
-    }
-
-    fn try_now(&self, event: NetEvent) -> bool {
-        let waiting = self.waiting();
-        waiting.is_empty() && self.owner.try_send(event).is_ok()
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -76,37 +85,42 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     const ALICE: PeerId = PeerId([1; 32]);
 
-    fn request() -> Request {
-        Request { frame: vec![1], budget: None }
+    /// Whether a request is delivered, and what is answered.
+    fn request(inbox: &Inbox) -> (bool, oneshot::Receiver<Response>) {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { frame: vec![1], budget: None };
+        (inbox.request(ALICE, request, Some(Requester::Substream(answer))), answered)
     }
 
     #[tokio::test]
     async fn a_full_inbox_turns_requests_away_and_loses_nothing_else() {
         let (owner, mut events) = mpsc::channel(2);
         let inbox = Inbox::new(owner);
-        assert!(inbox.request(ALICE, request()).is_some());
-        assert!(inbox.request(ALICE, request()).is_some());
-        assert!(inbox.request(ALICE, request()).is_none());
+        assert!(request(&inbox).0 && request(&inbox).0);
+        let (delivered, answered) = request(&inbox);
+        assert!(!delivered && answered.await == Ok(Response::Busy));
         inbox.tell(NetEvent::Marker(1));
         inbox.tell(NetEvent::Marker(2));
         events.recv().await.unwrap();
-        assert!(inbox.request(ALICE, request()).is_none(), "it would overtake what waits");
+        assert!(!request(&inbox).0, "it would overtake what waits");
         inbox.drain_one().await;
         events.recv().await.unwrap();
         assert!(matches!(events.recv().await, Some(NetEvent::Marker(1))));
         inbox.drain_one().await;
         assert!(matches!(events.recv().await, Some(NetEvent::Marker(2))));
-        assert!(!inbox.is_waiting() && inbox.request(ALICE, request()).is_some());
+        assert!(!inbox.is_waiting() && request(&inbox).0);
     }
 
     #[tokio::test]
     async fn an_unused_responder_tells_that_there_is_no_answer() {
         let (owner, mut events) = mpsc::channel(2);
-        let answered = Inbox::new(owner).request(ALICE, request()).unwrap();
+        let (_, answered) = request(&Inbox::new(owner));
         drop(events.recv().await);
         assert!(answered.await.is_err());
     }

@@ -235,7 +235,7 @@ impl World {
         own.lives += 1;
         own.disk.recover(accept_torn);
         let life = own.lives;
-        let replay = match recovery::replay(&own.identity, own.disk.entries(), own.first_kept) {
+        let replay = match recovery::replay(&own.identity, own.compaction, own.disk.entries(), own.first_kept) {
             Ok(replay) => replay,
             Err(Violation { what, .. }) => {
                 return self.judge(Err(Violation { id: InvariantId::I16, invariant: "a_log_replays", what }));
@@ -244,7 +244,6 @@ impl World {
         self.counters.starts_from_cut_logs += u64::from(own.first_kept > LogIndex(1));
         let mut ledger = replay.with_settings(self.settings.queue.clone()).open(now);
         ledger.set_retention(self.settings.retention);
-        ledger.set_compaction(own.compaction);
         own.home = Some(Home {
             ledger,
             life,

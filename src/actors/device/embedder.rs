@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use magpie_core::task::TaskError;
-
 use super::super::address::Address;
 use super::super::device_mailbox::DeviceMsg;
 use crate::executor::{AttemptError, BoxFuture, Embedder, StopSignal};
@@ -30,11 +28,11 @@ impl Embedder for DeviceEmbedder {
         let model = model.to_owned();
         Box::pin(async move {
             let asked = self.0.ask(PATIENCE, |reply| DeviceMsg::Embed { model, texts, reply });
-            let lost =
-                |message: String| AttemptError { error: TaskError::new("device_lost", message), retryable: true };
+            let lost = |message: String| AttemptError::retryable("device_lost", message);
+            let refused = |DeviceError { error, retryable }| AttemptError { error, retryable, unstarted: false };
             tokio::select! {
                 answer = asked => match answer {
-                    Ok(answer) => answer.map_err(|DeviceError { error, retryable }| AttemptError { error, retryable }),
+                    Ok(answer) => answer.map_err(refused),
                     Err(unavailable) => Err(lost(unavailable.to_string())),
                 },
                 reason = cancel.stopped() => Err(lost(reason.name().to_owned())),

@@ -17,7 +17,7 @@ use magpie_core::queue::{
     Refusal, Replay, ReplyTo, RetentionPolicy, ShapeBacklog, WorkerNotice,
 };
 use magpie_core::task::AttemptResult;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::alarm::Alarm;
 use self::log_feed::LogFeed;
@@ -26,7 +26,7 @@ use super::peers::Peers;
 use super::readings::now;
 use crate::messages::Body;
 use crate::messages::clock::ClockMsg;
-use crate::messages::ledger::LedgerMsg;
+use crate::messages::ledger::{LedgerMsg, LedgerPort};
 use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::swarm::SwarmMsg;
@@ -55,14 +55,26 @@ pub struct LedgerArguments {
 pub struct LedgerState {
     core: Ledger,
     log: LogFeed,
-    ports: HashMap<u64, RpcReplyPort<LedgerReply>>,
+    ports: HashMap<u64, LedgerPort>,
     next_port: u64,
+    /// What the event at hand leads to.
+    replies: Replies,
     tag: LedgerTag,
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
     alarm: Alarm,
     me: ActorRef<LedgerMsg>,
     arguments: LedgerArguments,
+}
+
+/// Replies that have yet to leave: dropped, they do.
+#[derive(Default)]
+struct Replies(Vec<(LedgerPort, LedgerReply)>);
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(port, reply)| port(reply));
+    }
 }
 
 impl Actor for LedgerActor {
@@ -77,13 +89,15 @@ impl Actor for LedgerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let feed = myself.clone();
         let dir = arguments.dir.clone();
-        let (me, fresh, settings) = (arguments.me, arguments.fresh, arguments.settings.clone());
+        let (me, fresh) = (arguments.me, arguments.fresh);
+        let (settings, compaction) = (arguments.settings.clone(), arguments.compaction);
         let compare_with = mem::take(&mut *arguments.compare_with.lock().unwrap_or_else(PoisonError::into_inner));
-        let prepare = move |replay: Replay| replay.with_settings(settings).comparing_with(compare_with);
+        let prepare = move |replay: Replay| {
+            replay.with_settings(settings).with_compaction(compaction).comparing_with(compare_with)
+        };
         let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), prepare, feed)).await??;
         let (mut core, log) = opened;
         core.set_retention(arguments.retention);
-        core.set_compaction(arguments.compaction);
         let tag = core.id().tag();
         arguments.peers.serve_ledger(core.id(), core.generation());
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
@@ -92,6 +106,7 @@ impl Actor for LedgerActor {
             log,
             ports: HashMap::new(),
             next_port: 0,
+            replies: Replies::default(),
             tag,
             backlog: Vec::new(),
             alarm: Alarm::default(),
@@ -161,10 +176,9 @@ fn open(
 }
 
 impl LedgerState {
-    fn request(&mut self, caller: Caller, request: LedgerRequest, reply: RpcReplyPort<LedgerReply>) {
+    fn request(&mut self, caller: Caller, request: LedgerRequest, reply: LedgerPort) {
         if let Err(refusal) = self.admit(&request) {
-            let _ = reply.send(LedgerReply::Refused(refusal));
-            return;
+            return reply(LedgerReply::Refused(refusal));
         }
         self.next_port += 1;
         self.ports.insert(self.next_port, reply);
@@ -224,8 +238,21 @@ impl LedgerState {
     /// Persist, then send, then reply: entries go to the log first; the core keeps back what waits for them.
     fn perform(&mut self) {
         self.log.append(self.core.take_entries());
-        for effect in self.core.take_effects() {
-            self.effect(effect);
+        let effects = self.core.take_effects();
+        let me = self.arguments.me;
+        let sends = effects.iter().any(|effect| matches!(effect, Effect::Notify { worker, .. } if *worker != me));
+        effects.into_iter().for_each(|effect| self.effect(effect));
+        self.reply(sends);
+    }
+
+    /// A reply wakes a client, who may take this core: what workers are told is on the wire before.
+    fn reply(&mut self, after_sending: bool) {
+        let replies = std::mem::take(&mut self.replies);
+        if after_sending && !replies.0.is_empty() {
+            self.arguments.peers.errand(async move {
+                tokio::task::yield_now().await;
+                drop(replies);
+            });
         }
     }
 
@@ -233,9 +260,7 @@ impl LedgerState {
         let addresses = &self.arguments.addresses;
         let sent = match effect {
             Effect::Reply { to, reply } => {
-                if let Some(port) = self.ports.remove(&to.0) {
-                    let _ = port.send(reply);
-                }
+                self.replies.0.extend(self.ports.remove(&to.0).map(|port| (port, reply)));
                 Ok(())
             }
             Effect::Notify { worker, notice } => {

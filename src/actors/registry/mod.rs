@@ -51,6 +51,8 @@ pub struct RegistryState {
     core: Membership,
     known: BTreeMap<PeerId, Known>,
     capabilities: Arc<Capabilities>,
+    models: BTreeSet<String>,
+    no_room: Option<String>,
     worker: Option<WorkerBrief>,
     backlog: Vec<ShapeBacklog>,
     clock_root: [u8; 32],
@@ -74,6 +76,8 @@ impl Actor for RegistryActor {
             core: Membership::new(arguments.peers.me(), incarnation),
             known: BTreeMap::new(),
             capabilities: arguments.capabilities.clone(),
+            models: BTreeSet::new(),
+            no_room: None,
             worker: None,
             backlog: Vec::new(),
             clock_root: [0; 32],
@@ -103,7 +107,15 @@ impl Actor for RegistryActor {
             RegistryMsg::PeerAdmitted { peer } => state.greet(peer),
             RegistryMsg::PeerLost { peer } => state.connection_lost(peer),
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
-            RegistryMsg::Models(models) => state.offer_models(models),
+            RegistryMsg::Models(models) => {
+                state.models = models;
+                state.offer();
+            }
+            RegistryMsg::Room(no_room) if no_room == state.no_room => {}
+            RegistryMsg::Room(no_room) => {
+                state.no_room = no_room;
+                state.offer();
+            }
             RegistryMsg::Worker(brief) => state.worker = Some(brief),
             RegistryMsg::Backlog(backlog) => state.tell_backlog(backlog),
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
@@ -120,13 +132,17 @@ impl RegistryState {
         let _ = self.arguments.addresses.scheduler.cast(message);
     }
 
-    /// A node without a loaded model offers no inference.
-    fn offer_models(&mut self, models: BTreeSet<String>) {
+    /// A node without a loaded model offers no inference, one without room nothing that needs some.
+    fn offer(&mut self) {
         let mut capabilities = (*self.arguments.capabilities).clone();
-        if !models.is_empty() {
+        if !self.models.is_empty() {
             capabilities.kinds.insert(TaskKind::Embed);
         }
-        capabilities.models = models;
+        if self.no_room.is_some() {
+            capabilities.kinds.retain(|kind| !kind.needs_room());
+        }
+        capabilities.models = self.models.clone();
+        capabilities.no_room = self.no_room.clone();
         self.capabilities = Arc::new(capabilities);
         self.tell_own_capabilities();
     }

@@ -10,7 +10,7 @@ use magpie_net::Responder;
 use tokio::sync::oneshot;
 
 use super::super::doorway::Doorway;
-use super::super::routes::{Routes, owner_of};
+use super::super::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
@@ -41,14 +41,14 @@ impl PeerDoor {
             let refusal = Refusal::Forbidden { needs: needs.name().to_owned(), has: Role::Peer.name().to_owned() };
             return answer(reply, id, Answer::Refused(refusal));
         }
-        let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
         match envelope.body {
-            Body::Ledger(request) => self.to_ledger(peer, request, id, patience, reply),
+            Body::Ledger(request) => self.to_ledger(peer, request, id, reply),
             Body::Worker(request) => self.to_worker(request, id, reply),
             body => {
-                let doorway = self.doorway.clone();
+                let (doorway, principal) = (self.doorway.clone(), self.routes.peers.principal_of(peer));
+                let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
                 self.routes.peers.errand(async move {
-                    let spoken = doorway.answer(Some(peer), owner_of(peer), body);
+                    let spoken = doorway.answer(Some(peer), principal, body);
                     let spoken = tokio::time::timeout(patience, spoken).await;
                     answer(reply, id, spoken.unwrap_or_else(|_| timed_out()));
                 });
@@ -64,24 +64,40 @@ impl PeerDoor {
         answer(reply, id, told.unwrap_or_else(|unavailable| Answer::Refused(unavailable.into())));
     }
 
-    fn to_ledger(&self, peer: PeerId, request: LedgerRequest, id: u64, patience: Duration, reply: Responder) {
+    fn to_ledger(&self, peer: PeerId, request: LedgerRequest, id: u64, reply: Responder) {
         let permit = match self.routes.addresses.ledger.admit() {
             Ok(permit) => permit,
             Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),
         };
-        let (sender, receiver) = oneshot::channel();
-        let caller = Caller { peer, owner: owner_of(peer) };
-        let message = LedgerMsg::Request { caller, request, permit, reply: sender.into() };
-        if let Err(unavailable) = self.routes.addresses.ledger.cast(message) {
-            return answer(reply, id, Answer::Refused(unavailable.into()));
+        let caller = Caller { peer, owner: self.routes.peers.principal_of(peer) };
+        // The ledger answers into the network: no task has to wait for that.
+        let asker = Asker { id, reply: Some(reply) };
+        let reply = Box::new(move |told| asker.hear(Answer::Ledger(told)));
+        // Between two lives of it the message ends here, and the asker with it.
+        let _ = self.routes.addresses.ledger.cast(LedgerMsg::Request { caller, request, permit, reply });
+    }
+}
+
+/// A peer that waits for this node's ledger: one that restarts meanwhile tells it so.
+struct Asker {
+    id: u64,
+    reply: Option<Responder>,
+}
+
+impl Asker {
+    fn hear(mut self, told: Answer) {
+        if let Some(reply) = self.reply.take() {
+            answer(reply, self.id, told);
         }
-        self.routes.peers.errand(async move {
-            let told = match tokio::time::timeout(patience, receiver).await {
-                Ok(Ok(told)) => Answer::Ledger(told),
-                Ok(Err(_)) | Err(_) => timed_out(),
-            };
-            answer(reply, id, told);
-        });
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            let what = "the ledger restarted before it answered".to_owned();
+            answer(reply, self.id, Answer::Refused(Refusal::Unavailable { what }));
+        }
     }
 }
 

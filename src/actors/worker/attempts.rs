@@ -53,6 +53,22 @@ impl Attempts {
     }
 }
 
+/// Goes on with `running`, and tells when it says that it has begun.
+pub async fn tell_begin<O>(
+    mut begun: watch::Receiver<bool>,
+    running: impl Future<Output = O>,
+    tell: impl FnOnce(),
+) -> O {
+    let mut running = pin!(running);
+    let begins = async { begun.wait_for(|begun| *begun).await.is_ok() };
+    tokio::select! {
+        biased;
+        true = begins => tell(),
+        ended = &mut running => return ended,
+    }
+    running.await
+}
+
 /// What an attempt says, on its way to the worker: the newest, and no more often than a home wants to hear it.
 pub struct Telling<T> {
     said: watch::Receiver<AttemptNews>,
@@ -102,7 +118,7 @@ async fn wait(said: &mut watch::Receiver<AttemptNews>, next: Instant) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use magpie_core::progress::Progress;
 
@@ -129,6 +145,21 @@ mod tests {
         assert_eq!(told.len(), 4, "{told:?}");
         assert_eq!((told[0], told[3].1), ((0, Some(0.01)), Some(0.24)));
         assert!(told.windows(2).take(2).all(|pair| pair[1].0 - pair[0].0 >= limits::PROGRESS_EVERY_MS), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_begin_is_told_before_the_end_and_not_of_one_that_never_began() {
+        let begun = watch::Sender::new(false);
+        let (receiver, told) = (begun.subscribe(), Cell::new(false));
+        let running = async {
+            begun.send_replace(true);
+            tokio::task::yield_now().await;
+            told.get()
+        };
+        assert!(tell_begin(receiver, running, || told.set(true)).await);
+        let receiver = begun.subscribe();
+        begun.send_replace(false);
+        tell_begin(receiver, async move { drop(begun) }, || panic!("it did not begin")).await;
     }
 
     #[tokio::test]

@@ -1,25 +1,31 @@
 //! The worker: runs what homes grant to this node. It translates between mailboxes, the core and the executors.
 
 mod attempts;
+mod room;
+mod spooling;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::{Completion, Fence, Grant, Slots};
+use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use magpie_core::time::Wall;
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
-use magpie_core::{limits, wire};
+
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::runtime::Handle;
 
-use self::attempts::{Attempts, tell};
-use super::blobs::PeerBlobs;
+use self::attempts::{Attempts, tell, tell_begin};
+use self::room::Room;
+use self::spooling::completions_of;
+use super::blobs::{PeerBlobs, outputs_of};
 use super::readings::now;
 use super::routes::Routes;
-use crate::executor::{Attempt, Executors};
+use crate::executor::{Attempt, Executors, NotStarted};
 use crate::messages::registry::RegistryMsg;
 use crate::messages::worker::{WorkerBrief, WorkerMsg, WorkerReply, WorkerRequest};
 use crate::store::spool::Spool;
@@ -34,6 +40,8 @@ pub struct WorkerArguments {
     pub executing: Handle,
     pub blobs: PeerBlobs,
     pub spool: Arc<Spool>,
+    /// Where attempts work, if a kind that this node offers needs room there.
+    pub work_dir: Option<PathBuf>,
     pub slots: Slots,
 }
 
@@ -41,6 +49,7 @@ pub struct WorkerState {
     core: Worker,
     me: ActorRef<WorkerMsg>,
     attempts: Attempts,
+    room: Room,
     arguments: WorkerArguments,
     brief: Option<WorkerBrief>,
 }
@@ -66,11 +75,11 @@ impl Actor for WorkerActor {
         let spool = arguments.spool.clone();
         let at = Wall(now().wall_ms);
         let spooled = tokio::task::spawn_blocking(move || spool.load(at)).await??;
-        let completions = spooled.outcomes.iter().filter_map(|(_, bytes)| magpie_core::wire::decode_record(bytes).ok());
-        core.handle(now(), WorkerEvent::Recovered { completions: completions.collect() });
+        core.handle(now(), WorkerEvent::Recovered { completions: completions_of(spooled) });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
-        let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), arguments, brief: None };
+        let room = Room::new(arguments.work_dir.clone(), &myself);
+        let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), room, arguments, brief: None };
         state.perform();
         Ok(state)
     }
@@ -89,6 +98,10 @@ impl Actor for WorkerActor {
             WorkerMsg::HomeSeen { home, backlog } => state.event(WorkerEvent::HomeSeen { home, backlog }),
             WorkerMsg::HomeLost { home } => state.event(WorkerEvent::HomeLost { home }),
             WorkerMsg::Progressed { fence, news } => state.event(WorkerEvent::Progressed { fence, news }),
+            WorkerMsg::Begun { fence } => state.event(WorkerEvent::Begun { fence }),
+            WorkerMsg::NotStarted { fence, why } => state.not_started(fence, why),
+            WorkerMsg::LookForRoom => state.look_for_room(),
+            WorkerMsg::Room(none) => state.room_seen(none),
             WorkerMsg::Finished { fence, outcome } => state.event(WorkerEvent::Finished { fence, outcome }),
             WorkerMsg::RenewAnswered { home, sent_ms, answers } => {
                 state.event(WorkerEvent::RenewAnswered { home, sent_ms, answers });
@@ -97,11 +110,15 @@ impl Actor for WorkerActor {
                 state.event(WorkerEvent::CompleteAnswered { home, answers });
             }
             WorkerMsg::CompleteFailed { home } => state.event(WorkerEvent::CompleteFailed { home }),
+            WorkerMsg::SpoolAnswered { fences, refused } => state.spool_answered(fences, refused),
             WorkerMsg::DeviceSlots(device) => {
                 let slots = Slots { device, ..state.arguments.slots };
                 state.event(WorkerEvent::SlotsChanged { slots });
             }
-            WorkerMsg::Tick => state.event(WorkerEvent::Tick),
+            WorkerMsg::Tick => {
+                state.event(WorkerEvent::Tick);
+                state.tell_brief();
+            }
         }
         Ok(())
     }
@@ -142,7 +159,6 @@ impl WorkerState {
                 self.effect(effect);
             }
         }
-        self.tell_brief();
     }
 
     fn effect(&mut self, effect: WorkerEffect) {
@@ -169,10 +185,7 @@ impl WorkerState {
             WorkerEffect::Complete { home, completions } => self.complete(home, completions),
             WorkerEffect::Release { home, releases } => self.ask(home, LedgerRequest::Release(releases), |_, _| {}),
             WorkerEffect::Spool { completions } => self.spool(completions),
-            WorkerEffect::Unspool { fences } => {
-                let spool = self.arguments.spool.clone();
-                self.on_disk(move || spool.remove(&fences).map_err(|error| error.to_string()));
-            }
+            WorkerEffect::Unspool { fences } => self.unspool(fences),
         }
     }
 
@@ -187,22 +200,22 @@ impl WorkerState {
         let signal = self.attempts.begin(&mut attempt, ends_ms);
         let executors = self.arguments.executors.clone();
         self.arguments.routes.peers.errand_on(&self.arguments.executing, async move {
-            let said = attempt.says.subscribe();
+            let (said, begun) = (attempt.says.subscribe(), attempt.begun.subscribe());
             let telling = tell(said, |news| drop(me.cast(WorkerMsg::Progressed { fence, news })));
-            let outcome = telling.while_running(executors.run(attempt, signal)).await;
-            let _ = me.cast(WorkerMsg::Finished { fence, outcome });
+            let running = telling.while_running(executors.run(attempt, signal));
+            let ended = tell_begin(begun, running, || drop(me.cast(WorkerMsg::Begun { fence }))).await;
+            let _ = me.cast(match ended {
+                Ok(outcome) => WorkerMsg::Finished { fence, outcome },
+                Err(NotStarted { why }) => WorkerMsg::NotStarted { fence, why },
+            });
         });
     }
 
     /// Blobs go up before the outcomes that name them.
     fn complete(&self, home: LedgerTag, completions: Vec<Completion>) {
-        let (routes, blobs, me) = (self.arguments.routes.clone(), self.arguments.blobs.clone(), self.me.clone());
-        self.arguments.routes.peers.errand_at_once(async move {
-            let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
-            let reply = match blobs.upload_outputs(home, &completions).await {
-                Ok(()) => routes.home(home, LedgerRequest::Complete(completions)).await,
-                Err(refusal) => Err(refusal),
-            };
+        let (routes, me) = (self.arguments.routes.clone(), self.me.clone());
+        let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
+        let told = move |reply| {
             let message = match reply {
                 Ok(LedgerReply::Completed(answers)) => {
                     WorkerMsg::CompleteAnswered { home, answers: fences.into_iter().zip(answers).collect() }
@@ -210,6 +223,17 @@ impl WorkerState {
                 Ok(_) | Err(_) => WorkerMsg::CompleteFailed { home },
             };
             let _ = me.cast(message);
+        };
+        let outputs = outputs_of(&completions);
+        if outputs.is_empty() {
+            return routes.tell_home(home, LedgerRequest::Complete(completions), told);
+        }
+        let blobs = self.arguments.blobs.clone();
+        self.arguments.routes.peers.errand(async move {
+            match blobs.upload_outputs(home, &outputs).await {
+                Ok(()) => routes.tell_home(home, LedgerRequest::Complete(completions), told),
+                Err(refusal) => told(Err(refusal)),
+            }
         });
     }
 
@@ -219,37 +243,11 @@ impl WorkerState {
         request: LedgerRequest,
         then: impl FnOnce(&ActorRef<WorkerMsg>, Result<LedgerReply, Refusal>) + Send + 'static,
     ) {
-        let (routes, me) = (self.arguments.routes.clone(), self.me.clone());
-        self.arguments.routes.peers.errand_at_once(async move {
-            let reply = routes.home(home, request).await;
-            then(&me, reply);
-        });
+        let me = self.me.clone();
+        self.arguments.routes.tell_home(home, request, move |reply| then(&me, reply));
     }
 
-    fn spool(&self, completions: Vec<Completion>) {
-        let (spool, at) = (self.arguments.spool.clone(), Wall(now().wall_ms));
-        self.on_disk(move || {
-            let mut outcomes = Vec::with_capacity(completions.len());
-            for completion in &completions {
-                let bytes = wire::encode_record(completion).map_err(|error| error.to_string())?;
-                outcomes.push((completion.fence, bytes));
-            }
-            let outcomes: Vec<(Fence, &[u8])> =
-                outcomes.iter().map(|(fence, bytes)| (*fence, bytes.as_slice())).collect();
-            spool.put_many(&outcomes, at, true).map_err(|error| error.to_string())
-        });
-    }
-
-    fn on_disk(&self, work: impl FnOnce() -> Result<(), String> + Send + 'static) {
-        self.arguments.routes.peers.errand(async move {
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(error, "the spool refuses"),
-                Err(error) => tracing::error!(%error, "the spool's thread ended"),
-            }
-        });
-    }
-
+    /// With the tick, not with each attempt: heartbeats are rarer still.
     fn tell_brief(&mut self) {
         let brief = WorkerBrief::of(&self.core.stats());
         if self.brief != Some(brief) {

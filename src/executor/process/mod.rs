@@ -68,7 +68,7 @@ pub(super) async fn run(
 ) -> Result<Payload, AttemptError> {
     let directory = WorkDir::create(&config.work_dir, attempt.fence)
         .await
-        .map_err(|error| AttemptError::retryable("work_dir", format!("cannot make the work directory: {error}")))?;
+        .map_err(|error| work_dir::not_prepared("make the work directory", &error))?;
     let ended = run_in(&directory, config, blobs, attempt, &mut bounds, log_tail).await;
     if let Err(error) = directory.remove().await {
         tracing::warn!(task = %attempt.fence.task, %error, "a work directory is left behind until the next start");
@@ -77,7 +77,12 @@ pub(super) async fn run(
     let bytes_max = config.process.output_bytes_max;
     let text = tokio::task::spawn_blocking(move || output.into_json(bytes_max)).await;
     let text = text.map_err(|panic| AttemptError::retryable("panic", panic.to_string()))?;
-    blobs::output(text.ok_or_else(|| too_large(bytes_max))?, blobs).await
+    let text = text.ok_or_else(|| too_large(bytes_max))?;
+    tokio::select! {
+        biased;
+        kept = blobs::output(text, blobs) => kept,
+        halt = bounds.reached() => Err(AttemptError::halted(halt, &attempt.spec)),
+    }
 }
 
 async fn run_in(
@@ -102,8 +107,9 @@ async fn run_in(
         arguments: spec.run.iter().skip(1).map(OsString::from).collect(),
     };
     let mut progress = Progress::open(&directory.progress(), attempt.says.clone())
-        .map_err(|error| AttemptError::retryable("work_dir", format!("cannot make the pipe for progress: {error}")))?;
+        .map_err(|error| work_dir::not_prepared("make the pipe for progress", &error))?;
     let launch = Launch { shim: &config.shim, directory: &directory.files(), environment: &environment, arguments };
+    attempt.begun.send_replace(true);
     let child = child::start(launch).map_err(|error| not_started(&error, &spec.run, process))?;
     let (mut output, mut log) = (Output::default(), Log::default());
     let ended = {

@@ -10,10 +10,13 @@ use magpie_core::lease::Fence;
 use magpie_core::limits;
 use magpie_core::payload::{BlobRef, Payload};
 use magpie_core::task::FileRef;
+use rustix::io::Errno;
 
 use super::strays::kill_strays;
-use crate::executor::{Attempt, AttemptError, BlobAccess};
+use crate::executor::{Attempt, AttemptError, BlobAccess, BlobError};
 
+/// What an attempt fails with whose directory cannot be made ready.
+const CODE: &str = "work_dir";
 /// Where an input too large to stand in the standard input is put.
 const INPUT_FILE: &str = "input.json";
 /// Where outputs of needed steps are put, if they are.
@@ -87,7 +90,7 @@ impl WorkDir {
             stdin += checkpoint.as_str();
         }
         stdin.push('}');
-        tokio::fs::write(self.stdin(), stdin).await.map_err(not_prepared)
+        tokio::fs::write(self.stdin(), stdin).await.map_err(not_written)
     }
 
     /// Removes it without blocking the caller's thread.
@@ -104,8 +107,26 @@ impl Drop for WorkDir {
     }
 }
 
-fn not_prepared(error: io::Error) -> AttemptError {
-    AttemptError::retryable("work_dir", format!("cannot prepare the work directory: {error}"))
+/// What this machine is short of is no fault of the task, and no attempt of it.
+pub fn not_prepared(what: &str, error: &io::Error) -> AttemptError {
+    let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::MFILE, Errno::NFILE];
+    let message = format!("cannot {what}: {error}");
+    match Errno::from_io_error(error) {
+        Some(errno) if shortages.contains(&errno) => AttemptError::unstarted(CODE, message),
+        _ => AttemptError::retryable(CODE, message),
+    }
+}
+
+fn not_written(error: io::Error) -> AttemptError {
+    not_prepared("prepare the work directory", &error)
+}
+
+/// A blob that comes from elsewhere and is not taken here is a matter of this machine's disk too.
+fn not_fetched(error: BlobError) -> AttemptError {
+    match error {
+        BlobError::Io(error) => AttemptError::unstarted(CODE, format!("cannot keep a file of the task: {error}")),
+        BlobError::Unavailable { .. } => error.into(),
+    }
 }
 
 /// What is needed to put files into one attempt's directory.
@@ -123,13 +144,13 @@ impl Stage<'_> {
 
     async fn put(&self, path: &str, blob: BlobRef, mode: u32) -> Result<(), AttemptError> {
         let relative = checked(path)?;
-        let source = self.blobs.fetch(blob, self.attempt.fence.task.ledger).await?;
+        let source = self.blobs.fetch(blob, self.attempt.fence.task.ledger).await.map_err(not_fetched)?;
         let target = self.files.join(relative);
         let copied = tokio::task::spawn_blocking(move || copy(&source, &target, mode)).await;
         match copied.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(()) => Ok(()),
             Err(error) if is_clash(&error) => Err(bad_file(path, "another file of this task stands there")),
-            Err(error) => Err(not_prepared(error)),
+            Err(error) => Err(not_written(error)),
         }
     }
 

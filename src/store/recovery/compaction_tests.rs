@@ -59,10 +59,9 @@ impl Home {
         let probe = Probe::default();
         let log = crate::store::log_probe::open(root, &probe);
         let now = Now { mono_ms: 1_000, wall_ms: 1_795_230_000_000 };
-        let mut ledger = Replay::new(identity()).open(now);
         let policy =
             CompactionPolicy { keep_ms: 300, bytes_min: 0, times_the_images: 0, ..CompactionPolicy::default() };
-        ledger.set_compaction(policy);
+        let ledger = Replay::new(identity()).with_compaction(policy).open(now);
         let mut home = Self { ledger, log, probe, now, whole: Vec::new(), cuts: 0 };
         home.persist();
         home

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use magpie_core::ids::ContentId;
+use magpie_core::limits;
 use magpie_core::queue::LogStart;
 use magpie_core::task::Durability;
 use rusqlite::params;
@@ -92,7 +93,7 @@ fn the_room_of_what_was_cut_off_is_used_again_or_given_back() {
         probe.wait_synced(last);
         log.cut(LogIndex(last - 10));
         wait_cut(&log, last - 10);
-        let database = Database::open(&root.path().join("ledger.db")).unwrap();
+        let mut database = Database::open(&root.path().join("ledger.db")).unwrap();
         database.checkpoint().ok();
         lens.push(fs::metadata(root.path().join("ledger.db")).unwrap().len());
     }
@@ -154,4 +155,33 @@ fn a_cut_that_the_disk_refuses_is_dropped_and_may_be_asked_for_again() {
     wait_cut(&log, 700);
     log.close().unwrap();
     assert_kept(root.path(), 700, LEN);
+}
+
+#[test]
+fn a_log_that_is_never_idle_gets_shorter_all_the_same() {
+    const BEFORE: u64 = 30_000;
+    const CAME_MAX: u64 = 2 * BEFORE;
+    // The writer takes a quarter of this at a time.
+    const BACKLOG: usize = 4 * limits::COMMIT_BATCH_LEN_MAX;
+    let root = fast_dir();
+    let probe = Probe::default();
+    let log = open(root.path(), &probe);
+    // Made before, so that they come faster than they are written.
+    let made = (0..BEFORE + CAME_MAX).step_by(1_024).map(|n| entries(n + 1..=n + 1_024, Durability::Async));
+    let mut made: std::collections::VecDeque<_> = made.collect();
+    let mut keep_busy = || {
+        if log.room().entries > limits::LOG_QUEUE_LEN_MAX - BACKLOG {
+            let next = made.pop_front().expect("the log got shorter before so much came");
+            log.append(next).unwrap();
+        }
+    };
+    let is_synced = || probe.watermarks().last().is_some_and(|watermark| watermark.synced.0 >= BEFORE);
+    while !is_synced() {
+        keep_busy();
+    }
+    log.cut(LogIndex(BEFORE));
+    let is_cut = || matches!(log.read(LogIndex(BEFORE - 1), 1), Err(ReadLogError::Pruned { .. }));
+    while !is_cut() {
+        keep_busy();
+    }
 }

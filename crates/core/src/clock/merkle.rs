@@ -61,6 +61,11 @@ fn order_of(head: &Head) -> (Position, ContentId, PeerId) {
     (head.position(), head.event, head.peer)
 }
 
+/// Whether a presented head changes nothing beside the one held.
+fn is_known(held: &SignedHead, presented: &SignedHead) -> bool {
+    presented.head == held.head || presented.head.position() < held.head.position()
+}
+
 impl MerkleClock {
     /// Advances the head of this node's own ledger, which the node has just signed; the signature is not checked again.
     ///
@@ -83,7 +88,7 @@ impl MerkleClock {
 
     fn merge_verified_by(&mut self, verify: Verify, heads: &[SignedHead]) -> MergeReport {
         let mut report = MergeReport::default();
-        for head in heads {
+        for head in self.not_known(heads) {
             self.merge_one(verify, head, &mut report);
         }
         report.advanced.sort_unstable();
@@ -91,13 +96,35 @@ impl MerkleClock {
         report
     }
 
+    /// Those of `heads` that may change something. A clock sends its heads in their order: beside it, one walk over this
+    /// clock finds all of them; a head out of order is looked up.
+    fn not_known<'a>(&self, heads: &'a [SignedHead]) -> Vec<&'a SignedHead> {
+        let mut walk = self.heads.iter().peekable();
+        let mut walked_to = None;
+        let mut news = Vec::new();
+        for presented in heads {
+            let ledger = presented.head.ledger;
+            let held = if walked_to.is_none_or(|last| last < ledger) {
+                walked_to = Some(ledger);
+                while walk.next_if(|(held, _)| **held < ledger).is_some() {}
+                walk.peek().filter(|(held, _)| **held == ledger).map(|(_, head)| *head)
+            } else {
+                self.head(ledger)
+            };
+            if held.is_none_or(|held| !is_known(held, presented)) {
+                news.push(presented);
+            }
+        }
+        news
+    }
+
     fn merge_one(&mut self, verify: Verify, presented: &SignedHead, report: &mut MergeReport) {
         let ledger = presented.head.ledger;
-        let held = self.head(ledger);
-        if held.is_some_and(|held| presented.head == held.head || presented.head.position() < held.head.position()) {
+        let held = self.head(ledger).copied();
+        // Another head of the same ledger may have come right before.
+        if held.is_some_and(|held| is_known(&held, presented)) {
             return;
         }
-        let held = held.copied();
         if held.is_none() && self.is_full() {
             report.refused.push((ledger, MergeHeadError::Full { ledgers_max: PEERS_MAX }));
             return;
@@ -266,6 +293,16 @@ mod tests {
                 prop_assert!(ab.summary()[&ledger] >= at);
             }
             prop_assert!(matches!(a.compare(&ab), ClockOrdering::Before | ClockOrdering::Equal));
+        }
+
+        #[test]
+        fn a_merge_of_many_is_the_merges_of_each_in_turn(before in some_heads(), heads in some_heads()) {
+            let (mut at_once, mut in_turn) = (clock_of(&before), clock_of(&before));
+            merge_unverified(&mut at_once, &heads);
+            for head in &heads {
+                merge_unverified(&mut in_turn, &[*head]);
+            }
+            assert_same(&at_once, &in_turn);
         }
 
         #[test]

@@ -69,7 +69,7 @@ fn rule_of_files(kind: TaskKind) -> Rule {
     }
 }
 
-fn check_kind(body: &Body<'_>, at: &Pointer, problems: &mut Problems) {
+pub(super) fn check_kind(body: &Body<'_>, at: &Pointer, problems: &mut Problems) {
     let kind = body.kind;
     for (key, rule, is_there, example) in [
         ("run", rule_of_run(kind), body.run_len > 0, "run: [COMMAND, ARGUMENT, ...]"),

@@ -19,7 +19,18 @@ use crate::task::TaskSpec;
 pub(super) fn task(task: &TaskSpec, problems: &mut Problems) {
     let root = Pointer::default();
     check_name(&task.namespace, &root.key("namespace"), problems);
-    let body = Body {
+    body::check(&body_of(task), &root, problems);
+    body::check_run(&task.run, &root.key("run"), problems);
+    door::check_own(task, problems);
+}
+
+/// What a task's input can make wrong by itself.
+pub(super) fn input(task: &TaskSpec, problems: &mut Problems) {
+    body::check_kind(&body_of(task), &Pointer::default(), problems);
+}
+
+fn body_of(task: &TaskSpec) -> Body<'_> {
+    Body {
         kind: task.kind,
         has_input: !task.input.is_null(),
         run_len: task.run.len(),
@@ -30,10 +41,7 @@ pub(super) fn task(task: &TaskSpec, problems: &mut Problems) {
         retry: &task.retry,
         labels: &task.labels,
         exclusive: task.exclusive,
-    };
-    body::check(&body, &root, problems);
-    body::check_run(&task.run, &root.key("run"), problems);
-    door::check_own(task, problems);
+    }
 }
 
 pub(super) fn workflow(spec: &WorkflowSpec, problems: &mut Problems) {

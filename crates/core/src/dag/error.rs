@@ -24,7 +24,7 @@ pub(super) struct Pointer(Option<Rc<(Pointer, Part)>>);
 
 #[derive(Debug)]
 enum Part {
-    Key(String),
+    Key(Box<str>),
     Index(usize),
     /// A pointer of its own, which goes on from here.
     Raw(String),
@@ -33,7 +33,8 @@ enum Part {
 impl Pointer {
     /// Of a long key only the start is kept: the pointer then names what is around the value.
     pub fn key(&self, key: &str) -> Self {
-        self.part(Part::Key(key.chars().take(limits::NAME_BYTES_MAX).collect()))
+        let end = key.char_indices().nth(limits::NAME_BYTES_MAX).map_or(key.len(), |(end, _)| end);
+        self.part(Part::Key(key[..end].into()))
     }
 
     pub fn index(&self, index: usize) -> Self {
@@ -87,6 +88,10 @@ impl Problems {
 
     /// Whether the value at `at`, one inside it or one around it is already known to be wrong.
     pub fn touch(&self, at: &Pointer) -> bool {
+        // Most documents have none, and a pointer costs its text.
+        if self.found.is_empty() {
+            return false;
+        }
         let at = at.to_string();
         self.found.iter().any(|error| is_within(&error.path, &at) || is_within(&at, &error.path))
     }

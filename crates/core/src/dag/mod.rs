@@ -27,7 +27,7 @@ pub use bind::{
 pub use body::is_relative;
 pub use child::child;
 pub use condition::{Condition, ConditionError};
-pub use door::{check_bound, check_task, check_workflow};
+pub use door::{check_another_input, check_bound, check_task, check_workflow};
 pub use error::SpecError;
 pub use graph::{Graph, GraphError, GraphNode};
 pub use parse::{parse_task, parse_workflow};

@@ -30,6 +30,9 @@ pub struct Capabilities {
     pub os: String,
     /// Of this software, as `0.1.0`.
     pub version: String,
+    /// Why the node offers no kind that needs room on its disk for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_room: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +49,8 @@ pub enum CapabilitiesError {
     TooMany { presented: usize },
     #[error("a capability's name of {presented} bytes is announced, at most {} are kept", limits::NAME_BYTES_MAX)]
     NameTooLong { presented: usize },
+    #[error("a reason of {presented} bytes is announced, at most {} are kept", limits::ERROR_BYTES_MAX)]
+    ReasonTooLong { presented: usize },
 }
 
 impl Capabilities {
@@ -66,6 +71,9 @@ impl Capabilities {
         let presented = entries.iter().sum();
         if presented > limits::CAPABILITIES_LEN_MAX {
             return Err(CapabilitiesError::TooMany { presented });
+        }
+        if let Some(presented) = self.no_room.as_ref().map(String::len).filter(|len| *len > limits::ERROR_BYTES_MAX) {
+            return Err(CapabilitiesError::ReasonTooLong { presented });
         }
         let labels = self.labels.iter().flat_map(|(key, value)| [key, value]);
         let named = labels.chain(&self.models).chain(&self.commands).chain(self.gpus.iter().map(|gpu| &gpu.name));
@@ -132,6 +140,7 @@ mod tests {
             arch: "x86_64".to_owned(),
             os: "linux".to_owned(),
             version: "0.1.0".to_owned(),
+            no_room: Some("the disk is full".to_owned()),
         };
         assert_eq!(serde_json::from_value::<Capabilities>(serde_json::to_value(&all).unwrap()).unwrap(), all);
         let packed = rmp_serde::to_vec_named(&all).unwrap();
@@ -146,6 +155,10 @@ mod tests {
         let presented = limits::CAPABILITIES_LEN_MAX + 1;
         assert_eq!(models(presented).validate(), Err(CapabilitiesError::TooMany { presented }));
         let presented = limits::NAME_BYTES_MAX + 1;
+        let reason = |len| Capabilities { no_room: Some("x".repeat(len)), ..Capabilities::default() };
+        assert_eq!(reason(limits::ERROR_BYTES_MAX).validate(), Ok(()));
+        let too_long = limits::ERROR_BYTES_MAX + 1;
+        assert_eq!(reason(too_long).validate(), Err(CapabilitiesError::ReasonTooLong { presented: too_long }));
         let long = Capabilities { arch: "x".repeat(presented), ..Capabilities::default() };
         assert_eq!(long.validate(), Err(CapabilitiesError::NameTooLong { presented }));
     }

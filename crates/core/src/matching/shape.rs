@@ -51,7 +51,9 @@ impl Shape {
     pub fn unmet(&self, capabilities: &Capabilities) -> Vec<String> {
         let [kind, model, command, tag] = self.offered(capabilities);
         let mut unmet = Vec::new();
-        if !kind {
+        if let (false, Some(why)) = (kind, capabilities.no_room.as_ref().filter(|_| self.kind.needs_room())) {
+            unmet.push(format!("kind {}: this node has no room for it: {why}", self.kind));
+        } else if !kind {
             let kinds = listed(capabilities.kinds.iter().map(|kind| kind.name()));
             unmet.push(format!("kind {}: this node offers {kinds}", self.kind));
         }
@@ -139,6 +141,16 @@ mod tests {
             assert_eq!(shape.fits(&node()), unmet.is_empty(), "{spec:?}");
             assert_eq!(shape.distance(&node()) as usize, unmet.len(), "{spec:?}");
         }
+    }
+
+    #[test]
+    fn a_node_without_room_says_so_of_what_needs_some() {
+        let kinds = BTreeSet::from([TaskKind::Noop]);
+        let full = Capabilities { no_room: Some("the disk is full".to_owned()), kinds, ..node() };
+        let unmet = |spec| Shape::of(&spec).unwrap().unmet(&full);
+        assert_eq!(unmet(process(&["python3"])), ["kind process: this node has no room for it: the disk is full"]);
+        assert_eq!(unmet(embed("minilm")), ["kind embed: this node offers noop"]);
+        assert!(unmet(spec(TaskKind::Noop)).is_empty());
     }
 
     #[test]

@@ -128,6 +128,11 @@ impl Compaction {
         }
     }
 
+    /// Of what was counted before, places are kept as they were.
+    pub fn set_policy(&mut self, policy: CompactionPolicy) {
+        self.policy = policy;
+    }
+
     /// Counts a record, and keeps few enough places: the newest that is old enough to cut at, and some after it.
     pub fn measure(&mut self, index: LogIndex, record: &Record, bytes: usize) {
         let (at, keep_ms, apart_ms) = (record.at(), self.policy.keep_ms, self.policy.keep_ms / 8);
@@ -226,11 +231,6 @@ impl Piece {
 }
 
 impl Ledger {
-    /// Sets when the log is made shorter; the default is a node's.
-    pub fn set_compaction(&mut self, policy: CompactionPolicy) {
-        self.compaction.policy = policy;
-    }
-
     /// Asks for a cut that a crash came before.
     pub(super) fn finish_cut(&mut self) {
         let before = self.state.cut;

@@ -111,9 +111,11 @@ impl Ledger {
                 if credit == 0 || !entry.alive {
                     continue;
                 }
-                let eligible = self.ready.eligible_for(peer, pool);
-                let takes_all = alone || *peer == home;
-                let share = if takes_all { eligible } else { entry.share(now_ms, pool, eligible) }.min(credit);
+                let share = if alone || *peer == home {
+                    self.ready.eligible_up_to(credit, peer, pool)
+                } else {
+                    entry.share(now_ms, pool, self.ready.eligible_for(peer, pool)).min(credit)
+                };
                 let slots = entry.offer.and_then(|offer| offer.slots).map(|slots| slots[pool]);
                 if share > 0 {
                     allowance.insert((*peer, pool), Left { grants: share, slots });

@@ -30,7 +30,7 @@ use crate::clock_alarm::ClockWatch;
 use crate::ids::{ContentId, Generation, LedgerId, LogIndex, PeerId, TaskId, WorkflowId};
 use crate::invariant::{InvariantId, check};
 use crate::limits;
-use crate::task::{Durability, TaskState};
+use crate::task::{Durability, TaskSpec, TaskState};
 use crate::time::{Now, Wall};
 use crate::wire;
 
@@ -79,6 +79,8 @@ pub struct Ledger {
     pub(super) clock_root: ClockRoot,
     /// Why no new work is taken.
     pub(super) draining: Option<String>,
+    /// The task that was accepted last.
+    pub(super) checked: Option<Arc<TaskSpec>>,
     pub(super) disk: Disk,
     pub(super) settled_stats: SettledStats,
     pub(super) clock_watch: ClockWatch,

@@ -207,8 +207,20 @@ impl ReadySet {
 
     /// Ready tasks that `peer` could run now.
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
+        self.eligible_up_to(usize::MAX, peer, pool)
+    }
+
+    /// As [`Self::eligible_for`], of a caller to whom more than `most` says no more: it then looks at few queues.
+    pub fn eligible_up_to(&self, most: usize, peer: &PeerId, pool: SlotPool) -> usize {
         let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
-        self.busy().map(|(_, queue)| queue).filter(fits).map(|queue| queue.heap.len()).sum()
+        let mut eligible = 0;
+        for queue in self.busy().map(|(_, queue)| queue).filter(fits) {
+            eligible += queue.heap.len();
+            if eligible >= most {
+                return most;
+            }
+        }
+        eligible
     }
 }
 

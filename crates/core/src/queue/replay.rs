@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::compaction::Compaction;
+use super::compaction::{Compaction, CompactionPolicy};
 use super::disk::Disk;
 use super::effects::Outbox;
 use super::fairness::Fairness;
@@ -94,6 +94,13 @@ impl Replay {
         replay
     }
 
+    /// When the log is made shorter. It is told before the log is read, since what is read decides where it may be cut.
+    #[must_use]
+    pub fn with_compaction(mut self, policy: CompactionPolicy) -> Self {
+        self.compaction.set_policy(policy);
+        self
+    }
+
     /// Whether what was read is the whole state.
     ///
     /// # Errors
@@ -175,6 +182,7 @@ impl Replay {
             operations: self.operations,
             clock_root: ClockRoot::default(),
             draining: None,
+            checked: None,
             disk: Disk::default(),
             settled_stats: SettledStats::default(),
             clock_watch,

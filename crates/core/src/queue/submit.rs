@@ -58,6 +58,8 @@ impl Ledger {
             None => {
                 let at = self.at();
                 let planned = self.plan(operation, at, &items);
+                let new = items.iter().zip(&planned).rfind(|(_, plan)| matches!(plan, Planned::New { .. }));
+                self.checked = new.map(|(item, _)| item.spec.clone()).or_else(|| self.checked.take());
                 let gate = self.record_submission(caller, operation, at, &items, &planned);
                 (at, planned, gate)
             }
@@ -96,12 +98,14 @@ impl Ledger {
         let mut next = 0;
         let mut keys: BTreeMap<KeyName, (TaskId, &TaskSpec)> = BTreeMap::new();
         let mut planned = Vec::with_capacity(items.len());
+        let mut checked = self.checked.as_deref();
         for item in items {
             let (spec, first) = (&*item.spec, next);
-            if let Err(refusal) = self.check_item(item) {
+            if let Err(refusal) = self.check_item(item, checked) {
                 planned.push(Planned::Refused(refusal));
                 continue;
             }
+            checked = Some(spec);
             if let Some(name) = Keys::name(spec) {
                 let here = keys.get(&name).map(|(id, earlier)| (*id, *earlier == spec));
                 let kept = || self.owner_of_key(&name).map(|entry| (entry.id, entry.is_for(spec)));
@@ -129,7 +133,7 @@ impl Ledger {
                 next += item.count;
                 return Planned::New { first: next - item.count };
             }
-            if let Err(refusal) = self.check_item(item) {
+            if let Err(refusal) = self.check_item(item, None) {
                 return Planned::Refused(refusal);
             }
             match Keys::name(&item.spec).and_then(|name| self.state.keys.find_even_expired(&name)) {
@@ -187,7 +191,9 @@ impl Ledger {
         items.iter().zip(planned).flat_map(of_item).collect()
     }
 
-    fn check_item(&self, item: &SubmitItem) -> Result<(), Refusal> {
+    /// `checked` is a specification that passed: tasks come in flocks, and one that differs in its input alone is not
+    /// read again.
+    fn check_item(&self, item: &SubmitItem, checked: Option<&TaskSpec>) -> Result<(), Refusal> {
         if item.count > 1 && item.spec.idempotency_key.is_some() {
             let problem = format!("one key for {} tasks", item.count);
             return Err(Refusal::invalid("/idempotency_key", problem, "give each task a key of its own"));
@@ -197,7 +203,12 @@ impl Ledger {
             return Err(Refusal::invalid("/kind", "a task by itself is no workflow", fix));
         }
         self.check_parent(item.spec.parent, item.spec.durability)?;
-        dag::check_task(&item.spec, Wall(self.now.wall_ms)).map_err(|errors| Refusal::Invalid { errors })?;
+        let now = Wall(self.now.wall_ms);
+        let found = match checked.filter(|checked| checked.is_same_but_for_input(&item.spec)) {
+            Some(_) => dag::check_another_input(&item.spec, now),
+            None => dag::check_task(&item.spec, now),
+        };
+        found.map_err(|errors| Refusal::Invalid { errors })?;
         self.check_limits(&item.spec, "")?;
         self.check_tag(&item.spec, "")
     }

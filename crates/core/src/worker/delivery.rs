@@ -12,6 +12,8 @@ use crate::task::{AttemptResult, Durability, Outcome, SlotPool};
 
 /// An outcome that a home did not take is offered again after this.
 const REOFFER_MS: u64 = 1_000;
+/// An outcome that the disk did not take is put to it again after this; it goes to its home all the same.
+const RESPOOL_MS: u64 = 2_000;
 
 /// Outcomes to send to one home: the next request carries all that came while the last was under way.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +55,7 @@ impl Worker {
         let now_ms = self.now.mono_ms;
         let Some(held) = self.held.get_mut(&fence) else { return };
         let started_ms = match held.phase {
-            Phase::Running { started_ms } => started_ms,
+            Phase::Running { started_ms, .. } => started_ms,
             Phase::Stopping { tell: false } => return self.forget(fence),
             Phase::Stopping { tell: true } => return self.attempt_is_gone(fence),
             // The first outcome of an attempt is its only one.
@@ -147,6 +149,18 @@ impl Worker {
         if !slow.is_empty() {
             self.effects.push(WorkerEffect::Spool { completions: slow });
         }
+    }
+
+    /// What the disk refused stays in memory until it is answered, and is tried again.
+    pub(super) fn spool_answered(&mut self, fences: &[Fence], refused: Option<String>) {
+        let again_ms = self.now.mono_ms + RESPOOL_MS - limits::SPOOL_AFTER_MS;
+        for fence in fences.iter().filter(|_| refused.is_some()) {
+            if let Some(Phase::Reporting { spooled, .. }) = self.held.get_mut(fence).map(|held| &mut held.phase) {
+                *spooled = false;
+                self.unspooled.push_back((again_ms, *fence));
+            }
+        }
+        self.stats.spool_refuses = refused;
     }
 
     pub(super) fn send_outcomes(&mut self) {

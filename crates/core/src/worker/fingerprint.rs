@@ -9,6 +9,7 @@ use super::credit::HomeCredit;
 use super::delivery::Outgoing;
 use super::held::{Held, Phase};
 use super::machine::Worker;
+use super::protocol::WorkerStats;
 use crate::lease::Fence;
 use crate::limits;
 
@@ -23,9 +24,11 @@ impl Worker {
             // Derived from what is held.
             busy: _, held_slots: _, renewals: _, reporting_bytes: _, exclusive: _, gone: _,
             // When tasks were first seen, what is only shown, what the shell has taken.
-            seen_order: _, now: _, stats: _, effects: _,
+            seen_order: _, now: _, effects: _,
+            // Of what is shown, this decides.
+            stats: WorkerStats { no_room, .. },
         } = self;
-        (own, incarnation, slots, queued, seen, self.prefetch(), drain, offers_due).hash(hasher);
+        (own, incarnation, slots, queued, seen, self.prefetch(), drain, offers_due, no_room).hash(hasher);
         for (home, credit) in homes {
             home.hash(hasher);
             credit.fingerprint(now_ms, hasher);
@@ -58,7 +61,7 @@ impl Held {
         (fence, token, pool, durability, timeout_ms, now_ms.max(*ends_ms), renew_at_ms).hash(hasher);
         match phase {
             Phase::Queued(grant) => (0, grant.credit).hash(hasher),
-            Phase::Running { started_ms } => (1, started_ms).hash(hasher),
+            Phase::Running { started_ms, begun } => (1, started_ms, begun).hash(hasher),
             Phase::Stopping { tell } => (2, tell).hash(hasher),
             Phase::Reporting { outcome, since_ms: _, spooled, checkpoint } => {
                 (3, spooled, crate::lease::outcome_digest(outcome), checkpoint).hash(hasher);

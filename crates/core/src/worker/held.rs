@@ -19,6 +19,8 @@ pub(super) enum Phase {
     Queued(Box<Grant>),
     Running {
         started_ms: u64,
+        /// Whether it counts as started: not while it only prepares.
+        begun: bool,
     },
     /// The attempt's process is being ended; its outcome is dropped. `tell`: its home wants to know when it is gone.
     Stopping {
@@ -101,9 +103,19 @@ impl Held {
         }
     }
 
-    pub fn start(&mut self, now_ms: u64) {
-        self.phase = Phase::Running { started_ms: now_ms };
+    pub fn start(&mut self, now_ms: u64, begun: bool) {
+        self.phase = Phase::Running { started_ms: now_ms, begun: false };
+        if begun {
+            self.begin(now_ms);
+        }
+    }
+
+    /// Whether it runs, and counts as started from now on.
+    pub fn begin(&mut self, now_ms: u64) -> bool {
+        let Phase::Running { begun, .. } = &mut self.phase else { return false };
+        *begun = true;
         self.renew_at_ms = self.renew_at_ms.min(now_ms + SAY_STARTED_AFTER_MS);
+        true
     }
 
     /// The outcome itself says that the attempt started, so a renewal has time.
@@ -134,7 +146,9 @@ impl Held {
     pub fn renewal(&mut self, now_ms: u64) -> Option<Renewal> {
         let (allowed, started) = match self.phase {
             Phase::Queued(_) => (true, false),
-            Phase::Running { started_ms } => (now_ms <= started_ms + self.timeout_ms + limits::LEASE_GRACE_MS, true),
+            Phase::Running { started_ms, begun } => {
+                (now_ms <= started_ms + self.timeout_ms + limits::LEASE_GRACE_MS, begun)
+            }
             Phase::Reporting { since_ms, .. } => (now_ms <= since_ms + limits::LEASE_UPLOAD_MS_MAX, true),
             Phase::Stopping { .. } => (false, true),
             Phase::Stopped { since_ms } => (now_ms <= since_ms + limits::STOP_REPORT_MS_MAX, true),

@@ -96,11 +96,15 @@ impl Worker {
             WorkerEvent::Stopped { fences } => {
                 fences.into_iter().for_each(|fence| self.stop(fence, StopCause::TaskEnded));
             }
+            WorkerEvent::Begun { fence } => self.begun(fence),
+            WorkerEvent::NotStarted { fence, why } => self.not_started(fence, why),
+            WorkerEvent::RoomChanged { no_room } => self.room_changed(no_room),
             WorkerEvent::Progressed { fence, news } => self.progressed(fence, news),
             WorkerEvent::Finished { fence, outcome } => self.finished(fence, outcome),
             WorkerEvent::RenewAnswered { sent_ms, answers, .. } => self.renew_answered(sent_ms, &answers),
             WorkerEvent::CompleteAnswered { home, answers } => self.complete_answered(home, &answers),
             WorkerEvent::CompleteFailed { home } => self.complete_failed(home),
+            WorkerEvent::SpoolAnswered { fences, refused } => self.spool_answered(&fences, refused),
             WorkerEvent::Recovered { completions } => self.recovered(completions),
             WorkerEvent::SlotsChanged { slots } => {
                 self.slots = slots;
@@ -134,6 +138,7 @@ impl Worker {
             running: self.held.len() as u64 - queued - self.stats.reporting - self.gone,
             draining: self.drain.is_some(),
             drain_left_ms: self.drain_left_ms(),
+            spool_refuses: self.stats.spool_refuses.clone().filter(|_| self.stats.reporting > 0),
             ..self.stats.clone()
         }
     }
@@ -169,7 +174,7 @@ impl Worker {
         let Some(sent_ms) = entry.sent_at(grant.credit.sending) else {
             return Some((token, ReleaseReason::StaleCredit));
         };
-        if self.refuses_leases() {
+        if self.refuses_leases() || self.lacks_room_for(grant.spec.kind) {
             return Some((token, ReleaseReason::Drained));
         }
         if self.held_slots[pool] >= self.slots[pool] + limits::LEASES_QUEUED_MAX {
@@ -222,7 +227,7 @@ impl Worker {
         }
         let (pool, earlier) = (held.pool, held.renew_at_ms);
         let Phase::Queued(grant) = std::mem::replace(&mut held.phase, Phase::Stopping { tell: false }) else { return };
-        held.start(now_ms);
+        held.start(now_ms, !grant.spec.kind.needs_room());
         let (renew_at_ms, ends_ms) = (held.renew_at_ms, held.exclusive.then_some(held.ends_ms));
         if held.exclusive {
             self.exclusive.insert(fence);
@@ -290,7 +295,7 @@ impl Worker {
         }
     }
 
-    fn release(&mut self, home: LedgerTag, releases: Vec<Release>) {
+    pub(super) fn release(&mut self, home: LedgerTag, releases: Vec<Release>) {
         self.stats.released += releases.len() as u64;
         for chunk in releases.chunks(limits::BATCH_LEN_MAX) {
             self.effects.push(WorkerEffect::Release { home, releases: chunk.to_vec() });

@@ -9,6 +9,7 @@ mod fingerprint;
 mod held;
 mod machine;
 mod protocol;
+mod room;
 #[cfg(test)]
 mod tests;
 

@@ -28,6 +28,19 @@ pub enum WorkerEvent {
     Stopped {
         fences: Vec<Fence>,
     },
+    /// An attempt that needs room on the disk has all it needs: its command starts.
+    Begun {
+        fence: Fence,
+    },
+    /// In place of [`Self::Begun`]: the disk did not take what it needs, so nothing of it ran.
+    NotStarted {
+        fence: Fence,
+        why: String,
+    },
+    /// Why the disk has no room for tasks that need some; `None`: it has.
+    RoomChanged {
+        no_room: Option<String>,
+    },
     /// A running attempt said something of itself.
     Progressed {
         fence: Fence,
@@ -50,6 +63,11 @@ pub enum WorkerEvent {
     /// A completion's request got no answer.
     CompleteFailed {
         home: LedgerTag,
+    },
+    /// What became of a [`WorkerEffect::Spool`]: `refused` says why the disk did not take these outcomes.
+    SpoolAnswered {
+        fences: Vec<Fence>,
+        refused: Option<String>,
     },
     /// Found in the spool at the start.
     Recovered {
@@ -143,4 +161,10 @@ pub struct WorkerStats {
     /// Until what still runs is ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_left_ms: Option<u64>,
+    /// Why outcomes that wait for their homes are kept in memory alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool_refuses: Option<String>,
+    /// Why it takes no task that needs room on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_room: Option<String>,
 }

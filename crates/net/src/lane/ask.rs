@@ -17,7 +17,30 @@ use crate::codec::{Response, refused};
 use crate::handle::RequestError;
 use crate::limits;
 
-type Reply = oneshot::Sender<Result<Response, RequestError>>;
+/// Hears what became of a request, once. It takes it at once, and never waits.
+pub(crate) type Hearer = Box<dyn FnOnce(Result<Response, RequestError>) + Send>;
+
+/// Who waits for a reply: a lane that breaks tells it so.
+struct Caller {
+    peer: PeerId,
+    hearer: Option<Hearer>,
+}
+
+impl Caller {
+    fn tell(mut self, result: Result<Response, RequestError>) {
+        if let Some(hearer) = self.hearer.take() {
+            hearer(result);
+        }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some(hearer) = self.hearer.take() {
+            hearer(Err(RequestError::Interrupted { peer: self.peer }));
+        }
+    }
+}
 
 /// A request that was not sent, given back: its lane has just closed.
 pub(crate) struct NotSent(pub Vec<u8>);
@@ -25,7 +48,7 @@ pub(crate) struct NotSent(pub Vec<u8>);
 struct Request {
     frame: Vec<u8>,
     /// `None`: a notice.
-    reply: Option<Reply>,
+    caller: Option<Caller>,
     permit: OwnedSemaphorePermit,
 }
 
@@ -37,29 +60,48 @@ pub(crate) struct Lane {
     permits: Arc<Semaphore>,
 }
 
+/// A place on a lane that is free just now, for a frame of at most [`limits::LANE_FRAME_BYTES_MAX`] bytes.
+pub(crate) struct FreePlace<'a> {
+    peer: PeerId,
+    place: mpsc::Permit<'a, Request>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl FreePlace<'_> {
+    /// Puts a request on its way.
+    pub fn request(self, frame: Vec<u8>, hearer: Hearer) {
+        let caller = Caller { peer: self.peer, hearer: Some(hearer) };
+        self.place.send(Request { frame, caller: Some(caller), permit: self.permit });
+    }
+
+    /// Puts a notice on its way. Nobody hears what became of it.
+    pub fn tell(self, frame: Vec<u8>) {
+        self.place.send(Request { frame, caller: None, permit: self.permit });
+    }
+}
+
 impl Lane {
     /// Sends `frame`, at most [`limits::LANE_FRAME_BYTES_MAX`] bytes, and waits for the response.
     pub async fn request(&self, frame: Vec<u8>) -> Result<Result<Response, RequestError>, NotSent> {
         let Ok(permit) = self.permits.clone().acquire_owned().await else { return Err(NotSent(frame)) };
+        let Ok(place) = self.requests.reserve().await else { return Err(NotSent(frame)) };
         let (reply, replied) = oneshot::channel();
-        let sent = self.requests.send(Request { frame, reply: Some(reply), permit }).await;
-        if let Err(mpsc::error::SendError(request)) = sent {
-            return Err(NotSent(request.frame));
-        }
+        // The caller may have given up.
+        let hearer = Box::new(|result| drop(reply.send(result)));
+        FreePlace { peer: self.peer, place, permit }.request(frame, hearer);
         Ok(replied.await.unwrap_or(Err(RequestError::Interrupted { peer: self.peer })))
     }
 
-    /// Puts `frame`, at most [`limits::LANE_FRAME_BYTES_MAX`] bytes, on its way as a notice. Nobody hears what became of it.
-    pub fn tell(&self, frame: Vec<u8>) -> Result<(), NotSent> {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else { return Err(NotSent(frame)) };
-        let sent = self.requests.try_send(Request { frame, reply: None, permit });
-        sent.map_err(|error| NotSent(error.into_inner().frame))
+    /// A place, if one is free just now.
+    pub fn free_place(&self) -> Option<FreePlace<'_>> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        Some(FreePlace { peer: self.peer, place: self.requests.try_reserve().ok()?, permit })
     }
 }
 
 /// A request under way.
 struct Waiting {
-    reply: Reply,
+    caller: Caller,
     /// What has come of the reply.
     parts: Vec<u8>,
     since: Instant,
@@ -78,8 +120,13 @@ impl UnderWay {
     /// Gives up what is older than any caller's patience, so that a peer that never answers does not hold the lane's
     /// places.
     fn expire(&self) {
-        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
-        self.lock().retain(|_, waiting| waiting.since.elapsed() < patience);
+        let timeout_ms = limits::PEER_REQUEST_TIMEOUT_MS;
+        let patience = Duration::from_millis(timeout_ms);
+        let late: Vec<_> = self.lock().extract_if(|_, waiting| waiting.since.elapsed() >= patience).collect();
+        for (_, Waiting { caller, .. }) in late {
+            let peer = caller.peer;
+            caller.tell(Err(RequestError::TimedOut { peer, timeout_ms }));
+        }
     }
 
     fn answer(&self, id: u64, kind: Kind, payload: Vec<u8>) -> io::Result<()> {
@@ -93,7 +140,8 @@ impl UnderWay {
             waiting.parts.extend_from_slice(&payload);
             return Ok(());
         }
-        let Some(Waiting { reply, mut parts, .. }) = under_way.remove(&id) else { return Ok(()) };
+        let Some(Waiting { caller, mut parts, .. }) = under_way.remove(&id) else { return Ok(()) };
+        drop(under_way);
         let response = match kind {
             Kind::Reply if parts.is_empty() => Response::Reply(payload),
             Kind::Reply if parts.len() + payload.len() <= limits::FRAME_BYTES_MAX => {
@@ -104,8 +152,7 @@ impl UnderWay {
             Kind::Unanswered => Response::Unanswered,
             _ => return Err(refused(format!("{kind:?} on the asking end of a lane"))),
         };
-        // The caller may have given up.
-        let _ = reply.send(Ok(response));
+        caller.tell(Ok(response));
         Ok(())
     }
 }
@@ -159,11 +206,11 @@ async fn write_requests<W: AsyncWrite + Unpin>(
     let mut id = 0;
     while let Some(first) = asked.recv().await {
         let mut next = Some(first);
-        while let Some(Request { frame, reply, permit }) = next {
+        while let Some(Request { frame, caller, permit }) = next {
             id += 1;
-            frame::append(&mut buffer, id, if reply.is_some() { Kind::Request } else { Kind::Notice }, &frame);
-            if let Some(reply) = reply {
-                let waiting = Waiting { reply, parts: Vec::new(), since: Instant::now(), _permit: permit };
+            frame::append(&mut buffer, id, if caller.is_some() { Kind::Request } else { Kind::Notice }, &frame);
+            if let Some(caller) = caller {
+                let waiting = Waiting { caller, parts: Vec::new(), since: Instant::now(), _permit: permit };
                 under_way.lock().insert(id, waiting);
             }
             let has_room = buffer.len() < limits::LANE_BUFFER_BYTES;

@@ -10,7 +10,7 @@ mod frame;
 mod serve;
 
 pub(crate) use ask::{Lane, NotSent, run as ask};
-pub(crate) use serve::{Server, run as serve};
+pub(crate) use serve::{Place, Server, run as serve};
 
 #[cfg(test)]
 mod tests;

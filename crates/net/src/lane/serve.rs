@@ -5,16 +5,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, ready};
 use futures::io::BufReader;
-use futures::stream::FuturesUnordered;
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, FutureExt, StreamExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
 use magpie_core::ids::PeerId;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::frame::{self, Kind};
 use super::{LANE_VERSION, write_out};
 use crate::codec::{Request, Response, refused};
+use crate::event::Requester;
 use crate::handle::Shared;
 use crate::inbox::Inbox;
 use crate::limits;
@@ -27,13 +26,51 @@ pub(crate) struct Server {
     pub budget: Arc<Semaphore>,
 }
 
-/// A request that was delivered or turned away; its answer comes or is there.
-struct Asked {
+/// A request's place on its lane, and the way of its answer.
+#[derive(Debug)]
+pub(crate) struct Place {
     id: u64,
-    answered: Option<oneshot::Receiver<Response>>,
+    answers: mpsc::Sender<Sending>,
+    permit: OwnedSemaphorePermit,
 }
 
-type Answering = FuturesUnordered<BoxFuture<'static, (u64, Response)>>;
+impl Place {
+    /// Puts the answer on its way. It keeps the place until it is written.
+    pub fn answer(self, response: Response) {
+        // There is room for as many as there are places. A lane that broke carries nothing any more, and an answer
+        // that comes after its place was given up reaches nobody.
+        let _ = self.answers.try_send(Sending { id: self.id, response, sent_bytes: 0, _permit: self.permit });
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.answers.is_closed()
+    }
+}
+
+/// The places of one lane.
+struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(limits::LANE_REQUESTS_MAX)))
+    }
+}
+
+impl Places {
+    /// Waits for a place. When none comes free for as long as any caller waits, nobody waits for those requests any
+    /// more, and their places are made anew: an owner that never answers does not hold a lane for ever.
+    async fn take(&mut self) -> io::Result<OwnedSemaphorePermit> {
+        let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        let taken = match tokio::time::timeout(patience, self.0.clone().acquire_owned()).await {
+            Ok(taken) => taken,
+            Err(_) => {
+                *self = Self::default();
+                self.0.clone().acquire_owned().await
+            }
+        };
+        taken.map_err(io::Error::other)
+    }
+}
 
 /// Runs the answering end of a lane until it breaks or the peer closes it.
 ///
@@ -50,9 +87,9 @@ where
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
 
-    let (asked, answers) = mpsc::channel(limits::LANE_REQUESTS_MAX);
+    let (sender, answers) = mpsc::channel(limits::LANE_REQUESTS_MAX);
     tokio::select! {
-        ended = read_requests(&mut reader, peer, &server, asked) => ended,
+        ended = read_requests(&mut reader, peer, &server, sender) => ended,
         ended = write_answers(&mut writer, answers) => ended,
     }
 }
@@ -78,51 +115,39 @@ async fn read_requests<R: AsyncRead + Unpin + Send>(
     reader: &mut R,
     peer: PeerId,
     server: &Server,
-    asked: mpsc::Sender<Asked>,
+    answers: mpsc::Sender<Sending>,
 ) -> io::Result<()> {
+    let mut places = Places::default();
     while let Some(head) = frame::read_head(reader).await? {
-        if !matches!(head.kind, Kind::Request | Kind::Notice) {
-            return Err(refused(format!("{:?} on the answering end of a lane", head.kind)));
-        }
-        let Ok(place) = asked.reserve().await else { return Ok(()) };
+        let requester = match head.kind {
+            Kind::Request => {
+                let permit = places.take().await?;
+                Some(Requester::Lane(Place { id: head.id, answers: answers.clone(), permit }))
+            }
+            Kind::Notice => None,
+            Kind::Hello | Kind::Welcome | Kind::Part | Kind::Reply | Kind::Busy | Kind::Unanswered => {
+                return Err(refused(format!("{:?} on the answering end of a lane", head.kind)));
+            }
+        };
         let budget = server.budget.clone().acquire_many_owned(head.payload_bytes as u32).await;
         let budget = Some(budget.map_err(io::Error::other)?);
         let request = Request { frame: frame::read_payload(reader, head).await?, budget };
-        let answered = server.inbox.request(peer, request);
-        if answered.is_none() {
+        if !server.inbox.request(peer, request, requester) {
             server.shared.count(|counters| counters.requests_turned_away += 1);
-        }
-        // Of a notice the answer is dropped here, so that its receiver sees that nobody waits for one.
-        if head.kind == Kind::Request {
-            place.send(Asked { id: head.id, answered });
         }
     }
     Ok(())
 }
 
-async fn write_answers<W: AsyncWrite + Unpin>(writer: &mut W, mut asked: mpsc::Receiver<Asked>) -> io::Result<()> {
-    let mut answering = Answering::new();
+async fn write_answers<W: AsyncWrite + Unpin>(writer: &mut W, mut answers: mpsc::Receiver<Sending>) -> io::Result<()> {
     let mut outgoing = Outgoing::default();
     let mut buffer = Vec::new();
-    loop {
-        tokio::select! {
-            Some(asked) = asked.recv(), if answering.len() < limits::LANE_REQUESTS_MAX => {
-                answering.push(answer_to(asked));
-            }
-            Some((id, response)) = answering.next() => outgoing.push(id, response),
-            else => return Ok(()),
-        }
+    while let Some(first) = answers.recv().await {
+        outgoing.0.push_back(first);
         // Everything that is ready goes out in one write; what becomes ready meanwhile, between two parts of a long
         // reply.
         loop {
-            while answering.len() < limits::LANE_REQUESTS_MAX
-                && let Ok(asked) = asked.try_recv()
-            {
-                answering.push(answer_to(asked));
-            }
-            while let Some(Some((id, response))) = answering.next().now_or_never() {
-                outgoing.push(id, response);
-            }
+            outgoing.0.extend(std::iter::from_fn(|| answers.try_recv().ok()));
             outgoing.fill(&mut buffer);
             if buffer.is_empty() {
                 break;
@@ -130,31 +155,22 @@ async fn write_answers<W: AsyncWrite + Unpin>(writer: &mut W, mut asked: mpsc::R
             write_out(writer, &mut buffer).await?;
         }
     }
+    Ok(())
 }
 
-/// The answer, when the owner gives it; none if that takes longer than any caller waits.
-fn answer_to(Asked { id, answered }: Asked) -> BoxFuture<'static, (u64, Response)> {
-    let Some(answered) = answered else { return ready((id, Response::Busy)).boxed() };
-    let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
-    let response = tokio::time::timeout(patience, answered);
-    response.map(move |response| (id, response.ok().and_then(Result::ok).unwrap_or(Response::Unanswered))).boxed()
-}
-
-/// Responses on their way out, which take turns.
+/// Responses on their way out, which take turns; as many as there are places.
 #[derive(Default)]
 struct Outgoing(VecDeque<Sending>);
 
+#[derive(Debug)]
 struct Sending {
     id: u64,
     response: Response,
     sent_bytes: usize,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Outgoing {
-    fn push(&mut self, id: u64, response: Response) {
-        self.0.push_back(Sending { id, response, sent_bytes: 0 });
-    }
-
     /// Appends frames while there are any and the buffer is not full.
     fn fill(&mut self, buffer: &mut Vec<u8>) {
         while buffer.len() < limits::LANE_BUFFER_BYTES {

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Node;
 use super::admit::Standing;
 use crate::codec::{Request, Response};
+use crate::event::Requester;
 use crate::handle::{OutboundRequest, RequestError};
 use crate::identity;
 use crate::limits;
@@ -82,15 +83,11 @@ impl Node {
             Some(Standing::Admitted) => {}
             Some(Standing::Stranger) | None => return self.send_away(peer, "it asked before it was admitted"),
         }
-        match self.inbox.request(peer, request) {
-            Some(answered) => {
-                let answer = answered.map(|response| (channel, response.unwrap_or(Response::Unanswered)));
-                self.mailbox.answering.push(answer.boxed());
-            }
-            None => {
-                self.shared.count(|counters| counters.requests_turned_away += 1);
-                self.respond(channel, Response::Busy);
-            }
+        let (answer, answered) = oneshot::channel();
+        let answer_to = answered.map(|response| (channel, response.unwrap_or(Response::Unanswered)));
+        self.mailbox.answering.push(answer_to.boxed());
+        if !self.inbox.request(peer, request, Some(Requester::Substream(answer))) {
+            self.shared.count(|counters| counters.requests_turned_away += 1);
         }
     }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use magpie_core::ids::{LogIndex, PeerId, TaskId};
 use magpie_core::invariant::InvariantId;
 use magpie_core::queue::{
-    Caller, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, LogStart, NewEntry, QueueStats, Replay,
-    ReplyTo, TaskFilter, TaskView, Watermark, WorkflowView,
+    Caller, CompactionPolicy, Effect, Event, Ledger, LedgerIdentity, LedgerReply, LedgerRequest, LogStart, NewEntry,
+    QueueStats, Replay, ReplyTo, TaskFilter, TaskView, Watermark, WorkflowView,
 };
 use magpie_core::task::{Durability, TaskState};
 use magpie_core::time::Now;
@@ -29,12 +29,18 @@ pub struct Shown {
 ///
 /// # Errors
 /// A violation if the log does not replay.
-pub fn replay(identity: &LedgerIdentity, entries: &[NewEntry], first: LogIndex) -> Result<Replay, Violation> {
+pub fn replay(
+    identity: &LedgerIdentity,
+    compaction: CompactionPolicy,
+    entries: &[NewEntry],
+    first: LogIndex,
+) -> Result<Replay, Violation> {
     let (cut, kept) = entries.split_at(first.0 as usize - 1);
-    let mut replay = match cut.last() {
+    let replay = match cut.last() {
         Some(last) => Replay::resume(identity.clone(), LogStart { first, after: last.event }),
         None => Replay::new(identity.clone()),
     };
+    let mut replay = replay.with_compaction(compaction);
     let mut kept = kept.iter();
     let read = kept.try_for_each(|entry| replay.apply(entry.index, &entry.body, entry.event));
     let failed = |what: String| Violation { id: InvariantId::I16, invariant: "a_log_replays", what };
@@ -52,7 +58,7 @@ pub fn invariant_what_is_recovered_is_what_was(
     // Time has passed since its last event, so it may grant something now.
     live.handle(now, Event::Durable(EVERYTHING));
     let entries = [entries, &live.take_entries()].concat();
-    let recovered = show(&mut replay(identity, &entries, first)?.open(now), now);
+    let recovered = show(&mut replay(identity, CompactionPolicy::default(), &entries, first)?.open(now), now);
     let live = show(live, now);
     require(InvariantId::I16, NAME, recovered == live, || {
         format!("live and recovered: {:?}", differs(&live, &recovered).or_else(|| differs(&recovered, &live)))
@@ -64,8 +70,8 @@ pub fn invariant_replaying_twice_is_replaying_once(
     (entries, first): (&[NewEntry], LogIndex),
     now: Now,
 ) -> Verdict {
-    let mut once = replay(identity, entries, first)?.open(now);
-    let mut twice = replay(identity, entries, LogIndex(1))?.open(now);
+    let mut once = replay(identity, CompactionPolicy::default(), entries, first)?.open(now);
+    let mut twice = replay(identity, CompactionPolicy::default(), entries, LogIndex(1))?.open(now);
     let (cut_sums, whole_sums) = (sums(&mut once, now), sums(&mut twice, now));
     require(InvariantId::I16, "a_cut_log_has_the_same_counters", cut_sums == whole_sums, || {
         format!("of the kept part {cut_sums:?}, of the whole log {whole_sums:?}")

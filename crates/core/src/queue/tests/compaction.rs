@@ -294,3 +294,50 @@ fn a_workflow_that_was_retried_is_carried_with_all_that_was_made_for_it() {
         TaskCounts { succeeded: 3, failed: 3, skipped: 3, ..TaskCounts::default() }
     );
 }
+
+#[test]
+fn a_restart_leaves_places_to_cut_at_as_close_as_the_policy_has_them() {
+    let policy = eager(8_000, 100);
+    let mut home = Bench::new();
+    home.compact(CompactionPolicy { bytes_min: u64::MAX, ..policy });
+    for _ in 0..60 {
+        let id = home.submit(noop());
+        home.cancel(id);
+        home.pass(1_000);
+    }
+    let mut again = home.restart(0);
+    again.compact(policy);
+    let before = again.index();
+    again.pass(2_500);
+    let kept = records(&again)[again.first.0 as usize - 1..before.0 as usize].len();
+    // Two records a second, kept for eight seconds, and places an eighth of that apart.
+    assert!((12..24).contains(&kept), "{kept} records of {} are kept", before.0);
+    assert_whole(&again);
+}
+
+#[test]
+fn a_home_that_is_never_idle_cuts_its_log_within_its_time() {
+    let mut home = Bench::new();
+    home.compact(eager(2_000, 50));
+    home.worker(1, 1_000);
+    let mut cuts = Vec::new();
+    for tenth in 0..150_u64 {
+        for _ in 0..8 {
+            let id = home.submit(noop());
+            home.cancel(id);
+        }
+        submit_workflow(&mut home, 3);
+        home.bind_all();
+        let grants = home.grants();
+        for (_, grant) in grants {
+            home.complete(&grant, success("done"));
+        }
+        home.pass(100);
+        if cuts.last().is_none_or(|(_, first)| *first < home.first) {
+            cuts.push((tenth, home.first));
+        }
+    }
+    let gaps: Vec<u64> = cuts.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert!(gaps.len() >= 4 && gaps.iter().all(|gap| *gap <= 40), "tenths of a second between cuts: {gaps:?}");
+    assert_whole(&home);
+}

@@ -165,7 +165,8 @@ impl Bench {
         self.now.mono_ms = 50_000;
         self.now.wall_ms += later_ms;
         let (first, compaction, settings) = (self.first, self.compaction, self.settings.clone());
-        let mut bench = Self::open(self.replay(2), self.now, self.log);
+        let replay = self.replay_under(compaction, (self.first, self.index()), 2);
+        let mut bench = Self::open(replay, self.now, self.log);
         bench.first = bench.first.max(first);
         bench.settings = settings;
         bench.compact(compaction);
@@ -184,19 +185,23 @@ impl Bench {
 
     /// What a crash leaves after `last`, when all before `first` is gone.
     fn replay_of(&self, first: LogIndex, last: LogIndex, secret: u8) -> Replay {
+        self.replay_under(CompactionPolicy::default(), (first, last), secret)
+    }
+
+    fn replay_under(&self, policy: CompactionPolicy, (first, last): (LogIndex, LogIndex), secret: u8) -> Replay {
         let (cut, kept) = self.log[..last.0 as usize].split_at(first.0 as usize - 1);
         let replay = match cut.last() {
             Some(last) => Replay::resume(identity(secret), LogStart { first, after: last.event }),
             None => Replay::new(identity(secret)),
         };
-        let mut replay = replay.with_settings(self.settings.clone());
+        let mut replay = replay.with_settings(self.settings.clone()).with_compaction(policy);
         kept.iter().for_each(|entry| replay.apply(entry.index, &entry.body, entry.event).unwrap());
         replay
     }
 
     fn compact(&mut self, policy: CompactionPolicy) {
         self.compaction = policy;
-        self.ledger.set_compaction(policy);
+        self.ledger.compaction.set_policy(policy);
     }
 
     fn event(&mut self, event: Event) {

@@ -53,6 +53,28 @@ fn what_was_refused_or_known_stays_so_when_it_is_sent_again() {
 }
 
 #[test]
+fn one_that_differs_from_an_accepted_task_in_its_input_alone_is_judged_by_that() {
+    let mut home = Bench::new();
+    let embed = |input: serde_json::Value| {
+        let input = Payload::Inline(JsonText::of(&input));
+        SubmitItem::one(TaskSpec { input, model: Some("minilm".to_owned()), ..TaskSpec::new(TaskKind::Embed) })
+    };
+    let long = "x".repeat(limits::PAYLOAD_INLINE_BYTES_MAX);
+    let items = [embed("a".into()), embed(serde_json::Value::Null), embed("b".into()), embed(long.into())];
+    let in_one = submit(&mut home, OperationId([1; 16]), &items);
+    let in_turn = (2..6).map(|n| submit(&mut home, OperationId([n; 16]), &items[usize::from(n) - 2..][..1]).remove(0));
+    for answers in [in_one, in_turn.collect()] {
+        assert!(
+            matches!(answers[0], SubmitAnswer::Accepted { .. }) && matches!(answers[2], SubmitAnswer::Accepted { .. })
+        );
+        for refused in [1, 3] {
+            let Refusal::Invalid { errors } = refusal(&answers[refused]) else { panic!("{answers:?}") };
+            assert_eq!(errors[0].path, "/input");
+        }
+    }
+}
+
+#[test]
 fn an_item_refused_for_its_tag_is_not_accepted_by_sending_it_again() {
     let mut home = Bench::new();
     let items = [SubmitItem::one(TaskSpec { tag: Some(Tag::UnitTest), ..noop() }), SubmitItem::one(noop())];

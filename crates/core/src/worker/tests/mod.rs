@@ -4,6 +4,8 @@ mod credits;
 mod draining;
 mod exclusive;
 mod progress;
+mod room;
+mod spool;
 mod stopping;
 
 use std::sync::Arc;
