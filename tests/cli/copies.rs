@@ -1,7 +1,6 @@
 //! Cloned and restored disks: of two copies of a ledger, one goes on at most.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -11,41 +10,16 @@ use crate::fixture::{Node, wait_until};
 
 const NOOP: [&str; 4] = ["task", "submit", "--kind", "noop"];
 
-/// A cluster of nodes that know each other through one that stays.
-struct Cluster {
-    key: TempDir,
-    witness: Node,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let key = tempfile::tempdir().unwrap();
-        magpie_net::ClusterKey::load_or_create(&key.path().join("cluster.key")).unwrap();
-        let witness = Node::start_in(tempfile::tempdir().unwrap(), &Self::with_key(key.path()));
-        Self { key, witness }
-    }
-
-    fn with_key(dir: &Path) -> String {
-        format!("cluster_key = {:?}\n", dir.join("cluster.key"))
-    }
-
-    /// A node on the data in `dir`.
-    fn node(&self, dir: TempDir) -> Node {
-        let address = self.witness.json(&["status"])["listen"][0].clone();
-        Node::start_in(dir, &format!("{}bootstrap = [{address}]\n", Self::with_key(self.key.path())))
-    }
-
-    /// Until the witness holds the node's newest head, and the node has written down whom it knows.
-    fn knows(&self, node: &Node) {
-        wait_until("the witness does not hold the newest head", || {
-            let queue = node.json(&["queue", "stats"]);
-            let clock = self.witness.json(&["clock", "show"]);
-            let heads = clock["heads"].as_array().unwrap().iter().map(|signed| &signed["head"]);
-            let mut of_node = heads.filter(|head| head["ledger"] == queue["ledger"]);
-            let held = of_node.any(|head| head["count"].as_u64() >= queue["log_index"].as_u64());
-            (held && node.dir.path().join("data/peers.json").exists()).then_some(())
-        });
-    }
+/// Until the witness holds the node's newest head, and the node has written down whom it knows.
+fn knows(witness: &Node, node: &Node) {
+    wait_until("the witness does not hold the newest head", || {
+        let queue = node.json(&["queue", "stats"]);
+        let clock = witness.json(&["clock", "show"]);
+        let heads = clock["heads"].as_array().unwrap().iter().map(|signed| &signed["head"]);
+        let mut of_node = heads.filter(|head| head["ledger"] == queue["ledger"]);
+        let held = of_node.any(|head| head["count"].as_u64() >= queue["log_index"].as_u64());
+        (held && node.dir.path().join("data/peers.json").exists()).then_some(())
+    });
 }
 
 /// The node's data as it is now, in another directory.
@@ -68,20 +42,20 @@ fn succeeds(node: &Node) -> bool {
 
 #[test]
 fn a_restored_disk_stands_still_and_says_why_until_its_ledger_is_claimed() {
-    let cluster = Cluster::start();
-    let mut node = cluster.node(tempfile::tempdir().unwrap());
+    let witness = Node::start_with_key("");
+    let mut node = Node::start_beside(&witness, "", |_| {});
     assert!(succeeds(&node));
-    cluster.knows(&node);
+    knows(&witness, &node);
     let records = node.json(&["queue", "stats"])["log_index"].as_u64().unwrap();
     node.kill();
     let backup = copy(&node);
     node.start_again();
     node.until_it_answers();
     assert!(succeeds(&node) && succeeds(&node));
-    cluster.knows(&node);
+    knows(&witness, &node);
     node.kill();
 
-    let mut restored = cluster.node(backup);
+    let mut restored = Node::start_on_beside(backup, &witness, "", |_| {});
     wait_until("it does not hear of what it lacks", || suspended(&restored).then_some(()));
     let written = restored.json(&["queue", "stats"])["log_index"].as_u64().unwrap();
     assert_eq!(written, records + 2, "that it started, and that it stands still");
@@ -105,8 +79,8 @@ fn a_restored_disk_stands_still_and_says_why_until_its_ledger_is_claimed() {
     assert!(!suspended(&restored));
     let again = restored.ctl(&["home", "claim", ledger, "--accept-loss"]).with(2);
     assert!(again.stderr.contains("is not suspended"), "{again:?}");
-    cluster.knows(&restored);
-    let heads = cluster.witness.json(&["clock", "show"]);
+    knows(&witness, &restored);
+    let heads = witness.json(&["clock", "show"]);
     let of_ledger = |head: &&Value| head["ledger"] == ledger;
     let newest = heads["heads"].as_array().unwrap().iter().map(|signed| &signed["head"]).find(of_ledger);
     assert_eq!(newest.unwrap()["tenure"], 2, "{heads:#}");
@@ -114,16 +88,16 @@ fn a_restored_disk_stands_still_and_says_why_until_its_ledger_is_claimed() {
 
 #[test]
 fn of_a_cloned_disk_at_most_one_copy_goes_on() {
-    let cluster = Cluster::start();
-    let mut one = cluster.node(tempfile::tempdir().unwrap());
+    let witness = Node::start_with_key("");
+    let mut one = Node::start_beside(&witness, "", |_| {});
     assert!(succeeds(&one));
-    cluster.knows(&one);
+    knows(&witness, &one);
     one.kill();
     let cloned = copy(&one);
     one.start_again();
     one.until_it_answers();
     let _ = fs::remove_file(cloned.path().join("data/control.sock"));
-    let other = cluster.node(cloned);
+    let other = Node::start_on_beside(cloned, &witness, "", |_| {});
     wait_until("both copies go on", || (suspended(&one) || suspended(&other)).then_some(()));
     let (stands, goes_on) = if suspended(&one) { (&one, &other) } else { (&other, &one) };
     assert_eq!(stands.ctl(&[&NOOP[..], &["--timeout", "1s"]].concat()).code, Some(4));

@@ -93,23 +93,20 @@ impl Drop for Node {
 
 impl Node {
     pub fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), "")
+        Self::start_prepared(|_| {})
     }
 
-    /// With something done to its directory before.
+    /// As [`Self::start`], with something done to its directory before.
     pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        prepare(dir.path());
-        Self::start_in(dir, "")
+        Self::start_on(tempfile::tempdir().unwrap(), prepare)
     }
 
-    /// On the data that is in `dir`, if there is some, with more lines of configuration.
-    pub fn start_in(dir: TempDir, more: &str) -> Self {
-        let config = format!(
-            "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n{more}\
-             [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n"
-        );
+    /// As [`Self::start_prepared`], on the data that is in `dir`.
+    fn start_on(dir: TempDir, prepare: impl FnOnce(&Path)) -> Self {
+        let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
+                      [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
         fs::write(dir.path().join("node.toml"), config).unwrap();
+        prepare(dir.path());
         let child = Self::spawn(dir.path());
         let node = Self { dir, child };
         node.until_it_answers();
@@ -147,9 +144,14 @@ impl Node {
 
     /// A node that knows `other`'s key and address, and has `lines` at the head of its configuration.
     pub fn start_beside(other: &Self, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_on_beside(tempfile::tempdir().unwrap(), other, lines, prepare)
+    }
+
+    /// As [`Self::start_beside`], on the data that is in `dir`.
+    pub fn start_on_beside(dir: TempDir, other: &Self, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
         let listen = other.json(&["status"])["listen"].clone();
         let key = other.cluster_key();
-        let node = Self::start_prepared(|dir| {
+        let node = Self::start_on(dir, |dir| {
             configure(dir, &format!("cluster_key = {key:?}\nbootstrap = {listen}\n{lines}"));
             prepare(dir);
         });

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::asks::Asks;
 use super::effects::Gate;
 use super::ledger::Ledger;
-use super::protocol::{Asks, LedgerRequest, Refusal};
+use super::protocol::{LedgerRequest, Refusal};
 use crate::ids::LogIndex;
 use crate::task::Durability;
 

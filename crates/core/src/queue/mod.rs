@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod asks;
 mod attempts;
 mod bind;
 mod bindings;

@@ -12,7 +12,7 @@ use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::schedule::Schedule;
-use super::suspension::{Standing, Suspension};
+use super::suspension::Standing;
 use super::task_entry::{EpochStatus, Task};
 use super::tasks::Tasks;
 use super::templates::Templates;
@@ -188,10 +188,7 @@ impl State {
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Carried { carried, .. } => self.carry(index, carried),
             Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
-            Record::Suspended { at, position } => {
-                self.standing.suspend(Suspension { since: *at, position: *position });
-            }
-            Record::Claimed { .. } => self.standing.claim(),
+            Record::Suspended { .. } | Record::Claimed { .. } => self.standing.apply(record),
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::asks::Asks;
 use super::effects::{Effect, Event, Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::operations::Done;
-use super::protocol::{Asks, LedgerReply, LedgerRequest, Refusal};
+use super::protocol::{LedgerReply, LedgerRequest, Refusal};
 use super::record::Record;
 use crate::clock::Position;
 use crate::ids::{ContentId, Generation, LogIndex, OperationId, PeerId};
@@ -46,12 +47,16 @@ impl Standing {
         self.suspended
     }
 
-    pub fn suspend(&mut self, suspension: Suspension) {
-        (self.suspended, self.claimed) = (Some(suspension), false);
-    }
-
-    pub fn claim(&mut self) {
-        self.claimed = true;
+    /// Takes a record that is about it.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Suspended { at, position } => {
+                let suspension = Suspension { since: *at, position: *position };
+                (self.suspended, self.claimed) = (Some(suspension), false);
+            }
+            Record::Claimed { .. } => self.claimed = true,
+            _ => {}
+        }
     }
 
     /// The generation that the next start must be above: a copy that is given up may have used its own.
