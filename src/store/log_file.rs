@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use magpie_core::ids::{ContentId, LedgerId, LogIndex};
 use magpie_core::queue::LogStart;
@@ -225,13 +225,6 @@ pub(super) fn read_entry(row: &Row<'_>, expected: LogIndex) -> Result<StoredEntr
     Ok(StoredEntry { index: expected, body, event })
 }
 
-/// The file where SQLite keeps what it has not copied into the database yet.
-pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
-}
-
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 const FRAME_BYTES: usize = FRAME_HEADER_BYTES + PAGE_BYTES;
@@ -291,6 +284,7 @@ pub(super) fn synced_by_write_ahead_log(path: &Path) -> io::Result<LogIndex> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::write_ahead_log;
     use proptest::prelude::*;
 
     fn mark(turn: u64, written: u64, synced: u64) -> Mark {

@@ -15,7 +15,7 @@ use super::log_file::{self, FORMAT_VERSION, Header, NewerFormat};
 use super::log_writer::{LogWriter, Shared};
 use super::reserve::Reserve;
 use super::sqlite::{Database, open_for_reading};
-use super::{DiskFailure, disk};
+use super::{DiskFailure, disk, sqlite};
 
 /// A ledger did not open.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ impl Recovery {
         let file = dir.ledger_db();
         let claim = dir.claim_ledger().ok_or_else(|| OpenLogError::InUse { file: file.clone() })?;
         let failed = |error: io::Error| OpenLogError::of(&file, error);
-        let wal = log_file::write_ahead_log(&file);
+        let wal = sqlite::write_ahead_log(&file);
         if !file.try_exists().map_err(failed)? {
             if wal.try_exists().map_err(failed)? {
                 return Err(OpenLogError::damaged(&file, "it is missing while its -wal is there"));
@@ -86,7 +86,6 @@ impl Recovery {
         }
         // SQLite forgets what it cannot read of the write-ahead log, so that is looked at before.
         let witnessed = log_file::synced_by_write_ahead_log(&wal).map_err(failed)?;
-        sync_write_ahead_log(&wal).map_err(failed)?;
         let database = Database::open(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let header = check(&file, &database)?;
         Ok(Self { file, database, header, witnessed, reserve: Reserve::none(), claim })
@@ -129,7 +128,7 @@ impl Recovery {
         let Self { file, database, header, reserve, claim, .. } = self;
         let reader = open_for_reading(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let shared = Arc::new(Shared::new(header.first(), tip));
-        let wal = log_file::write_ahead_log(&file);
+        let wal = sqlite::write_ahead_log(&file);
         let writer = LogWriter::new(database, Arc::clone(&shared), callbacks, header.mark, wal, (reserve, claim));
         let thread = thread::Builder::new().name("ledger-log".into()).spawn(move || writer.run());
         let thread = thread.map_err(|error| OpenLogError::of(&file, error))?;
@@ -170,7 +169,7 @@ impl Recovery {
 fn create(file: &Path, ledger: LedgerId) -> Result<(), OpenLogError> {
     let failed = |failure: DiskFailure| OpenLogError::of(file, failure);
     let aside = file.with_extension("new");
-    for stale in [log_file::write_ahead_log(&aside), aside.clone()] {
+    for stale in [sqlite::write_ahead_log(&aside), aside.clone()] {
         match fs::remove_file(&stale) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error.into())),
             _ => {}
@@ -181,15 +180,6 @@ fn create(file: &Path, ledger: LedgerId) -> Result<(), OpenLogError> {
     let renamed = File::open(&aside).and_then(|aside| aside.sync_all());
     let renamed = renamed.and_then(|()| fs::rename(&aside, file)).and_then(|()| disk::sync_dir(dir));
     renamed.map_err(|error| failed(error.into()))
-}
-
-/// Puts entries that a killed process had only given to the kernel on the disk, before anyone builds on them.
-fn sync_write_ahead_log(wal: &Path) -> io::Result<()> {
-    match File::open(wal) {
-        Ok(file) => file.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 fn check(file: &Path, database: &Database) -> Result<Header, OpenLogError> {

@@ -202,7 +202,7 @@ struct SpooledRow {
 }
 
 fn open_checked(file: &Path) -> Result<Database, Unusable> {
-    let opened = Database::open_or_create(file).map_err(DiskFailure::from).and_then(|mut database| {
+    let opened = Database::open_or_create(file).and_then(|mut database| {
         let format = spool_format::read(database.connection())?;
         if let Some(format) = format.filter(|format| *format > FORMAT_VERSION) {
             return Ok(Err(Unusable::Newer { format }));

@@ -1,7 +1,10 @@
 //! SQLite as this store uses it: write-ahead log, one writer, and a choice per transaction between kernel and disk.
 
 use std::ffi::CStr;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -21,6 +24,9 @@ const VFS: &CStr = c"unix-excl";
 /// Only a person with a shell on the same file makes this wait.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+const PIECE_BYTES: usize = 64 * 1024;
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
+
 /// What `PRAGMA auto_vacuum` answers for a file that can be shrunk.
 const AUTO_VACUUM_INCREMENTAL: i64 = 2;
 
@@ -37,6 +43,7 @@ pub(super) enum CommitTo {
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
+    wal: PathBuf,
     commit_to: CommitTo,
     /// Whether an fsync may have failed since the write-ahead log was last known to be on the disk.
     distrusted: bool,
@@ -44,16 +51,19 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens an existing database.
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self, DiskFailure> {
         Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
     /// Opens a database, or makes an empty one.
-    pub(super) fn open_or_create(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn open_or_create(path: &Path) -> Result<Self, DiskFailure> {
         Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }
 
-    fn open_with(path: &Path, flags: OpenFlags) -> rusqlite::Result<Self> {
+    fn open_with(path: &Path, flags: OpenFlags) -> Result<Self, DiskFailure> {
+        let wal = write_ahead_log(path);
+        // Whoever wrote it last may have ended after a failed sync, and may have handed some of it to the kernel only.
+        write_again(&wal)?;
         let connection = connect(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
@@ -65,7 +75,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES as i64)?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-        Ok(Self { connection, commit_to: CommitTo::Disk, distrusted: false })
+        Ok(Self { connection, wal, commit_to: CommitTo::Disk, distrusted: false })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -78,7 +88,10 @@ impl Database {
         commit_to: CommitTo,
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, DiskFailure> {
-        self.renew()?;
+        if self.distrusted {
+            write_again(&self.wal)?;
+            self.distrusted = false;
+        }
         let done = self.try_transaction(commit_to, body).map_err(DiskFailure::from);
         self.heed(done)
     }
@@ -93,19 +106,6 @@ impl Database {
         let value = body(&transaction)?;
         transaction.commit()?;
         Ok(value)
-    }
-
-    /// After an I/O error, writes anew what only the write-ahead log has; whether there was cause to.
-    ///
-    /// After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync would lie. A
-    /// checkpoint writes the same content anew, into the database, and syncs that.
-    pub(super) fn renew(&mut self) -> Result<bool, DiskFailure> {
-        let distrusted = self.distrusted;
-        if distrusted {
-            self.checkpoint()?;
-            self.distrusted = false;
-        }
-        Ok(distrusted)
     }
 
     fn heed<T>(&mut self, done: Result<T, DiskFailure>) -> Result<T, DiskFailure> {
@@ -161,6 +161,36 @@ impl Database {
     pub(super) fn limit_pages(&self, pages_max: u32) -> rusqlite::Result<()> {
         self.connection.query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |_| Ok(()))
     }
+}
+
+/// The file where SQLite keeps what it has not copied into the database yet.
+pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Writes a write-ahead log over itself and syncs it.
+///
+/// After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync would lie. What
+/// came later would stand behind a gap. A checkpoint would not do: with the database ahead of what can be read of its log,
+/// a power loss would put old pages over new ones.
+fn write_again(wal: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(wal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let len = file.metadata()?.len();
+    let mut piece = vec![0; PIECE_BYTES];
+    for at in (0..len).step_by(PIECE_BYTES) {
+        let piece = &mut piece[..PIECE_BYTES.min((len - at) as usize)];
+        file.read_exact_at(piece, at)?;
+        // Nothing was written there yet.
+        if piece != &ZEROS[..piece.len()] {
+            file.write_all_at(piece, at)?;
+        }
+    }
+    file.sync_all()
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -43,6 +43,18 @@ pub fn use_disk(test: &str, volume: &Path, task: impl AsRef<OsStr>) {
     run_test(command, test, USE_MAX);
 }
 
+/// As [`use_disk`], but kills the process as soon as `enough` says so.
+pub fn use_disk_until(test: &str, volume: &Path, task: impl AsRef<OsStr>, enough: impl Fn() -> bool) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(VOLUME, volume).env(TASK, task).args(["--exact", test]).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    while !enough() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// The disk that this process is to use, and what for. `None` in a run of all tests.
 pub fn given() -> Option<(PathBuf, String)> {
     Some((std::env::var_os(VOLUME)?.into(), std::env::var(TASK).unwrap()))

@@ -40,6 +40,8 @@ pub struct Faults {
     pub at: Option<(u64, Errno)>,
     /// Each n-th of them does.
     pub every: Option<(u64, Errno)>,
+    /// The n-th and all after it do.
+    pub from: Option<(u64, Errno)>,
     /// All do.
     pub all: Option<Errno>,
     /// It holds no more than this.
@@ -82,6 +84,10 @@ impl Disk {
 
     pub fn happened(&self) -> Vec<Happened> {
         self.state().happened.clone()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.state().happened.iter().any(|happened| matches!(happened, Happened::Failed(_)))
     }
 
     /// How often something was synced, so far.
@@ -158,10 +164,11 @@ impl State {
     }
 
     fn check_faults(&self) -> Result<(), Errno> {
-        let Faults { at, every, all, bytes_max: _, others_bytes: _ } = self.faults;
+        let Faults { at, every, from, all, bytes_max: _, others_bytes: _ } = self.faults;
         let here = at.filter(|(place, _)| *place == self.ios);
         let again = every.filter(|(step, _)| self.ios.is_multiple_of(*step));
-        all.or(here.or(again).map(|(_, errno)| errno)).map_or(Ok(()), Err)
+        let after = from.filter(|(place, _)| *place <= self.ios);
+        all.or(here.or(again).or(after).map(|(_, errno)| errno)).map_or(Ok(()), Err)
     }
 
     /// A full disk takes what makes no file longer.

@@ -18,7 +18,7 @@ use magpie_core::time::Wall;
 use magpie_net::{ClusterKey, NodeKey};
 use serde::{Deserialize, Serialize};
 
-use super::apart::{given, use_disk};
+use super::apart::{given, use_disk, use_disk_until};
 
 const LEDGER: LedgerId = LedgerId([7; 16]);
 const NOW: Wall = Wall(1_790_000_000_000);
@@ -67,8 +67,12 @@ fn blob(n: u64) -> Vec<u8> {
     (0..(n * 1_777) % 20_000).map(|at| (at * 7 + n) as u8).collect()
 }
 
+/// From this one on they are large.
+const LARGE: u64 = 10_000;
+
 fn outcome(n: u64) -> Vec<u8> {
-    vec![n as u8; 40 + (n as usize * 97) % 900]
+    let len = if n < LARGE { 40 + (n as usize * 97) % 900 } else { 100_000 };
+    vec![n as u8; len]
 }
 
 fn fence(n: u64) -> Fence {
@@ -123,15 +127,37 @@ impl SayingLog {
     }
 }
 
+const SPOOLS: &str = "spools";
+
 /// Does `operations` things on the disk that is mounted at `volume`, each acknowledged before the next.
 pub fn work(volume: &Path, operations: u64) {
     use_disk("run::works_on_the_disk_that_it_is_given", volume, operations.to_string());
 }
 
+/// As [`work`], until `enough` says so.
+pub fn work_until(volume: &Path, operations: u64, enough: impl Fn() -> bool) {
+    use_disk_until("run::works_on_the_disk_that_it_is_given", volume, operations.to_string(), enough);
+}
+
+/// Spools more than a write-ahead log holds, none of it durable, and then one outcome that is.
+pub fn spool(volume: &Path) {
+    use_disk("run::works_on_the_disk_that_it_is_given", volume, SPOOLS);
+}
+
 #[test]
 fn works_on_the_disk_that_it_is_given() {
-    let Some((volume, operations)) = given() else { return };
-    work_here(&volume, operations.parse().unwrap());
+    let Some((volume, task)) = given() else { return };
+    if task == SPOOLS { spool_here(&volume) } else { work_here(&volume, task.parse().unwrap()) }
+}
+
+fn spool_here(volume: &Path) {
+    let dir = DataDir::open(volume.join("data")).unwrap();
+    let spool = Spool::open(&dir.spool()).unwrap().0;
+    for n in LARGE..LARGE + 200 {
+        spool.put(fence(n), &outcome(n), NOW, false).unwrap();
+    }
+    again(|| spool.put(fence(1), &outcome(1), NOW, true));
+    Said::Spooled(1).say(volume);
 }
 
 fn work_here(volume: &Path, operations: u64) {

@@ -5,6 +5,7 @@ use magpie_core::invariant::InvariantId;
 use magpie_core::lease::{Completion, Slots};
 use magpie_core::queue::{
     self, Caller, Effect, Event, LedgerReply, LedgerRequest, NewEntry, Record, Refusal, ReplyTo, SubmitAnswer,
+    WorkerNotice,
 };
 use magpie_core::task::{AttemptResult, Durability};
 use magpie_core::{limits, wire};
@@ -224,6 +225,8 @@ impl World {
             if let Record::Completed { results, .. } = &record {
                 self.counters.commits += results.iter().filter(|result| log::ends(result.next)).count() as u64;
             }
+            let opened = self.books[node].opened <= self.nodes[node].disk.watermark().synced;
+            self.unwritten.read(node, &record, opened);
             self.judge_starts(node, &record);
             let raised = limit_checks::raised(&self.books[node], &record);
             self.books[node].read(record);
@@ -266,6 +269,11 @@ impl World {
             .invariant_the_generation_is_durable_before_its_first_use(&effect)
             .and_then(|()| evidence.invariant_nothing_leaves_before_its_records_are_durable(&effect));
         self.judge(verdict);
+        if let Effect::Notify { notice: WorkerNotice::Grants(grants), .. } = &effect {
+            let (book, unwritten) = (&self.books[node], &mut self.unwritten);
+            let verdict = grants.iter().try_for_each(|grant| unwritten.check(node, book, grant));
+            self.judge(verdict);
+        }
         match effect {
             Effect::Reply { to, reply } => self.reply(node, to, reply),
             Effect::Notify { worker, notice } => {

@@ -47,15 +47,11 @@ impl Standing {
         self.suspended
     }
 
-    /// Takes a record that is about it.
+    /// Takes a record that is about it: it was suspended, or claimed.
     pub fn apply(&mut self, record: &Record) {
-        match record {
-            Record::Suspended { at, position } => {
-                let suspension = Suspension { since: *at, position: *position };
-                (self.suspended, self.claimed) = (Some(suspension), false);
-            }
-            Record::Claimed { .. } => self.claimed = true,
-            _ => {}
+        self.claimed = matches!(record, Record::Claimed { .. });
+        if let Record::Suspended { at, position } = record {
+            self.suspended = Some(Suspension { since: *at, position: *position });
         }
     }
 
