@@ -4,7 +4,7 @@ mod drain;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use magpie_core::ids::{LedgerId, PeerId};
@@ -12,7 +12,7 @@ use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
 use magpie_core::queue::{CompactionPolicy, QueueSettings, RetentionPolicy};
 use magpie_core::task::TaskKind;
-use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey};
+use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey, cached_peers};
 use ractor::{Actor, ActorCell, ActorRef, Message};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -78,6 +78,8 @@ pub struct Node {
 struct Parts {
     dir: Arc<DataDir>,
     key: NodeKey,
+    /// Members of the process before.
+    known: BTreeSet<PeerId>,
     net: NetConfig,
     addresses: Addresses,
     peers: Peers,
@@ -176,6 +178,10 @@ impl Parts {
             tracing::error!(%damage, "the spool was damaged");
         }
         let mut notices = Vec::new();
+        let known = cached_peers(&dir.peers_json()).unwrap_or_else(|error| {
+            notices.push(format!("the peer cache cannot be read: {error}"));
+            BTreeSet::new()
+        });
         let devices = crate::actors::device::plan(config, &addresses, &peers, &mut notices);
         let peer_blobs = PeerBlobs::new(blobs.clone(), peers.clone());
         let embedder =
@@ -192,6 +198,7 @@ impl Parts {
             control: config.control.clone().unwrap_or_else(|| dir.control_sock()),
             dir: Arc::new(dir),
             key,
+            known,
             addresses,
             peers,
             blobs,
@@ -230,6 +237,7 @@ impl Parts {
             compaction: self.compaction,
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),
+            compare_with: Arc::new(Mutex::new(self.known)),
         };
         let scheduler =
             SchedulerArguments { blobs: self.blobs, peers: self.peers.clone(), addresses: self.addresses.clone() };

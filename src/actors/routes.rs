@@ -49,6 +49,7 @@ impl Routes {
             | LedgerRequest::PauseQueue { .. }
             | LedgerRequest::ResumeQueue { .. }
             | LedgerRequest::ClearQueue { .. }
+            | LedgerRequest::Claim { .. }
             | LedgerRequest::Stats
             | LedgerRequest::Credit(_)
             | LedgerRequest::Renew(_)

@@ -12,7 +12,7 @@ use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
 use super::output::Format;
 use super::{
-    actor, blob, clock, completions, dev, device, dlq, peer, queue, run, schedule, status, task, worker, workflow,
+    actor, blob, clock, completions, dev, device, dlq, home, peer, queue, run, schedule, status, task, worker, workflow,
 };
 
 const GLOBAL: &str = "Global options";
@@ -73,6 +73,9 @@ enum Command {
     /// List the members of the mesh
     #[command(subcommand)]
     Peer(peer::PeerCommand),
+    /// Decide which copy of a ledger goes on
+    #[command(subcommand)]
+    Home(home::HomeCommand),
     /// List the devices of this node
     #[command(subcommand)]
     Device(device::DeviceCommand),
@@ -188,6 +191,7 @@ impl Command {
             Self::Dlq(dlq) => dlq.run(context).await,
             Self::Worker(worker) => worker.run(context).await,
             Self::Peer(peer) => peer.run(context).await,
+            Self::Home(home) => home.run(context).await,
             Self::Device(device) => device.run(context).await,
             Self::Actor(actor) => actor.run(context).await,
             Self::Clock(clock) => clock.run(context).await,

@@ -93,6 +93,7 @@ impl From<Refusal> for CommandError {
             Refusal::NotHome { .. }
             | Refusal::HomeUnreachable { .. }
             | Refusal::HomeAway { .. }
+            | Refusal::HomeSuspended { .. }
             | Refusal::Unavailable { .. } => Exit::Unreachable,
             Refusal::Overloaded { .. }
             | Refusal::Draining { .. }

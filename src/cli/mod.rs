@@ -12,6 +12,7 @@ mod device;
 mod dlq;
 mod exit;
 mod home;
+mod home_arg;
 mod human;
 mod id_prefix;
 pub mod node_args;

@@ -9,7 +9,7 @@ use magpie_core::matching::Capabilities;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::Progress;
 use magpie_core::queue::{
-    Disk, PausedView, QueueStats, ShapeBacklog, StepView, TaskCounts, TaskView, UnmetAt, WorkflowProgress,
+    Disk, PausedView, QueueStats, ShapeBacklog, StepView, Suspension, TaskCounts, TaskView, UnmetAt, WorkflowProgress,
     WorkflowState, WorkflowView,
 };
 use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
@@ -283,6 +283,8 @@ pub struct StatusDocument<'a> {
     clock_alarm: Option<ClockAlarm>,
     /// Whether the home's disk takes records and new work; if not, why.
     disk: &'a Disk,
+    /// Since when the home stands still, and for which head of its ledger that another copy has written.
+    suspended: Option<Suspension>,
     notices: &'a [String],
 }
 
@@ -302,6 +304,7 @@ impl<'a> StatusDocument<'a> {
             uptime_ms: status.uptime_ms,
             clock_alarm: status.queue.clock_alarm,
             disk: &status.queue.disk,
+            suspended: status.queue.suspended,
             notices: &status.notices,
         }
     }

@@ -1,7 +1,8 @@
 //! `nodectl status`.
 
 use magpie_core::clock_alarm::ClockAlarm;
-use magpie_core::queue::Disk;
+use magpie_core::ids::LedgerId;
+use magpie_core::queue::{Disk, Refusal, Suspension};
 use magpie_core::task::TaskState;
 
 use super::args::Context;
@@ -52,6 +53,9 @@ fn text(status: &NodeStatus, wide: bool) -> String {
     if let Some(alarm) = &status.queue.clock_alarm {
         text += &format!("\nclock alarm: {}\n", alarm_in_words(alarm));
     }
+    if let Some(suspension) = &status.queue.suspended {
+        text += &format!("\nsuspended: {}\n", suspended_in_words(status.ledger, suspension));
+    }
     if let Some(trouble) = disk_in_words(&status.queue.disk) {
         text += &format!("\ndisk: {trouble}\n");
     }
@@ -67,6 +71,11 @@ fn text(status: &NodeStatus, wide: bool) -> String {
         text += &format!("\nnotice: {}\n", table::printable(notice));
     }
     text
+}
+
+fn suspended_in_words(ledger: LedgerId, suspension: &Suspension) -> String {
+    let refusal = Refusal::HomeSuspended { ledger, since: suspension.since, position: suspension.position };
+    format!("{refusal}; until then this home accepts, grants, commits and removes nothing")
 }
 
 fn disk_in_words(disk: &Disk) -> Option<String> {

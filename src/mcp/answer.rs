@@ -142,6 +142,12 @@ impl From<Refusal> for ToolError {
             Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::HomeAway { .. } => {
                 Self::passing("home_unreachable", message, "its home keeps it: call again when the home is back", 5_000)
             }
+            Refusal::HomeSuspended { .. } => Self::passing(
+                "home_suspended",
+                message,
+                "ask the operator to claim the ledger for one of its copies",
+                60_000,
+            ),
             Refusal::Overloaded { retry_after_ms, .. } => {
                 Self::passing("overloaded", message, "wait retry_after_ms, then call again", retry_after_ms)
             }

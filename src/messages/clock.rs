@@ -1,7 +1,7 @@
 //! To the clock actor: the Merkle clock of signed heads.
 
-use magpie_core::clock::SignedHead;
-use magpie_core::ids::{ContentId, Generation, LogIndex, PeerId};
+use magpie_core::clock::{Position, SignedHead};
+use magpie_core::ids::{ContentId, PeerId};
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +39,7 @@ pub enum ClockMsg {
     },
     /// The durable chain of this home grew.
     PublishHead {
-        generation: Generation,
-        count: LogIndex,
+        position: Position,
         event: ContentId,
     },
     /// A peer's heartbeat carried this root.
@@ -48,7 +47,9 @@ pub enum ClockMsg {
         peer: PeerId,
         root: [u8; 32],
     },
+    /// What a peer answered that was asked for its heads.
     Merge {
+        peer: PeerId,
         heads: Vec<SignedHead>,
     },
 }

@@ -116,7 +116,8 @@ impl Role {
             LedgerRequest::PurgeDead { .. }
             | LedgerRequest::PauseQueue { .. }
             | LedgerRequest::ResumeQueue { .. }
-            | LedgerRequest::ClearQueue { .. } => &[Self::Peer, Self::Operator],
+            | LedgerRequest::ClearQueue { .. }
+            | LedgerRequest::Claim { .. } => &[Self::Peer, Self::Operator],
             LedgerRequest::Submit { .. }
             | LedgerRequest::SubmitWorkflow { .. }
             | LedgerRequest::GetTask { .. }

@@ -1,5 +1,6 @@
 //! To the ledger actor. Its words are those of [`magpie_core::queue`].
 
+use magpie_core::clock::Head;
 use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
@@ -35,6 +36,12 @@ pub enum LedgerMsg {
         why: String,
     },
     PeerClocks(PeerClocks),
+    /// A peer has said what it holds of this ledger.
+    PeerCompared {
+        peer: PeerId,
+    },
+    /// Somebody holds this head of this ledger, rightly signed, and it was not published lately.
+    HeadSeen(Head),
     Bound {
         id: BindingId,
         bound: Result<Bound, TaskError>,

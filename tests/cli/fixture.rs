@@ -98,7 +98,11 @@ impl Node {
 
     /// As [`Self::start`], with something done to its directory before.
     pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_on(tempfile::tempdir().unwrap(), prepare)
+    }
+
+    /// As [`Self::start_prepared`], on the data that is in `dir`.
+    fn start_on(dir: TempDir, prepare: impl FnOnce(&Path)) -> Self {
         let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
                       [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
         fs::write(dir.path().join("node.toml"), config).unwrap();
@@ -140,9 +144,14 @@ impl Node {
 
     /// A node that knows `other`'s key and address, and has `lines` at the head of its configuration.
     pub fn start_beside(other: &Self, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_on_beside(tempfile::tempdir().unwrap(), other, lines, prepare)
+    }
+
+    /// As [`Self::start_beside`], on the data that is in `dir`.
+    pub fn start_on_beside(dir: TempDir, other: &Self, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
         let listen = other.json(&["status"])["listen"].clone();
         let key = other.cluster_key();
-        let node = Self::start_prepared(|dir| {
+        let node = Self::start_on(dir, |dir| {
             configure(dir, &format!("cluster_key = {key:?}\nbootstrap = {listen}\n{lines}"));
             prepare(dir);
         });

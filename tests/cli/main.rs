@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod attempts;
 #[cfg(test)]
+mod copies;
 mod dev;
 #[cfg(test)]
 mod dlq;

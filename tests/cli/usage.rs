@@ -14,7 +14,7 @@ fn only_commands_that_work_are_listed() {
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let expected =
-        "dev run status task workflow schedule queue dlq worker peer device actor clock blob completions help";
+        "dev run status task workflow schedule queue dlq worker peer home device actor clock blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 

@@ -1,5 +1,6 @@
 //! One node alone.
 
+use magpie_core::ids::{OperationId, TaskId};
 use magpie_core::queue::{LedgerReply, LedgerRequest};
 use magpie_core::task::{Durability, TaskKind, TaskSpec, TaskState};
 use magpie_core::time::DurationMs;
@@ -54,8 +55,44 @@ async fn a_cancelled_sleeper_is_cancelled_at_once() {
     spec.timeout = DurationMs(7_200_000);
     let id = node.submit(spec, 1).await[0];
     node.until("running", |status| status.worker.running == 1).await;
-    let operation = magpie_core::ids::OperationId(rand::random());
+    cancel(&node, id).await;
+    node.until("its attempt gone", |status| status.worker.running == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_is_counted_in_the_very_next_answer_however_long_the_home_was_idle() {
+    let node = TestNode::start().await;
+    let late = TaskSpec {
+        not_before: Some(magpie_core::time::Wall(magpie_core::limits::WALL_MS_MAX)),
+        ..TaskSpec::new(TaskKind::Noop)
+    };
+    let unfit = TaskSpec { requires: Some("label:none".to_owned()), ..TaskSpec::new(TaskKind::Noop) };
+    for round in 1..=4_u64 {
+        // An idle home looks at itself once a second: between any two of its looks something changes.
+        node.until("some time has passed", |status| status.uptime_ms > round * 700).await;
+        let late = node.submit(late.clone(), 2).await[0];
+        let counts = node.status().await.queue.counts;
+        assert_eq!((counts.delayed, counts.cancelled), (round + 1, 2 * (round - 1)));
+        cancel(&node, late).await;
+        let counts = node.status().await.queue.counts;
+        assert_eq!((counts.delayed, counts.cancelled), (round, 2 * round - 1));
+        let unfit = node.submit(unfit.clone(), 1).await[0];
+        assert_eq!(why_pending(&node, unfit).await, "no known node meets its requirements");
+        cancel(&node, unfit).await;
+        assert_eq!(why_pending(&node, unfit).await, "it is cancelled and stays so");
+        assert_eq!(node.status().await.queue.counts.cancelled, 2 * round);
+    }
+}
+
+async fn cancel(node: &TestNode, id: TaskId) {
+    let operation = OperationId(rand::random());
     let reply = node.ledger(LedgerRequest::Cancel { operation, id, reason: "test".to_owned() }).await;
     assert_eq!(reply, LedgerReply::Cancelled { state: TaskState::Cancelled });
-    node.until("its attempt gone", |status| status.worker.running == 0).await;
+}
+
+async fn why_pending(node: &TestNode, id: TaskId) -> String {
+    match node.ledger(LedgerRequest::WhyPending { id }).await {
+        LedgerReply::Pending(view) => view.reason,
+        other => panic!("{other:?}"),
+    }
 }

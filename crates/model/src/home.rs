@@ -114,7 +114,8 @@ impl Home {
             | Effect::PublishHead { .. }
             | Effect::Bind { .. }
             | Effect::AskPermits { .. }
-            | Effect::LendPermits { .. } => {}
+            | Effect::LendPermits { .. }
+            | Effect::StartAnew => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Text, one multiaddr with `/p2p/PEER` a line: a person may read it, and it can serve as a peer file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -11,6 +12,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use magpie_core::ids::PeerId;
 
+use crate::book::split_peer;
 use crate::identity;
 use crate::limits;
 
@@ -38,6 +40,15 @@ pub(crate) fn parse_lines(text: &str) -> Vec<Multiaddr> {
         }
     });
     parsed.take(limits::TARGETS_MAX).collect()
+}
+
+/// The peers that a peer cache names, as it was left by the process before.
+///
+/// # Errors
+/// If there is a file that cannot be read.
+pub fn cached_peers(path: &Path) -> io::Result<BTreeSet<PeerId>> {
+    let addresses = parse_lines(&read_text(path)?);
+    Ok(addresses.into_iter().filter_map(|address| split_peer(address)?.1).collect())
 }
 
 pub(crate) fn format(members: &[(PeerId, Vec<Multiaddr>)]) -> String {

@@ -28,6 +28,7 @@ mod quota;
 mod secret_file;
 
 pub use book::Source;
+pub use cache::cached_peers;
 pub use config::{Admission, NetConfig, ParseAddressError};
 pub use event::{NetEvent, Responder};
 pub use handle::{NetCounters, NetError, NetHandle, PeerInfo, RequestError};

@@ -70,6 +70,8 @@ pub struct WorkflowFacts {
     pub steps: Vec<StepFacts>,
     /// The first record after which it could not go on.
     pub ended: Option<LogIndex>,
+    /// Ends that were followed by a retry, each with when that came.
+    earlier_ends: Vec<(LogIndex, Wall)>,
     pub retries: u32,
     /// The task that it is the attempt of.
     pub parent: Option<TaskId>,
@@ -137,6 +139,14 @@ pub fn operation(record: &Record) -> Option<OperationId> {
             | ScheduleRecord::Changed { operation, .. },
         ) => Some(*operation),
         _ => None,
+    }
+}
+
+impl WorkflowFacts {
+    /// The record of the end that came at `finished`.
+    pub fn end_of(&self, finished: Option<Wall>) -> Option<LogIndex> {
+        let retried_later = |(_, retried): &&(LogIndex, Wall)| finished.is_some_and(|finished| finished < *retried);
+        self.earlier_ends.iter().find(retried_later).map(|(end, _)| *end).or(self.ended)
     }
 }
 
@@ -244,7 +254,11 @@ impl Book {
             | Record::Checkpoint { .. }
             | Record::Retried { .. } => self.read_upkeep(index, &record),
             Record::Schedule(record) => self.read_schedule(index, record),
-            Record::Carried { .. } | Record::PermitsLent { .. } | Record::MemoryTally { .. } => {}
+            Record::Suspended { .. }
+            | Record::Claimed { .. }
+            | Record::Carried { .. }
+            | Record::PermitsLent { .. }
+            | Record::MemoryTally { .. } => {}
         }
         self.queue.read(index, &record);
         self.records.push(record);
@@ -321,7 +335,10 @@ impl Book {
     pub fn start_workflow(&mut self, id: WorkflowId, spec: Arc<WorkflowSpec>, index: LogIndex) {
         let steps = vec![StepFacts::default(); spec.steps.len()];
         let (ended, parent, retries) = (None, None, 0);
-        self.workflows.insert(id, WorkflowFacts { spec, submitted: index, steps, ended, parent, retries });
+        self.workflows.insert(
+            id,
+            WorkflowFacts { spec, submitted: index, steps, ended, earlier_ends: Vec::new(), parent, retries },
+        );
     }
 
     fn bind(
@@ -378,7 +395,8 @@ impl Book {
         let resumed: Vec<u32> = steps.iter().filter(resumes).copied().collect();
         let of_run = |task: &&mut TaskFacts| task.step.is_some_and(|(of, _)| of == workflow) && task.end.is_none();
         self.tasks.values_mut().filter(of_run).for_each(|task| task.earlier_end = task.earlier_end.or(facts.ended));
-        (facts.retries, facts.ended) = (facts.retries + 1, None);
+        facts.earlier_ends.extend(facts.ended.take().map(|end| (end, at)));
+        facts.retries += 1;
         for step in steps {
             let entry = &mut facts.steps[*step as usize];
             entry.unbound = false;

@@ -5,6 +5,7 @@ use magpie_core::invariant::InvariantId;
 use magpie_core::lease::{Completion, Slots};
 use magpie_core::queue::{
     self, Caller, Effect, Event, LedgerReply, LedgerRequest, NewEntry, Record, Refusal, ReplyTo, SubmitAnswer,
+    WorkerNotice,
 };
 use magpie_core::task::{AttemptResult, Durability};
 use magpie_core::{limits, wire};
@@ -13,6 +14,7 @@ use crate::binding::Inline;
 use crate::canary::Planted;
 use crate::checkers::persistence::Evidence;
 use crate::checkers::{Violation, conservation, fencing, limits as limit_checks, log};
+use crate::disk::Crash;
 use crate::faults::STALLED_SYNC_MS_MAX;
 use crate::network::{Endpoint, Message};
 use crate::node::{Home, Waiting};
@@ -223,6 +225,8 @@ impl World {
             if let Record::Completed { results, .. } = &record {
                 self.counters.commits += results.iter().filter(|result| log::ends(result.next)).count() as u64;
             }
+            let opened = self.books[node].opened <= self.nodes[node].disk.watermark().synced;
+            self.unwritten.read(node, &record, opened);
             self.judge_starts(node, &record);
             let raised = limit_checks::raised(&self.books[node], &record);
             self.books[node].read(record);
@@ -265,6 +269,11 @@ impl World {
             .invariant_the_generation_is_durable_before_its_first_use(&effect)
             .and_then(|()| evidence.invariant_nothing_leaves_before_its_records_are_durable(&effect));
         self.judge(verdict);
+        if let Effect::Notify { notice: WorkerNotice::Grants(grants), .. } = &effect {
+            let (book, unwritten) = (&self.books[node], &mut self.unwritten);
+            let verdict = grants.iter().try_for_each(|grant| unwritten.check(node, book, grant));
+            self.judge(verdict);
+        }
         match effect {
             Effect::Reply { to, reply } => self.reply(node, to, reply),
             Effect::Notify { worker, notice } => {
@@ -286,6 +295,7 @@ impl World {
             Effect::AskPermits { home, ask } => self.ask_permits(node, home, ask),
             Effect::LendPermits { home, answer } => self.lend_permits(node, home, answer),
             Effect::Cut { before } => self.cut_log(node, before),
+            Effect::StartAnew => self.crash(node, Crash::Process, true),
             Effect::PublishHead { count, .. } => {
                 self.trace
                     .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));

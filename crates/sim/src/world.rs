@@ -21,6 +21,7 @@ use crate::checkers::keys::Named;
 use crate::checkers::leases::Leases;
 use crate::checkers::limits::Spent;
 use crate::checkers::membership::Views;
+use crate::checkers::unwritten::Unwritten;
 use crate::checkers::{Verdict, Violation, bounds};
 use crate::client::Client;
 use crate::clock::{DRIFT_PPM_MAX, NodeClock};
@@ -210,6 +211,7 @@ pub struct World {
     pub options: Options,
     pub books: Vec<Book>,
     pub leases: Leases,
+    pub unwritten: Unwritten,
     pub views: Views,
     pub commits: Commits,
     pub acknowledged: Acknowledgements,
@@ -274,6 +276,7 @@ impl World {
             options,
             books,
             leases: Leases::default(),
+            unwritten: Unwritten::default(),
             views: Views::default(),
             commits: Commits::default(),
             acknowledged: Acknowledgements::default(),

@@ -1,7 +1,9 @@
 //! The clock: signed heads of all ledgers under one Merkle root. It orders and proves; it does not elect.
 
-use magpie_core::clock::{Head, MerkleClock, SignedHead};
-use magpie_core::ids::{ContentId, Generation, LogIndex, PeerId};
+use std::collections::BTreeMap;
+
+use magpie_core::clock::{Head, MerkleClock, Position, SignedHead};
+use magpie_core::ids::{ContentId, PeerId};
 use magpie_core::limits;
 use magpie_core::queue::ClockRoot;
 use magpie_net::NodeKey;
@@ -14,8 +16,8 @@ use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
 use crate::messages::{Answer, Body};
 
-/// Of a ledger that was never exported or claimed.
-const FIRST_TENURE: u64 = 1;
+/// Own heads that are known without a look into the log: peers hold the newest.
+const PUBLISHED_MAX: usize = 4_096;
 
 pub struct ClockActor;
 
@@ -28,6 +30,8 @@ pub struct ClockArguments {
 
 pub struct ClockState {
     core: MerkleClock,
+    /// Own heads of late.
+    published: BTreeMap<Position, ContentId>,
     refused: u64,
     equivocations: u64,
     me: ActorRef<ClockMsg>,
@@ -44,7 +48,8 @@ impl Actor for ClockActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(ClockState { core: MerkleClock::default(), refused: 0, equivocations: 0, me: myself, arguments })
+        let core = MerkleClock::default();
+        Ok(ClockState { core, published: BTreeMap::new(), refused: 0, equivocations: 0, me: myself, arguments })
     }
 
     async fn handle(
@@ -62,9 +67,12 @@ impl Actor for ClockActor {
             ClockMsg::Request { request: ClockRequest::Show, reply } => {
                 let _ = reply.send(ClockReply::Clock(state.view()));
             }
-            ClockMsg::PublishHead { generation, count, event } => state.publish(generation, count, event),
+            ClockMsg::PublishHead { position, event } => state.publish(position, event),
             ClockMsg::PeerRoot { peer, root } => state.compare(peer, root),
-            ClockMsg::Merge { heads } => state.merge(&heads),
+            ClockMsg::Merge { peer, heads } => {
+                state.merge(&heads);
+                state.compared(peer);
+            }
         }
         Ok(())
     }
@@ -75,18 +83,48 @@ impl ClockState {
         self.core.entries().take(limits::PEERS_MAX).cloned().collect()
     }
 
-    fn publish(&mut self, generation: Generation, count: LogIndex, event: ContentId) {
+    fn publish(&mut self, position: Position, event: ContentId) {
         let Some((ledger, _)) = self.arguments.peers.own_ledger() else { return };
         let peer = self.arguments.peers.me();
-        let head = Head { ledger, peer, tenure: FIRST_TENURE, generation, count: count.0, event };
+        let Position { tenure, generation, count } = position;
+        let head = Head { ledger, peer, tenure, generation, count, event };
         if let Err(error) = self.core.tick(head.sign(&self.arguments.key.signing_key())) {
             tracing::error!(%error, "this home's own head does not advance the clock");
+        }
+        self.published.insert(position, event);
+        if self.published.len() > PUBLISHED_MAX {
+            self.published.pop_first();
         }
         self.tell_root();
     }
 
     fn merge(&mut self, heads: &[SignedHead]) {
-        let report = self.core.merge(&heads[..heads.len().min(limits::PEERS_MAX)]);
+        let own = self.arguments.peers.own_ledger().map(|(ledger, _)| ledger);
+        let heads = &heads[..heads.len().min(limits::PEERS_MAX)];
+        let (of_own, heads): (Vec<_>, Vec<_>) =
+            heads.iter().copied().partition(|signed| Some(signed.head.ledger) == own);
+        of_own.iter().for_each(|signed| self.look_at_own(signed));
+        self.merge_others(&heads);
+    }
+
+    /// Of its own ledger this node knows better than any peer; but a head that it did not write, and that is signed
+    /// with its key, shows another copy of its disk.
+    fn look_at_own(&mut self, signed: &SignedHead) {
+        let head = signed.head;
+        if self.published.get(&head.position()) == Some(&head.event) {
+            return;
+        }
+        let verified = signed.verify();
+        if head.peer != self.arguments.peers.me() || verified.is_err() {
+            self.refused += 1;
+            tracing::warn!(ledger = %head.ledger, signer = %head.peer, "a head of this node's ledger that is another's is refused");
+            return;
+        }
+        let _ = self.arguments.addresses.ledger.cast(LedgerMsg::HeadSeen(head));
+    }
+
+    fn merge_others(&mut self, heads: &[SignedHead]) {
+        let report = self.core.merge(heads);
         self.refused += report.refused.len() as u64;
         self.equivocations += report.equivocations.len() as u64;
         for (ledger, why) in &report.refused {
@@ -109,15 +147,20 @@ impl ClockState {
     /// A peer with another root and this node exchange what the other may lack.
     fn compare(&self, peer: PeerId, root: [u8; 32]) {
         if root == self.core.root() {
-            return;
+            return self.compared(peer);
         }
         let me = self.me.clone();
         let body = Body::Clock(ClockRequest::Exchange { heads: self.heads() });
         self.arguments.peers.tell(peer, body, move |answer| {
             if let Ok(Answer::Clock(ClockReply::Heads(heads))) = answer {
-                let _ = me.cast(ClockMsg::Merge { heads });
+                let _ = me.cast(ClockMsg::Merge { peer, heads });
             }
         });
+    }
+
+    /// Whatever the peer holds of this node's ledger was looked at.
+    fn compared(&self, peer: PeerId) {
+        let _ = self.arguments.addresses.ledger.cast(LedgerMsg::PeerCompared { peer });
     }
 
     fn view(&self) -> ClockView {

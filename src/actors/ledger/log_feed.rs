@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use magpie_core::ids::LogIndex;
+use magpie_core::ids::{ContentId, LogIndex};
 use magpie_core::queue::{Disk, NewEntry, Refusal};
 use ractor::{ActorProcessingErr, ActorRef};
 
@@ -27,6 +27,11 @@ impl LogFeed {
     /// Lets the log remove all entries before `before`.
     pub fn cut(&self, before: LogIndex) {
         self.log.cut(before);
+    }
+
+    /// The event of one entry; `None` if it is not synced, not kept any more, or cannot be read.
+    pub fn event_at(&self, index: LogIndex) -> Option<ContentId> {
+        self.log.read(index, 1).ok()?.first().map(|entry| entry.event)
     }
 
     /// Queues entries behind those that wait already.

@@ -4,10 +4,12 @@ mod alarm;
 mod log_feed;
 mod permits;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use magpie_core::ids::{LedgerId, LedgerTag, PeerId};
+use magpie_core::clock::{Head, Position};
+use magpie_core::ids::{LedgerId, LedgerTag, LogIndex, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
@@ -46,6 +48,8 @@ pub struct LedgerArguments {
     pub compaction: CompactionPolicy,
     pub addresses: Addresses,
     pub peers: Peers,
+    /// Whose word of this ledger is heard before the first start acts; taken by that.
+    pub compare_with: Arc<Mutex<BTreeSet<PeerId>>>,
 }
 
 pub struct LedgerState {
@@ -86,8 +90,12 @@ impl Actor for LedgerActor {
         let feed = myself.clone();
         let dir = arguments.dir.clone();
         let (me, fresh) = (arguments.me, arguments.fresh);
-        let how = (arguments.settings.clone(), arguments.compaction);
-        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), how, feed)).await??;
+        let (settings, compaction) = (arguments.settings.clone(), arguments.compaction);
+        let compare_with = mem::take(&mut *arguments.compare_with.lock().unwrap_or_else(PoisonError::into_inner));
+        let prepare = move |replay: Replay| {
+            replay.with_settings(settings).with_compaction(compaction).comparing_with(compare_with)
+        };
+        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), prepare, feed)).await??;
         let (mut core, log) = opened;
         core.set_retention(arguments.retention);
         let tag = core.id().tag();
@@ -126,6 +134,8 @@ impl Actor for LedgerActor {
             LedgerMsg::Draining { why } => state.event(Event::Draining { why }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
             LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
+            LedgerMsg::PeerCompared { peer } => state.event(Event::PeerCompared { peer }),
+            LedgerMsg::HeadSeen(head) => state.head_seen(&head),
             LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
@@ -149,7 +159,7 @@ impl Actor for LedgerActor {
 fn open(
     dir: &DataDir,
     (me, fresh): (PeerId, LedgerId),
-    (settings, compaction): (QueueSettings, CompactionPolicy),
+    prepare: impl FnOnce(Replay) -> Replay,
     feed: ActorRef<LedgerMsg>,
 ) -> Result<(Ledger, LogFeed), ActorProcessingErr> {
     let recovery = crate::store::log::LedgerLog::open(dir, fresh)?.with_reserve(limits::DISK_RESERVE_BYTES);
@@ -158,7 +168,7 @@ fn open(
         Some(start) => Replay::resume(identity, start),
         None => Replay::new(identity),
     };
-    let mut replay = replay.with_settings(settings).with_compaction(compaction);
+    let mut replay = prepare(replay);
     let log = recovery
         .replay(log_feed::callbacks(feed, dir.path()), |entry| replay.apply(entry.index, &entry.body, entry.event))?;
     replay.check()?;
@@ -200,6 +210,20 @@ impl LedgerState {
     fn event(&mut self, event: Event) {
         self.core.handle(now(), event);
         self.perform();
+    }
+
+    /// What the log has in the place of a head that somebody holds of this ledger.
+    fn head_seen(&mut self, head: &Head) {
+        let suspended = self.core.is_suspended();
+        let (position, event) = (head.position(), head.event);
+        let recorded = self.log.event_at(LogIndex(head.count));
+        self.event(Event::HeadSeen { position, event, recorded });
+        if !suspended && self.core.is_suspended() {
+            tracing::error!(
+                ?position,
+                "another copy of this ledger has gone on: this home stands still until one is claimed"
+            );
+        }
     }
 
     /// Thieves hear of it with the next heartbeat.
@@ -258,8 +282,13 @@ impl LedgerState {
                 Ok(())
             }
             Effect::PublishHead { count, event } => {
-                let generation = self.core.generation();
-                addresses.clock.cast(ClockMsg::PublishHead { generation, count, event })
+                let (tenure, generation) = (self.core.tenure(), self.core.generation());
+                let position = Position { tenure, generation, count: count.0 };
+                addresses.clock.cast(ClockMsg::PublishHead { position, event })
+            }
+            Effect::StartAnew => {
+                self.me.stop(Some("its ledger was claimed, and is opened again".to_owned()));
+                Ok(())
             }
         };
         if let Err(error) = sent {

@@ -17,7 +17,7 @@ pub use show::text;
 use super::args::{Context, WaitArgs, key_value};
 use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
-use super::home::HomeArg;
+use super::home_arg::HomeArg;
 use super::shapes::{IdDocument, WorkflowDocument};
 use super::spec_file::SpecKind;
 use super::submission::{self, Submitted};

@@ -14,7 +14,7 @@ use super::list::kind;
 use crate::cli::args::{Context, WaitArgs, key_value};
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::{CommandError, Exit};
-use crate::cli::home::HomeArg;
+use crate::cli::home_arg::HomeArg;
 use crate::cli::shapes::IdDocument;
 use crate::cli::spec_file::SpecKind;
 use crate::cli::submission;

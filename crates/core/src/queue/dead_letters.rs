@@ -104,7 +104,7 @@ impl Ledger {
             return self.refuse(reply, Refusal::invalid("/ids", format!("{} tasks in one purge", ids.len()), fix));
         }
         let done = self.operations.find(&operation);
-        if done.is_some_and(|done| done != Done::Purged) {
+        if done.as_ref().is_some_and(|done| *done != Done::Purged) {
             return self.refuse(reply, reused(operation));
         }
         // What this operation removed is not missing to it.

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::asks::Asks;
 use super::effects::Gate;
 use super::ledger::Ledger;
 use super::protocol::{LedgerRequest, Refusal};
-use super::schedules::ScheduleRequest;
 use crate::ids::LogIndex;
 use crate::task::Durability;
 
@@ -86,36 +86,10 @@ impl Ledger {
 
     /// New work waits for room for all that follows from it; what changes something waits for a disk that writes it.
     pub(super) fn check_disk(&self, request: &LedgerRequest) -> Result<(), Refusal> {
-        match request {
-            LedgerRequest::Submit { .. }
-            | LedgerRequest::SubmitWorkflow { .. }
-            | LedgerRequest::RetryTasks { .. }
-            | LedgerRequest::RetryWorkflow { .. }
-            | LedgerRequest::Schedule(ScheduleRequest::RunNow { .. }) => self.disk.check_new_work(),
-            LedgerRequest::Cancel { .. }
-            | LedgerRequest::SetPriority { .. }
-            | LedgerRequest::PurgeDead { .. }
-            | LedgerRequest::PauseQueue { .. }
-            | LedgerRequest::ResumeQueue { .. }
-            | LedgerRequest::ClearQueue { .. }
-            | LedgerRequest::Schedule(ScheduleRequest::Change { .. }) => self.disk.instead().map_or(Ok(()), Err),
-            LedgerRequest::GetTask { .. }
-            | LedgerRequest::WaitTask { .. }
-            | LedgerRequest::ListTasks { .. }
-            | LedgerRequest::GetWorkflow { .. }
-            | LedgerRequest::WaitWorkflow { .. }
-            | LedgerRequest::ListWorkflows { .. }
-            | LedgerRequest::WhyPending { .. }
-            | LedgerRequest::ListDead { .. }
-            | LedgerRequest::ShowDead { .. }
-            | LedgerRequest::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
-            | LedgerRequest::Stats
-            | LedgerRequest::Credit(_)
-            | LedgerRequest::Renew(_)
-            | LedgerRequest::Complete(_)
-            | LedgerRequest::Release(_)
-            | LedgerRequest::AskPermits(_)
-            | LedgerRequest::TakePermits(_) => Ok(()),
+        match request.asks() {
+            Asks::NewWork => self.disk.check_new_work(),
+            Asks::Change | Asks::Claim => self.disk.instead().map_or(Ok(()), Err),
+            Asks::Read | Asks::Lease => Ok(()),
         }
     }
 }

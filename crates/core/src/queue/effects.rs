@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::disk::Disk;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use super::record::ClockRoot;
+use crate::clock::Position;
 use crate::clock_alarm::PeerClocks;
 use crate::dag::WorkflowSpec;
 use crate::ids::{ContentId, LedgerTag, LogIndex, PeerId, WorkflowId};
@@ -52,6 +53,16 @@ pub enum Event {
     ClockRoot(ClockRoot),
     /// How the clocks of the peers in reach compare with this node's.
     PeerClocks(PeerClocks),
+    /// A peer has said what it holds of this ledger; what is not this log's own came before as [`Event::HeadSeen`].
+    PeerCompared {
+        peer: PeerId,
+    },
+    /// Somebody holds this head of this ledger, signed by this node. `recorded` is the event that the log has there.
+    HeadSeen {
+        position: Position,
+        event: ContentId,
+        recorded: Option<ContentId>,
+    },
     /// The answer to [`Effect::Bind`].
     Bound {
         id: BindingId,
@@ -172,6 +183,8 @@ pub enum Effect {
         count: LogIndex,
         event: ContentId,
     },
+    /// End this ledger and open it again.
+    StartAnew,
 }
 
 /// What one step gave, and how it ended or stands.
@@ -240,6 +253,13 @@ impl Outbox {
                 }
             }
         }
+    }
+
+    /// Lets nothing out that waits: who would get an answer gets `refusal`.
+    pub fn withhold(&mut self, refusal: &Refusal) {
+        self.refuse_held(refusal);
+        self.until_written.clear();
+        self.until_synced.clear();
     }
 
     fn once_opened(&self, gate: Gate) -> Gate {

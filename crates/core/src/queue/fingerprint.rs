@@ -36,8 +36,8 @@ impl Ledger {
             fenced_total: _, settled_stats: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,
             // It spares work, and decides nothing.
             checked: _,
-            // No model's log is long enough.
-            compaction: _,
+            // No model's log is long enough, and each has one copy.
+            compaction: _, comparing: _,
         } = self;
         (identity.secret, grants, clock_root.0, tick_due_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);
@@ -63,9 +63,9 @@ impl State {
         let Self {
             tag: _, generation, tasks, order, workflows, schedules, children, submitted, lost,
             // Of limits, keys, pauses, and what days take away.
-            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_memory: _, pruned_newest: _, purged: _,
-            // Of logs that are cut.
-            partial: _, cut: _,
+            rate_marks: _, loans: _, keys: _, paused: _, pruned: _, pruned_memory: _, pruned_newest: _,
+            // Of logs that are cut, and of their copies.
+            partial: _, cut: _, standing: _,
             // Sums over the tasks, and what is only shown.
             counts: _, memory_submitted: _, memory_terminal: _, fenced_total: _, released_total: _, expired_total: _, retried_total: _,
             commits_by_worker: _, workflows_running: _, last_at: _, last_index: _, changes: _, templates: _,

@@ -5,7 +5,7 @@
 //! pass began is carried once more right before the checkpoint. A task that stands by itself is known from its image,
 //! or its submission, on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use super::protocol::{TaskCounts, WorkflowState};
 use super::schedule::Schedule;
 use super::schedule_record::{ScheduleChange, ScheduleRecord};
 use super::state::State;
+use super::suspension::Standing;
 use super::task_entry::Task;
 use super::tasks::Tasks;
 use super::workflow_run::{StepPhase, WorkflowRun};
@@ -51,6 +52,7 @@ pub(super) struct KeyImage {
 #[serde(default)]
 pub struct Totals {
     pub(super) generation: Generation,
+    pub(super) standing: Standing,
     pub(super) lost: u64,
     pub(super) memory_submitted: u64,
     pub(super) memory_terminal: u64,
@@ -65,7 +67,6 @@ pub struct Totals {
     pub(super) paused: Paused,
     pub(super) pruned: TaskCounts,
     pub(super) pruned_newest: Option<TaskId>,
-    pub(super) purged: BTreeSet<TaskId>,
     /// Those that no kept record tells of.
     pub(super) operations: Vec<DoneOperation>,
 }
@@ -124,6 +125,7 @@ impl State {
             templates: _,
             changes: _,
             generation,
+            standing,
             lost,
             memory_submitted,
             memory_terminal,
@@ -137,13 +139,13 @@ impl State {
             paused,
             pruned,
             pruned_newest,
-            purged,
         } = self;
         let of_limit = |(limit, homes): (&Limit, &BTreeMap<_, LoanFacts>)| {
             homes.values().map(|facts| (limit.clone(), *facts)).collect::<Vec<_>>()
         };
         Totals {
             generation: *generation,
+            standing: *standing,
             lost: *lost,
             memory_submitted: *memory_submitted,
             memory_terminal: *memory_terminal,
@@ -157,7 +159,6 @@ impl State {
             paused: paused.clone(),
             pruned: less(pruned, pruned_memory),
             pruned_newest: *pruned_newest,
-            purged: purged.clone(),
             operations,
         }
     }
@@ -165,6 +166,7 @@ impl State {
     fn restore(&mut self, before: LogIndex, totals: &Totals) {
         let Totals {
             generation,
+            standing,
             lost,
             memory_submitted,
             memory_terminal,
@@ -178,11 +180,10 @@ impl State {
             paused,
             pruned,
             pruned_newest,
-            purged,
             operations: _,
         } = totals;
         self.cut = self.cut.max(before);
-        (self.generation, self.lost) = (*generation, *lost);
+        (self.generation, self.standing, self.lost) = (*generation, *standing, *lost);
         (self.memory_submitted, self.memory_terminal) = (*memory_submitted, *memory_terminal);
         (self.released_total, self.expired_total) = (*released_total, *expired_total);
         (self.retried_total, self.fenced_total) = (*retried_total, *fenced_total);
@@ -194,7 +195,6 @@ impl State {
         }
         self.paused.clone_from(paused);
         (self.pruned, self.pruned_newest) = (pruned.plus(&self.pruned_memory), *pruned_newest);
-        self.purged.clone_from(purged);
     }
 
     /// To a state that knows all of it an image says only from which record on a shorter log knows it too.

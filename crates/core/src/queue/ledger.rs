@@ -22,6 +22,7 @@ use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Change, State};
 use super::stats::SettledStats;
+use super::suspension::Comparing;
 use super::waiters::Waiters;
 use super::workers::Workers;
 use crate::clock::chain::Chain;
@@ -105,6 +106,7 @@ pub struct Ledger {
     /// When expired idempotency keys were last looked for.
     pub(super) keys_forgotten_ms: u64,
     pub(super) compaction: Compaction,
+    pub(super) comparing: Option<Comparing>,
 }
 
 /// A marker on its way: leases that ended before `cutoff_ms` expire when it comes out.
@@ -127,6 +129,19 @@ impl Ledger {
     /// Takes one event. Records and effects wait in [`Self::take_entries`] and [`Self::take_effects`].
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;
+        if self.acts() {
+            self.act(event);
+        } else {
+            self.stand_by(event);
+        }
+        if self.acts() {
+            self.follow_up();
+        }
+        check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
+        self.check_bounds();
+    }
+
+    pub(super) fn act(&mut self, event: Event) {
         match event {
             Event::Request { caller, request, reply } => self.request(&caller, request, reply),
             Event::WorkerSeen { worker, capabilities, alive } => self.worker_seen(worker, capabilities, alive),
@@ -137,6 +152,8 @@ impl Ledger {
             Event::Draining { why } => self.draining = Some(why),
             Event::ClockRoot(root) => self.clock_root = root,
             Event::PeerClocks(clocks) => self.clock_watch.peers(clocks),
+            Event::PeerCompared { peer } => self.peer_compared(peer),
+            Event::HeadSeen { position, event, recorded } => self.head_seen(position, event, recorded),
             Event::Bound { id, bound } => self.bound(id, bound),
             Event::MarkerOut { marker } => self.marker_out(marker),
             Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),
@@ -144,6 +161,10 @@ impl Ledger {
             Event::Disk(disk) => self.disk_changed(disk),
             Event::Tick => self.tick(),
         }
+    }
+
+    /// What an event leads to.
+    fn follow_up(&mut self) {
         self.bind_wanted();
         // A workflow that starts in a step has steps to bind, and those may be workflows again.
         for _ in 0..limits::WORKFLOW_DEPTH_MAX {
@@ -162,11 +183,9 @@ impl Ledger {
             self.pump();
         }
         self.hasten_tick();
-        check(InvariantId::I9, self.state.conservation_holds(), "submitted is not the sum over the states");
-        self.check_bounds();
     }
 
-    fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
+    pub(super) fn request(&mut self, caller: &Caller, request: LedgerRequest, reply: ReplyTo) {
         if let Err(refusal) = self.check_disk(&request) {
             return self.refuse(reply, refusal);
         }
@@ -199,6 +218,7 @@ impl Ledger {
                 self.clear_queue(operation, namespace, up_to, reply);
             }
             LedgerRequest::Schedule(request) => self.schedule_request(request, reply),
+            LedgerRequest::Claim { operation } => self.claim(operation, reply),
             LedgerRequest::Stats => self.stats(reply),
             LedgerRequest::Credit(offer) => self.credit(caller.peer, offer, reply),
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
@@ -298,6 +318,13 @@ impl Ledger {
         }
         self.outbox.advance(watermark);
         self.settle_stats();
+        if self.acts() {
+            self.publish_head();
+        }
+    }
+
+    /// Of what is synced, and was not published yet.
+    pub(super) fn publish_head(&mut self) {
         let mut head = None;
         while self.unpublished.front().is_some_and(|(index, _)| *index <= self.outbox.synced()) {
             head = self.unpublished.pop_front();

@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod asks;
 mod attempts;
 mod bind;
 mod bindings;
@@ -44,6 +45,7 @@ mod state;
 mod stats;
 mod steal;
 mod submit;
+mod suspension;
 mod task_entry;
 mod tasks;
 mod templates;
@@ -83,3 +85,4 @@ pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReaso
 pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView};
 pub use settings::QueueSettings;
 pub use stats::{QueueStats, ShapeBacklog};
+pub use suspension::Suspension;

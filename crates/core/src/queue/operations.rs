@@ -11,12 +11,14 @@ use crate::limits;
 use crate::time::Wall;
 
 /// What an operation did, in as little as its answer can be made from again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Done {
-    /// Ids follow from the time and the place in the batch.
+    /// Ids follow from the time and the place in the batch, in which the `others` of the request have none.
     Submitted {
         at: Wall,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<u32>,
     },
     WorkflowSubmitted {
         at: Wall,
@@ -45,6 +47,7 @@ pub(super) enum Done {
     ScheduleChanged {
         schedule: ScheduleId,
     },
+    Claimed,
 }
 
 /// One remembered operation, as a checkpoint carries it.
@@ -59,13 +62,18 @@ impl DoneOperation {
     /// The task or workflow that it was about, if it was about one.
     pub fn subject(&self, tag: LedgerTag) -> Option<TaskId> {
         match self.done {
-            Done::Submitted { at } | Done::WorkflowSubmitted { at } => {
+            Done::Submitted { at, .. } | Done::WorkflowSubmitted { at } => {
                 Some(TaskId::derive(tag, at.0, self.operation, 0))
             }
             Done::WorkflowRetried { workflow, .. } => Some(workflow),
             Done::Cancelled { target } => Some(target),
             Done::PrioritySet { task } => Some(task),
-            Done::Retried | Done::Purged | Done::QueueSet | Done::Cleared { .. } | Done::ScheduleChanged { .. } => None,
+            Done::Retried
+            | Done::Purged
+            | Done::QueueSet
+            | Done::Cleared { .. }
+            | Done::ScheduleChanged { .. }
+            | Done::Claimed => None,
         }
     }
 }
@@ -89,7 +97,7 @@ impl Operations {
         if crate::canary::has(crate::canary::Bug::OperationForgotten) {
             return None;
         }
-        self.done.get(operation).copied()
+        self.done.get(operation).cloned()
     }
 
     pub fn len(&self) -> usize {
@@ -99,7 +107,9 @@ impl Operations {
     /// Keeps what `record` did, and forgets what is older than [`limits::OPERATION_TTL_MS`] or more than the bound.
     pub fn remember(&mut self, record: &Record) {
         let (at, operation, done) = match record {
-            Record::Submitted { at, operation, .. } => (*at, *operation, Done::Submitted { at: *at }),
+            Record::Submitted { at, operation, others, .. } => {
+                (*at, *operation, Done::Submitted { at: *at, others: others.clone() })
+            }
             Record::WorkflowSubmitted { at, operation, .. } => (*at, *operation, Done::WorkflowSubmitted { at: *at }),
             Record::WorkflowRetried { at, operation, workflow, steps } => {
                 (*at, *operation, Done::WorkflowRetried { workflow: *workflow, steps: steps.len() as u32 })
@@ -114,6 +124,7 @@ impl Operations {
                 let (tasks, workflows) = (tasks.len() as u64, workflows.len() as u64);
                 (*at, *operation, Done::Cleared { tasks, workflows, left: *left })
             }
+            Record::Claimed { at, operation } => (*at, *operation, Done::Claimed),
             Record::Pruned { at, operation: Some(operation), .. } => (*at, *operation, Done::Purged),
             // Their ids follow from the time as a workflow's do.
             Record::Schedule(
@@ -143,6 +154,7 @@ impl Operations {
             | Record::WorkflowEnded { .. }
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
+            | Record::Suspended { .. }
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. }
             | Record::Carried { .. }
@@ -177,7 +189,7 @@ impl Operations {
     pub fn restore(&mut self, older: &[DoneOperation]) {
         let newer: Vec<DoneOperation> = self.before(Wall(u64::MAX)).collect();
         *self = Self::default();
-        older.iter().chain(&newer).for_each(|old| self.keep(old.at, old.operation, old.done));
+        older.iter().chain(&newer).for_each(|old| self.keep(old.at, old.operation, old.done.clone()));
     }
 }
 

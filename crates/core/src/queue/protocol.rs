@@ -10,8 +10,9 @@ use super::paused::PausedView;
 use super::record::SubmitItem;
 use super::schedules::{ScheduleReply, ScheduleRequest};
 use super::stats::QueueStats;
+use crate::clock::Position;
 use crate::dag::{SpecError, WorkflowSpec};
-use crate::ids::{Epoch, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
+use crate::ids::{Epoch, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
@@ -115,6 +116,10 @@ pub enum LedgerRequest {
         up_to: LogIndex,
     },
     Schedule(ScheduleRequest),
+    /// This copy of a suspended ledger goes on; what another copy did is given up.
+    Claim {
+        operation: OperationId,
+    },
     Stats,
     Credit(CreditOffer),
     Renew(Vec<Renewal>),
@@ -195,6 +200,10 @@ pub enum LedgerReply {
         left: u64,
     },
     Schedule(ScheduleReply),
+    /// It goes on in a moment.
+    Claimed {
+        ledger: LedgerId,
+    },
     Stats(Box<QueueStats>),
     /// Ready tasks that the caller could run.
     Credited {
@@ -227,6 +236,14 @@ pub enum Refusal {
     HomeUnreachable { id: TaskId, last_seen: Option<Wall> },
     #[error("the home {home} cannot be reached; nothing was changed elsewhere: retry")]
     HomeAway { home: LedgerTag, last_seen: Option<Wall> },
+    #[error(
+        "the home of ledger {ledger} is suspended since {since}: another copy of the ledger has written event {} of \
+         generation {}, and this one has not; decide which copy goes on, and run `nodectl home claim {ledger} \
+         --accept-loss` there",
+        position.count,
+        position.generation
+    )]
+    HomeSuspended { ledger: LedgerId, since: Wall, position: Position },
     #[error("overloaded: retry after {retry_after_ms} ms ({what})")]
     Overloaded { retry_after_ms: u64, what: String },
     #[error("{}", invalid_in_words(.errors))]
@@ -261,7 +278,11 @@ impl Refusal {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::HomeUnreachable { .. } | Self::HomeAway { .. } | Self::Overloaded { .. } | Self::Unavailable { .. }
+            Self::HomeUnreachable { .. }
+                | Self::HomeAway { .. }
+                | Self::HomeSuspended { .. }
+                | Self::Overloaded { .. }
+                | Self::Unavailable { .. }
         )
     }
 }

@@ -7,9 +7,7 @@ use super::protocol::{LedgerReply, Refusal, TaskCounts};
 use super::record::Record;
 use super::state::State;
 use crate::ids::{LogIndex, OperationId, TaskId, WorkflowId};
-use crate::limits;
 use crate::task::Durability;
-use crate::time::Wall;
 
 impl Ledger {
     /// Removes ended tasks and workflows, each durability class by a record of its own; `tasks` holds those of
@@ -62,28 +60,12 @@ impl State {
         runs.fold(counts, |counts, run| counts.plus(&run.placeholders()))
     }
 
-    /// Whether a task was removed while its submission may still be sent again.
-    pub(super) fn was_purged(&self, id: &TaskId) -> bool {
-        self.purged.contains(id)
-    }
-
-    /// Keeps the young among the removed, until their submissions are forgotten.
-    fn remember_purged(&mut self, at: Wall, tasks: &[TaskId]) {
-        let forgotten = |id: &TaskId| id.made_at().0 + limits::OPERATION_TTL_MS < at.0;
-        while self.purged.first().is_some_and(forgotten) {
-            self.purged.pop_first();
-        }
-        self.purged.extend(tasks.iter().copied().filter(|id| !forgotten(id)));
-    }
-
     pub(super) fn prune(
         &mut self,
         index: LogIndex,
-        at: Wall,
         (tasks, workflows): (&[TaskId], &[WorkflowId]),
         counts: &TaskCounts,
     ) {
-        self.remember_purged(at, tasks);
         for id in tasks {
             self.order.remove(id);
             let removed = self.tasks.remove(id);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::images::{Carried, Totals};
 use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
+use crate::clock::Position;
 use crate::dag::WorkflowSpec;
 use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
@@ -32,6 +33,9 @@ pub enum Record {
         owner: Arc<str>,
         clock_root: ClockRoot,
         items: Vec<SubmitItem>,
+        /// Places in the request of what is not among them: refused, or known by its key.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<u32>,
     },
     WorkflowSubmitted {
         at: Wall,
@@ -206,6 +210,16 @@ pub enum Record {
         before: LogIndex,
         totals: Box<Totals>,
     },
+    /// Somebody holds a head of this ledger that this log has not written: the home stands still.
+    Suspended {
+        at: Wall,
+        position: Position,
+    },
+    /// An operator decided that this copy of the ledger goes on: with the next start.
+    Claimed {
+        at: Wall,
+        operation: OperationId,
+    },
     /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
     PermitsLent {
         at: Wall,
@@ -367,6 +381,8 @@ impl Record {
             Self::WorkflowEnded { .. } => "workflow_ended",
             Self::Carried { .. } => "carried",
             Self::Checkpoint { .. } => "checkpoint",
+            Self::Suspended { .. } => "suspended",
+            Self::Claimed { .. } => "claimed",
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
@@ -407,6 +423,8 @@ impl Record {
             | Self::WorkflowEnded { at, .. }
             | Self::Carried { at, .. }
             | Self::Checkpoint { at, .. }
+            | Self::Suspended { at, .. }
+            | Self::Claimed { at, .. }
             | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,

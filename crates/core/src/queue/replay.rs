@@ -19,11 +19,12 @@ use super::room::Loads;
 use super::settings::QueueSettings;
 use super::state::{Changes, State};
 use super::stats::SettledStats;
+use super::suspension::Comparing;
 use super::waiters::Waiters;
 use super::workers::Workers;
 use crate::clock::chain::Chain;
 use crate::clock_alarm::ClockWatch;
-use crate::ids::{ContentId, Generation, LogIndex};
+use crate::ids::{ContentId, Generation, LogIndex, PeerId};
 use crate::invariant::{InvariantId, check};
 use crate::limits;
 use crate::task::Durability;
@@ -62,6 +63,7 @@ pub struct Replay {
     next: LogIndex,
     pub(super) operations: Operations,
     compaction: Compaction,
+    compare_with: BTreeSet<PeerId>,
 }
 
 impl Replay {
@@ -75,6 +77,7 @@ impl Replay {
             next: LogIndex(1),
             operations: Operations::default(),
             compaction: Compaction::default(),
+            compare_with: BTreeSet::new(),
         }
     }
 
@@ -110,6 +113,13 @@ impl Replay {
     #[must_use]
     pub fn with_settings(self, settings: QueueSettings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// Before its first grant or commit, the ledger hears what these peers hold of it; of those that do not say it in
+    /// time, nothing.
+    #[must_use]
+    pub fn comparing_with(self, compare_with: BTreeSet<PeerId>) -> Self {
+        Self { compare_with, ..self }
     }
 
     /// Applies the next stored record.
@@ -190,16 +200,20 @@ impl Replay {
             tallied_ms: 0,
             keys_forgotten_ms: 0,
             compaction: self.compaction,
+            comparing: Comparing::with(self.compare_with, now.mono_ms),
         };
         ledger.fenced_total = ledger.state.fenced_total;
-        let generation = Generation(ledger.state.generation.0 + 1);
+        let used = ledger.state.generation.max(ledger.state.standing.generation_used());
+        let generation = Generation(used.0 + 1);
         let at = ledger.at();
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
         ledger.tallied = ledger.tally();
         ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
-        ledger.bind_wanted();
-        ledger.finish_cut();
+        if ledger.acts() {
+            ledger.bind_wanted();
+            ledger.finish_cut();
+        }
         ledger
     }
 }

@@ -25,10 +25,10 @@ impl Ledger {
             return self.refuse(reply, Refusal::invalid("/ids", format!("{} tasks in one retry", ids.len()), fix));
         }
         let done = self.operations.find(&operation);
-        if done.is_some_and(|done| done != Done::Retried) {
+        if done.as_ref().is_some_and(|done| *done != Done::Retried) {
             return self.refuse(reply, reused(operation));
         }
-        if let (None, Err(refusal)) = (done, self.check_draining()) {
+        if let (None, Err(refusal)) = (&done, self.check_draining()) {
             return self.refuse(reply, refusal);
         }
         let (at, clock_root) = (self.at(), self.clock_root);

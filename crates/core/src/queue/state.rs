@@ -12,6 +12,7 @@ use super::permits::Loans;
 use super::protocol::{TaskCounts, WorkflowState};
 use super::record::{AfterAttempt, CompletionRecord, GrantRecord, Record, ReleaseRecord, SubmitItem};
 use super::schedule::Schedule;
+use super::suspension::Standing;
 use super::task_entry::{EpochStatus, Task};
 use super::tasks::Tasks;
 use super::templates::Templates;
@@ -48,6 +49,7 @@ pub(super) struct Change {
 pub(super) struct State {
     pub tag: LedgerTag,
     pub generation: Generation,
+    pub standing: Standing,
     pub tasks: Tasks,
     /// Task ids in order of creation, for listings.
     pub order: std::collections::BTreeSet<TaskId>,
@@ -75,8 +77,6 @@ pub(super) struct State {
     pub pruned_memory: TaskCounts,
     /// The newest id among them.
     pub pruned_newest: Option<TaskId>,
-    /// Those that were removed so young that their submission may be sent again.
-    pub purged: std::collections::BTreeSet<TaskId>,
     /// While a replay of a cut log has not reached its checkpoint: what is not whole yet.
     pub partial: Option<Box<Partial>>,
     /// What the newest checkpoint made superfluous: all before this record.
@@ -97,6 +97,7 @@ impl State {
         Self {
             tag,
             generation: Generation(0),
+            standing: Standing::default(),
             tasks: Tasks::default(),
             order: std::collections::BTreeSet::new(),
             workflows: BTreeMap::new(),
@@ -118,7 +119,6 @@ impl State {
             pruned: TaskCounts::default(),
             pruned_memory: TaskCounts::default(),
             pruned_newest: None,
-            purged: std::collections::BTreeSet::new(),
             partial: None,
             cut: LogIndex(1),
             rate_marks: BTreeMap::new(),
@@ -136,7 +136,7 @@ impl State {
         self.last_index = self.last_index.max(index);
         match record {
             Record::Opened { generation, .. } => self.open(*generation),
-            Record::Submitted { at, operation, owner, clock_root, items } => {
+            Record::Submitted { at, operation, owner, clock_root, items, others: _ } => {
                 self.submit(index, *at, *operation, (owner, *clock_root), items);
             }
             Record::WorkflowSubmitted { at, operation, owner, clock_root, spec } => {
@@ -183,11 +183,12 @@ impl State {
             Record::QueueResumed { namespace, .. } => self.paused.resume(namespace.as_deref()),
             Record::QueueCleared { at, tasks, workflows, .. } => self.clear(index, *at, tasks, workflows),
             Record::KeysForgotten { before, .. } => self.keys.forget(*before),
-            Record::Pruned { at, tasks, workflows, counts, .. } => self.prune(index, *at, (tasks, workflows), counts),
+            Record::Pruned { tasks, workflows, counts, .. } => self.prune(index, (tasks, workflows), counts),
             Record::Retried { at, clock_root, tasks, .. } => self.retry(index, *at, *clock_root, tasks),
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Carried { carried, .. } => self.carry(index, carried),
             Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
+            Record::Suspended { .. } | Record::Claimed { .. } => self.standing.apply(record),
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
@@ -204,6 +205,7 @@ impl State {
     fn open(&mut self, generation: Generation) {
         check(InvariantId::I2, generation > self.generation, "a generation did not grow");
         self.generation = generation;
+        self.standing.open();
         let lost = self.memory_submitted - self.memory_terminal;
         self.lost += lost;
         self.submitted += lost;

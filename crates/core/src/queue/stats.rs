@@ -9,6 +9,7 @@ use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::paused::PausedView;
 use super::protocol::{LedgerReply, TaskCounts};
+use super::suspension::Suspension;
 use crate::clock_alarm::ClockAlarm;
 use crate::ids::{Generation, LedgerId, LogIndex, PeerId};
 
@@ -58,6 +59,9 @@ pub struct QueueStats {
     /// While it refuses, the counters are those of the last moment that is on it.
     #[serde(default)]
     pub disk: Disk,
+    /// Another copy of the ledger has gone on: nothing is accepted, granted, committed or pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<Suspension>,
 }
 
 /// A backlog of one requirement shape.
@@ -131,6 +135,7 @@ impl Ledger {
             schedules: self.state.schedules.len() as u64,
             clock_alarm: self.clock_watch.alarm(),
             disk: self.disk.clone(),
+            suspended: self.state.standing.suspended(),
         }
     }
 

@@ -41,11 +41,11 @@ impl Ledger {
             return self.refuse(reply, Refusal::invalid("", "memory tasks among tasks that are written", fix));
         }
         let replayed = match self.operations.find(&operation) {
-            Some(Done::Submitted { at }) => Some(at),
+            Some(Done::Submitted { at, others }) => Some((at, others)),
             Some(_) => return self.refuse(reply, reused(operation)),
             None => None,
         };
-        if let (None, Err(refusal)) = (replayed, self.check_draining()) {
+        if let (None, Err(refusal)) = (&replayed, self.check_draining()) {
             return self.refuse(reply, refusal);
         }
         if replayed.is_none()
@@ -53,15 +53,16 @@ impl Ledger {
         {
             return self.refuse(reply, refusal);
         }
-        let at = replayed.unwrap_or_else(|| self.at());
-        let (planned, gate) = if replayed.is_some() {
-            (self.plan_again(operation, at, &items), self.gate_of_all())
-        } else {
-            let planned = self.plan(operation, at, &items);
-            let new = items.iter().zip(&planned).rfind(|(_, plan)| matches!(plan, Planned::New { .. }));
-            self.checked = new.map(|(item, _)| item.spec.clone()).or_else(|| self.checked.take());
-            let gate = self.record_submission(caller, operation, at, &items, &planned);
-            (planned, gate)
+        let (at, planned, gate) = match replayed {
+            Some((at, others)) => (at, self.plan_again(operation, &items, &others), self.gate_of_all()),
+            None => {
+                let at = self.at();
+                let planned = self.plan(operation, at, &items);
+                let new = items.iter().zip(&planned).rfind(|(_, plan)| matches!(plan, Planned::New { .. }));
+                self.checked = new.map(|(item, _)| item.spec.clone()).or_else(|| self.checked.take());
+                let gate = self.record_submission(caller, operation, at, &items, &planned);
+                (at, planned, gate)
+            }
         };
         let answers = self.submit_answers(operation, at, &items, &planned);
         self.reply(gate, reply, LedgerReply::Submitted { answers });
@@ -124,27 +125,24 @@ impl Ledger {
         planned
     }
 
-    /// What was planned when the operation came first: an item was new then exactly if its tasks are here now, or were
-    /// removed since.
-    fn plan_again(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+    /// What was planned when the operation came first: all but the `others` were new then.
+    fn plan_again(&self, operation: OperationId, items: &[SubmitItem], others: &[u32]) -> Vec<Planned> {
         let mut next = 0;
-        let plan = |item: &SubmitItem| {
-            let SubmitItem { spec, count } = item;
-            let id = TaskId::derive(self.state.tag, at.0, operation, next);
-            if self.state.tasks.get(&id).is_some_and(|task| task.spec == *spec) || self.state.was_purged(&id) {
-                next += count;
-                return Planned::New { first: next - count };
+        let plan = |(place, item): (usize, &SubmitItem)| {
+            if !others.contains(&(place as u32)) {
+                next += item.count;
+                return Planned::New { first: next - item.count };
             }
             if let Err(refusal) = self.check_item(item, None) {
                 return Planned::Refused(refusal);
             }
-            match Keys::name(spec).and_then(|name| self.state.keys.find_even_expired(&name)) {
-                Some(entry) if entry.is_for(spec) => Planned::Existing(entry.id),
-                Some(entry) => conflict(spec, entry.id),
+            match Keys::name(&item.spec).and_then(|name| self.state.keys.find_even_expired(&name)) {
+                Some(entry) if entry.is_for(&item.spec) => Planned::Existing(entry.id),
+                Some(entry) => conflict(&item.spec, entry.id),
                 None => Planned::Refused(came_before(operation)),
             }
         };
-        items.iter().map(plan).collect()
+        items.iter().enumerate().map(plan).collect()
     }
 
     /// A batch is written in its strictest class; `memory` tasks stand in batches of their own and are never written.
@@ -165,7 +163,9 @@ impl Ledger {
         let gate = existing.fold(Gate::Open, |gate, task| latest(gate, self.early_gate(task.durability(), task.index)));
         let Some(durability) = new.iter().map(|item| item.spec.durability).max() else { return gate };
         let (owner, clock_root) = (caller.owner.clone(), self.clock_root);
-        let record = Record::Submitted { at, operation, owner, clock_root, items: new };
+        let others = (0u32..).zip(planned).filter(|(_, plan)| !matches!(plan, Planned::New { .. }));
+        let others = others.map(|(place, _)| place).collect();
+        let record = Record::Submitted { at, operation, owner, clock_root, items: new, others };
         self.operations.remember(&record);
         let index = self.commit(durability, record);
         latest(gate, self.early_gate(durability, index))

@@ -142,7 +142,7 @@ impl Ledger {
         self.commit_by_class(passed, |id: &TaskId| *id, |tasks| Record::DeadlinePassed { at, tasks });
     }
 
-    fn answer_impatient(&mut self) {
+    pub(super) fn answer_impatient(&mut self) {
         for (target, to) in self.waiters.take_due(self.now.mono_ms) {
             if self.state.workflows.contains_key(&target) {
                 self.answer_workflow(target, to);

@@ -14,6 +14,7 @@ pub mod persistence;
 pub mod queue;
 pub mod recovery;
 pub mod schedules;
+pub mod unwritten;
 
 use std::fmt;
 

@@ -38,7 +38,8 @@ impl Evidence<'_> {
             | Effect::Bind { .. }
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. }
-            | Effect::PlaceMarker { .. } => Ok(()),
+            | Effect::PlaceMarker { .. }
+            | Effect::StartAnew => Ok(()),
         }
     }
 
@@ -80,8 +81,9 @@ impl Evidence<'_> {
     }
 
     fn workflow(&self, view: &WorkflowView) -> Verdict {
-        let ended = self.book.workflows.get(&view.summary.id).and_then(|facts| facts.ended);
-        match ended.filter(|_| view.summary.state.is_terminal()) {
+        let summary = &view.summary;
+        let ended = self.book.workflows.get(&summary.id).and_then(|facts| facts.end_of(summary.finished_at));
+        match ended.filter(|_| summary.state.is_terminal()) {
             Some(index) => self.synced(index, "the end of a workflow"),
             None => Ok(()),
         }

@@ -282,6 +282,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         changes: _,
         templates: _,
         generation,
+        standing,
         tasks,
         order,
         workflows,
@@ -303,7 +304,6 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         pruned,
         pruned_memory,
         pruned_newest,
-        purged,
         partial,
         cut,
         rate_marks,
@@ -329,10 +329,13 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         "totals".to_owned(),
         format!("{fenced_total} {released_total} {expired_total} {retried_total} {commits_by_worker:?}"),
     );
-    say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?} {purged:?}"));
+    say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?}"));
     say("paused".to_owned(), format!("{paused:?}"));
     say("limits".to_owned(), format!("{rate_marks:?} {loans:?}"));
-    say("log".to_owned(), format!("{generation:?} {cut:?} {last_at:?} {last_index:?} {}", partial.is_some()));
+    say(
+        "log".to_owned(),
+        format!("{generation:?} {standing:?} {cut:?} {last_at:?} {last_index:?} {}", partial.is_some()),
+    );
     all
 }
 

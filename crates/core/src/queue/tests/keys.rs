@@ -87,6 +87,37 @@ fn a_key_is_free_again_when_its_time_is_over_on_the_homes_wall_clock() {
     assert_eq!(id(&submit(&mut home, &keyed("long", 1))), *home.ledger.state.order.last().unwrap());
 }
 
+/// Among new tasks stand one whose key is known and one that is refused; their places must not shift.
+#[test]
+fn a_batch_that_is_sent_again_gets_its_first_answers_whatever_became_of_its_tasks() {
+    let mut home = Bench::new();
+    home.worker(1, 9);
+    let known = id(&submit(&mut home, &keyed("a", 1)));
+    let plain = |n: u64| TaskSpec { idempotency_key: None, ..keyed("", n) };
+    let wrong = TaskSpec { kind: TaskKind::Workflow, ..noop() };
+    let specs = [keyed("a", 1), plain(1), wrong, plain(2), keyed("b", 3)];
+    let (operation, items) = (home.operation(), specs.map(SubmitItem::one).to_vec());
+    let request = LedgerRequest::Submit { operation, items };
+    let first = home.ask(request.clone());
+    let LedgerReply::Submitted { answers } = &first else { panic!("{first:?}") };
+    assert_eq!(id(&answers[0]), known);
+    assert!(matches!(answers[2], SubmitAnswer::Refused(Refusal::Invalid { .. })));
+    let new = [id(&answers[1]), id(&answers[3]), id(&answers[4])];
+    assert_eq!(home.ask(request.clone()), first);
+    home.pass(200);
+    for (_, grant) in home.grants() {
+        home.complete(&grant, success("done"));
+    }
+    for gone in new {
+        assert_eq!(home.state(gone), TaskState::Succeeded);
+        home.ledger.commit_pruned(None, vec![gone], Vec::new());
+        assert_eq!(home.ask(request.clone()), first);
+    }
+    let mut home = home.restart(10);
+    assert_eq!(home.ask(request), first);
+    assert_eq!(home.stats().submitted, 4);
+}
+
 #[test]
 fn an_expired_key_may_be_used_for_another_specification() {
     let mut home = Bench::new();

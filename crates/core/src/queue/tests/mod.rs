@@ -28,6 +28,7 @@ mod retention;
 mod retries;
 mod schedules;
 mod submission;
+mod suspension;
 mod workflow_model;
 mod workflow_policies;
 mod workflow_retries;

@@ -1,0 +1,116 @@
+//! Grants of class `memory`, of which no record tells: they are judged as they leave their home.
+//!
+//! What workers do with them is judged with all others (I5, I17), and so is what clients are shown of them (I4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use magpie_core::ids::{Epoch, TaskId};
+use magpie_core::invariant::InvariantId;
+use magpie_core::lease::Grant;
+use magpie_core::queue::Record;
+use magpie_core::task::Durability;
+
+use super::{Verdict, require};
+use crate::book::Book;
+use crate::network::Endpoint;
+
+/// What was seen of them, over all homes.
+#[derive(Debug, Default)]
+pub struct Unwritten {
+    newest: BTreeMap<TaskId, Epoch>,
+    /// Homes whose grants do not wait for the disk, as they did not when their queue was paused last: what leaves after
+    /// the pause was decided after it.
+    sure: BTreeSet<Endpoint>,
+}
+
+impl Unwritten {
+    /// `opened`: whether the home's generation is durable, which its first grants wait for.
+    pub fn read(&mut self, node: Endpoint, record: &Record, opened: bool) {
+        if matches!(record, Record::QueuePaused { .. }) {
+            if opened {
+                self.sure.insert(node)
+            } else {
+                self.sure.remove(&node)
+            };
+        }
+    }
+
+    /// A grant leaves the home of `book`.
+    pub fn check(&mut self, node: Endpoint, book: &Book, grant: &Grant) -> Verdict {
+        if grant.spec.durability != Durability::Memory {
+            return Ok(());
+        }
+        self.invariant_epochs_of_memory_tasks_only_grow(book, grant)?;
+        self.invariant_a_paused_queue_grants_no_memory_task(node, book, grant)
+    }
+
+    fn invariant_epochs_of_memory_tasks_only_grow(&mut self, book: &Book, grant: &Grant) -> Verdict {
+        let (task, epoch) = (grant.fence.task, grant.fence.epoch);
+        let before = self.newest.insert(task, epoch);
+        let grows = before.is_none_or(|before| before < epoch) && epoch.generation() == book.generation;
+        require(InvariantId::I2, "epochs_of_memory_tasks_only_grow", grows, || {
+            format!("{task} is granted in epoch {epoch} of generation {} after {before:?}", book.generation)
+        })
+    }
+
+    fn invariant_a_paused_queue_grants_no_memory_task(&self, node: Endpoint, book: &Book, grant: &Grant) -> Verdict {
+        let namespace = &grant.spec.namespace;
+        let paused = self.sure.contains(&node) && book.queue.is_paused(namespace);
+        require(InvariantId::I20, "a_paused_queue_grants_no_memory_task", !paused, || {
+            format!("{} of {namespace}, which is paused, is granted", grant.fence.task)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use magpie_core::ids::{Generation, Incarnation, LeaseToken, LedgerTag, LogIndex, OperationId, Sending};
+    use magpie_core::lease::{CreditName, Fence};
+    use magpie_core::task::{TaskKind, TaskSpec};
+    use magpie_core::time::Wall;
+
+    use super::*;
+
+    const TAG: LedgerTag = LedgerTag([1; 5]);
+
+    fn grant(n: u32) -> Grant {
+        let epoch = Epoch((1 << 32) + u64::from(n));
+        Grant {
+            fence: Fence { task: TaskId::derive(TAG, 1, OperationId([1; 16]), 0), epoch },
+            token: LeaseToken([3; 16]),
+            credit: CreditName { incarnation: Incarnation(1), sending: Sending(1) },
+            ttl_ms: 10_000,
+            attempt: 1,
+            spec: Arc::new(TaskSpec { durability: Durability::Memory, ..TaskSpec::new(TaskKind::Noop) }),
+            checkpoint: None,
+        }
+    }
+
+    fn opened() -> Book {
+        let mut book = Book::new(TAG);
+        book.read(Record::Opened { at: Wall(1), generation: Generation(1) });
+        book
+    }
+
+    #[test]
+    fn i2_an_epoch_that_is_granted_twice_is_seen() {
+        let (mut unwritten, book) = (Unwritten::default(), opened());
+        assert_eq!([1, 2].map(|n| unwritten.check(0, &book, &grant(n)).is_ok()), [true, true]);
+        assert_eq!(unwritten.check(0, &book, &grant(2)).unwrap_err().id, InvariantId::I2);
+    }
+
+    #[test]
+    fn i20_a_grant_of_a_paused_queue_is_seen_unless_it_may_be_older_than_the_pause() {
+        let (mut unwritten, mut book) = (Unwritten::default(), opened());
+        let operation = OperationId([2; 16]);
+        let record = Record::QueuePaused { at: Wall(2), operation, namespace: None, reason: String::new() };
+        unwritten.read(0, &record, false);
+        book.read(record.clone());
+        assert!(unwritten.check(0, &book, &grant(1)).is_ok());
+        unwritten.read(0, &record, true);
+        assert_eq!(unwritten.check(0, &book, &grant(2)).unwrap_err().id, InvariantId::I20);
+        assert_eq!(book.opened, LogIndex(1));
+    }
+}
