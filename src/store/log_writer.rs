@@ -172,6 +172,7 @@ impl LogWriter {
     fn try_commit(&mut self, batch: &[LogEntry], commit_to: CommitTo) -> Result<(), DiskFailure> {
         self.apply_page_limit()?;
         if !self.filled {
+            self.database.sync_names()?;
             // A log that could not be filled is slower, and not wrong.
             let _ = log_file::fill_write_ahead_log(&self.write_ahead_log);
             self.filled = true;

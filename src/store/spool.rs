@@ -208,6 +208,7 @@ fn open_checked(file: &Path) -> Result<Database, Unusable> {
             return Ok(Err(Unusable::Newer { format }));
         }
         make_tables(&mut database)?;
+        database.sync_names()?;
         // The digests cover the rows that are found; this finds rows that no page names any more.
         database.quick_check()?;
         read_all(database.connection(), |_| {})?;
@@ -258,6 +259,7 @@ fn start_over(file: &Path, what: String, whole: &[SpooledRow]) -> Result<(Databa
     }
     let mut database = Database::open_or_create(file)?;
     make_tables(&mut database)?;
+    database.sync_names()?;
     insert(&mut database, CommitTo::Disk, whole.iter().map(|row| (key(row.fence), row.at, row.bytes.as_slice())))?;
     Ok((database, SpoolDamage { what, kept: whole.len(), aside }))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use super::DiskFailure;
+use super::{DiskFailure, disk};
 
 /// A page of a database, and of a frame in its write-ahead log.
 pub(super) const PAGE_BYTES: usize = 4_096;
@@ -94,6 +94,11 @@ impl Database {
         }
         let done = self.try_transaction(commit_to, body).map_err(DiskFailure::from);
         self.heed(done)
+    }
+
+    /// Makes the names of both files last. SQLite does so itself, but takes no notice of a disk that refuses it.
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        disk::sync_dir(self.wal.parent().unwrap_or(Path::new(".")))
     }
 
     fn try_transaction<T>(
