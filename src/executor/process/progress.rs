@@ -10,8 +10,11 @@ use std::path::Path;
 use magpie_core::limits;
 use magpie_core::progress::AttemptNews;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::retry_on_intr;
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use tokio::sync::watch;
+
+const READ_BYTES: usize = 16 * 1024;
 
 /// The reading end, and what came through it.
 pub struct Progress {
@@ -44,26 +47,28 @@ impl Progress {
                 // Nothing is heard of the command any more; it runs all the same.
                 return std::future::pending().await;
             }
-            self.take_what_is_there();
+            let mut bytes = [0; READ_BYTES];
+            while let Ok(len @ 1..) = self.pipe.try_read(&mut bytes) {
+                self.take_bytes(&bytes[..len]);
+            }
         }
     }
 
     /// Takes what the command wrote before it ended; says why a line was not taken, if one was not.
     pub fn close(mut self) -> Option<String> {
-        self.take_what_is_there();
+        // The runtime may not have heard yet that there is something: it is read whatever that believes.
+        let mut bytes = [0; READ_BYTES];
+        while let Ok(len @ 1..) = retry_on_intr(|| rustix::io::read(&self.pipe, &mut bytes)) {
+            self.take_bytes(&bytes[..len]);
+        }
         if !self.line.is_empty() {
             self.take_line();
         }
         self.complaint
     }
 
-    fn take_what_is_there(&mut self) {
-        let mut bytes = [0; 16 * 1024];
-        while let Ok(len @ 1..) = self.pipe.try_read(&mut bytes) {
-            for piece in bytes[..len].split_inclusive(|byte| *byte == b'\n') {
-                self.take_piece(piece);
-            }
-        }
+    fn take_bytes(&mut self, bytes: &[u8]) {
+        bytes.split_inclusive(|byte| *byte == b'\n').for_each(|piece| self.take_piece(piece));
     }
 
     fn take_piece(&mut self, piece: &[u8]) {
@@ -132,6 +137,18 @@ mod tests {
         let (news, complaint) = after(b"{\"progress\": 0.5}\n\nhalf\n{\"progress\": 7}\n{\"checkpoint\": 1}\n").await;
         assert_eq!((news.progress.unwrap().fraction, news.checkpoint.unwrap().as_str()), (Some(0.5), "1"));
         assert!(complaint.unwrap().starts_with("line 3 of MAGPIE_PROGRESS is not taken: "));
+    }
+
+    /// What is written before anybody listens is there when the pipe is closed: a command may say all at its end.
+    #[tokio::test]
+    async fn what_a_command_said_right_before_its_end_is_taken_though_nobody_listened_since() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("progress");
+        let (says, said) = watch::channel(AttemptNews::default());
+        let progress = Progress::open(&path, says).unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"checkpoint\": 1}\n").unwrap();
+        assert_eq!(progress.close(), None);
+        assert_eq!(said.borrow().checkpoint.as_ref().unwrap().as_str(), "1");
     }
 
     #[tokio::test]
