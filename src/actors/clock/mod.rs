@@ -103,7 +103,10 @@ impl ClockState {
         let heads = &heads[..heads.len().min(limits::PEERS_MAX)];
         let (of_own, heads): (Vec<_>, Vec<_>) =
             heads.iter().copied().partition(|signed| Some(signed.head.ledger) == own);
-        of_own.iter().for_each(|signed| self.look_at_own(signed));
+        // A clock has one head of a ledger: of more, the newest says enough, and no message makes this node look twice.
+        if let Some(newest) = of_own.iter().max_by_key(|signed| signed.head.position()) {
+            self.look_at_own(newest);
+        }
         self.merge_others(&heads);
     }
 
