@@ -305,9 +305,11 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
     Ok(NetConfig {
         listen: config.listen.clone(),
         bootstrap: config.bootstrap.clone(),
+        dns: config.dns.clone(),
         peer_file: config.peer_file.clone(),
         peer_cache: Some(dir.peers_json()),
         mdns: config.mdns,
+        members: config.members,
         admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
         ..NetConfig::default()
     })
