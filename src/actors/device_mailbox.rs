@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ractor::RpcReplyPort;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::inference::batch::Batch;
 use crate::inference::device_process::{DeviceProcess, EmbeddedTexts, RequestError};
@@ -16,6 +17,7 @@ pub enum DeviceMsg {
         reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>,
     },
     View {
+        permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<DeviceView>,
     },
     Started(Result<StartedDevice, String>),

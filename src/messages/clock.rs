@@ -4,6 +4,7 @@ use magpie_core::clock::{Position, SignedHead};
 use magpie_core::ids::{ContentId, PeerId};
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +36,7 @@ pub struct ClockView {
 pub enum ClockMsg {
     Request {
         request: ClockRequest,
+        permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<ClockReply>,
     },
     /// The durable chain of this home grew.

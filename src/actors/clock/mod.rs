@@ -59,12 +59,12 @@ impl Actor for ClockActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ClockMsg::Request { request: ClockRequest::Exchange { heads }, reply } => {
+            ClockMsg::Request { request: ClockRequest::Exchange { heads }, permit: _permit, reply } => {
                 let answer = state.heads();
                 state.merge(&heads);
                 let _ = reply.send(ClockReply::Heads(answer));
             }
-            ClockMsg::Request { request: ClockRequest::Show, reply } => {
+            ClockMsg::Request { request: ClockRequest::Show, permit: _permit, reply } => {
                 let _ = reply.send(ClockReply::Clock(state.view()));
             }
             ClockMsg::PublishHead { position, event } => state.publish(position, event),

@@ -126,7 +126,7 @@ impl Actor for DeviceActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             DeviceMsg::Embed { model, texts, reply } => state.embed(&model, texts, reply),
-            DeviceMsg::View { reply } => {
+            DeviceMsg::View { permit: _permit, reply } => {
                 let _ = reply.send(state.view());
             }
             DeviceMsg::Started(Ok(device)) => state.started(device),

@@ -300,7 +300,8 @@ impl LedgerState {
         let request = WorkerRequest::Notice { home: self.tag, notice };
         if worker == self.arguments.me {
             let (reply, _) = tokio::sync::oneshot::channel();
-            let _ = self.arguments.addresses.worker.cast(WorkerMsg::Request { request, reply: reply.into() });
+            let message = WorkerMsg::Request { request, permit: None, reply: reply.into() };
+            let _ = self.arguments.addresses.worker.cast(message);
         } else {
             self.arguments.peers.notify(worker, Body::Worker(request));
         }

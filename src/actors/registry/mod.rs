@@ -95,13 +95,13 @@ impl Actor for RegistryActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), reply } => {
+            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), permit: _permit, reply } => {
                 if let Some(peer) = from {
                     state.heard(peer, heartbeat, None);
                 }
                 let _ = reply.send(RegistryReply::Heartbeat(Box::new(state.own_heartbeat())));
             }
-            RegistryMsg::Request { request: RegistryRequest::List, reply, .. } => {
+            RegistryMsg::Request { from: _, request: RegistryRequest::List, permit: _permit, reply } => {
                 let _ = reply.send(RegistryReply::Peers(state.views()));
             }
             RegistryMsg::PeerAdmitted { peer } => state.greet(peer),

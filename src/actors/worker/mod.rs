@@ -91,7 +91,7 @@ impl Actor for WorkerActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            WorkerMsg::Request { request, reply } => {
+            WorkerMsg::Request { request, permit: _permit, reply } => {
                 let answer = state.request(request);
                 let _ = reply.send(answer);
             }
