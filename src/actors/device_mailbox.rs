@@ -20,6 +20,8 @@ pub enum DeviceMsg {
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<DeviceView>,
     },
+    /// It does not know yet which models this device has.
+    RegistryStarted,
     Started(Result<StartedDevice, String>),
     /// A batch came back from the device process, or did not.
     Answered {

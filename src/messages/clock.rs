@@ -39,6 +39,8 @@ pub enum ClockMsg {
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<ClockReply>,
     },
+    /// It does not know the root yet.
+    RegistryStarted,
     /// The durable chain of this home grew.
     PublishHead {
         position: Position,

@@ -101,6 +101,8 @@ pub enum WorkerMsg {
     },
     /// Places in the batches of this node's devices.
     DeviceSlots(u32),
+    /// It knows nothing of this worker yet.
+    RegistryStarted,
     /// Time to look at the disk.
     LookForRoom,
     /// Why the disk has no room for tasks that need some; `None`: it has.
