@@ -44,7 +44,8 @@ impl Node {
     /// Nothing runs here, and every home knows how its attempts ended.
     async fn worker_is_idle(&self) -> bool {
         let request = WorkerRequest::Stats;
-        let stats = self.addresses.worker.ask(PATIENCE, |reply| WorkerMsg::Request { request, permit: None, reply }).await;
+        let stats =
+            self.addresses.worker.ask(PATIENCE, |reply| WorkerMsg::Request { request, permit: None, reply }).await;
         match stats {
             Ok(WorkerReply::Stats(stats)) => stats.running + stats.queued + stats.reporting == 0,
             Ok(WorkerReply::Noted) | Err(_) => true,

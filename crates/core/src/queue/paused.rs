@@ -185,8 +185,7 @@ impl Ledger {
         let tasks = (in_memory.tasks.len() + written.tasks.len()) as u64;
         let workflows = (in_memory.workflows.len() + written.workflows.len()) as u64;
         let at = self.at();
-        let unwritten =
-            Unwritten { tasks: in_memory.tasks.len() as u64, workflows: in_memory.workflows.len() as u64 };
+        let unwritten = Unwritten { tasks: in_memory.tasks.len() as u64, workflows: in_memory.workflows.len() as u64 };
         let record = |cleared: Cleared, unwritten| {
             let (namespace, Cleared { tasks, workflows }) = (namespace.clone(), cleared);
             Record::QueueCleared { at, operation, namespace, up_to, tasks, workflows, left, unwritten }
