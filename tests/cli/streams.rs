@@ -99,7 +99,7 @@ fn ids_are_printed_while_more_lines_may_come() {
     let arguments = ["task", "submit", "-", "-o", "json"];
     let mut child = node.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut typed, printed) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-    let (seen, lines) = mpsc::channel();
+    let (seen, lines) = mpsc::sync_channel(16);
     let reading = std::thread::spawn(move || printed.lines().for_each(|line| seen.send(line.unwrap()).unwrap()));
     for _ in 0..3 {
         // The second half of a line holds back nothing of the lines before it.
