@@ -9,6 +9,7 @@ use magpie_core::{limits, wire};
 use magpie_net::Responder;
 use tokio::sync::oneshot;
 
+use super::super::address::Address;
 use super::super::doorway::Doorway;
 use super::super::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
@@ -45,12 +46,17 @@ impl PeerDoor {
             Body::Ledger(request) => self.to_ledger(peer, request, id, reply),
             Body::Worker(request) => self.to_worker(request, id, reply),
             body => {
+                let place = match self.routes.peers.admit_errand() {
+                    Ok(place) => place,
+                    Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),
+                };
                 let (doorway, principal) = (self.doorway.clone(), self.routes.peers.principal_of(peer));
                 let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
                 self.routes.peers.errand(async move {
                     let spoken = doorway.answer(Some(peer), principal, body);
                     let spoken = tokio::time::timeout(patience, spoken).await;
                     answer(reply, id, spoken.unwrap_or_else(|_| timed_out()));
+                    drop(place);
                 });
             }
         }
@@ -58,10 +64,8 @@ impl PeerDoor {
 
     /// A home's notice needs no answer but that it arrived.
     fn to_worker(&self, request: WorkerRequest, id: u64, reply: Responder) {
-        let (sender, _) = oneshot::channel();
-        let told = self.routes.addresses.worker.cast(WorkerMsg::Request { request, reply: sender.into() });
-        let told = told.map(|()| Answer::Worker(WorkerReply::Noted));
-        answer(reply, id, told.unwrap_or_else(|unavailable| Answer::Refused(unavailable.into())));
+        let noted = note(&self.routes.addresses.worker, request);
+        answer(reply, id, noted.map_or_else(Answer::Refused, Answer::Worker));
     }
 
     fn to_ledger(&self, peer: PeerId, request: LedgerRequest, id: u64, reply: Responder) {
@@ -76,6 +80,15 @@ impl PeerDoor {
         // Between two lives of it the message ends here, and the asker with it.
         let _ = self.routes.addresses.ledger.cast(LedgerMsg::Request { caller, request, permit, reply });
     }
+}
+
+/// What finds no place in the mailbox is refused: the lease of a grant ends unstarted, a stop comes again with the answer
+/// to a renewal.
+fn note(worker: &Address<WorkerMsg>, request: WorkerRequest) -> Result<WorkerReply, Refusal> {
+    let permit = Some(worker.admit()?);
+    let (sender, _) = oneshot::channel();
+    worker.cast(WorkerMsg::Request { request, permit, reply: sender.into() })?;
+    Ok(WorkerReply::Noted)
 }
 
 /// A peer that waits for this node's ledger: one that restarts meanwhile tells it so.
@@ -120,5 +133,59 @@ fn answer(reply: Responder, id: u64, answer: Answer) {
                 reply.send(frame);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Handles as many messages as it is let.
+    struct Held;
+
+    impl Actor for Held {
+        type Msg = WorkerMsg;
+        type State = Arc<Semaphore>;
+        type Arguments = Arc<Semaphore>;
+
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<WorkerMsg>,
+            turns: Arc<Semaphore>,
+        ) -> Result<Self::State, ActorProcessingErr> {
+            Ok(turns)
+        }
+
+        async fn handle(
+            &self,
+            _myself: ActorRef<WorkerMsg>,
+            _message: WorkerMsg,
+            turns: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            turns.acquire().await?.forget();
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn i13_a_notice_to_a_worker_with_a_full_mailbox_is_refused_until_it_has_room() {
+        let (turns, worker) = (Arc::new(Semaphore::new(0)), Address::new("a/worker"));
+        let (actor, handling) = Actor::spawn(None, Held, turns.clone()).await.unwrap();
+        worker.set(actor.clone());
+        let notice = || note(&worker, WorkerRequest::Stats);
+        for place in 0..limits::MAILBOX_LEN_MAX {
+            assert_eq!(notice(), Ok(WorkerReply::Noted), "place {place}");
+        }
+        assert!(matches!(notice(), Err(Refusal::Overloaded { .. })));
+        turns.add_permits(1);
+        while notice().is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(notice(), Err(Refusal::Overloaded { .. })), "one place came free");
+        actor.kill();
+        handling.await.unwrap();
     }
 }
