@@ -107,7 +107,7 @@ impl Entry {
     }
 
     fn is_cached(&self) -> bool {
-        self.addresses.iter().any(|known| known.source == Source::Cache)
+        self.addresses.iter().any(|known| known.sources.contains(&Source::Cache))
     }
 
     /// TCP carries streams and bulk better; QUIC gets its turn at every second attempt.
