@@ -249,6 +249,7 @@ impl Parts {
             peers: self.peers,
             addresses: self.addresses.clone(),
             capabilities: self.capabilities.clone(),
+            devices: doorway.devices.clone(),
         };
         let worker = WorkerArguments {
             routes,

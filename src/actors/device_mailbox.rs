@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ractor::RpcReplyPort;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::inference::batch::Batch;
 use crate::inference::device_process::{DeviceProcess, EmbeddedTexts, RequestError};
@@ -16,8 +17,11 @@ pub enum DeviceMsg {
         reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>,
     },
     View {
+        permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<DeviceView>,
     },
+    /// It does not know yet which models this device has.
+    RegistryStarted,
     Started(Result<StartedDevice, String>),
     /// A batch came back from the device process, or did not.
     Answered {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use magpie_core::ids::PeerId;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
-use super::address::{Address, Unavailable};
+use super::address::Address;
 use super::blobs::PeerBlobs;
 use super::device_mailbox::DeviceMsg;
 use super::routes::Routes;
@@ -49,32 +49,34 @@ impl Doorway {
     }
 
     async fn worker(&self, request: WorkerRequest) -> Result<WorkerReply, Refusal> {
-        let message = |reply| WorkerMsg::Request { request, reply };
+        let permit = Some(self.routes.addresses.worker.admit()?);
+        let message = |reply| WorkerMsg::Request { request, permit, reply };
         Ok(self.routes.addresses.worker.ask(PATIENCE, message).await?)
     }
 
     async fn registry(&self, from: Option<PeerId>, request: RegistryRequest) -> Result<RegistryReply, Refusal> {
-        let message = |reply| RegistryMsg::Request { from, request, reply };
+        let permit = self.routes.addresses.registry.admit()?;
+        let message = |reply| RegistryMsg::Request { from, request, permit, reply };
         Ok(self.routes.addresses.registry.ask(PATIENCE, message).await?)
     }
 
     async fn clock(&self, request: ClockRequest) -> Result<ClockReply, Refusal> {
-        let message = |reply| ClockMsg::Request { request, reply };
+        let permit = self.routes.addresses.clock.admit()?;
+        let message = |reply| ClockMsg::Request { request, permit, reply };
         Ok(self.routes.addresses.clock.ask(PATIENCE, message).await?)
     }
 
     async fn supervisor(&self, request: ActorRequest) -> Result<Answer, Refusal> {
-        let message = |reply| SupervisorMsg::Request { request, reply };
+        let permit = self.routes.addresses.supervisor.admit()?;
+        let message = |reply| SupervisorMsg::Request { request, permit, reply };
         Ok(Answer::Actor(self.routes.addresses.supervisor.ask(PATIENCE, message).await?))
     }
 
     async fn device_views(&self) -> Vec<DeviceView> {
         let mut views = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
-            let viewed: Result<DeviceView, Unavailable> = device.ask(PATIENCE, |reply| DeviceMsg::View { reply }).await;
-            views.push(
-                viewed.unwrap_or_else(|unavailable| DeviceView::unavailable(device.name(), unavailable.to_string())),
-            );
+            let viewed = view(device).await;
+            views.push(viewed.unwrap_or_else(|refusal| DeviceView::unavailable(device.name(), refusal.to_string())));
         }
         views
     }
@@ -108,4 +110,9 @@ impl Doorway {
             notices: self.notices.clone(),
         })
     }
+}
+
+async fn view(device: &Address<DeviceMsg>) -> Result<DeviceView, Refusal> {
+    let permit = device.admit()?;
+    Ok(device.ask(PATIENCE, |reply| DeviceMsg::View { permit, reply }).await?)
 }

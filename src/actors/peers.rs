@@ -12,12 +12,13 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::{limits, wire};
 use magpie_net::{NetHandle, NodeKey, RequestError};
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
 
-/// Errands that may be under way at a time.
-const ERRANDS_MAX: usize = 10_000;
+/// Errands under way at a time of which somebody should know.
+const ERRANDS_MANY: usize = 10_000;
 
 /// Shared by all actors of a node that speak to peers.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ struct Shared {
     principals: DashMap<PeerId, Arc<str>>,
     next_id: AtomicU64,
     errands: Mutex<JoinSet<()>>,
+    /// Places for the errands of peers.
+    admission: Arc<Semaphore>,
 }
 
 impl Peers {
@@ -46,6 +49,7 @@ impl Peers {
             principals: DashMap::new(),
             next_id: AtomicU64::new(1),
             errands: Mutex::default(),
+            admission: Arc::new(Semaphore::new(limits::PEER_ERRANDS_MAX)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -127,7 +131,7 @@ impl Peers {
     }
 
     /// Sends a request: it is on its way when this returns, in the order of the calls, while the peer keeps up. `then`
-    /// gets the answer. Too many at a time, it is as if the message was lost.
+    /// gets the answer, or why there is none.
     pub fn tell(&self, peer: PeerId, body: Body, then: impl FnOnce(Result<Answer, Refusal>) + Send + 'static) {
         let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
         let (frame, net) = match (self.frame(body, patience), self.net()) {
@@ -172,7 +176,22 @@ impl Peers {
         }
     }
 
+    /// A place for an errand that a peer asks for: taken before it begins, and freed with it.
+    ///
+    /// # Errors
+    /// If [`limits::PEER_ERRANDS_MAX`] are under way.
+    pub fn admit_errand(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let admitted = self.shared.admission.clone().try_acquire_owned();
+        admitted.map_err(|_| Refusal::Overloaded {
+            retry_after_ms: 100,
+            what: format!("{} requests of peers are under way", limits::PEER_ERRANDS_MAX),
+        })
+    }
+
     /// Runs `work` to its end beside the actor that calls, owned by this node.
+    ///
+    /// It is never refused: an attempt, an upload or an answer would be lost. So each has its bound where it is made:
+    /// slots, one request under way to a home, batches of a device, places in a mailbox, [`Self::admit_errand`].
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.errand_on(&Handle::current(), work);
     }
@@ -181,10 +200,9 @@ impl Peers {
     pub fn errand_on(&self, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
         let mut errands = self.shared.errands.lock().unwrap_or_else(PoisonError::into_inner);
         while errands.try_join_next().is_some() {}
-        if errands.len() < ERRANDS_MAX {
-            errands.spawn_on(work, runtime);
-        } else {
-            tracing::warn!(under_way = errands.len(), "too many errands: one is dropped");
+        errands.spawn_on(work, runtime);
+        if errands.len() == ERRANDS_MANY {
+            tracing::warn!(under_way = ERRANDS_MANY, "this node has many errands under way");
         }
     }
 
@@ -248,4 +266,33 @@ impl Peers {
 
 fn restarting() -> Refusal {
     Refusal::Unavailable { what: "the network is restarting".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn i13_peers_are_refused_beyond_their_places_and_an_own_errand_never() {
+        let peers = Peers::new(NodeKey::from_seed([1; 32]));
+        let mut places: Vec<_> = (0..limits::PEER_ERRANDS_MAX).map(|_| peers.admit_errand().unwrap()).collect();
+        assert!(matches!(peers.admit_errand(), Err(Refusal::Overloaded { .. })));
+        for place in places.split_off(1) {
+            peers.errand(async move {
+                pending::<()>().await;
+                drop(place);
+            });
+        }
+        (0..ERRANDS_MANY).for_each(|_| peers.errand(pending()));
+        assert!(matches!(peers.admit_errand(), Err(Refusal::Overloaded { .. })));
+        let (ran, runs) = oneshot::channel();
+        peers.errand(async move { ran.send(()).expect("it is waited for") });
+        runs.await.expect("an attempt or an answer is not dropped");
+        drop(places);
+        assert!(peers.admit_errand().is_ok(), "a place that came free is another's");
+    }
 }

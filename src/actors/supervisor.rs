@@ -84,10 +84,10 @@ impl Actor for Supervisor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMsg::Request { request: ActorRequest::Tree, reply } => {
+            SupervisorMsg::Request { request: ActorRequest::Tree, permit: _permit, reply } => {
                 let _ = reply.send(ActorReply::Tree(state.tree()));
             }
-            SupervisorMsg::Request { request: ActorRequest::Kill { name }, reply } => {
+            SupervisorMsg::Request { request: ActorRequest::Kill { name }, permit: _permit, reply } => {
                 let _ = reply.send(state.kill(name));
             }
             SupervisorMsg::Start { .. } if state.ending => {}

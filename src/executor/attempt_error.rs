@@ -11,7 +11,7 @@ use super::stop::Halt;
 pub struct AttemptError {
     pub error: TaskError,
     pub retryable: bool,
-    /// Nothing of it ran, because this machine refused what it needs: it counts as no attempt.
+    /// Nothing of it ran, because this machine refused what it needs, or it was stopped before: it counts as no attempt.
     pub unstarted: bool,
 }
 
@@ -36,6 +36,12 @@ impl AttemptError {
             Halt::TimedOut => Self::retryable("timeout", format!("ran longer than its timeout of {}", spec.timeout)),
             Halt::Stopped(reason) => Self::retryable(reason.name(), reason.in_words()),
         }
+    }
+
+    /// As [`Self::halted`], of one that only prepared: whatever stopped it, it was no attempt. A timeout counts, or a task
+    /// that never gets ready would be tried for ever.
+    pub(super) fn halted_before_it_began(halt: Halt, spec: &TaskSpec) -> Self {
+        Self { unstarted: matches!(halt, Halt::Stopped(_)), ..Self::halted(halt, spec) }
     }
 }
 

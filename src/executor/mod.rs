@@ -57,7 +57,7 @@ pub struct Attempt {
     pub begun: watch::Sender<bool>,
 }
 
-/// Nothing of an attempt ran: this machine refused what it needs to begin.
+/// Nothing of an attempt ran: this machine refused what it needs to begin, or it was told to end before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct NotStarted {

@@ -2,6 +2,7 @@
 
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +37,7 @@ pub struct ActorView {
 pub enum SupervisorMsg {
     Request {
         request: ActorRequest,
+        permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<ActorReply>,
     },
     /// A child's back-off is over.

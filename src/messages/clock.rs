@@ -5,6 +5,7 @@ use magpie_core::homes::SignedAnnouncement;
 use magpie_core::ids::{ContentId, PeerId};
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,8 +42,11 @@ pub struct ClockView {
 pub enum ClockMsg {
     Request {
         request: ClockRequest,
+        permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<ClockReply>,
     },
+    /// It does not know the root yet.
+    RegistryStarted,
     /// The durable chain of this home grew.
     PublishHead {
         position: Position,

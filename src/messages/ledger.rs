@@ -36,6 +36,8 @@ pub enum LedgerMsg {
     Draining {
         why: String,
     },
+    /// It knows nothing of this ledger's backlog yet.
+    RegistryStarted,
     PeerClocks(PeerClocks),
     /// A peer has said what it holds of this ledger.
     PeerCompared {

@@ -11,6 +11,7 @@ use magpie_core::membership::PeerReport;
 use magpie_core::queue::ShapeBacklog;
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::worker::WorkerBrief;
 
@@ -73,6 +74,7 @@ pub enum RegistryMsg {
     Request {
         from: Option<PeerId>,
         request: RegistryRequest,
+        permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<RegistryReply>,
     },
     PeerAdmitted {

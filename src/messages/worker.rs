@@ -9,6 +9,7 @@ use magpie_core::task::Outcome;
 pub use magpie_core::worker::WorkerStats;
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +57,9 @@ impl WorkerBrief {
 pub enum WorkerMsg {
     Request {
         request: WorkerRequest,
+        /// Mailboxes have no bound: a door takes this before it speaks. What this node itself says has its bound where
+        /// it is said.
+        permit: Option<OwnedSemaphorePermit>,
         reply: RpcReplyPort<WorkerReply>,
     },
     HomeSeen {
@@ -100,6 +104,8 @@ pub enum WorkerMsg {
     },
     /// Places in the batches of this node's devices.
     DeviceSlots(u32),
+    /// It knows nothing of this worker yet.
+    RegistryStarted,
     /// Time to look at the disk.
     LookForRoom,
     /// Why the disk has no room for tasks that need some; `None`: it has.

@@ -27,7 +27,7 @@ impl Node {
         let _ = self.addresses.ledger.cast(LedgerMsg::Draining { why });
         let within_ms = Some(deadline.as_millis() as u64);
         let request = WorkerRequest::Drain { within_ms };
-        let _ = self.addresses.worker.ask(PATIENCE, |reply| WorkerMsg::Request { request, reply }).await;
+        let _ = self.addresses.worker.ask(PATIENCE, |reply| WorkerMsg::Request { request, permit: None, reply }).await;
         let end = Instant::now() + deadline + AFTER_DEADLINE;
         let home_end = Instant::now() + deadline;
         while Instant::now() < end {
@@ -44,7 +44,8 @@ impl Node {
     /// Nothing runs here, and every home knows how its attempts ended.
     async fn worker_is_idle(&self) -> bool {
         let request = WorkerRequest::Stats;
-        let stats = self.addresses.worker.ask(PATIENCE, |reply| WorkerMsg::Request { request, reply }).await;
+        let stats =
+            self.addresses.worker.ask(PATIENCE, |reply| WorkerMsg::Request { request, permit: None, reply }).await;
         match stats {
             Ok(WorkerReply::Stats(stats)) => stats.running + stats.queued + stats.reporting == 0,
             Ok(WorkerReply::Noted) | Err(_) => true,

@@ -1,10 +1,13 @@
 //! Many tasks at once: one object a line, in order.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
 
 use serde_json::json;
 
-use crate::fixture::Node;
+use crate::fixture::{Node, PATIENCE};
 
 #[test]
 fn a_thousand_tasks_have_a_thousand_ids_and_ends() {
@@ -88,4 +91,26 @@ fn tasks_that_fail_are_named_after_the_wait() {
     assert_eq!(ids.len(), 2);
     assert!(ended.stderr.starts_with("nodectl: 1 of 2 tasks did not succeed:\n"), "{}", ended.stderr);
     assert!(ended.stderr.contains(ids[1]), "{}", ended.stderr);
+}
+
+#[test]
+fn ids_are_printed_while_more_lines_may_come() {
+    let node = Node::start();
+    let arguments = ["task", "submit", "-", "-o", "json"];
+    let mut child = node.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut typed, printed) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let (seen, lines) = mpsc::sync_channel(16);
+    let reading = std::thread::spawn(move || printed.lines().for_each(|line| seen.send(line.unwrap()).unwrap()));
+    for _ in 0..3 {
+        // The second half of a line holds back nothing of the lines before it.
+        typed.write_all(b"{\"kind\": \"noop\"}\n{\"kind\":").unwrap();
+        assert!(lines.recv_timeout(PATIENCE).expect("the first line is answered").contains("\"id\""));
+        typed.write_all(b" \"noop\"}\n{\n").unwrap();
+        assert!(lines.recv_timeout(PATIENCE).expect("and the second").contains("\"id\""));
+        assert!(lines.recv_timeout(PATIENCE).expect("and the third").contains("not a line of JSON"));
+    }
+    drop(typed);
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    reading.join().unwrap();
+    assert_eq!(node.json(&["status"])["queue"]["submitted"], 6);
 }

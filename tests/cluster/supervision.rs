@@ -1,6 +1,9 @@
 //! Every actor is killed on purpose; the node goes on from its durable state.
 
+use std::time::{Duration, Instant};
+
 use magpie::messages::actor::{ActorReply, ActorRequest, ActorView};
+use magpie::messages::node::NodeStatus;
 use magpie::messages::{Answer, Body};
 use magpie_core::task::{TaskKind, TaskSpec, TaskState};
 
@@ -21,14 +24,14 @@ async fn tree(node: &TestNode) -> ActorView {
 }
 
 async fn restarted(node: &TestNode, name: &str, restarts: u64) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let view = tree(node).await.children.into_iter().find(|child| child.name == name).unwrap();
         if view.state == "running" && view.restarts == restarts {
             return;
         }
-        assert!(std::time::Instant::now() < deadline, "{view:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert!(Instant::now() < deadline, "{view:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -64,4 +67,19 @@ async fn each_killed_actor_comes_back_and_work_goes_on() {
     let status = nodes[0].status().await;
     assert_eq!(status.queue.counts.succeeded, 6 * 14);
     assert_eq!(status.queue.generation.0, 2, "a restart of the ledger is a start");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_starts_anew_says_at_once_what_its_node_does() {
+    let nodes = mesh(2).await;
+    let knows_worker = |status: &NodeStatus| status.peers[0].worker.is_some();
+    nodes[0].until("the peer's worker is known", knows_worker).await;
+    ask_supervisor(&nodes[1], ActorRequest::Kill { name: "registry".to_owned() }).await;
+    restarted(&nodes[1], "registry", 1).await;
+    let began = Instant::now();
+    let heard_since = |status: &NodeStatus| {
+        status.peers[0].last_heard_ms_ago.is_some_and(|ms| Duration::from_millis(ms) < began.elapsed())
+    };
+    let status = nodes[0].until("the peer is heard again", heard_since).await;
+    assert!(knows_worker(&status), "an idle worker has no news of its own: {:?}", status.peers);
 }

@@ -265,3 +265,17 @@ async fn what_a_full_disk_lets_not_begin_is_no_attempt() {
     }
     assert_eq!(fixture.output(shell("echo 7", &[])).await, 7, "what it needs is given back each time");
 }
+
+#[tokio::test]
+async fn what_is_stopped_while_it_prepares_is_no_attempt() {
+    let fixture = Fixture::new();
+    for reason in [StopReason::Drained, StopReason::LeaseEnded, StopReason::Cancelled] {
+        let attempt = attempt(shell("echo 7", &[]));
+        let begun = attempt.begun.subscribe();
+        let (stopper, stop) = stop_channel();
+        stopper.stop(reason);
+        let refused = fixture.executors.run(attempt, stop).await.unwrap_err();
+        assert!(refused.why.contains(reason.in_words()), "{refused}");
+        assert!(!*begun.borrow() && fixture.is_swept(), "nothing of it ran");
+    }
+}

@@ -219,6 +219,8 @@ pub const SESSIONS_MAX: usize = 256;
 pub const SESSION_REQUESTS_MAX: usize = 256;
 /// Messages that wait in one actor's mailbox, admitted before the cast.
 pub const MAILBOX_LEN_MAX: usize = 4_096;
+/// Requests of all peers that are answered beside the actors at a time.
+pub const PEER_ERRANDS_MAX: usize = 8_192;
 
 /// Time between two heartbeats to one peer.
 pub const HEARTBEAT_MS: u64 = 1_000;

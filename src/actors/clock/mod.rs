@@ -60,14 +60,15 @@ impl Actor for ClockActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ClockMsg::Request { request: ClockRequest::Exchange(theirs), reply } => {
+            ClockMsg::Request { request: ClockRequest::Exchange(theirs), permit: _permit, reply } => {
                 let ours = state.exchange();
                 state.merge(&theirs);
                 let _ = reply.send(ClockReply::Exchanged(ours));
             }
-            ClockMsg::Request { request: ClockRequest::Show, reply } => {
+            ClockMsg::Request { request: ClockRequest::Show, permit: _permit, reply } => {
                 let _ = reply.send(ClockReply::Clock(state.view()));
             }
+            ClockMsg::RegistryStarted => state.tell_registry(),
             ClockMsg::PublishHead { position, event } => state.publish(position, event),
             ClockMsg::PeerRoot { peer, root } => state.compare(peer, root),
             ClockMsg::Merge { peer, exchanged } => {
@@ -177,7 +178,11 @@ impl ClockState {
     fn tell_root(&self) {
         let root = self.core.root();
         let _ = self.arguments.addresses.ledger.cast(LedgerMsg::ClockRoot(ClockRoot(root)));
-        let _ = self.arguments.addresses.registry.cast(RegistryMsg::ClockRoot(root));
+        self.tell_registry();
+    }
+
+    fn tell_registry(&self) {
+        let _ = self.arguments.addresses.registry.cast(RegistryMsg::ClockRoot(self.core.root()));
     }
 
     /// A peer with another root and this node exchange what the other may lack.

@@ -126,9 +126,10 @@ impl Actor for DeviceActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             DeviceMsg::Embed { model, texts, reply } => state.embed(&model, texts, reply),
-            DeviceMsg::View { reply } => {
+            DeviceMsg::View { permit: _permit, reply } => {
                 let _ = reply.send(state.view());
             }
+            DeviceMsg::RegistryStarted => state.tell_registry(),
             DeviceMsg::Started(Ok(device)) => state.started(device),
             DeviceMsg::Started(Err(why)) => state.ended(why),
             DeviceMsg::Answered { batch, result } => state.answered(batch, result),
@@ -165,10 +166,14 @@ impl DeviceState {
         }
         self.failures = 0;
         self.why = device.problems.first().cloned();
-        let addresses = &self.arguments.addresses;
-        let _ = addresses.registry.cast(RegistryMsg::Models(device.models.clone()));
-        let _ = addresses.worker.cast(WorkerMsg::DeviceSlots(limits::DEVICE_SLOTS));
         self.process = Some(device);
+        self.tell_registry();
+        let _ = self.arguments.addresses.worker.cast(WorkerMsg::DeviceSlots(limits::DEVICE_SLOTS));
+    }
+
+    fn tell_registry(&self) {
+        let models = self.process.as_ref().map(|device| device.models.clone()).unwrap_or_default();
+        let _ = self.arguments.addresses.registry.cast(RegistryMsg::Models(models));
     }
 
     /// Without its process a device offers nothing; what waits is kept for the next one.
@@ -176,9 +181,8 @@ impl DeviceState {
         tracing::error!(device = self.arguments.name, why, "no device process");
         self.process = None;
         self.why = Some(why);
-        let addresses = &self.arguments.addresses;
-        let _ = addresses.registry.cast(RegistryMsg::Models(BTreeSet::new()));
-        let _ = addresses.worker.cast(WorkerMsg::DeviceSlots(0));
+        self.tell_registry();
+        let _ = self.arguments.addresses.worker.cast(WorkerMsg::DeviceSlots(0));
         let back_off = (BACK_OFF_FIRST * 2u32.pow(self.failures.min(16))).min(BACK_OFF_MAX);
         self.failures += 1;
         self.me.send_after(back_off, || DeviceMsg::Start);

@@ -134,6 +134,7 @@ impl Actor for LedgerActor {
             LedgerMsg::WorkerForgotten { worker } => state.event(Event::WorkerForgotten { worker }),
             LedgerMsg::Draining { why } => state.event(Event::Draining { why }),
             LedgerMsg::ClockRoot(root) => state.event(Event::ClockRoot(root)),
+            LedgerMsg::RegistryStarted => state.tell_registry(),
             LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
             LedgerMsg::PeerCompared { peer } => state.event(Event::PeerCompared { peer }),
             LedgerMsg::HeadSeen(head) => state.head_seen(&head),
@@ -237,9 +238,13 @@ impl LedgerState {
     fn tell_backlog(&mut self) {
         let backlog = self.core.backlog();
         if backlog != self.backlog {
-            self.backlog.clone_from(&backlog);
-            let _ = self.arguments.addresses.registry.cast(RegistryMsg::Backlog(backlog));
+            self.backlog = backlog;
+            self.tell_registry();
         }
+    }
+
+    fn tell_registry(&self) {
+        let _ = self.arguments.addresses.registry.cast(RegistryMsg::Backlog(self.backlog.clone()));
     }
 
     /// Persist, then send, then reply: entries go to the log first; the core keeps back what waits for them.
@@ -307,7 +312,8 @@ impl LedgerState {
         let request = WorkerRequest::Notice { home: self.tag, term: self.core.term(), notice };
         if worker == self.arguments.me {
             let (reply, _) = tokio::sync::oneshot::channel();
-            let _ = self.arguments.addresses.worker.cast(WorkerMsg::Request { request, reply: reply.into() });
+            let message = WorkerMsg::Request { request, permit: None, reply: reply.into() };
+            let _ = self.arguments.addresses.worker.cast(message);
         } else {
             self.arguments.peers.notify(worker, Body::Worker(request));
         }

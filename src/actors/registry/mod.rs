@@ -17,6 +17,8 @@ use magpie_core::time::Wall;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::Addresses;
+use super::address::Address;
+use super::device_mailbox::DeviceMsg;
 use super::peers::Peers;
 use super::readings::now;
 use crate::messages::clock::ClockMsg;
@@ -39,6 +41,7 @@ pub struct RegistryArguments {
     pub peers: Peers,
     pub addresses: Addresses,
     pub capabilities: Arc<Capabilities>,
+    pub devices: Vec<Address<DeviceMsg>>,
 }
 
 /// What the last heartbeat of a peer said.
@@ -74,7 +77,7 @@ impl Actor for RegistryActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         myself.send_interval(Duration::from_millis(limits::HEARTBEAT_MS / 2), || RegistryMsg::Tick);
         let incarnation = Incarnation(now().wall_ms);
-        let state = RegistryState {
+        let mut state = RegistryState {
             core: Membership::new(arguments.peers.me(), incarnation),
             known: BTreeMap::new(),
             capabilities: arguments.capabilities.clone(),
@@ -87,6 +90,7 @@ impl Actor for RegistryActor {
             arguments,
         };
         state.tell_own_capabilities();
+        state.ask_around();
         Ok(state)
     }
 
@@ -97,13 +101,13 @@ impl Actor for RegistryActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), reply } => {
+            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), permit: _permit, reply } => {
                 if let Some(peer) = from {
                     state.heard(peer, heartbeat, None);
                 }
                 let _ = reply.send(RegistryReply::Heartbeat(Box::new(state.own_heartbeat())));
             }
-            RegistryMsg::Request { request: RegistryRequest::List, reply, .. } => {
+            RegistryMsg::Request { from: _, request: RegistryRequest::List, permit: _permit, reply } => {
                 let _ = reply.send(RegistryReply::Peers(state.views()));
             }
             RegistryMsg::PeerAdmitted { peer } => state.greet(peer),
@@ -128,6 +132,19 @@ impl Actor for RegistryActor {
 }
 
 impl RegistryState {
+    /// They tell what changed since they told it last: a registry that starts anew has heard of none of it.
+    fn ask_around(&mut self) {
+        let Addresses { ledger, clock, worker, .. } = &self.arguments.addresses;
+        let _ = ledger.cast(LedgerMsg::RegistryStarted);
+        let _ = clock.cast(ClockMsg::RegistryStarted);
+        let _ = worker.cast(WorkerMsg::RegistryStarted);
+        for device in &self.arguments.devices {
+            let _ = device.cast(DeviceMsg::RegistryStarted);
+        }
+        let connected = self.arguments.peers.net().map(|net| net.peers()).unwrap_or_default();
+        connected.into_iter().for_each(|info| self.greet(info.peer));
+    }
+
     fn tell_own_capabilities(&self) {
         let (peer, capabilities) = (self.arguments.peers.me(), self.capabilities.clone());
         let message = SchedulerMsg::Member { peer, capabilities, alive: true };

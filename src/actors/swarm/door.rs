@@ -10,6 +10,7 @@ use magpie_core::{limits, wire};
 use magpie_net::Responder;
 use tokio::sync::oneshot;
 
+use super::super::address::Address;
 use super::super::doorway::Doorway;
 use super::super::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
@@ -46,6 +47,10 @@ impl PeerDoor {
             Body::Ledger(request) => self.to_ledger(peer, request, id, reply),
             Body::Worker(request) => self.to_worker(peer, request, id, reply),
             body => {
+                let place = match self.routes.peers.admit_errand() {
+                    Ok(place) => place,
+                    Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),
+                };
                 let (doorway, principal) = (self.doorway.clone(), self.routes.peers.principal_of(peer));
                 let term = self.routes.peers.own_term();
                 let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
@@ -53,6 +58,7 @@ impl PeerDoor {
                     let spoken = doorway.answer(Some(peer), principal, body);
                     let spoken = tokio::time::timeout(patience, spoken).await;
                     answer_as_home(reply, id, spoken.unwrap_or_else(|_| timed_out()), term);
+                    drop(place);
                 });
             }
         }
@@ -67,10 +73,8 @@ impl PeerDoor {
             let what = format!("it is not from that home: {error}");
             return answer(reply, id, Answer::Refused(Refusal::Unsupported { what }));
         }
-        let (sender, _) = oneshot::channel();
-        let told = self.routes.addresses.worker.cast(WorkerMsg::Request { request, reply: sender.into() });
-        let told = told.map(|()| Answer::Worker(WorkerReply::Noted));
-        answer(reply, id, told.unwrap_or_else(|unavailable| Answer::Refused(unavailable.into())));
+        let noted = note(&self.routes.addresses.worker, request);
+        answer(reply, id, noted.map_or_else(Answer::Refused, Answer::Worker));
     }
 
     fn to_ledger(&self, peer: PeerId, request: LedgerRequest, id: u64, reply: Responder) {
@@ -85,6 +89,15 @@ impl PeerDoor {
         // Between two lives of it the message ends here, and the asker with it.
         let _ = self.routes.addresses.ledger.cast(LedgerMsg::Request { caller, request, permit, reply });
     }
+}
+
+/// What finds no place in the mailbox is refused: the lease of a grant ends unstarted, a stop comes again with the answer
+/// to a renewal.
+fn note(worker: &Address<WorkerMsg>, request: WorkerRequest) -> Result<WorkerReply, Refusal> {
+    let permit = Some(worker.admit()?);
+    let (sender, _) = oneshot::channel();
+    worker.cast(WorkerMsg::Request { request, permit, reply: sender.into() })?;
+    Ok(WorkerReply::Noted)
 }
 
 /// A peer that waits for this node's ledger: one that restarts meanwhile tells it so.
@@ -134,5 +147,59 @@ fn answer_as_home(reply: Responder, id: u64, answer: Answer, term: Option<Term>)
                 reply.send(frame);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Handles as many messages as it is let.
+    struct Held;
+
+    impl Actor for Held {
+        type Msg = WorkerMsg;
+        type State = Arc<Semaphore>;
+        type Arguments = Arc<Semaphore>;
+
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<WorkerMsg>,
+            turns: Arc<Semaphore>,
+        ) -> Result<Self::State, ActorProcessingErr> {
+            Ok(turns)
+        }
+
+        async fn handle(
+            &self,
+            _myself: ActorRef<WorkerMsg>,
+            _message: WorkerMsg,
+            turns: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            turns.acquire().await?.forget();
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn i13_a_notice_to_a_worker_with_a_full_mailbox_is_refused_until_it_has_room() {
+        let (turns, worker) = (Arc::new(Semaphore::new(0)), Address::new("a/worker"));
+        let (actor, handling) = Actor::spawn(None, Held, turns.clone()).await.unwrap();
+        worker.set(actor.clone());
+        let notice = || note(&worker, WorkerRequest::Stats);
+        for place in 0..limits::MAILBOX_LEN_MAX {
+            assert_eq!(notice(), Ok(WorkerReply::Noted), "place {place}");
+        }
+        assert!(matches!(notice(), Err(Refusal::Overloaded { .. })));
+        turns.add_permits(1);
+        while notice().is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(notice(), Err(Refusal::Overloaded { .. })), "one place came free");
+        actor.kill();
+        handling.await.unwrap();
     }
 }

@@ -92,7 +92,7 @@ impl Actor for WorkerActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            WorkerMsg::Request { request, reply } => {
+            WorkerMsg::Request { request, permit: _permit, reply } => {
                 let answer = state.request(request);
                 let _ = reply.send(answer);
             }
@@ -101,6 +101,7 @@ impl Actor for WorkerActor {
             WorkerMsg::Progressed { fence, news } => state.event(WorkerEvent::Progressed { fence, news }),
             WorkerMsg::Begun { fence } => state.event(WorkerEvent::Begun { fence }),
             WorkerMsg::NotStarted { fence, why } => state.not_started(fence, why),
+            WorkerMsg::RegistryStarted => state.tell_registry(),
             WorkerMsg::LookForRoom => state.look_for_room(),
             WorkerMsg::Room(none) => state.room_seen(none),
             WorkerMsg::Finished { fence, outcome } => state.event(WorkerEvent::Finished { fence, outcome }),
@@ -255,5 +256,11 @@ impl WorkerState {
             self.brief = Some(brief);
             let _ = self.arguments.routes.addresses.registry.cast(RegistryMsg::Worker(brief));
         }
+    }
+
+    fn tell_registry(&mut self) {
+        self.brief = None;
+        self.tell_brief();
+        self.tell_room();
     }
 }

@@ -68,16 +68,21 @@ impl WorkerState {
 
     pub(super) fn room_seen(&mut self, mut none: Option<String>) {
         none.iter_mut().for_each(|why| why.truncate(why.floor_char_boundary(limits::ERROR_BYTES_MAX)));
-        // The registry may have started anew since.
-        let _ = self.arguments.routes.addresses.registry.cast(RegistryMsg::Room(none.clone()));
-        if self.room.none == none {
+        let changed = self.room.none != none;
+        self.room.none.clone_from(&none);
+        // It may hold what an earlier life of this worker said.
+        self.tell_room();
+        if !changed {
             return;
         }
         match &none {
             Some(why) => tracing::error!(why, "no task that needs room on the disk is taken"),
             None => tracing::info!("tasks that need room on the disk are taken again"),
         }
-        self.room.none.clone_from(&none);
         self.event(WorkerEvent::RoomChanged { no_room: none });
+    }
+
+    pub(super) fn tell_room(&self) {
+        let _ = self.arguments.routes.addresses.registry.cast(RegistryMsg::Room(self.room.none.clone()));
     }
 }

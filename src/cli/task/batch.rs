@@ -1,6 +1,7 @@
 //! Many tasks: read as they come, sent in batches, answered in order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 
 use magpie_core::ids::TaskId;
@@ -39,7 +40,7 @@ pub async fn submit(context: &Context, mut lines: Lines, wait: &WaitArgs) -> Res
     let by = context.link.submission_deadline(wait.timeout).await?;
     let mut sending = Sending::default();
     let mut printed = Printed::new(context, wait.wait);
-    while let Some(batch) = lines.next_batch().await? {
+    while let Some(batch) = next_batch(&mut lines, &mut sending, &mut printed).await? {
         if sending.batches.len() >= BATCHES_IN_FLIGHT_MAX {
             printed.answers(sending.next_done().await?)?;
         }
@@ -58,6 +59,21 @@ pub async fn submit(context: &Context, mut lines: Lines, wait: &WaitArgs) -> Res
     context.goes_on(format!("the {} tasks go on", ids.len()));
     let ended = wait_for_all(&context.link, ids, until).await?;
     Ok(if exit == Exit::Ok { ended } else { exit })
+}
+
+/// The next batch. Answers that come before it are printed meanwhile: whoever types waits for them.
+async fn next_batch(
+    lines: &mut Lines,
+    sending: &mut Sending,
+    printed: &mut Printed<'_>,
+) -> Result<Option<Batch>, CommandError> {
+    let mut next = pin!(lines.next_batch());
+    loop {
+        tokio::select! {
+            batch = &mut next => return batch,
+            done = sending.next_done(), if !sending.batches.is_empty() => printed.answers(done?)?,
+        }
+    }
 }
 
 /// Batches on their way to the home, in order.
@@ -82,11 +98,12 @@ impl Sending {
         });
     }
 
-    /// The oldest batch with its answers.
+    /// The oldest batch with its answers. A wait that is given up forgets nothing.
     async fn next_done(&mut self) -> Result<(Batch, Vec<SubmitAnswer>), CommandError> {
-        let Some((number, batch)) = self.batches.pop_front() else { return Ok(Default::default()) };
         loop {
-            if let Some(answers) = self.done.remove(&number) {
+            let Some((number, _)) = self.batches.front() else { return Ok(Default::default()) };
+            if let Some(answers) = self.done.remove(number) {
+                let batch = self.batches.pop_front().map(|(_, batch)| batch).unwrap_or_default();
                 return answers.map(|answers| (batch, answers));
             }
             if let Some(Ok((number, answers))) = self.requests.join_next().await {

@@ -105,7 +105,8 @@ impl Lines {
 
     fn has_more_at_hand(&self) -> bool {
         match &self.source {
-            Source::Stdin(reader) => !reader.buffer().is_empty(),
+            // Half a line may take as long as its writer likes.
+            Source::Stdin(reader) => reader.buffer().contains(&b'\n'),
             // A run of equal tasks is a batch.
             Source::Repeated { .. } => false,
         }

@@ -97,7 +97,11 @@ async fn run_in(
     let environment = environment(process, attempt, directory);
     let path = environment.get(&OsString::from("PATH")).map(OsString::as_os_str);
     let program = command::resolve(&spec.run, &process.allow, path, &directory.files())?;
-    super::within(bounds, spec, directory.fill(attempt, blobs)).await?;
+    tokio::select! {
+        biased;
+        halt = bounds.reached() => return Err(AttemptError::halted_before_it_began(halt, spec)),
+        filled = directory.fill(attempt, blobs) => filled?,
+    }
     let arguments = Arguments {
         stdin: directory.stdin().into(),
         memory_bytes_max: process.memory_bytes_max,

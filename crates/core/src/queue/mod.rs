@@ -77,7 +77,7 @@ pub use protocol::{
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
-    SubmitItem, root_bytes,
+    SubmitItem, Unwritten, root_bytes,
 };
 pub use replay::{LogStart, Replay, ReplayError};
 pub use retention::RetentionPolicy;

@@ -120,8 +120,9 @@ impl Operations {
             Record::QueuePaused { at, operation, .. } | Record::QueueResumed { at, operation, .. } => {
                 (*at, *operation, Done::QueueSet)
             }
-            Record::QueueCleared { at, operation, tasks, workflows, left, .. } => {
-                let (tasks, workflows) = (tasks.len() as u64, workflows.len() as u64);
+            Record::QueueCleared { at, operation, tasks, workflows, left, unwritten, .. } => {
+                let tasks = tasks.len() as u64 + unwritten.tasks;
+                let workflows = workflows.len() as u64 + unwritten.workflows;
                 (*at, *operation, Done::Cleared { tasks, workflows, left: *left })
             }
             Record::Claimed { at, operation } => (*at, *operation, Done::Claimed),

@@ -8,7 +8,7 @@ use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::operations::Done;
 use super::protocol::{LedgerReply, Refusal, WorkflowState};
-use super::record::Record;
+use super::record::{Record, Unwritten};
 use super::state::State;
 use super::submit::reused;
 use super::task_entry::Task;
@@ -185,15 +185,17 @@ impl Ledger {
         let tasks = (in_memory.tasks.len() + written.tasks.len()) as u64;
         let workflows = (in_memory.workflows.len() + written.workflows.len()) as u64;
         let at = self.at();
-        let record = |cleared: Cleared| {
-            let Cleared { tasks, workflows } = cleared;
-            Record::QueueCleared { at, operation, namespace: namespace.clone(), up_to, tasks, workflows, left }
+        let unwritten = Unwritten { tasks: in_memory.tasks.len() as u64, workflows: in_memory.workflows.len() as u64 };
+        let record = |cleared: Cleared, unwritten| {
+            let (namespace, Cleared { tasks, workflows }) = (namespace.clone(), cleared);
+            Record::QueueCleared { at, operation, namespace, up_to, tasks, workflows, left, unwritten }
         };
-        if !in_memory.tasks.is_empty() || !in_memory.workflows.is_empty() {
-            self.commit(Durability::Memory, record(in_memory));
+        if unwritten != Unwritten::default() {
+            self.commit(Durability::Memory, record(in_memory, Unwritten::default()));
         }
-        let index = self.commit(Durability::Sync, record(written));
-        self.operations.keep(at, operation, Done::Cleared { tasks, workflows, left });
+        let record = record(written, unwritten);
+        self.operations.remember(&record);
+        let index = self.commit(Durability::Sync, record);
         self.reply(Gate::Synced(index), reply, LedgerReply::Cleared { tasks, workflows, left });
     }
 

@@ -169,6 +169,9 @@ pub enum Record {
         workflows: Vec<WorkflowId>,
         /// Those that more than one record can hold: they wait for the next call.
         left: u64,
+        /// How many `memory` tasks and workflows went with them, which no record names: the answer counts them too.
+        #[serde(default, skip_serializing_if = "crate::task::is_default")]
+        unwritten: Unwritten,
     },
     /// Idempotency keys that expired before this are free again.
     KeysForgotten {
@@ -264,6 +267,13 @@ pub mod root_bytes {
         let content = crate::ids::ContentId::deserialize(deserializer)?;
         Ok(content.0)
     }
+}
+
+/// What a clear took and did not write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwritten {
+    pub tasks: u64,
+    pub workflows: u64,
 }
 
 /// `count` tasks of one specification.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::held::Phase;
+use super::held::{Held, Phase};
 use super::machine::Worker;
 use super::protocol::{StopCause, WorkerEffect};
 use crate::ids::LedgerTag;
@@ -150,7 +150,8 @@ impl Worker {
             self.end(fence, StopCause::LeaseEnded);
         }
         if self.drain_left_ms() == Some(0) {
-            let running = self.held.values().filter(|held| matches!(held.phase, Phase::Running { .. }) && !held.ending);
+            let runs_on = |held: &&Held| matches!(held.phase, Phase::Running { .. }) && held.ending.is_none();
+            let running = self.held.values().filter(runs_on);
             let running: Vec<Fence> = running.map(|held| held.fence).collect();
             running.into_iter().for_each(|fence| self.end(fence, StopCause::Drained));
         }
@@ -159,7 +160,7 @@ impl Worker {
     /// Tells an attempt to end; how it ended is its outcome.
     fn end(&mut self, fence: Fence, cause: StopCause) {
         if let Some(held) = self.held.get_mut(&fence).filter(|held| matches!(held.phase, Phase::Running { .. })) {
-            held.ending = true;
+            held.ending = Some(cause);
             self.effects.push(WorkerEffect::Stop { fence, cause });
         }
     }

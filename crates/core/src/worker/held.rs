@@ -1,5 +1,6 @@
 //! One lease in the hands of a worker, from the grant to the final answer.
 
+use super::protocol::StopCause;
 use crate::ids::LeaseToken;
 use crate::lease::{Completion, Fence, Grant, Renewal};
 use crate::limits;
@@ -50,8 +51,8 @@ pub(super) struct Held {
     pub ends_ms: u64,
     pub renew_at_ms: u64,
     pub exclusive: bool,
-    /// It was told to end and will say how it did.
-    pub ending: bool,
+    /// Why it was told to end; it will say how it did.
+    pub ending: Option<StopCause>,
     /// What its home has not acknowledged.
     pub news: Option<Box<AttemptNews>>,
     /// When news were sent last, and whether something came since.
@@ -71,7 +72,7 @@ impl Held {
             ends_ms: credit_sent_ms + WORKER_TTL_MS,
             renew_at_ms: now_ms.min(credit_sent_ms) + limits::LEASE_RENEW_EVERY_MS,
             exclusive: grant.spec.exclusive,
-            ending: false,
+            ending: None,
             news: None,
             news_sent_ms: 0,
             news_unsent: false,
@@ -90,7 +91,7 @@ impl Held {
             ends_ms: now_ms,
             renew_at_ms: now_ms + limits::LEASE_RENEW_EVERY_MS,
             exclusive: false,
-            ending: false,
+            ending: None,
             news: None,
             news_sent_ms: 0,
             news_unsent: false,

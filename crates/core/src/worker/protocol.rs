@@ -32,7 +32,7 @@ pub enum WorkerEvent {
     Begun {
         fence: Fence,
     },
-    /// In place of [`Self::Begun`]: the disk did not take what it needs, so nothing of it ran.
+    /// In place of [`Self::Begun`]: the disk did not take what it needs, or it was to end before, so nothing of it ran.
     NotStarted {
         fence: Fence,
         why: String,
@@ -129,7 +129,7 @@ pub enum WorkerEffect {
 }
 
 /// Why a running attempt is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StopCause {
     /// Its task ended otherwise: it has its grace, and its outcome is dropped.
     TaskEnded,

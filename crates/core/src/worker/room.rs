@@ -5,6 +5,7 @@
 
 use super::held::Phase;
 use super::machine::Worker;
+use super::protocol::StopCause;
 use crate::lease::{Fence, Release, ReleaseReason};
 use crate::task::TaskKind;
 
@@ -35,12 +36,17 @@ impl Worker {
     /// Nothing of it ran.
     pub(super) fn not_started(&mut self, fence: Fence, why: String) {
         let Some(held) = self.held.get(&fence) else { return };
-        let token = held.token;
+        let (token, ending) = (held.token, held.ending);
         match held.phase {
             Phase::Running { .. } => {
                 self.forget(fence);
                 self.stats.started -= 1;
-                let reason = ReleaseReason::Unable { why };
+                // What was told to end while it prepared is no attempt, and a drain is nobody's false start.
+                let reason = match ending {
+                    Some(StopCause::Drained) => ReleaseReason::Drained,
+                    Some(StopCause::LeaseEnded) => ReleaseReason::StaleCredit,
+                    Some(StopCause::TaskEnded | StopCause::Fenced) | None => ReleaseReason::Unable { why },
+                };
                 self.release(fence.task.ledger, vec![Release { fence, token, reason }]);
             }
             Phase::Stopping { tell: true } => self.attempt_is_gone(fence),

@@ -96,6 +96,10 @@ impl Entry {
         self.addresses.iter().any(|known| known.source.is_lasting())
     }
 
+    fn is_cached(&self) -> bool {
+        self.addresses.iter().any(|known| known.source == Source::Cache)
+    }
+
     /// TCP carries streams and bulk better; QUIC gets its turn at every second attempt.
     fn addresses_to_dial(&self) -> Vec<Multiaddr> {
         let some_lead = self.addresses.iter().any(|known| !known.misleads);
@@ -202,8 +206,13 @@ impl Book {
         }
     }
 
-    /// `peer` was admitted: it is dialled for ever, at `address` too if that is one that can be dialled.
+    /// `peer` was admitted: it is dialled for ever, at `address` too if that is one that can be dialled. One that dialled
+    /// this node has no address yet: it says a moment later where it listens.
     pub fn admitted(&mut self, peer: PeerId, address: Option<Multiaddr>, now_ms: u64) {
+        let target = Target::Peer(peer);
+        if self.make_room(&target, Source::Identify, now_ms) {
+            self.entries.entry(target).or_insert_with(|| Entry::new(now_ms));
+        }
         if let Some(address) = address.and_then(split_peer).map(|(address, _)| address) {
             self.found(address.with(Protocol::P2p(identity::to_libp2p(peer))), Source::Identify, now_ms);
         }
@@ -268,13 +277,14 @@ impl Book {
         entry.map(|entry| entry.addresses.iter().map(|known| known.address.clone()).collect()).unwrap_or_default()
     }
 
-    /// Every member with its addresses, for the peer cache.
+    /// Every member with its addresses, for the peer cache; those of an earlier life too, as long as they are dialled: a
+    /// node that ends before they are back must not forget them.
     pub fn members(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let members = self.entries.iter().filter_map(|(target, entry)| match target {
-            Target::Peer(peer) if entry.member => Some((*peer, self.addresses_of(*peer))),
+            Target::Peer(peer) if entry.member || entry.is_cached() => Some((*peer, self.addresses_of(*peer))),
             _ => None,
         });
-        members.collect()
+        members.filter(|(_, addresses)| !addresses.is_empty()).collect()
     }
 
     /// Applies `change` to the entry of `peer` and to the bare addresses that lead to it.

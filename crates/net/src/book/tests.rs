@@ -189,6 +189,30 @@ fn strangers_cannot_crowd_out_members_or_what_a_person_named() {
     assert!(book.entries.contains_key(&Target::Address(bare(1))));
 }
 
+#[test]
+fn a_peer_that_dialled_this_node_is_a_member_wherever_it_says_later_that_it_listens() {
+    let mut book = book();
+    book.connected(ALICE, None, 0);
+    book.admitted(ALICE, None, 0);
+    assert_eq!(book.members(), [], "nobody knows yet where to dial it");
+    book.found(of(ALICE, bare(1)), Source::Identify, 10);
+    assert_eq!(book.members(), [(ALICE, vec![bare(1)])]);
+    book.disconnected(ALICE, 20);
+    book.forget_stale(20 + limits::SUGGESTION_TTL_MS + 1);
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Peer(ALICE)], "for ever");
+}
+
+#[test]
+fn members_of_an_earlier_life_stay_in_the_cache_as_long_as_they_are_dialled() {
+    let mut book = book();
+    book.found(of(ALICE, bare(1)), Source::Cache, 0);
+    book.found(of(BOB, bare(2)), Source::Cache, 0);
+    book.admitted(BOB, Some(bare(2)), 100);
+    assert_eq!(book.members(), [(ALICE, vec![bare(1)]), (BOB, vec![bare(2)])]);
+    book.forget_stale(limits::SUGGESTION_TTL_MS + 1);
+    assert_eq!(book.members(), [(BOB, vec![bare(2)])]);
+}
+
 proptest! {
     #[test]
     fn a_peer_that_names_many_addresses_keeps_eight_and_those_a_person_named(

@@ -118,6 +118,61 @@ async fn a_restarted_node_finds_its_peers_in_the_cache() {
     talk(&mut a, &mut b).await;
 }
 
+/// The first listens on a port of its own in each life and is told of nobody; the second was told of the first's port in
+/// its first life.
+#[tokio::test]
+async fn a_node_that_was_only_dialled_finds_its_dialler_again_from_another_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    let dialled = || NetConfig { peer_cache: Some(path.clone()), ..listening(TCP) };
+    let mut a = start(1, dialled()).await;
+    let mut b = start(2, dialling(&[a.address()])).await;
+    for _ in 0..2 {
+        a.admitted(b.peer()).await;
+        b.admitted(a.peer()).await;
+        // Where it listens it says a moment after it was admitted.
+        until(|| a.net.peers().iter().any(|info| info.addresses.contains(&b.bare_address()))).await;
+        let before = a.bare_address();
+        a.net.shutdown().await;
+        b.lost(a.peer()).await;
+        assert!(std::fs::read_to_string(&path).unwrap().contains(&b.address()));
+        // Another may have its port by then.
+        let taken = std::net::TcpListener::bind(before.replace("/ip4/", "").replace("/tcp/", ":")).unwrap();
+        a = start(1, dialled()).await;
+        assert_ne!(a.bare_address(), before);
+        drop(taken);
+    }
+    a.admitted(b.peer()).await;
+    b.admitted(a.peer()).await;
+    talk(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_before_its_peers_are_back_still_knows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    let cached = || NetConfig { peer_cache: Some(path.clone()), ..listening(TCP) };
+    let (mut a, mut b) = (start(1, listening(TCP)).await, start(2, cached()).await);
+    let mut c = start(3, listening(TCP)).await;
+    b.net.dial(&a.address()).await.unwrap();
+    b.net.dial(&c.address()).await.unwrap();
+    b.admitted(a.peer()).await;
+    b.admitted(c.peer()).await;
+    let address = a.bare_address();
+    a.net.shutdown().await;
+    b.lost(a.peer()).await;
+    for _ in 0..2 {
+        b.net.shutdown().await;
+        b = start(2, cached()).await;
+        b.admitted(c.peer()).await;
+    }
+    a = start(1, listening(&address)).await;
+    b.admitted(a.peer()).await;
+    a.admitted(b.peer()).await;
+    talk(&mut a, &mut b).await;
+    c.admitted(b.peer()).await;
+}
+
 #[tokio::test]
 async fn a_disconnected_peer_is_lost_and_met_again() {
     let (mut a, mut b) = pair(TCP).await;

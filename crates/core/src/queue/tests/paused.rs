@@ -182,6 +182,21 @@ fn a_clear_sent_again_takes_nothing_that_came_since() {
 }
 
 #[test]
+fn i15_a_clear_sent_again_after_a_restart_counts_what_was_in_memory_too() {
+    let mut home = Bench::new();
+    let in_memory = || TaskSpec { durability: Durability::Memory, ..noop() };
+    home.submit_all(vec![noop(), TaskSpec { durability: Durability::Async, ..noop() }]);
+    home.submit_all(vec![in_memory(), in_memory(), in_memory()]);
+    let operation = home.operation();
+    let request = LedgerRequest::ClearQueue { operation, namespace: None, up_to: LogIndex(u64::MAX) };
+    let first = home.ask(request.clone());
+    assert_eq!(first, LedgerReply::Cleared { tasks: 5, workflows: 0, left: 0 });
+    assert_eq!(home.ask(request.clone()), first);
+    let mut home = home.restart(1_000);
+    assert_eq!(home.ask(request), first);
+}
+
+#[test]
 fn a_clear_of_a_namespace_and_of_every_class_counts_what_it_took() {
     let mut home = Bench::new();
     let durability = Durability::Memory;

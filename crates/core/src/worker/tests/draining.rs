@@ -109,3 +109,35 @@ fn a_drain_without_time_ends_all_at_once_and_a_resume_takes_the_deadline_back() 
     bench.event(WorkerEvent::Drain { within_ms: Some(0) });
     assert_eq!(bench.stops(), grants.map(|grant| (grant.fence, StopCause::Drained)));
 }
+
+#[test]
+fn what_only_prepares_at_the_deadline_of_a_drain_goes_back_and_is_no_attempt() {
+    let mut bench = Bench::new(1);
+    let process = TaskSpec { timeout: DurationMs(60_000), ..TaskSpec::new(TaskKind::Process) };
+    let grant = bench.grant_of(tag(1), process);
+    bench.give(std::slice::from_ref(&grant));
+    bench.event(WorkerEvent::Drain { within_ms: Some(1_000) });
+    bench.pass(500);
+    assert!(bench.stops().is_empty() && bench.releases().is_empty(), "it may still begin and end");
+    bench.pass(500);
+    assert_eq!(bench.stops(), [(grant.fence, StopCause::Drained)]);
+    bench.event(WorkerEvent::NotStarted { fence: grant.fence, why: "stopped here".to_owned() });
+    assert_eq!(reasons(&bench.releases()), [(grant.fence, ReleaseReason::Drained)]);
+    assert!(bench.worker.is_idle() && bench.completions().is_empty());
+    assert!(bench.renewals().iter().all(|renewal| !renewal.started), "its home never heard of a start");
+    let stats = bench.worker.stats();
+    assert_eq!((stats.started, stats.failed, stats.released), (0, 0, 1));
+}
+
+#[test]
+fn an_exclusive_attempt_whose_lease_ends_while_it_prepares_goes_back_unstarted() {
+    let mut bench = Bench::new(1);
+    let process = TaskSpec { exclusive: true, ..TaskSpec::new(TaskKind::Process) };
+    let grant = bench.grant_of(tag(1), process);
+    bench.give(std::slice::from_ref(&grant));
+    bench.pass(WORKER_TTL_MS + limits::SPOOL_AFTER_MS);
+    assert_eq!(bench.stops(), [(grant.fence, StopCause::LeaseEnded)]);
+    bench.event(WorkerEvent::NotStarted { fence: grant.fence, why: "its lease ended".to_owned() });
+    assert_eq!(reasons(&bench.releases()), [(grant.fence, ReleaseReason::StaleCredit)]);
+    assert!(bench.worker.is_idle() && bench.completions().is_empty());
+}
