@@ -171,7 +171,7 @@ impl Parts {
         let key = NodeKey::load_or_create(&dir.identity_key()).map_err(|error| StartError::Key(error.to_string()))?;
         let me = key.peer_id();
         let addresses = Addresses::new(&me.to_string());
-        let peers = Peers::new(me);
+        let peers = Peers::new(key.clone());
         let blobs = Blobs::open(dir.blobs()).map_err(|error| StartError::Store(error.to_string()))?;
         let (spool, damage) = Spool::open(&dir.spool()).map_err(|error| StartError::Store(error.to_string()))?;
         if let Some(damage) = damage {
