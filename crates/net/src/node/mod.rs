@@ -99,7 +99,7 @@ impl Node {
                 _ = tick.tick() => self.on_tick(),
             }
         }
-        self.stop().await;
+        Box::pin(self.stop()).await;
     }
 
     fn now_ms(&self) -> u64 {
