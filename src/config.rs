@@ -1,6 +1,7 @@
 //! A node's configuration: a TOML file, then the command line. What is wrong is told with file and line.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use magpie_core::ids::PeerId;
@@ -25,9 +26,13 @@ pub struct NodeConfig {
     pub listen: Vec<String>,
     /// Multiaddrs of nodes to join.
     pub bootstrap: Vec<String>,
+    /// Names with a port whose addresses are all dialled, looked up again and again: `magpie-headless.prod.svc:7400`.
+    pub dns: Vec<String>,
     /// A file with one multiaddr a line, read again when it changes.
     pub peer_file: Option<PathBuf>,
     pub mdns: bool,
+    /// Whether members tell this node of other members, and it them.
+    pub members: bool,
     /// A file with the cluster's key: who knows it is admitted.
     pub cluster_key: Option<PathBuf>,
     /// Peers that are admitted without the key.
@@ -159,8 +164,10 @@ impl Default for NodeConfig {
             control: None,
             listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned(), "/ip4/0.0.0.0/udp/0/quic-v1".to_owned()],
             bootstrap: Vec::new(),
+            dns: Vec::new(),
             peer_file: None,
             mdns: true,
+            members: true,
             cluster_key: None,
             allow: Vec::new(),
             labels: BTreeMap::new(),
@@ -223,9 +230,34 @@ impl NodeConfig {
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());
         }
+        for name in &self.dns {
+            magpie_net::check_dns_name(name).map_err(|error| format!("dns: {error}"))?;
+        }
         self.retention.validate()?;
         self.compaction.validate()?;
         self.queue_settings().validate()
+    }
+
+    /// Takes up what the environment says of peers, as `variable` reads it: `MAGPIE_BOOTSTRAP` names addresses beside
+    /// those of the file, `MAGPIE_PEER_FILE` another peer file.
+    ///
+    /// # Errors
+    /// If a variable holds something else, in a sentence that names it.
+    pub fn take_environment(&mut self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(), ConfigError> {
+        let invalid = |problem| ConfigError::Invalid { problem };
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        if let Some(addresses) = set(BOOTSTRAP_VARIABLE) {
+            let text = addresses.to_str().ok_or_else(|| invalid(format!("{BOOTSTRAP_VARIABLE} is not UTF-8")))?;
+            for address in text.split(|c: char| c == ',' || c.is_whitespace()).filter(|address| !address.is_empty()) {
+                magpie_net::check_address(address)
+                    .map_err(|error| invalid(format!("{BOOTSTRAP_VARIABLE}: {error}")))?;
+                self.bootstrap.push(address.to_owned());
+            }
+        }
+        if let Some(file) = set(PEER_FILE_VARIABLE) {
+            self.peer_file = Some(peer_file(PathBuf::from(file)).map_err(invalid)?);
+        }
+        Ok(())
     }
 
     /// How this node's home orders its work.
@@ -266,6 +298,27 @@ impl NodeConfig {
     }
 }
 
+/// Multiaddrs of nodes to join, with commas or spaces between them.
+pub const BOOTSTRAP_VARIABLE: &str = "MAGPIE_BOOTSTRAP";
+/// The peer file, in place of the configuration's.
+pub const PEER_FILE_VARIABLE: &str = "MAGPIE_PEER_FILE";
+
+/// A peer file may come later, but not where there is a directory, or where there is no directory for it.
+fn peer_file(file: PathBuf) -> Result<PathBuf, String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if file.is_dir() {
+        Err(format!("{PEER_FILE_VARIABLE}: {} is a directory, not a file with one multiaddr a line", file.display()))
+    } else if !folder.is_dir() {
+        Err(format!(
+            "{PEER_FILE_VARIABLE}: there is no directory {} that {} could be in",
+            folder.display(),
+            file.display()
+        ))
+    } else {
+        Ok(file)
+    }
+}
+
 /// `$XDG_DATA_HOME/magpie`, else `~/.local/share/magpie`.
 ///
 /// # Errors
@@ -287,7 +340,7 @@ fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
 
 /// The line that names what a problem begins with.
 fn line_of(text: &str, problem: &str) -> usize {
-    let key = problem.split(' ').next().unwrap_or_default();
+    let key = problem.split([' ', ':']).next().unwrap_or_default();
     text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1)
 }
 
@@ -327,6 +380,54 @@ mod tests {
     }
 
     #[test]
+    fn every_configuration_that_a_page_shows_is_one() {
+        for page in ["README.md", "docs/discovery.md"] {
+            let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+            let shown = text.split("```toml\n").skip(1).map(|after| after.split("```").next().unwrap());
+            let configs =
+                shown.map(|text| toml::from_str::<NodeConfig>(text).unwrap_or_else(|error| panic!("{error}: {text}")));
+            assert!(configs.map(|config| config.check().unwrap()).count() > 0, "{page} shows none");
+        }
+    }
+
+    fn with_environment(variables: &[(&str, &str)]) -> Result<NodeConfig, String> {
+        let mut config = NodeConfig { bootstrap: vec!["/ip4/10.0.0.1/tcp/1".to_owned()], ..NodeConfig::default() };
+        let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        config.take_environment(read).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn the_environment_adds_addresses_and_replaces_the_peer_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("peers");
+        let addresses = " /dns4/a/tcp/1,/ip4/10.0.0.2/udp/1/quic-v1\n/dns4/b/tcp/1, ";
+        let config = with_environment(&[
+            (BOOTSTRAP_VARIABLE, addresses),
+            (PEER_FILE_VARIABLE, file.to_str().unwrap()),
+            ("MAGPIE_LISTEN", "nonsense"),
+        ]);
+        let config = config.unwrap();
+        let expected = ["/ip4/10.0.0.1/tcp/1", "/dns4/a/tcp/1", "/ip4/10.0.0.2/udp/1/quic-v1", "/dns4/b/tcp/1"];
+        assert_eq!(config.bootstrap, expected);
+        assert_eq!(config.peer_file, Some(file));
+        let unset = with_environment(&[(BOOTSTRAP_VARIABLE, ""), (PEER_FILE_VARIABLE, "")]).unwrap();
+        assert_eq!((unset.bootstrap.len(), unset.peer_file), (1, None));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_refused_in_a_sentence_that_names_it() {
+        let problem = |name, value| with_environment(&[(name, value)]).unwrap_err();
+        let address = problem(BOOTSTRAP_VARIABLE, "/dns4/a/tcp/1 node-1:7400");
+        assert!(address.starts_with("MAGPIE_BOOTSTRAP: \"node-1:7400\" is not a multiaddr"), "{address}");
+        let dir = tempfile::tempdir().unwrap();
+        let directory = problem(PEER_FILE_VARIABLE, dir.path().to_str().unwrap());
+        assert!(directory.starts_with("MAGPIE_PEER_FILE: ") && directory.contains("is a directory"), "{directory}");
+        let nowhere = problem(PEER_FILE_VARIABLE, dir.path().join("absent/peers").to_str().unwrap());
+        assert!(nowhere.starts_with("MAGPIE_PEER_FILE: there is no directory"), "{nowhere}");
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         assert!(problem("mdns = true\nslotz = 2\n").starts_with("node.toml:2: unknown field `slotz`"));
         assert!(problem("\n\nmdns = 3\n").starts_with("node.toml:3: invalid type"));
@@ -335,6 +436,8 @@ mod tests {
         assert!(problem("[retention]\ndead = \"1m\"\n").starts_with("node.toml:2: dead is 1m, not 10m to 365d"));
         assert!(problem("[retention]\nbytes = 10\n").starts_with("node.toml:2: bytes is 10: a home needs"));
         assert!(problem("[compaction]\nkeep = \"10ms\"\n").starts_with("node.toml:2: keep is 10ms, not 1s to 365d"));
+        let name = problem("mdns = false\ndns = [\"magpie\"]\n");
+        assert!(name.starts_with("node.toml:2: dns: \"magpie\" is not a name and a port (it has no port)"), "{name}");
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
         assert!(problem("[concurrency]\ngpu-api = 0\n").starts_with("node.toml:2: gpu-api is 0: a concurrency key's"));
         assert!(problem("[rate]\n\nopenai = \"60\"\n").starts_with("node.toml:3: \"60\" is not a rate"));

@@ -171,7 +171,7 @@ impl Parts {
         let key = NodeKey::load_or_create(&dir.identity_key()).map_err(|error| StartError::Key(error.to_string()))?;
         let me = key.peer_id();
         let addresses = Addresses::new(&me.to_string());
-        let peers = Peers::new(me);
+        let peers = Peers::new(key.clone());
         let blobs = Blobs::open(dir.blobs()).map_err(|error| StartError::Store(error.to_string()))?;
         let (spool, damage) = Spool::open(&dir.spool()).map_err(|error| StartError::Store(error.to_string()))?;
         if let Some(damage) = damage {
@@ -306,9 +306,11 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
     Ok(NetConfig {
         listen: config.listen.clone(),
         bootstrap: config.bootstrap.clone(),
+        dns: config.dns.clone(),
         peer_file: config.peer_file.clone(),
         peer_cache: Some(dir.peers_json()),
         mdns: config.mdns,
+        members: config.members,
         admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
         ..NetConfig::default()
     })

@@ -1,16 +1,16 @@
 //! Speaking to other nodes: which peer serves which ledger, and requests as the shared vocabulary.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use magpie_core::ids::{Generation, LedgerId, LedgerTag, PeerId, TaskId};
+use magpie_core::homes::{Announcement, Homes, Term};
+use magpie_core::ids::{LedgerId, LedgerTag, PeerId, TaskId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
-use magpie_core::time::Wall;
 use magpie_core::{limits, wire};
-use magpie_net::{NetHandle, RequestError};
+use magpie_net::{NetHandle, NodeKey, RequestError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -28,10 +28,9 @@ pub struct Peers {
 
 struct Shared {
     me: PeerId,
+    key: NodeKey,
     net: RwLock<Option<NetHandle>>,
-    own: RwLock<Option<(LedgerId, Generation)>>,
-    /// Who serves a ledger, and when it was last heard.
-    homes: DashMap<LedgerTag, (PeerId, Wall)>,
+    homes: RwLock<Homes>,
     /// The names that peers submit under: to write one takes longer than to read a request.
     principals: DashMap<PeerId, Arc<str>>,
     next_id: AtomicU64,
@@ -43,12 +42,12 @@ struct Shared {
 }
 
 impl Peers {
-    pub fn new(me: PeerId) -> Self {
+    pub fn new(key: NodeKey) -> Self {
         let shared = Shared {
-            me,
+            me: key.peer_id(),
+            key,
             net: RwLock::default(),
-            own: RwLock::default(),
-            homes: DashMap::new(),
+            homes: RwLock::default(),
             principals: DashMap::new(),
             next_id: AtomicU64::new(1),
             errands: Mutex::default(),
@@ -70,27 +69,35 @@ impl Peers {
         self.shared.net.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn serve_ledger(&self, ledger: LedgerId, generation: Generation) {
-        *self.shared.own.write().unwrap_or_else(PoisonError::into_inner) = Some((ledger, generation));
+    /// Which node serves which ledger.
+    pub fn homes(&self) -> RwLockReadGuard<'_, Homes> {
+        self.shared.homes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be told, with what was heard.
+    pub fn homes_mut(&self) -> RwLockWriteGuard<'_, Homes> {
+        self.shared.homes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on this node announces that it serves `ledger`.
+    pub fn serve_ledger(&self, ledger: LedgerId, term: Term) {
+        let announcement = Announcement { ledger, peer: self.shared.me, term };
+        self.homes_mut().serve(announcement.sign(&self.shared.key.signing_key()));
     }
 
     /// This node's own ledger, once it is open.
-    pub fn own_ledger(&self) -> Option<(LedgerId, Generation)> {
-        *self.shared.own.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn own_ledger(&self) -> Option<(LedgerId, Term)> {
+        self.homes().own().map(|own| (own.announcement.ledger, own.announcement.term))
     }
 
-    pub fn announce(&self, ledger: LedgerTag, peer: PeerId, heard: Wall) {
-        self.shared.homes.insert(ledger, (peer, heard));
+    /// Which life of this node's home speaks.
+    pub fn own_term(&self) -> Option<Term> {
+        self.own_ledger().map(|(_, term)| term)
     }
 
     /// The peer that serves `ledger`, as last announced.
     pub fn home_of(&self, ledger: LedgerTag) -> Option<PeerId> {
-        let own = self.own_ledger().filter(|(own, _)| own.tag() == ledger);
-        own.map(|_| self.shared.me).or_else(|| self.shared.homes.get(&ledger).map(|entry| entry.0))
-    }
-
-    fn last_heard(&self, ledger: LedgerTag) -> Option<Wall> {
-        self.shared.homes.get(&ledger).map(|entry| entry.1)
+        self.homes().home_of(ledger)
     }
 
     /// The principal that a peer submits as.
@@ -123,7 +130,7 @@ impl Peers {
 
     async fn ask_with(&self, peer: PeerId, frame: Vec<u8>, patience: Duration) -> Result<Answer, Refusal> {
         let net = self.net().ok_or_else(restarting)?;
-        read_answer(peer, net.request(peer, frame, patience).await)
+        self.read_answer(peer, net.request(peer, frame, patience).await)
     }
 
     /// Sends a request: it is on its way when this returns, in the order of the calls, while the peer keeps up. `then`
@@ -135,7 +142,8 @@ impl Peers {
             (Err(refusal), _) => return then(Err(refusal)),
             (Ok(_), None) => return then(Err(restarting())),
         };
-        let hearer = move |reply| then(read_answer(peer, reply));
+        let peers = self.clone();
+        let hearer = move |reply| then(peers.read_answer(peer, reply));
         if let Err((frame, hearer)) = net.request_at_once(peer, frame, hearer) {
             self.errand(async move { hearer(net.request(peer, frame, patience).await) });
         }
@@ -211,7 +219,7 @@ impl Peers {
     /// # Errors
     /// [`Refusal::HomeAway`] if it is not known or does not answer.
     pub async fn ask_named(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
-        let last_seen = self.last_heard(home);
+        let last_seen = self.homes().last_seen(home);
         let away = || Refusal::HomeAway { home, last_seen };
         let peer = self.home_of(home).ok_or_else(away)?;
         let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
@@ -233,7 +241,7 @@ impl Peers {
         request: LedgerRequest,
         patience: Duration,
     ) -> Result<LedgerReply, Refusal> {
-        let last_seen = self.last_heard(id.ledger);
+        let last_seen = self.homes().last_seen(id.ledger);
         let unreachable = || Refusal::HomeUnreachable { id, last_seen };
         let home = self.home_of(id.ledger).ok_or_else(unreachable)?;
         match self.ask(home, Body::Ledger(request), patience).await {
@@ -243,18 +251,28 @@ impl Peers {
             Err(_) => Err(unreachable()),
         }
     }
+
+    /// What an earlier life of a home answers, a copy of its disk, is as if it had not answered.
+    fn read_answer(&self, peer: PeerId, reply: Result<Vec<u8>, RequestError>) -> Result<Answer, Refusal> {
+        let unavailable = |what: String| Refusal::Unavailable { what };
+        let reply = reply.map_err(|error| unavailable(error.to_string()))?;
+        let ReplyEnvelope { answer, term, .. } =
+            wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
+        if let Some(term) = term {
+            let homes = self.homes();
+            let known = homes.announced_by(peer).map(|known| known.term);
+            if known.is_some_and(|known| term < known) {
+                return Err(unavailable(format!(
+                    "{peer} answered in term {term:?}, and serves its ledger in {known:?}"
+                )));
+            }
+        }
+        Ok(answer)
+    }
 }
 
 fn restarting() -> Refusal {
     Refusal::Unavailable { what: "the network is restarting".to_owned() }
-}
-
-fn read_answer(peer: PeerId, reply: Result<Vec<u8>, RequestError>) -> Result<Answer, Refusal> {
-    let unavailable = |what: String| Refusal::Unavailable { what };
-    let reply = reply.map_err(|error| unavailable(error.to_string()))?;
-    let reply: ReplyEnvelope =
-        wire::decode_frame(&reply).map_err(|error| unavailable(format!("{peer} answered nonsense: {error}")))?;
-    Ok(reply.answer)
 }
 
 #[cfg(test)]
@@ -267,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn i13_peers_are_refused_beyond_their_places_and_an_own_errand_never() {
-        let peers = Peers::new(PeerId([1; 32]));
+        let peers = Peers::new(NodeKey::from_seed([1; 32]));
         let mut places: Vec<_> = (0..limits::PEER_ERRANDS_MAX).map(|_| peers.admit_errand().unwrap()).collect();
         assert!(matches!(peers.admit_errand(), Err(Refusal::Overloaded { .. })));
         for place in places.split_off(1) {

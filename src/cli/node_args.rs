@@ -11,11 +11,12 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::node::Node;
 
 /// Runs one node of a Magpie mesh. Without arguments: a working node on this machine, with its data in
-/// `$XDG_DATA_HOME/magpie`, its control socket there, and mDNS on.
+/// `$XDG_DATA_HOME/magpie`, its control socket there, and mDNS on. MAGPIE_BOOTSTRAP (multiaddrs of nodes to join) and
+/// MAGPIE_PEER_FILE (a file that names some) are read beside the file and the flags.
 #[derive(Debug, Parser)]
 #[command(name = "node", version)]
 pub struct NodeArgs {
-    /// TOML file; flags win over it
+    /// TOML file; the environment and flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the ledger, blobs, keys and the control socket live
@@ -76,6 +77,7 @@ impl NodeArgs {
             return Err(ConfigError::Invalid { problem });
         }
         let mut config = self.config.as_deref().map(NodeConfig::read).transpose()?.unwrap_or_default();
+        config.take_environment(|name| std::env::var_os(name))?;
         config.data_dir = self.data_dir.or(config.data_dir);
         config.control = self.control.or(config.control);
         config.slots = self.slots.or(config.slots);

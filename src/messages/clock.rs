@@ -1,6 +1,7 @@
 //! To the clock actor: the Merkle clock of signed heads.
 
 use magpie_core::clock::{Position, SignedHead};
+use magpie_core::homes::SignedAnnouncement;
 use magpie_core::ids::{ContentId, PeerId};
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
@@ -10,16 +11,21 @@ use tokio::sync::OwnedSemaphorePermit;
 #[serde(rename_all = "snake_case")]
 pub enum ClockRequest {
     /// A peer whose root differs sends the heads that ours may lack; the answer has those that its may lack.
-    Exchange {
-        heads: Vec<SignedHead>,
-    },
+    Exchange(Exchange),
     Show,
+}
+
+/// What a node knows of all homes: who they are, and how far their ledgers have come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    pub announcements: Vec<SignedAnnouncement>,
+    pub heads: Vec<SignedHead>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockReply {
-    Heads(Vec<SignedHead>),
+    Exchanged(Exchange),
     Clock(ClockView),
 }
 
@@ -54,6 +60,6 @@ pub enum ClockMsg {
     /// What a peer answered that was asked for its heads.
     Merge {
         peer: PeerId,
-        heads: Vec<SignedHead>,
+        exchanged: Exchange,
     },
 }

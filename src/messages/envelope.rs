@@ -1,5 +1,6 @@
 //! What wraps a message at every door but a mailbox.
 
+use magpie_core::homes::Term;
 use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,16 @@ pub struct Envelope {
 pub struct ReplyEnvelope {
     pub id: u64,
     pub answer: Answer,
+    /// Of a home's answer to a peer: which life of the home gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<Term>,
+}
+
+impl ReplyEnvelope {
+    /// One to a client of this node.
+    pub fn to_client(id: u64, answer: Answer) -> Self {
+        Self { id, answer, term: None }
+    }
 }
 
 /// To one of a node's actors.
@@ -92,7 +103,7 @@ impl Role {
         let needed = match body {
             Body::Ledger(request) | Body::Home { request, .. } => Self::may_ask(request),
             Body::Registry(RegistryRequest::Heartbeat(_))
-            | Body::Clock(ClockRequest::Exchange { .. })
+            | Body::Clock(ClockRequest::Exchange(_))
             | Body::Worker(WorkerRequest::Notice { .. }) => &[Self::Peer][..],
             Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Self::Peer, Self::Agent, Self::Operator][..],
             Body::Registry(RegistryRequest::List)

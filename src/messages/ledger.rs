@@ -2,6 +2,7 @@
 
 use magpie_core::clock::Head;
 use magpie_core::clock_alarm::PeerClocks;
+use magpie_core::homes::Term;
 use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
@@ -44,6 +45,8 @@ pub enum LedgerMsg {
     },
     /// Somebody holds this head of this ledger, rightly signed, and it was not published lately.
     HeadSeen(Head),
+    /// Someone with this node's key has announced its ledger in a later term.
+    TermSeen(Term),
     Bound {
         id: BindingId,
         bound: Result<Bound, TaskError>,

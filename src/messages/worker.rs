@@ -1,5 +1,6 @@
 //! To the worker actor.
 
+use magpie_core::homes::Term;
 use magpie_core::ids::LedgerTag;
 use magpie_core::lease::{CompleteAnswer, Fence, RenewAnswer, Slots};
 use magpie_core::progress::AttemptNews;
@@ -16,6 +17,8 @@ pub enum WorkerRequest {
     /// From a home, about leases of its ledger.
     Notice {
         home: LedgerTag,
+        #[serde(default)]
+        term: Term,
         notice: WorkerNotice,
     },
     Stats,

@@ -62,8 +62,10 @@ impl Database {
 
     fn open_with(path: &Path, flags: OpenFlags) -> Result<Self, DiskFailure> {
         let wal = write_ahead_log(path);
-        // Whoever wrote it last may have ended after a failed sync, and may have handed some of it to the kernel only.
-        write_again(&wal)?;
+        // Whoever wrote them last may have ended after a failed sync, and may have handed some to the kernel only. All that
+        // later transactions wrote is in the log; of the database, only the page that names the log came before it.
+        write_again(path, PAGE_BYTES as u64)?;
+        write_again(&wal, u64::MAX)?;
         let connection = connect(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
@@ -71,7 +73,7 @@ impl Database {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        begin_log(&connection)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES as i64)?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
@@ -89,7 +91,7 @@ impl Database {
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, DiskFailure> {
         if self.distrusted {
-            write_again(&self.wal)?;
+            write_again(&self.wal, u64::MAX)?;
             self.distrusted = false;
         }
         let done = self.try_transaction(commit_to, body).map_err(DiskFailure::from);
@@ -175,17 +177,17 @@ pub(super) fn write_ahead_log(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Writes a write-ahead log over itself and syncs it.
+/// Writes a file over itself, up to `bytes_max` from its start, and syncs it.
 ///
 /// After a failed fsync the kernel holds pages for clean that never reached the disk, and a second fsync would lie. What
 /// came later would stand behind a gap. A checkpoint would not do: with the database ahead of what can be read of its log,
 /// a power loss would put old pages over new ones.
-fn write_again(wal: &Path) -> io::Result<()> {
-    let file = match OpenOptions::new().read(true).write(true).open(wal) {
+fn write_again(file: &Path, bytes_max: u64) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let len = file.metadata()?.len();
+    let len = file.metadata()?.len().min(bytes_max);
     let mut piece = vec![0; PIECE_BYTES];
     for at in (0..len).step_by(PIECE_BYTES) {
         let piece = &mut piece[..PIECE_BYTES.min((len - at) as usize)];
@@ -200,6 +202,15 @@ fn write_again(wal: &Path) -> io::Result<()> {
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Connection::open_with_flags_and_vfs(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX, VFS)
+}
+
+/// SQLite answers the new mode before it commits the change, and a connection whose change failed goes on with the old
+/// journal, which loses its last commits with the power. So the statement is run to its end.
+fn begin_log(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Opens a second connection that cannot write, beside the writing one of this process.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
 mod compaction;
+mod homes;
 mod keys;
 mod limits;
 mod mesh;

@@ -20,7 +20,7 @@ fn works_and_loses_nothing(faults: Faults, rng: &mut StdRng) -> Option<Vec<Happe
     loses_nothing(faults, rng, |mounted| run::work(&mounted.root, OPERATIONS))
 }
 
-/// Works on a disk with these faults, which then loses its power: what was acknowledged is there. Returns what happened.
+/// Works on a disk with these faults, which loses its power at the end or anywhere: what was acknowledged is there. Returns what happened.
 fn loses_nothing(faults: Faults, rng: &mut StdRng, work: impl Fn(&Mounted)) -> Option<Vec<Happened>> {
     let disk = Disk::new();
     disk.set(faults);
@@ -28,8 +28,17 @@ fn loses_nothing(faults: Faults, rng: &mut StdRng, work: impl Fn(&Mounted)) -> O
     work(&mounted);
     let happened = mounted.disk.happened();
     drop(mounted);
+    let anywhere = rng.random_range(0..happened.len());
+    for end in [anywhere, happened.len()] {
+        after_power_loss(&happened[..end], rng);
+    }
+    Some(happened)
+}
+
+/// Finds all that was acknowledged before the disk lost its power.
+fn after_power_loss(happened: &[Happened], rng: &mut StdRng) {
     let (mut survivors, mut said) = (Survivors::default(), Vec::new());
-    for happened in &happened {
+    for happened in happened {
         survivors.happen(happened, rng);
         if let Happened::Said(what) = happened {
             said.push(what.clone());
@@ -38,7 +47,6 @@ fn loses_nothing(faults: Faults, rng: &mut StdRng, work: impl Fn(&Mounted)) -> O
     let root = fast_dir();
     write_out(&survivors.after_power_loss(rng), root.path());
     run::check(&root.path().join("data"), &said);
-    Some(happened)
 }
 
 fn ios(happened: &[Happened]) -> impl Iterator<Item = &Io> {

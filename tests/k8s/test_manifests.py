@@ -111,13 +111,16 @@ class Promises(unittest.TestCase):
         ]
         self.assertTrue(all(selector == labels for selector in selectors), selectors)
 
-    def test_configuration_bootstraps_from_every_pod_and_knows_its_mounts(self):
-        stateful_set = load("statefulset.yaml")
+    def test_configuration_finds_every_pod_and_knows_its_mounts(self):
+        service = load("service.yaml")
         config = tomllib.loads(load("config.yaml")["data"]["node.toml"])
-        name, replicas = stateful_set["metadata"]["name"], stateful_set["spec"]["replicas"]
-        service = stateful_set["spec"]["serviceName"]
-        expected = [f"/dns4/{name}-{pod}.{service}/tcp/4001" for pod in range(replicas)]
-        self.assertEqual(config["bootstrap"], expected)
+        port = next(port["port"] for port in service["spec"]["ports"] if port["protocol"] == "TCP")
+        self.assertEqual(config["dns"], [f"{service['metadata']['name']}:{port}"])
+        self.assertIn(f"/ip4/0.0.0.0/tcp/{port}", config["listen"])
+        # A service with an address of its own would lead to one pod, and to none before it is ready.
+        self.assertEqual(service["spec"]["clusterIP"], "None")
+        self.assertTrue(service["spec"]["publishNotReadyAddresses"])
+        self.assertEqual(load("statefulset.yaml")["spec"]["serviceName"], service["metadata"]["name"])
         node = self.pod["containers"][0]
         mounted = [mount["mountPath"] for mount in node["volumeMounts"]]
         for path in [config["data_dir"], config["control"], config["cluster_key"]]:

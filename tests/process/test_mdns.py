@@ -1,25 +1,15 @@
 """Nodes that know no address of each other meet by mDNS alone, on a network that has nobody else in it."""
 
-import json
-import os
 import secrets
-import shutil
 import subprocess
-import tempfile
-import time
 import unittest
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(os.environ.get("MAGPIE_BIN") or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug")
+from mesh import MeshTest
+
 MEET_S_MAX = 60
-CONFIG = """
-listen = ["/ip4/0.0.0.0/tcp/0"]
-mdns = {mdns}
-cluster_key = "{key}"
-[inference]
-enabled = false
-"""
+# The bar for five nodes, once all run.
+FIVE_MEET_S_MAX = 10
+LISTEN = "/ip4/0.0.0.0/tcp/0"
 
 
 class Network:
@@ -57,49 +47,29 @@ def can_make_networks():
 
 
 @unittest.skipUnless(can_make_networks(), "MDNS IS NOT TESTED: it takes root, iproute2 and a kernel with bridges")
-class Mdns(unittest.TestCase):
+class Mdns(MeshTest):
     def setUp(self):
-        # A socket's path has room for 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="magpie-mdns-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-        key = self.folder / "cluster.key"
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(32) + "\n")
-        self.network = self.enterContext(Network())
-
-    def start(self, name, mdns):
-        config = self.folder / f"{name}.toml"
-        config.write_text(CONFIG.format(mdns="true" if mdns else "false", key=self.folder / "cluster.key"))
-        command = self.network.command(BIN / "node", "--config", config, "--data-dir", self.folder / name)
-        log = self.enterContext((self.folder / f"{name}.log").open("wb"))
-        node = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.addCleanup(node.wait)
-        self.addCleanup(node.terminate)
-
-    def peers(self, name):
-        command = [BIN / "nodectl", "--control", self.folder / name / "control.sock", "peer", "ls", "-o", "json"]
-        asked = subprocess.run(command, capture_output=True, text=True)
-        listed = json.loads(asked.stdout)["items"] if asked.returncode == 0 else []
-        return [peer for peer in listed if peer["state"] == "alive"]
-
-    def meet(self, *names):
-        end = time.monotonic() + MEET_S_MAX
-        while not all(len(self.peers(name)) == len(names) - 1 for name in names):
-            if time.monotonic() > end:
-                logs = {name: (self.folder / f"{name}.log").read_text()[-2000:] for name in names}
-                self.fail(f"{names} did not meet within {MEET_S_MAX} s: {logs}")
-            time.sleep(0.1)
+        super().setUp()
+        self.before = self.enterContext(Network()).command()
 
     def test_two_nodes_meet_by_mdns_alone(self):
-        self.start("one", mdns=True)
-        self.start("two", mdns=True)
-        self.meet("one", "two")
+        self.start("one", mdns=True, listen=LISTEN)
+        self.start("two", mdns=True, listen=LISTEN)
+        self.meet("one", "two", seconds_max=MEET_S_MAX)
+
+    def test_five_nodes_are_a_mesh_by_mdns_alone(self):
+        names = ["one", "two", "three", "four", "five"]
+        for name in names:
+            self.start(name, mdns=True, listen=LISTEN)
+        for name in names:
+            self.address(name)
+        self.meet(*names, seconds_max=FIVE_MEET_S_MAX)
 
     def test_a_node_without_mdns_is_not_found(self):
-        self.start("silent", mdns=False)
-        self.start("one", mdns=True)
-        self.start("two", mdns=True)
-        self.meet("one", "two")
+        self.start("silent", mdns=False, listen=LISTEN)
+        self.start("one", mdns=True, listen=LISTEN)
+        self.start("two", mdns=True, listen=LISTEN)
+        self.meet("one", "two", seconds_max=MEET_S_MAX)
         self.assertEqual(self.peers("silent"), [])
 
 

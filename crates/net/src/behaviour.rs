@@ -13,7 +13,7 @@ use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{PeerId, Swarm, dns, identify, identity, mdns, noise, ping, quic, tcp, yamux};
 use tokio::sync::Semaphore;
 
-use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MailboxCodec};
+use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec};
 use crate::discovery;
 use crate::door::Doors;
 use crate::gated::Gated;
@@ -27,6 +27,7 @@ pub(crate) struct Behaviour {
     pub quota: Quota,
     pub admission: request_response::Behaviour<AdmissionCodec>,
     pub mailbox: Gated<request_response::Behaviour<MailboxCodec>>,
+    pub members: Gated<request_response::Behaviour<MembersCodec>>,
     pub lanes: Gated<lane::behaviour::Behaviour>,
     pub identify: Gated<identify::Behaviour>,
     pub ping: Gated<ping::Behaviour>,
@@ -41,6 +42,9 @@ impl Behaviour {
         let mailbox = request_response::Config::default()
             .with_request_timeout(Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS))
             .with_max_concurrent_streams(limits::MAILBOX_STREAMS_MAX);
+        let members = request_response::Config::default()
+            .with_request_timeout(Duration::from_millis(limits::MEMBERS_TIMEOUT_MS))
+            .with_max_concurrent_streams(limits::MEMBERS_STREAMS_MAX);
         let identify = identify::Config::new("magpie/1".into(), key.public())
             .with_agent_version(concat!("magpie/", env!("CARGO_PKG_VERSION")).into())
             .with_push_listen_addr_updates(true)
@@ -54,9 +58,10 @@ impl Behaviour {
             quota: Quota::new(doors),
             admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
             mailbox: Gated::answering(
-                request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways)], mailbox),
+                request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways.clone())], mailbox),
                 doors,
             ),
+            members: Gated::answering(request_response::Behaviour::new([(MEMBERS, both_ways)], members), doors),
             lanes: Gated::answering(lane::behaviour::Behaviour::default(), doors),
             identify: Gated::speaking(identify::Behaviour::new(identify), doors),
             ping: Gated::speaking(ping::Behaviour::new(ping), doors),

@@ -3,7 +3,9 @@
 //! The length is checked before anything is allocated, and memory grows with the bytes that arrive, not with those
 //! announced.
 
+use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,9 +16,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::{Answer, Greeting};
+use crate::discovery::members::{MembersAnswer, MembersAsk};
 use crate::limits;
 
 pub(crate) const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
+pub(crate) const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
 pub(crate) const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
 
 /// The most that is allocated before a byte of the body has arrived.
@@ -60,65 +64,83 @@ async fn write_frame<T: AsyncWrite + Unpin + Send>(io: &mut T, parts: [&[u8]; 2]
     io.flush().await
 }
 
-/// Speaks [`ADMISSION`]: MessagePack of at most [`limits::HELLO_BYTES_MAX`].
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AdmissionCodec;
+/// Speaks a protocol of questions `Q` and answers `A`: MessagePack of at most `BYTES_MAX`.
+pub(crate) struct MessageCodec<const BYTES_MAX: usize, Q, A>(PhantomData<fn() -> (Q, A)>);
 
-async fn read_message<T, M>(io: &mut T) -> io::Result<M>
+/// Speaks [`ADMISSION`].
+pub(crate) type AdmissionCodec = MessageCodec<{ limits::HELLO_BYTES_MAX }, Greeting, Answer>;
+/// Speaks [`MEMBERS`].
+pub(crate) type MembersCodec = MessageCodec<{ limits::MEMBERS_BYTES_MAX }, MembersAsk, MembersAnswer>;
+
+impl<const BYTES_MAX: usize, Q, A> Default for MessageCodec<BYTES_MAX, Q, A> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<const BYTES_MAX: usize, Q, A> Clone for MessageCodec<BYTES_MAX, Q, A> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<const BYTES_MAX: usize, Q, A> fmt::Debug for MessageCodec<BYTES_MAX, Q, A> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MessageCodec")
+    }
+}
+
+async fn read_message<T, M>(io: &mut T, bytes_max: usize) -> io::Result<M>
 where
     T: AsyncRead + Unpin + Send,
     M: DeserializeOwned,
 {
-    let length = read_length(io, limits::HELLO_BYTES_MAX).await?;
+    let length = read_length(io, bytes_max).await?;
     rmp_serde::from_slice(&read_body(io, length).await?).map_err(|error| refused(error.to_string()))
 }
 
-async fn write_message<T, M>(io: &mut T, message: &M) -> io::Result<()>
+async fn write_message<T, M>(io: &mut T, message: &M, bytes_max: usize) -> io::Result<()>
 where
     T: AsyncWrite + Unpin + Send,
     M: Serialize + Sync,
 {
     let bytes = rmp_serde::to_vec_named(message).map_err(|error| refused(error.to_string()))?;
-    write_frame(io, [&bytes, &[]], limits::HELLO_BYTES_MAX).await
+    write_frame(io, [&bytes, &[]], bytes_max).await
 }
 
-impl request_response::Codec for AdmissionCodec {
+impl<const BYTES_MAX: usize, Q, A> request_response::Codec for MessageCodec<BYTES_MAX, Q, A>
+where
+    Q: Serialize + DeserializeOwned + Send + Sync + 'static,
+    A: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
     type Protocol = StreamProtocol;
-    type Request = Greeting;
-    type Response = Answer;
+    type Request = Q;
+    type Response = A;
 
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Greeting> {
-        read_message(io).await
+    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Q> {
+        read_message(io, BYTES_MAX).await
     }
 
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Answer> {
-        read_message(io).await
+    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<A> {
+        read_message(io, BYTES_MAX).await
     }
 
     async fn write_request<T: AsyncWrite + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        greeting: Greeting,
+        question: Q,
     ) -> io::Result<()> {
-        write_message(io, &greeting).await
+        write_message(io, &question, BYTES_MAX).await
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        answer: Answer,
+        answer: A,
     ) -> io::Result<()> {
-        write_message(io, &answer).await
+        write_message(io, &answer, BYTES_MAX).await
     }
 }
 
@@ -266,8 +288,10 @@ mod tests {
         fn random_bytes_are_read_or_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = now(mailbox().read_request(&MAILBOX, &mut Cursor::new(&bytes)));
             let _ = now(mailbox().read_response(&MAILBOX, &mut Cursor::new(&bytes)));
-            let _ = now(AdmissionCodec.read_request(&ADMISSION, &mut Cursor::new(&bytes)));
-            let _ = now(AdmissionCodec.read_response(&ADMISSION, &mut Cursor::new(&bytes)));
+            let _ = now(AdmissionCodec::default().read_request(&ADMISSION, &mut Cursor::new(&bytes)));
+            let _ = now(AdmissionCodec::default().read_response(&ADMISSION, &mut Cursor::new(&bytes)));
+            let _ = now(MembersCodec::default().read_request(&MEMBERS, &mut Cursor::new(&bytes)));
+            let _ = now(MembersCodec::default().read_response(&MEMBERS, &mut Cursor::new(&bytes)));
         }
     }
 
@@ -280,7 +304,8 @@ mod tests {
             assert_eq!(error.to_string(), format!("frame of {length} bytes, at most {bytes_max}"));
         }
         let length = limits::HELLO_BYTES_MAX as u32 + 1;
-        let error = now(AdmissionCodec.read_request(&ADMISSION, &mut Cursor::new(length.to_be_bytes()))).unwrap_err();
+        let error = now(AdmissionCodec::default().read_request(&ADMISSION, &mut Cursor::new(length.to_be_bytes())))
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use libp2p::Multiaddr;
 use magpie_core::ids::PeerId;
 
+use crate::discovery::dns::{DnsName, ParseNameError};
 use crate::key::ClusterKey;
 
 /// Who may speak to this node. The default admits nobody.
@@ -24,10 +25,15 @@ pub struct NetConfig {
     pub listen: Vec<String>,
     /// Multiaddrs that are dialled for ever, with or without `/p2p/PEER`.
     pub bootstrap: Vec<String>,
+    /// Names with a port, `magpie-headless.prod.svc:7400`: whoever listens there, at any of a name's addresses, is
+    /// dialled. They are looked up again and again.
+    pub dns: Vec<String>,
     /// One multiaddr a line; read again when it changes.
     pub peer_file: Option<PathBuf>,
     /// Members and their addresses, kept across starts.
     pub peer_cache: Option<PathBuf>,
+    /// Whether members tell this node of other members, and it them.
+    pub members: bool,
     /// Whether to look for peers on the local network.
     pub mdns: bool,
     pub admission: Admission,
@@ -41,6 +47,18 @@ pub struct NetConfig {
 pub struct ParseAddressError {
     pub presented: String,
     pub reason: String,
+}
+
+/// # Errors
+/// If `text` is not a multiaddr.
+pub fn check_address(text: &str) -> Result<(), ParseAddressError> {
+    parse_address(text).map(drop)
+}
+
+/// # Errors
+/// If `text` is not a name and a port.
+pub fn check_dns_name(text: &str) -> Result<(), ParseNameError> {
+    text.parse::<DnsName>().map(drop)
 }
 
 pub(crate) fn parse_address(text: &str) -> Result<Multiaddr, ParseAddressError> {

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::{ParseAddressError, parse_address};
+use crate::discovery::dns::ParseNameError;
 use crate::lane::{Lane, NotSent};
 use crate::limits;
 use crate::node::reply_of;
@@ -19,6 +20,10 @@ use crate::node::reply_of;
 pub enum NetError {
     #[error(transparent)]
     BadAddress(#[from] ParseAddressError),
+    #[error(transparent)]
+    BadName(#[from] ParseNameError),
+    #[error("{count} names to look up, at most {count_max}", count_max = limits::DNS_NAMES_MAX)]
+    TooManyNames { count: usize },
     #[error(
         "{address} cannot be listened on: this build speaks /ip4|ip6/.../tcp/PORT and /ip4|ip6/.../udp/PORT/quic-v1"
     )]

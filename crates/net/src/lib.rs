@@ -29,7 +29,8 @@ mod secret_file;
 
 pub use book::Source;
 pub use cache::cached_peers;
-pub use config::{Admission, NetConfig, ParseAddressError};
+pub use config::{Admission, NetConfig, ParseAddressError, check_address, check_dns_name};
+pub use discovery::dns::ParseNameError;
 pub use event::{NetEvent, Responder};
 pub use handle::{NetCounters, NetError, NetHandle, PeerInfo, RequestError};
 pub use key::{ClusterKey, ClusterKeyError, NodeKey, NodeKeyError};

@@ -24,6 +24,18 @@ pub(crate) const PEER_CONNECTIONS_MAX: usize = 4;
 pub(crate) const MAILBOX_STREAMS_MAX: usize = 2 * PEER_REQUESTS_MAX + PEER_REQUESTS_MAX / 2;
 /// Substreams of the admission protocol on one connection.
 pub(crate) const ADMISSION_STREAMS_MAX: usize = 4;
+/// Substreams on which members tell each other of members, on one connection, and how long one may take.
+pub(crate) const MEMBERS_STREAMS_MAX: usize = 4;
+pub(crate) const MEMBERS_TIMEOUT_MS: u64 = 5_000;
+/// What a member tells of the others at a time.
+pub(crate) const MEMBERS_BYTES_MAX: usize = 256 * 1024;
+/// One of the members is asked this often, and one that asks more often than the second is not answered.
+pub(crate) const MEMBERS_ASK_EVERY_MS: u64 = 1_000;
+pub(crate) const MEMBERS_ANSWER_EVERY_MS: u64 = 250;
+/// What a member told is told again after this, although nothing changed.
+pub(crate) const MEMBERS_TELL_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
+/// The text of an address that others told.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 256;
 /// A frame of a lane: what is longer takes request-response, or goes in parts.
 pub(crate) const LANE_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Frames are written to a lane, and read from it, in pieces of about this.
@@ -75,6 +87,13 @@ pub(crate) const SUGGESTION_TTL_MS: u64 = 30 * 60_000;
 
 /// The peer file is looked at this often.
 pub(crate) const PEER_FILE_EVERY_MS: u64 = 1_000;
+/// Names that are looked up, their length, and the addresses taken of each.
+pub(crate) const DNS_NAMES_MAX: usize = 16;
+pub(crate) const DNS_NAME_BYTES_MAX: usize = 253;
+pub(crate) const DNS_ADDRESSES_MAX: usize = 256;
+/// A name is looked up again after this, doubling while nothing changes, at last this often.
+pub(crate) const DNS_FIRST_MS: u64 = 1_000;
+pub(crate) const DNS_EVERY_MS: u64 = 10_000;
 /// A peer file or peer cache is read up to here.
 pub(crate) const PEER_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The peer cache is rewritten at most this often.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use magpie_core::clock::{Head, MerkleClock, Position, SignedHead};
+use magpie_core::homes::{AnnouncementError, Heard, SignedAnnouncement};
 use magpie_core::ids::{ContentId, PeerId};
 use magpie_core::limits;
 use magpie_core::queue::ClockRoot;
@@ -11,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::Addresses;
 use super::peers::Peers;
-use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest, ClockView};
+use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest, ClockView, Exchange};
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
 use crate::messages::{Answer, Body};
@@ -59,10 +60,10 @@ impl Actor for ClockActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ClockMsg::Request { request: ClockRequest::Exchange { heads }, permit: _permit, reply } => {
-                let answer = state.heads();
-                state.merge(&heads);
-                let _ = reply.send(ClockReply::Heads(answer));
+            ClockMsg::Request { request: ClockRequest::Exchange(theirs), permit: _permit, reply } => {
+                let ours = state.exchange();
+                state.merge(&theirs);
+                let _ = reply.send(ClockReply::Exchanged(ours));
             }
             ClockMsg::Request { request: ClockRequest::Show, permit: _permit, reply } => {
                 let _ = reply.send(ClockReply::Clock(state.view()));
@@ -70,8 +71,8 @@ impl Actor for ClockActor {
             ClockMsg::RegistryStarted => state.tell_registry(),
             ClockMsg::PublishHead { position, event } => state.publish(position, event),
             ClockMsg::PeerRoot { peer, root } => state.compare(peer, root),
-            ClockMsg::Merge { peer, heads } => {
-                state.merge(&heads);
+            ClockMsg::Merge { peer, exchanged } => {
+                state.merge(&exchanged);
                 state.compared(peer);
             }
         }
@@ -82,6 +83,12 @@ impl Actor for ClockActor {
 impl ClockState {
     fn heads(&self) -> Vec<SignedHead> {
         self.core.entries().take(limits::PEERS_MAX).cloned().collect()
+    }
+
+    /// All that this node knows of homes.
+    fn exchange(&self) -> Exchange {
+        let announcements = self.arguments.peers.homes().announcements().cloned().collect();
+        Exchange { announcements, heads: self.heads() }
     }
 
     fn publish(&mut self, position: Position, event: ContentId) {
@@ -99,16 +106,33 @@ impl ClockState {
         self.tell_root();
     }
 
-    fn merge(&mut self, heads: &[SignedHead]) {
+    fn merge(&mut self, exchanged: &Exchange) {
+        self.hear_of(&exchanged.announcements);
         let own = self.arguments.peers.own_ledger().map(|(ledger, _)| ledger);
-        let heads = &heads[..heads.len().min(limits::PEERS_MAX)];
+        let heads = &exchanged.heads[..exchanged.heads.len().min(limits::PEERS_MAX)];
         let (of_own, heads): (Vec<_>, Vec<_>) =
             heads.iter().copied().partition(|signed| Some(signed.head.ledger) == own);
         // A clock has one head of a ledger: of more, the newest says enough, and no message makes this node look twice.
         if let Some(newest) = of_own.iter().max_by_key(|signed| signed.head.position()) {
             self.look_at_own(newest);
         }
-        self.merge_others(&heads);
+        self.merge_others(heads);
+    }
+
+    fn hear_of(&mut self, announcements: &[SignedAnnouncement]) {
+        let mut homes = self.arguments.peers.homes_mut();
+        for signed in announcements.iter().take(limits::PEERS_MAX + 1) {
+            match homes.hear_of(signed) {
+                Ok(Heard::Known | Heard::News) => {}
+                Ok(Heard::Copy(term)) => drop(self.arguments.addresses.ledger.cast(LedgerMsg::TermSeen(term))),
+                // Nobody is to blame: the one that passed it on has not heard of the next one yet.
+                Err(AnnouncementError::Over { .. }) => {}
+                Err(error) => {
+                    self.refused += 1;
+                    tracing::warn!(%error, "an announcement is refused");
+                }
+            }
+        }
     }
 
     /// Of its own ledger this node knows better than any peer; but a head that it did not write, and that is signed
@@ -127,8 +151,17 @@ impl ClockState {
         let _ = self.arguments.addresses.ledger.cast(LedgerMsg::HeadSeen(head));
     }
 
-    fn merge_others(&mut self, heads: &[SignedHead]) {
-        let report = self.core.merge(heads);
+    /// Anybody can sign a head, so those of a ledger's home are taken, and no others.
+    fn merge_others(&mut self, mut heads: Vec<SignedHead>) {
+        let presented = heads.len();
+        let homes = self.arguments.peers.homes();
+        heads.retain(|signed| homes.is_of_its_home(&signed.head));
+        drop(homes);
+        if heads.len() < presented {
+            tracing::debug!(left_out = presented - heads.len(), "heads of no home that is known");
+            self.refused += (presented - heads.len()) as u64;
+        }
+        let report = self.core.merge(&heads);
         self.refused += report.refused.len() as u64;
         self.equivocations += report.equivocations.len() as u64;
         for (ledger, why) in &report.refused {
@@ -158,10 +191,10 @@ impl ClockState {
             return self.compared(peer);
         }
         let me = self.me.clone();
-        let body = Body::Clock(ClockRequest::Exchange { heads: self.heads() });
+        let body = Body::Clock(ClockRequest::Exchange(self.exchange()));
         self.arguments.peers.tell(peer, body, move |answer| {
-            if let Ok(Answer::Clock(ClockReply::Heads(heads))) = answer {
-                let _ = me.cast(ClockMsg::Merge { peer, heads });
+            if let Ok(Answer::Clock(ClockReply::Exchanged(exchanged))) = answer {
+                let _ = me.cast(ClockMsg::Merge { peer, exchanged });
             }
         });
     }

@@ -9,6 +9,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use magpie_core::clock::{Head, Position};
+use magpie_core::homes::Term;
 use magpie_core::ids::{LedgerId, LedgerTag, LogIndex, PeerId};
 use magpie_core::limits;
 use magpie_core::payload::Payload;
@@ -99,7 +100,7 @@ impl Actor for LedgerActor {
         let (mut core, log) = opened;
         core.set_retention(arguments.retention);
         let tag = core.id().tag();
-        arguments.peers.serve_ledger(core.id(), core.generation());
+        arguments.peers.serve_ledger(core.id(), core.term());
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
         let mut state = LedgerState {
             core,
@@ -137,6 +138,7 @@ impl Actor for LedgerActor {
             LedgerMsg::PeerClocks(clocks) => state.event(Event::PeerClocks(clocks)),
             LedgerMsg::PeerCompared { peer } => state.event(Event::PeerCompared { peer }),
             LedgerMsg::HeadSeen(head) => state.head_seen(&head),
+            LedgerMsg::TermSeen(term) => state.copy_seen(Event::TermSeen(term)),
             LedgerMsg::Bound { id, bound } => state.event(Event::Bound { id, bound }),
             LedgerMsg::MarkerOut { marker } => state.event(Event::MarkerOut { marker }),
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
@@ -215,13 +217,18 @@ impl LedgerState {
 
     /// What the log has in the place of a head that somebody holds of this ledger.
     fn head_seen(&mut self, head: &Head) {
-        let suspended = self.core.is_suspended();
         let (position, event) = (head.position(), head.event);
         let recorded = self.log.event_at(LogIndex(head.count));
-        self.event(Event::HeadSeen { position, event, recorded });
+        self.copy_seen(Event::HeadSeen { position, event, recorded });
+    }
+
+    /// What may show another copy of this ledger.
+    fn copy_seen(&mut self, seen: Event) {
+        let (suspended, shown) = (self.core.is_suspended(), format!("{seen:?}"));
+        self.event(seen);
         if !suspended && self.core.is_suspended() {
             tracing::error!(
-                ?position,
+                shown,
                 "another copy of this ledger has gone on: this home stands still until one is claimed"
             );
         }
@@ -287,7 +294,7 @@ impl LedgerState {
                 Ok(())
             }
             Effect::PublishHead { count, event } => {
-                let (tenure, generation) = (self.core.tenure(), self.core.generation());
+                let Term { tenure, generation } = self.core.term();
                 let position = Position { tenure, generation, count: count.0 };
                 addresses.clock.cast(ClockMsg::PublishHead { position, event })
             }
@@ -302,7 +309,7 @@ impl LedgerState {
     }
 
     fn notify(&self, worker: PeerId, notice: WorkerNotice) {
-        let request = WorkerRequest::Notice { home: self.tag, notice };
+        let request = WorkerRequest::Notice { home: self.tag, term: self.core.term(), notice };
         if worker == self.arguments.me {
             let (reply, _) = tokio::sync::oneshot::channel();
             let message = WorkerMsg::Request { request, permit: None, reply: reply.into() };

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie_core::clock_alarm::PeerClocks;
-use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
+use magpie_core::homes::Heard;
+use magpie_core::ids::{Incarnation, LedgerTag, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::limits;
 use magpie_core::matching::Capabilities;
 use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, Peer, PeerState};
 use magpie_core::queue::ShapeBacklog;
 use magpie_core::task::TaskKind;
+use magpie_core::time::Wall;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::Addresses;
@@ -168,12 +170,9 @@ impl RegistryState {
     }
 
     fn own_heartbeat(&mut self) -> Heartbeat {
-        let (ledger, generation) =
-            self.arguments.peers.own_ledger().unwrap_or((LedgerId([0; 16]), Generation::default()));
         Heartbeat {
             incarnation: self.core.incarnation(),
-            ledger,
-            generation,
+            announcement: self.arguments.peers.homes().own().copied().map(Box::new),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.capabilities.clone(),
             slots_free: self.worker.map(|worker| worker.free).unwrap_or_default(),
@@ -234,12 +233,14 @@ impl RegistryState {
             return;
         }
         let now = now();
-        self.arguments.peers.announce(heartbeat.ledger.tag(), peer, magpie_core::time::Wall(now.wall_ms));
+        let home = self.hear_home(peer, &heartbeat, Wall(now.wall_ms));
         let mut changes = self.core.handle(now, MembershipEvent::Heard { peer, incarnation: heartbeat.incarnation });
         for report in heartbeat.reports.iter().take(REPORTS_PER_HEARTBEAT) {
             changes.extend(self.core.handle(now, MembershipEvent::Reported(*report)));
         }
-        self.tell_worker(&heartbeat);
+        if let Some(home) = home {
+            self.tell_worker(home, &heartbeat);
+        }
         let _ = self.arguments.addresses.clock.cast(ClockMsg::PeerRoot { peer, root: heartbeat.clock_root });
         let before = self.known.remove(&peer);
         let news = before.as_ref().is_none_or(|known| known.heartbeat.capabilities != heartbeat.capabilities);
@@ -253,8 +254,22 @@ impl RegistryState {
         self.apply(&changes);
     }
 
+    /// The ledger that a peer serves, by its own word; none, if it has none, or another has it.
+    fn hear_home(&self, peer: PeerId, heartbeat: &Heartbeat, now: Wall) -> Option<LedgerTag> {
+        let announced = heartbeat.announcement.as_deref()?;
+        match self.arguments.peers.homes_mut().hear(peer, announced, now) {
+            Ok(Heard::Known | Heard::News) => Some(announced.announcement.ledger.tag()),
+            // Only this node has this node's key, and it does not speak to itself.
+            Ok(Heard::Copy(_)) => None,
+            Err(error) => {
+                tracing::warn!(%peer, %error, "this peer is no home");
+                None
+            }
+        }
+    }
+
     /// How much of a peer's backlog this node could run.
-    fn tell_worker(&self, heartbeat: &Heartbeat) {
+    fn tell_worker(&self, home: LedgerTag, heartbeat: &Heartbeat) {
         let mut backlog = Slots::default();
         for waiting in &heartbeat.backlog {
             if waiting.shape.fits(&self.capabilities) {
@@ -262,7 +277,7 @@ impl RegistryState {
                 *pool = pool.saturating_add(u32::try_from(waiting.ready).unwrap_or(u32::MAX));
             }
         }
-        let message = WorkerMsg::HomeSeen { home: heartbeat.ledger.tag(), backlog };
+        let message = WorkerMsg::HomeSeen { home, backlog };
         let _ = self.arguments.addresses.worker.cast(message);
     }
 
@@ -289,8 +304,8 @@ impl RegistryState {
     }
 
     fn connection_lost(&mut self, peer: PeerId) {
-        if let Some(known) = self.known.get(&peer) {
-            let home = known.heartbeat.ledger.tag();
+        let homes = self.arguments.peers.homes();
+        if let Some(home) = homes.announced_by(peer).map(|known| known.ledger.tag()) {
             let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
         }
     }
@@ -323,7 +338,7 @@ impl RegistryState {
                 state: format!("{:?}", entry.state).to_lowercase(),
                 connected: link.is_some(),
                 rtt_ms: known.and_then(|known| known.rtt_ms),
-                ledger: known.map(|known| known.heartbeat.ledger),
+                ledger: self.arguments.peers.homes().announced_by(*peer).map(|home| home.ledger),
                 version: known.map(|known| known.heartbeat.version.clone()),
                 slots_free: known.map(|known| known.heartbeat.slots_free).unwrap_or_default(),
                 worker: known.and_then(|known| known.heartbeat.worker),

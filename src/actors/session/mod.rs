@@ -117,9 +117,9 @@ impl Session {
 fn encode(id: u64, answer: Answer) -> Vec<u8> {
     let refused = |error: wire::EncodeError| {
         let what = format!("the answer does not fit a frame ({error}); ask for less at a time");
-        ReplyEnvelope { id, answer: Answer::Refused(Refusal::Unsupported { what }) }
+        ReplyEnvelope::to_client(id, Answer::Refused(Refusal::Unsupported { what }))
     };
-    let encoded = wire::encode(&ReplyEnvelope { id, answer }, limits::FRAME_BYTES_MAX);
+    let encoded = wire::encode(&ReplyEnvelope::to_client(id, answer), limits::FRAME_BYTES_MAX);
     encoded.unwrap_or_else(|error| {
         wire::encode(&refused(error), limits::FRAME_BYTES_MAX).expect("a refusal of one sentence fits a frame")
     })

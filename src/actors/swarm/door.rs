@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_core::homes::Term;
 use magpie_core::ids::PeerId;
 use magpie_core::queue::{Caller, LedgerRequest, Refusal};
 use magpie_core::{limits, wire};
@@ -44,18 +45,19 @@ impl PeerDoor {
         }
         match envelope.body {
             Body::Ledger(request) => self.to_ledger(peer, request, id, reply),
-            Body::Worker(request) => self.to_worker(request, id, reply),
+            Body::Worker(request) => self.to_worker(peer, request, id, reply),
             body => {
                 let place = match self.routes.peers.admit_errand() {
                     Ok(place) => place,
                     Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),
                 };
                 let (doorway, principal) = (self.doorway.clone(), self.routes.peers.principal_of(peer));
+                let term = self.routes.peers.own_term();
                 let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
                 self.routes.peers.errand(async move {
                     let spoken = doorway.answer(Some(peer), principal, body);
                     let spoken = tokio::time::timeout(patience, spoken).await;
-                    answer(reply, id, spoken.unwrap_or_else(|_| timed_out()));
+                    answer_as_home(reply, id, spoken.unwrap_or_else(|_| timed_out()), term);
                     drop(place);
                 });
             }
@@ -63,7 +65,14 @@ impl PeerDoor {
     }
 
     /// A home's notice needs no answer but that it arrived.
-    fn to_worker(&self, request: WorkerRequest, id: u64, reply: Responder) {
+    fn to_worker(&self, peer: PeerId, request: WorkerRequest, id: u64, reply: Responder) {
+        if let WorkerRequest::Notice { home, term, .. } = &request
+            && let Err(error) = self.routes.peers.homes().judge(*home, peer, *term)
+        {
+            tracing::warn!(%peer, %error, "a notice in the name of a home is refused");
+            let what = format!("it is not from that home: {error}");
+            return answer(reply, id, Answer::Refused(Refusal::Unsupported { what }));
+        }
         let noted = note(&self.routes.addresses.worker, request);
         answer(reply, id, noted.map_or_else(Answer::Refused, Answer::Worker));
     }
@@ -75,7 +84,7 @@ impl PeerDoor {
         };
         let caller = Caller { peer, owner: self.routes.peers.principal_of(peer) };
         // The ledger answers into the network: no task has to wait for that.
-        let asker = Asker { id, reply: Some(reply) };
+        let asker = Asker { id, term: self.routes.peers.own_term(), reply: Some(reply) };
         let reply = Box::new(move |told| asker.hear(Answer::Ledger(told)));
         // Between two lives of it the message ends here, and the asker with it.
         let _ = self.routes.addresses.ledger.cast(LedgerMsg::Request { caller, request, permit, reply });
@@ -94,13 +103,15 @@ fn note(worker: &Address<WorkerMsg>, request: WorkerRequest) -> Result<WorkerRep
 /// A peer that waits for this node's ledger: one that restarts meanwhile tells it so.
 struct Asker {
     id: u64,
+    /// The life of the home that is asked.
+    term: Option<Term>,
     reply: Option<Responder>,
 }
 
 impl Asker {
     fn hear(mut self, told: Answer) {
         if let Some(reply) = self.reply.take() {
-            answer(reply, self.id, told);
+            answer_as_home(reply, self.id, told, self.term);
         }
     }
 }
@@ -119,17 +130,20 @@ fn timed_out() -> Answer {
 }
 
 fn answer(reply: Responder, id: u64, answer: Answer) {
+    answer_as_home(reply, id, answer, None);
+}
+
+fn answer_as_home(reply: Responder, id: u64, answer: Answer, term: Option<Term>) {
     if reply.is_closed() {
         return;
     }
-    match wire::encode(&ReplyEnvelope { id, answer }, limits::FRAME_BYTES_MAX) {
+    match wire::encode(&ReplyEnvelope { id, answer, term }, limits::FRAME_BYTES_MAX) {
         Ok(frame) => reply.send(frame),
         Err(error) => {
             tracing::error!(%error, "an answer does not fit a frame");
             let refusal = Refusal::Unsupported { what: format!("the answer does not fit a frame: {error}") };
-            if let Ok(frame) =
-                wire::encode(&ReplyEnvelope { id, answer: Answer::Refused(refusal) }, limits::FRAME_BYTES_MAX)
-            {
+            let refused = ReplyEnvelope { id, answer: Answer::Refused(refusal), term };
+            if let Ok(frame) = wire::encode(&refused, limits::FRAME_BYTES_MAX) {
                 reply.send(frame);
             }
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use magpie_core::homes::Term;
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::{Completion, Fence, Grant, Slots};
 use magpie_core::limits;
@@ -68,7 +69,7 @@ impl Actor for WorkerActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let (own, generation) = arguments.routes.peers.own_ledger().ok_or("the ledger is not open yet")?;
+        let (own, Term { generation, .. }) = arguments.routes.peers.own_ledger().ok_or("the ledger is not open yet")?;
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
         let incarnation = Incarnation(u64::from(generation.0) << START_BITS | start);
         let mut core = Worker::new(own.tag(), incarnation, arguments.slots, now());
@@ -128,7 +129,7 @@ impl Actor for WorkerActor {
 impl WorkerState {
     fn request(&mut self, request: WorkerRequest) -> WorkerReply {
         match request {
-            WorkerRequest::Notice { home, notice: WorkerNotice::Grants(grants) } => {
+            WorkerRequest::Notice { home, notice: WorkerNotice::Grants(grants), .. } => {
                 self.event(WorkerEvent::Granted { home, grants });
             }
             WorkerRequest::Notice { notice: WorkerNotice::Recall(fences), .. } => {

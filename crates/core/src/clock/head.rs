@@ -1,10 +1,11 @@
 //! The end of a home's chain, as the home publishes it: signed, once per heartbeat or batch, after its fsync.
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
 use super::bytes;
 use crate::ids::{ContentId, Generation, LedgerId, PeerId};
+use crate::signature::{self, VerifyError};
 
 /// How far a ledger had come: later tenures beat earlier ones, then generations, then counts of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,8 +60,7 @@ impl Head {
 
     /// Signs with `key`, which is the one that `self.peer` names: by any other, the head would be refused everywhere.
     pub fn sign(self, key: &SigningKey) -> SignedHead {
-        debug_assert_eq!(key.verifying_key().to_bytes(), self.peer.0, "a head is signed by its own peer");
-        SignedHead { head: self, signature: key.sign(&self.signing_bytes()).to_bytes() }
+        SignedHead { head: self, signature: signature::sign(key, &self.peer, &self.signing_bytes()) }
     }
 }
 
@@ -74,28 +74,29 @@ pub struct SignedHead {
 
 /// A head whose signature is not its peer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyHeadError {
-    #[error("peer id {peer} in the head of ledger {ledger} is not an ed25519 key")]
-    NotAKey { ledger: LedgerId, peer: PeerId },
-    #[error("the signature of event {count} of ledger {ledger} is not that of peer {peer}")]
-    WrongSignature { ledger: LedgerId, peer: PeerId, count: u64 },
+#[error("event {count} of ledger {ledger}: {why}")]
+pub struct VerifyHeadError {
+    pub ledger: LedgerId,
+    pub count: u64,
+    pub why: VerifyError,
 }
 
 impl SignedHead {
-    /// Checks the signature, strictly: keys of small order and signatures in another encoding are refused too.
+    /// Checks the signature, strictly.
     ///
     /// # Errors
     /// If the peer id is no key, or the signature is not that key's of this head.
     pub fn verify(&self) -> Result<(), VerifyHeadError> {
         let Head { ledger, peer, count, .. } = self.head;
-        let key = VerifyingKey::from_bytes(&peer.0).map_err(|_| VerifyHeadError::NotAKey { ledger, peer })?;
-        key.verify_strict(&self.head.signing_bytes(), &Signature::from_bytes(&self.signature))
-            .map_err(|_| VerifyHeadError::WrongSignature { ledger, peer, count })
+        let verified = signature::verify(peer, &self.head.signing_bytes(), &self.signature);
+        verified.map_err(|why| VerifyHeadError { ledger, count, why })
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use ed25519_dalek::{Signature, VerifyingKey};
+
     use super::*;
 
     /// A home with the key of one byte repeated.
@@ -139,7 +140,10 @@ pub(super) mod tests {
             let mut changed = honest;
             change(&mut changed);
             let Head { ledger, peer, count, .. } = changed.head;
-            assert_eq!(changed.verify(), Err(VerifyHeadError::WrongSignature { ledger, peer, count }));
+            assert_eq!(
+                changed.verify(),
+                Err(VerifyHeadError { ledger, count, why: VerifyError::WrongSignature(peer) })
+            );
         }
     }
 
@@ -147,7 +151,8 @@ pub(super) mod tests {
     fn a_peer_id_that_is_no_key_is_refused() {
         let mut changed = signed(1, 7);
         changed.head.peer = PeerId([2; 32]);
-        assert!(matches!(changed.verify(), Err(VerifyHeadError::NotAKey { .. })));
+        let Head { ledger, peer, count, .. } = changed.head;
+        assert_eq!(changed.verify(), Err(VerifyHeadError { ledger, count, why: VerifyError::NotAKey(peer) }));
     }
 
     #[test]
@@ -163,7 +168,8 @@ pub(super) mod tests {
         let key = VerifyingKey::from_bytes(&forged.head.peer.0).unwrap();
         let signature = Signature::from_bytes(&forged.signature);
         assert!(ed25519_dalek::Verifier::verify(&key, &forged.head.signing_bytes(), &signature).is_ok());
-        assert!(matches!(forged.verify(), Err(VerifyHeadError::WrongSignature { .. })));
+        let why = forged.verify().unwrap_err().why;
+        assert_eq!(why, VerifyError::WrongSignature(forged.head.peer));
     }
 
     #[test]

@@ -234,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::clock::head::tests::{head, key, signed};
+    use crate::signature::VerifyError;
 
     /// A head whose signature nobody looks at, in one of two histories.
     fn unsigned(ledger: u8, count: u64, history: u8) -> SignedHead {
@@ -367,7 +368,8 @@ mod tests {
         let mut forged = signed(1, 6);
         forged.signature[0] ^= 1;
         let report = clock.merge(&[forged, signed(2, 1), forged]);
-        let wrong = VerifyHeadError::WrongSignature { ledger: forged.head.ledger, peer: forged.head.peer, count: 6 };
+        let Head { ledger, peer, .. } = forged.head;
+        let wrong = VerifyHeadError { ledger, count: 6, why: VerifyError::WrongSignature(peer) };
         assert_eq!(report.refused, vec![(forged.head.ledger, MergeHeadError::Verify(wrong)); 2]);
         assert_eq!(report.advanced, [signed(2, 1).head.ledger]);
         assert_eq!(entries(&clock), [signed(1, 5), signed(2, 1)]);

@@ -4,7 +4,7 @@
 //! ledger to its newest known head under one root; a [`Descent`] finds where two clocks differ.
 //! A Merkle clock orders and proves; it does not elect.
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod chain;
 mod compare;
 mod descent;

@@ -9,6 +9,7 @@ use super::record::ClockRoot;
 use crate::clock::Position;
 use crate::clock_alarm::PeerClocks;
 use crate::dag::WorkflowSpec;
+use crate::homes::Term;
 use crate::ids::{ContentId, LedgerTag, LogIndex, PeerId, WorkflowId};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::matching::Capabilities;
@@ -63,6 +64,8 @@ pub enum Event {
         event: ContentId,
         recorded: Option<ContentId>,
     },
+    /// A node with this one's key has announced this ledger in a term that is not over: it serves it too.
+    TermSeen(Term),
     /// The answer to [`Effect::Bind`].
     Bound {
         id: BindingId,

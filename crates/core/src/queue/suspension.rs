@@ -1,6 +1,7 @@
 //! Whether a home may act: another copy of its ledger, from a cloned or a restored disk, may have gone on instead.
 //!
-//! Every head that somebody holds of a ledger must be one that its log has written. One that is not shows another copy.
+//! Every head that somebody holds of a ledger must be one that its log has written, and every term that was announced of
+//! it, one that it has served. What is not shows another copy.
 //! Two copies that both go on would run and commit the same tasks; so whichever hears of the other stands still, until
 //! an operator claims the ledger for one of them. A copy that can reach nobody hears of nothing.
 
@@ -15,6 +16,7 @@ use super::operations::Done;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal};
 use super::record::Record;
 use crate::clock::Position;
+use crate::homes::Term;
 use crate::ids::{ContentId, Generation, LogIndex, OperationId, PeerId};
 use crate::limits;
 use crate::task::Durability;
@@ -89,6 +91,10 @@ impl Ledger {
         self.state.standing.tenure()
     }
 
+    pub fn term(&self) -> Term {
+        Term { tenure: self.tenure(), generation: self.generation() }
+    }
+
     pub fn is_suspended(&self) -> bool {
         self.state.standing.suspended.is_some()
     }
@@ -120,6 +126,7 @@ impl Ledger {
             | Event::PeerClocks(_)
             | Event::PeerCompared { .. }
             | Event::HeadSeen { .. }
+            | Event::TermSeen(_)
             | Event::Durable(_)
             | Event::Disk(_)) => self.act(known),
             // They were asked for before, and are asked for again when it goes on.
@@ -157,7 +164,19 @@ impl Ledger {
 
     /// Somebody holds this head of this ledger. `recorded` is the event that the log has in its place, if it has one.
     pub(super) fn head_seen(&mut self, position: Position, event: ContentId, recorded: Option<ContentId>) {
-        if self.is_suspended() || self.has_written(position, event, recorded) {
+        if !self.has_written(position, event, recorded) {
+            self.suspend(position);
+        }
+    }
+
+    pub(super) fn term_seen(&mut self, term: Term) {
+        if term > self.term() {
+            self.suspend(Position { tenure: term.tenure, generation: term.generation, count: 0 });
+        }
+    }
+
+    fn suspend(&mut self, position: Position) {
+        if self.is_suspended() {
             return;
         }
         let at = self.at();

@@ -4,7 +4,7 @@
 
 mod backoff;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -20,20 +20,24 @@ pub enum Source {
     Bootstrap,
     /// The peer file.
     PeerFile,
+    /// A name that is looked up.
+    Dns,
     /// A caller of this crate.
     Asked,
     /// The peer cache of an earlier start.
     Cache,
     /// The local network.
     Mdns,
+    /// Another member.
+    Member,
     /// The peer itself, once it was admitted.
     Identify,
 }
 
 impl Source {
-    /// Whether a person named the address: it is kept and dialled for ever.
+    /// Whether a person named the address, or where it stands: it is kept and dialled until that is taken back.
     fn is_lasting(self) -> bool {
-        matches!(self, Self::Bootstrap | Self::PeerFile | Self::Asked)
+        matches!(self, Self::Bootstrap | Self::PeerFile | Self::Dns | Self::Asked)
     }
 }
 
@@ -54,10 +58,16 @@ pub(crate) struct Dial {
 #[derive(Debug)]
 struct Known {
     address: Multiaddr,
-    source: Source,
+    sources: BTreeSet<Source>,
     /// Whether another than the peer answered there. The fastest answer decides a dial, so one such address spoils
     /// the others: every machine has a bridge or a loopback of the same name.
     misleads: bool,
+}
+
+impl Known {
+    fn is_lasting(&self) -> bool {
+        self.sources.iter().any(|source| source.is_lasting())
+    }
 }
 
 #[derive(Debug)]
@@ -93,11 +103,11 @@ impl Entry {
     }
 
     fn is_lasting(&self) -> bool {
-        self.addresses.iter().any(|known| known.source.is_lasting())
+        self.addresses.iter().any(Known::is_lasting)
     }
 
     fn is_cached(&self) -> bool {
-        self.addresses.iter().any(|known| known.source == Source::Cache)
+        self.addresses.iter().any(|known| known.sources.contains(&Source::Cache))
     }
 
     /// TCP carries streams and bulk better; QUIC gets its turn at every second attempt.
@@ -157,17 +167,21 @@ impl Book {
     }
 
     /// Drops an address that its source no longer names, unless another source does. A member is remembered all the
-    /// same.
+    /// same, by its identity: the bare address may lead to another tomorrow.
     pub fn lost(&mut self, address: Multiaddr, source: Source) {
         let Some((address, peer)) = split_peer(address) else { return };
         let target = peer.map_or_else(|| Target::Address(address.clone()), Target::Peer);
         let Some(entry) = self.entries.get_mut(&target) else { return };
-        if entry.member {
-            let of_source =
-                entry.addresses.iter_mut().filter(|known| known.address == address && known.source == source);
-            return of_source.for_each(|known| known.source = Source::Identify);
+        for known in entry.addresses.iter_mut().filter(|known| known.address == address) {
+            known.sources.remove(&source);
         }
-        entry.addresses.retain(|known| known.address != address || known.source != source);
+        if entry.member && matches!(target, Target::Peer(_)) {
+            for unnamed in entry.addresses.iter_mut().filter(|known| known.sources.is_empty()) {
+                unnamed.sources.insert(Source::Identify);
+            }
+            return;
+        }
+        entry.addresses.retain(|known| !known.sources.is_empty());
         if entry.addresses.is_empty() {
             self.entries.remove(&target);
         }
@@ -324,17 +338,22 @@ fn peer_of(target: &Target, entry: &Entry) -> Option<PeerId> {
     }
 }
 
-/// Adds `address` to at most [`limits::PEER_ADDRESSES_MAX`]; one that no person named gives way to a newer one.
+/// Adds `address` to at most [`limits::PEER_ADDRESSES_MAX`]; one that no person named gives way to a newer one. What a
+/// member says of another displaces only what members said.
 fn add_address(addresses: &mut Vec<Known>, address: Multiaddr, source: Source) -> bool {
     if let Some(known) = addresses.iter_mut().find(|known| known.address == address) {
-        known.source = known.source.min(source);
+        known.sources.insert(source);
         return false;
     }
     if addresses.len() == limits::PEER_ADDRESSES_MAX {
-        let Some(place) = addresses.iter().position(|known| !known.source.is_lasting()) else { return false };
+        let Some(place) = addresses.iter().position(|known| {
+            !known.is_lasting() && (source != Source::Member || known.sources.iter().eq([&Source::Member]))
+        }) else {
+            return false;
+        };
         addresses.remove(place);
     }
-    addresses.push(Known { address, source, misleads: false });
+    addresses.push(Known { address, sources: [source].into(), misleads: false });
     true
 }
 

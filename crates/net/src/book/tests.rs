@@ -160,6 +160,49 @@ fn what_a_source_takes_back_is_forgotten_unless_another_names_it() {
 }
 
 #[test]
+fn the_weaker_of_two_sources_keeps_an_address_too() {
+    let mut book = book();
+    book.found(of(ALICE, bare(1)), Source::PeerFile, 0);
+    book.found(of(ALICE, bare(1)), Source::Mdns, 0);
+    book.lost(of(ALICE, bare(1)), Source::PeerFile);
+    assert_eq!(book.addresses_of(ALICE), [bare(1)]);
+    book.forget_stale(limits::SUGGESTION_TTL_MS + 1);
+    assert!(book.addresses_of(ALICE).is_empty(), "no person names it any more");
+}
+
+#[test]
+fn a_bare_address_that_is_taken_back_goes_and_the_member_it_led_to_stays() {
+    let mut book = book();
+    book.found(bare(1), Source::Dns, 0);
+    let [target] = targets(book.due(0)).try_into().unwrap();
+    book.connected(ALICE, Some(&target), 0);
+    book.admitted(ALICE, Some(bare(1)), 0);
+    book.lost(bare(1), Source::Dns);
+    book.disconnected(ALICE, 0);
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Peer(ALICE)]);
+}
+
+#[test]
+fn a_record_of_a_name_is_dialled_for_as_long_as_it_stands() {
+    let mut book = book();
+    book.found(bare(1), Source::Dns, 0);
+    book.forget_stale(u64::MAX);
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Address(bare(1))]);
+}
+
+#[test]
+fn a_suggestion_that_is_repeated_does_not_go_stale() {
+    let mut book = book();
+    let ttl_ms = limits::SUGGESTION_TTL_MS;
+    book.found(of(ALICE, bare(1)), Source::Mdns, 0);
+    book.found(of(ALICE, bare(1)), Source::Mdns, ttl_ms);
+    book.forget_stale(2 * ttl_ms);
+    assert_eq!(book.addresses_of(ALICE), [bare(1)]);
+    book.forget_stale(2 * ttl_ms + 1);
+    assert!(book.addresses_of(ALICE).is_empty());
+}
+
+#[test]
 fn suggestions_go_stale_and_members_do_not() {
     let mut book = book();
     book.found(of(ALICE, bare(1)), Source::Mdns, 0);

@@ -25,7 +25,7 @@ pub(crate) async fn watch(path: PathBuf, suggestions: mpsc::Sender<Suggestion>) 
         }
         seen = stamp;
         let named = read(path.clone()).await;
-        for suggestion in changes(&known, &named) {
+        for suggestion in super::changes(Source::PeerFile, &known, &named) {
             if suggestions.send(suggestion).await.is_err() {
                 return;
             }
@@ -50,13 +50,6 @@ async fn read(path: PathBuf) -> BTreeSet<Multiaddr> {
         }
         Err(_) => BTreeSet::new(),
     }
-}
-
-fn changes(known: &BTreeSet<Multiaddr>, named: &BTreeSet<Multiaddr>) -> Vec<Suggestion> {
-    let source = Source::PeerFile;
-    let found = named.difference(known).map(|address| Suggestion::PeerFound { address: address.clone(), source });
-    let lost = known.difference(named).map(|address| Suggestion::PeerLost { address: address.clone(), source });
-    found.chain(lost).collect()
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(super) struct Peer {
     deadline: Instant,
 }
 
-pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     address.ip_addr().is_some_and(|ip| ip.is_loopback())
 }
 
@@ -215,6 +215,7 @@ impl Node {
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
+        self.ask_for_members(peer);
     }
 
     fn lose(&mut self, peer: PeerId) {
@@ -222,6 +223,7 @@ impl Node {
         self.shared.count(|counters| counters.peers_lost += 1);
         self.shared.remove_link(peer);
         self.lanes.forget(peer);
+        self.members.forget(peer);
         self.inbox.tell(NetEvent::PeerLost { peer });
     }
 

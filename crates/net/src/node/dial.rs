@@ -103,12 +103,12 @@ impl Node {
                 self.cache.written.clear();
             }
         }
-        let Some(path) = self.cache.path.clone() else { return };
         if self.cache.due_ms > now_ms || !self.cache.writing.is_empty() {
             return;
         }
         self.cache.due_ms = now_ms + limits::PEER_CACHE_EVERY_MS;
         self.book.forget_stale(now_ms);
+        let Some(path) = self.cache.path.clone() else { return };
         let members = self.book.members();
         let text = cache::format(&members);
         if members.is_empty() || text == self.cache.written {

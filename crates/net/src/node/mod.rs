@@ -7,6 +7,7 @@ mod dial;
 mod lanes;
 mod mailbox;
 mod marker;
+mod members;
 mod start;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub(crate) use admit::is_loopback;
 pub(crate) use mailbox::reply_of;
 pub use start::spawn;
 
@@ -30,6 +32,7 @@ use self::admit::Peer;
 use self::dial::DialsUnderWay;
 use self::lanes::Lanes;
 use self::mailbox::Mailbox;
+use self::members::Members;
 use crate::admission::Admitter;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
@@ -52,6 +55,7 @@ pub(crate) struct Node {
     dials: DialsUnderWay,
     mailbox: Mailbox,
     lanes: Lanes,
+    members: Members,
     markers: FuturesOrdered<marker::Settling>,
     inbox: Inbox,
     shared: Arc<Shared>,
@@ -134,6 +138,7 @@ impl Node {
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Admission(event) => self.on_admission_event(event),
+            BehaviourEvent::Members(event) => self.on_members_event(event),
             BehaviourEvent::Mailbox(event) => self.on_mailbox_event(event),
             BehaviourEvent::Lanes(event) => self.on_lane_event(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
@@ -165,6 +170,7 @@ impl Node {
         self.send_away_the_late();
         self.dial_the_due();
         self.open_the_due_lanes();
+        self.ask_the_next_member();
         self.write_cache();
     }
 

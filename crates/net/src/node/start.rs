@@ -17,12 +17,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::lanes::Lanes;
+use super::members::Members;
 use super::{Cache, Node};
 use crate::admission::Admitter;
 use crate::behaviour;
 use crate::book::{Book, Source};
 use crate::cache;
 use crate::config::{NetConfig, parse_addresses};
+use crate::discovery::dns::DnsName;
 use crate::discovery::{self, Suggestion};
 use crate::door::Doors;
 use crate::event::NetEvent;
@@ -47,6 +49,7 @@ pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEven
     let plan = Plan {
         listen: parse_addresses(&config.listen)?,
         bootstrap: parse_addresses(&config.bootstrap)?,
+        names: parse_names(&config.dns)?,
         key: key.clone(),
         shared: shared.clone(),
         inbox: Inbox::new(inbox),
@@ -69,6 +72,7 @@ fn setup(reason: String) -> NetError {
 struct Plan {
     listen: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
+    names: Vec<DnsName>,
     key: NodeKey,
     shared: Arc<Shared>,
     inbox: Inbox,
@@ -86,6 +90,7 @@ impl Plan {
         let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
         let mut node = Node {
             local,
+            members: Members::new(self.config.members),
             lanes: Lanes::new(!self.config.without_lanes, budget.clone()),
             swarm: behaviour::swarm(keypair, &doors, self.config.mdns, budget).map_err(setup)?,
             doors,
@@ -105,10 +110,26 @@ impl Plan {
         discovery::bootstrap::suggestions(self.bootstrap).for_each(|suggestion| node.on_suggestion(suggestion));
         let (suggest, suggestions) = mpsc::channel(limits::SUGGESTIONS_LEN_MAX);
         if let Some(path) = self.config.peer_file {
-            tasks.spawn(discovery::peer_file::watch(path, suggest));
+            tasks.spawn(discovery::peer_file::watch(path, suggest.clone()));
+        }
+        for name in self.names {
+            tasks.spawn(discovery::dns::watch(name, DnsName::resolve, draw, suggest.clone()));
         }
         Ok((node, suggestions))
     }
+}
+
+fn parse_names(texts: &[String]) -> Result<Vec<DnsName>, NetError> {
+    if texts.len() > limits::DNS_NAMES_MAX {
+        return Err(NetError::TooManyNames { count: texts.len() });
+    }
+    texts.iter().map(|text| text.parse().map_err(NetError::from)).collect()
+}
+
+/// 0..256, for jitter: without randomness there is none.
+fn draw() -> u8 {
+    let mut byte = [0u8];
+    getrandom::fill(&mut byte).map_or(0, |()| byte[0])
 }
 
 impl Node {

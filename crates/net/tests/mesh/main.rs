@@ -11,3 +11,4 @@ mod raw;
 mod refuse;
 mod start;
 mod traffic;
+mod ways;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::node::PATIENCE;
 
 const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
+const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
 const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
 const LANE: StreamProtocol = StreamProtocol::new("/magpie/mailbox-stream/1");
 /// The first frame of a lane: a head and the version.
@@ -78,6 +79,7 @@ type ExchangeEvent = request_response::Event<Vec<u8>, Vec<u8>>;
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
     admission: Exchange,
+    members: Exchange,
     mailbox: Exchange,
     lane: Exchange,
     identify: identify::Behaviour,
@@ -147,6 +149,7 @@ impl Raw {
             .unwrap()
             .with_behaviour(|key| Behaviour {
                 admission: exchange(ADMISSION),
+                members: exchange(MEMBERS),
                 mailbox: exchange(MAILBOX),
                 lane: exchange(LANE),
                 identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),
@@ -201,6 +204,7 @@ impl Raw {
             SwarmEvent::ConnectionClosed { num_established: 0, .. } => RawEvent::Closed,
             SwarmEvent::OutgoingConnectionError { error, .. } => panic!("the raw peer cannot connect: {error}"),
             SwarmEvent::Behaviour(BehaviourEvent::Admission(event)) => exchange_event("admission", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Members(event)) => exchange_event("members", event),
             SwarmEvent::Behaviour(BehaviourEvent::Mailbox(event)) => exchange_event("mailbox", event),
             SwarmEvent::Behaviour(BehaviourEvent::Lane(event)) => exchange_event("lane", event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. })) => {
@@ -238,6 +242,14 @@ impl Raw {
 
     pub async fn ask_lane(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         let id = self.send_lane(bytes);
+        self.answer(id).await
+    }
+
+    /// Asks whom the other side knows.
+    pub async fn ask_for_members(&mut self) -> Result<Vec<u8>, String> {
+        let remote = self.remote.unwrap();
+        // {"digest": 0}
+        let id = self.swarm.behaviour_mut().members.send_request(&remote, b"\0\0\0\x09\x81\xa6digest\0".to_vec());
         self.answer(id).await
     }
 

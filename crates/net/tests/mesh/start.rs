@@ -48,3 +48,11 @@ async fn a_stopped_node_frees_its_port_at_once() {
         assert_eq!(start(1, listening(&address)).await.bare_address(), address);
     }
 }
+
+#[tokio::test]
+async fn what_is_no_name_and_port_is_named() {
+    let words = refusal(NetConfig { dns: vec!["magpie".into()], ..listening(TCP) }).await.to_string();
+    assert!(words.starts_with("\"magpie\" is not a name and a port (it has no port)"), "{words}");
+    let many = NetConfig { dns: vec!["magpie:7400".into(); 17], ..listening(TCP) };
+    assert_eq!(refusal(many).await.to_string(), "17 names to look up, at most 16");
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::clock::Position;
+use crate::homes::Term;
 use crate::ids::{ContentId, Generation};
 
 /// A head as this home publishes it, of the record at `count`.
@@ -184,6 +185,24 @@ fn what_this_log_has_written_suspends_nobody_after_any_number_of_starts() {
     // Another event in the place of one that was written cannot.
     home.sees((position, published[3].1));
     assert!(home.is_suspended());
+}
+
+#[test]
+fn a_term_that_this_home_has_not_served_shows_another_copy() {
+    let mut home = Bench::new().restart(10);
+    home.submit(noop());
+    let served = home.ledger.term();
+    for term in [served, Term { generation: Generation(served.generation.0 - 1), ..served }] {
+        home.event(Event::TermSeen(term));
+        assert!(!home.is_suspended(), "{term:?}");
+    }
+    home.event(Event::TermSeen(Term { generation: Generation(served.generation.0 + 3), ..served }));
+    assert!(home.is_suspended());
+    assert!(matches!(home.claim(), LedgerReply::Claimed { .. }));
+    let mut home = home.restart(10);
+    assert!(!home.is_suspended());
+    assert!(home.ledger.term() > Term { generation: Generation(served.generation.0 + 3), ..served });
+    assert!(home.ledger.generation().0 > served.generation.0 + 3);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! Asks members, in turn, whom they know, and answers those who ask.
+
+use std::collections::HashMap;
+
+use libp2p::request_response::{Event, Message, ResponseChannel};
+use magpie_core::ids::PeerId;
+
+use super::Node;
+use super::admit::Standing;
+use crate::discovery::members::{self, MembersAnswer, MembersAsk};
+use crate::identity;
+use crate::limits;
+
+/// What was heard from members, and when who is asked next.
+#[derive(Debug)]
+pub(super) struct Members {
+    enabled: bool,
+    heard: HashMap<PeerId, Heard>,
+    due_ms: u64,
+    last_asked: Option<PeerId>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    digest: u64,
+    /// When it was last heard in full.
+    told_ms: u64,
+    /// When the peer was last answered.
+    answered_ms: Option<u64>,
+}
+
+impl Members {
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, heard: HashMap::new(), due_ms: 0, last_asked: None }
+    }
+
+    pub fn forget(&mut self, peer: PeerId) {
+        self.heard.remove(&peer);
+    }
+}
+
+impl Node {
+    /// Asks the next of the members, so that what one of them learns reaches all.
+    pub(super) fn ask_the_next_member(&mut self) {
+        let now_ms = self.now_ms();
+        if self.members.due_ms > now_ms {
+            return;
+        }
+        let admitted = || self.admitted();
+        let after = admitted().filter(|peer| Some(*peer) > self.members.last_asked).min();
+        if let Some(peer) = after.or_else(|| admitted().min()) {
+            self.ask_for_members(peer);
+        }
+    }
+
+    pub(super) fn ask_for_members(&mut self, peer: PeerId) {
+        if !self.members.enabled {
+            return;
+        }
+        let now_ms = self.now_ms();
+        (self.members.last_asked, self.members.due_ms) = (Some(peer), now_ms + limits::MEMBERS_ASK_EVERY_MS);
+        let heard = self.members.heard.entry(peer).or_default();
+        // What was suggested goes stale: it is told again in time.
+        let digest = if heard.told_ms + limits::MEMBERS_TELL_EVERY_MS > now_ms { heard.digest } else { 0 };
+        self.swarm.behaviour_mut().members.inner_mut().send_request(&identity::to_libp2p(peer), MembersAsk { digest });
+    }
+
+    fn admitted(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.keys().copied().filter(|peer| self.standing(*peer) == Some(Standing::Admitted))
+    }
+
+    pub(super) fn on_members_event(&mut self, event: Event<MembersAsk, MembersAnswer>) {
+        match event {
+            Event::Message { peer, message, .. } => {
+                let Some(peer) = identity::from_libp2p(&peer) else { return };
+                match self.standing(peer) {
+                    // Its confirmation travels on another substream and may come later: a question says the same.
+                    Some(Standing::Verified) => self.admit(peer),
+                    Some(Standing::Admitted) => {}
+                    Some(Standing::Stranger) | None => return,
+                }
+                match message {
+                    Message::Request { request, channel, .. } => self.answer_with_members(peer, &request, channel),
+                    Message::Response { response, .. } => self.on_members_told(peer, response),
+                }
+            }
+            Event::OutboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, %error, "a member does not tell whom it knows");
+            }
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// A channel that is dropped tells the peer that there is no answer.
+    fn answer_with_members(&mut self, peer: PeerId, ask: &MembersAsk, channel: ResponseChannel<MembersAnswer>) {
+        let now_ms = self.now_ms();
+        let heard = self.members.heard.entry(peer).or_default();
+        let too_soon = heard.answered_ms.is_some_and(|at_ms| at_ms + limits::MEMBERS_ANSWER_EVERY_MS > now_ms);
+        if !self.members.enabled || too_soon {
+            return;
+        }
+        heard.answered_ms = Some(now_ms);
+        let mut known: Vec<PeerId> = self.admitted().filter(|known| *known != peer).collect();
+        known.sort_unstable();
+        let known = known.into_iter().map(|known| (known, self.book.addresses_of(known)));
+        let answer = members::answer(ask, known, self.is_local(peer));
+        // It fails when the asker has gone.
+        let _ = self.swarm.behaviour_mut().members.inner_mut().send_response(channel, answer);
+    }
+
+    fn on_members_told(&mut self, peer: PeerId, answer: MembersAnswer) {
+        let now_ms = self.now_ms();
+        let heard = self.members.heard.entry(peer).or_default();
+        if heard.digest == answer.digest && answer.members.is_empty() {
+            return;
+        }
+        (heard.digest, heard.told_ms) = (answer.digest, now_ms);
+        // Who is here tells its addresses itself.
+        let is_wanted = |told: PeerId| told != self.local && self.standing(told) < Some(Standing::Verified);
+        let suggestions = members::suggestions(answer, self.is_local(peer), is_wanted);
+        suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
+    }
+}
