@@ -36,6 +36,27 @@ class Environment(MeshTest):
         self.assertTrue(ended.stderr.startswith('node: MAGPIE_BOOTSTRAP: "node-1:7400" is not a multiaddr'), ended)
 
 
+class Protocols(MeshTest):
+    """Members tell each other nothing by themselves here."""
+
+    def test_five_nodes_are_a_mesh_by_a_rendezvous_point(self):
+        point, *others = NAMES
+        self.start(point, more="members = false\nrendezvous_point = true")
+        address = self.address(point)
+        for name in others:
+            self.start(name, more=f'members = false\nrendezvous = ["{address}"]')
+        for name in others:
+            self.address(name)
+        self.meet(*NAMES, seconds_max=MEET_S_MAX)
+
+    def test_five_nodes_of_which_each_knows_the_one_before_are_a_mesh_by_kademlia(self):
+        known = ""
+        for name in NAMES:
+            self.start(name, more=f"members = false\nkademlia = true\nbootstrap = [{known}]")
+            known = f'"{self.address(name)}"'
+        self.meet(*NAMES, seconds_max=MEET_S_MAX)
+
+
 def can_name_hosts():
     return shutil.which("unshare") and subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0
 
