@@ -10,6 +10,7 @@ use magpie_core::limits;
 use magpie_core::queue::{CompactionPolicy, QueueSettings, RetentionPolicy};
 use magpie_core::task::Tag;
 use magpie_core::time::DurationMs;
+use magpie_net::{GithubConfig, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::ProcessConfig;
@@ -33,6 +34,12 @@ pub struct NodeConfig {
     pub mdns: bool,
     /// Whether members tell this node of other members, and it them.
     pub members: bool,
+    /// Multiaddrs, with `/p2p/PEER`, of members that are rendezvous points: this node registers there and asks for others.
+    pub rendezvous: Vec<String>,
+    /// Whether this node is a rendezvous point for others.
+    pub rendezvous_point: bool,
+    /// Whether to find others by the Kademlia of members.
+    pub kademlia: bool,
     /// A file with the cluster's key: who knows it is admitted.
     pub cluster_key: Option<PathBuf>,
     /// Peers that are admitted without the key.
@@ -50,11 +57,54 @@ pub struct NodeConfig {
     pub concurrency: BTreeMap<String, u32>,
     /// Limits of rate keys at this home: `openai = "60/min"`.
     pub rate: BTreeMap<String, Rate>,
+    /// A registry of peers in an issue on GitHub.
+    pub github: Option<GithubRegistry>,
     pub process: ProcessConfig,
     pub retention: RetentionConfig,
     pub compaction: CompactionConfig,
     pub inference: InferenceConfig,
 }
+
+/// Where a registry of peers is on GitHub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GithubRegistry {
+    /// `owner/name`
+    pub repository: String,
+    /// The issue whose comments are the registry.
+    pub issue: u64,
+    /// A file with a token that may write comments; unset: `MAGPIE_GITHUB_TOKEN`.
+    pub token_file: Option<PathBuf>,
+    /// Of an installation of one's own; unset: GitHub's.
+    pub api: Option<String>,
+}
+
+impl GithubRegistry {
+    /// As the network takes it, with the token that `variable` gives if no file is named.
+    ///
+    /// # Errors
+    /// If a field cannot be right, or the file of the token cannot be used.
+    pub fn resolve(&self, variable: impl Fn(&str) -> Option<OsString>) -> Result<GithubConfig, String> {
+        let token = match &self.token_file {
+            Some(file) => Some(Token::load(file).map_err(|error| error.to_string())?),
+            None => {
+                match variable(GITHUB_TOKEN_VARIABLE).filter(|value| !value.is_empty()).map(OsString::into_string) {
+                    Some(Err(_)) => return Err(format!("{GITHUB_TOKEN_VARIABLE} is not UTF-8")),
+                    Some(Ok(text)) => Some(Token(text)),
+                    None => None,
+                }
+            }
+        };
+        let api = self.api.clone().unwrap_or_else(|| GITHUB_API.to_owned());
+        let config = GithubConfig { repository: self.repository.clone(), issue: self.issue, token, api };
+        config.check().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+}
+
+/// A token for the registry on GitHub.
+pub const GITHUB_TOKEN_VARIABLE: &str = "MAGPIE_GITHUB_TOKEN";
+const GITHUB_API: &str = "https://api.github.com";
 
 /// How long ended work is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +218,9 @@ impl Default for NodeConfig {
             peer_file: None,
             mdns: true,
             members: true,
+            rendezvous: Vec::new(),
+            rendezvous_point: false,
+            kademlia: false,
             cluster_key: None,
             allow: Vec::new(),
             labels: BTreeMap::new(),
@@ -177,6 +230,7 @@ impl Default for NodeConfig {
             namespaces: BTreeMap::new(),
             concurrency: BTreeMap::new(),
             rate: BTreeMap::new(),
+            github: None,
             process: ProcessConfig::default(),
             retention: RetentionConfig::default(),
             compaction: CompactionConfig::default(),
@@ -232,6 +286,13 @@ impl NodeConfig {
         }
         for name in &self.dns {
             magpie_net::check_dns_name(name).map_err(|error| format!("dns: {error}"))?;
+        }
+        for point in &self.rendezvous {
+            magpie_net::check_point(point).map_err(|error| format!("rendezvous: {error}"))?;
+        }
+        if let Some(github) = &self.github {
+            let without_token = GithubRegistry { token_file: None, ..github.clone() };
+            without_token.resolve(|_| None).map_err(|error| format!("[github]: {error}"))?;
         }
         self.retention.validate()?;
         self.compaction.validate()?;
@@ -390,6 +451,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_registry_on_github_takes_its_token_from_a_file_or_the_environment() {
+        let text = "[github]\nrepository = \"owner/name\"\nissue = 7\n";
+        let registry = toml::from_str::<NodeConfig>(text).unwrap().github.unwrap();
+        let from_environment =
+            registry.resolve(|name| (name == GITHUB_TOKEN_VARIABLE).then(|| "ghp_a".into())).unwrap();
+        assert_eq!((from_environment.token, from_environment.api.as_str()), (Some(Token("ghp_a".into())), GITHUB_API));
+        assert_eq!(registry.resolve(|_| None).unwrap().token, None);
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "ghp_b\n").unwrap();
+        let with_file = GithubRegistry { token_file: Some(file.clone()), ..registry };
+        let mode = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o644);
+        assert!(with_file.resolve(|_| Some("ghp_a".into())).unwrap_err().contains("may be read by others"));
+        mode(0o600);
+        assert_eq!(with_file.resolve(|_| Some("ghp_a".into())).unwrap().token, Some(Token("ghp_b".into())));
+    }
+
     fn with_environment(variables: &[(&str, &str)]) -> Result<NodeConfig, String> {
         let mut config = NodeConfig { bootstrap: vec!["/ip4/10.0.0.1/tcp/1".to_owned()], ..NodeConfig::default() };
         let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
@@ -438,6 +519,10 @@ mod tests {
         assert!(problem("[compaction]\nkeep = \"10ms\"\n").starts_with("node.toml:2: keep is 10ms, not 1s to 365d"));
         let name = problem("mdns = false\ndns = [\"magpie\"]\n");
         assert!(name.starts_with("node.toml:2: dns: \"magpie\" is not a name and a port (it has no port)"), "{name}");
+        let point = problem("rendezvous = [\"/ip4/10.0.0.7/tcp/1\"]\n");
+        assert!(point.starts_with("node.toml:1: rendezvous: /ip4/10.0.0.7/tcp/1 names no peer"), "{point}");
+        let github = problem("mdns = true\n[github]\nrepository = \"owner\"\nissue = 7\n");
+        assert!(github.starts_with("node.toml:2: [github]: \"owner\" is not a repository"), "{github}");
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
         assert!(problem("[concurrency]\ngpu-api = 0\n").starts_with("node.toml:2: gpu-api is 0: a concurrency key's"));
         assert!(problem("[rate]\n\nopenai = \"60\"\n").starts_with("node.toml:3: \"60\" is not a rate"));

@@ -35,7 +35,7 @@ use crate::actors::supervisor::{Child, Starting, Supervisor, SupervisorArguments
 use crate::actors::swarm::door::PeerDoor;
 use crate::actors::swarm::{SwarmActor, SwarmArguments};
 use crate::actors::worker::{WorkerActor, WorkerArguments};
-use crate::config::{ConfigError, NodeConfig};
+use crate::config::{ConfigError, GithubRegistry, NodeConfig};
 use crate::executor::{Embedder, ExecutorConfig, Executors};
 use crate::messages::actor::SupervisorMsg;
 use crate::node_thread::{NodeThread, NodeThreadEnd};
@@ -303,6 +303,8 @@ fn cores() -> u32 {
 fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartError> {
     let load = |file: &PathBuf| ClusterKey::load(file).map_err(|error| StartError::Key(error.to_string()));
     let cluster_key = config.cluster_key.as_ref().map(load).transpose()?;
+    let github = |registry: &GithubRegistry| registry.resolve(|name| std::env::var_os(name)).map_err(StartError::Key);
+    let github = config.github.as_ref().map(github).transpose()?;
     Ok(NetConfig {
         listen: config.listen.clone(),
         bootstrap: config.bootstrap.clone(),
@@ -311,6 +313,10 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         peer_cache: Some(dir.peers_json()),
         mdns: config.mdns,
         members: config.members,
+        rendezvous: config.rendezvous.clone(),
+        rendezvous_point: config.rendezvous_point,
+        kademlia: config.kademlia,
+        github,
         admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
         ..NetConfig::default()
     })

@@ -37,6 +37,8 @@ struct Shared {
     errands: Mutex<JoinSet<()>>,
     /// Places for the errands of peers.
     admission: Arc<Semaphore>,
+    /// Places for notices that find no room on their way.
+    notices: Arc<Semaphore>,
 }
 
 impl Peers {
@@ -50,6 +52,7 @@ impl Peers {
             next_id: AtomicU64::new(1),
             errands: Mutex::default(),
             admission: Arc::new(Semaphore::new(limits::PEER_ERRANDS_MAX)),
+            notices: Arc::new(Semaphore::new(limits::PEER_NOTICES_MAX)),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -154,8 +157,12 @@ impl Peers {
         match told {
             Ok(Ok(())) => {}
             Ok(Err(frame)) => {
+                let Ok(place) = self.shared.notices.clone().try_acquire_owned() else {
+                    return tracing::warn!(%peer, "too many notices wait for slow peers: one is not sent");
+                };
                 let peers = self.clone();
                 self.errand_at_once(async move {
+                    let _place = place;
                     if let Err(refusal) = peers.ask_with(peer, frame, patience).await {
                         tracing::debug!(%refusal, "a notice may have been lost");
                     }

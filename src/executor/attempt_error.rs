@@ -3,7 +3,7 @@
 use magpie_core::limits;
 use magpie_core::task::{TaskError, TaskSpec};
 
-use super::stop::Halt;
+use super::stop::{Halt, StopReason};
 
 /// A failed attempt: the code and sentence that the task keeps, and whether another attempt may do better.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,10 +38,11 @@ impl AttemptError {
         }
     }
 
-    /// As [`Self::halted`], of one that only prepared: whatever stopped it, it was no attempt. A timeout counts, or a task
-    /// that never gets ready would be tried for ever.
+    /// As [`Self::halted`], of one that only prepared: what this node ended was no attempt. A timeout counts, or a task that
+    /// never gets ready would be tried for ever.
     pub(super) fn halted_before_it_began(halt: Halt, spec: &TaskSpec) -> Self {
-        Self { unstarted: matches!(halt, Halt::Stopped(_)), ..Self::halted(halt, spec) }
+        let unstarted = matches!(halt, Halt::Stopped(StopReason::Drained | StopReason::LeaseEnded));
+        Self { unstarted, ..Self::halted(halt, spec) }
     }
 }
 

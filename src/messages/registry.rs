@@ -89,6 +89,10 @@ pub enum RegistryMsg {
         heartbeat: Box<Heartbeat>,
         rtt_ms: f64,
     },
+    /// The scheduler started anew: it knows no member.
+    SchedulerStarted,
+    /// Whom the scheduler holds for members: an earlier life of this registry heard them.
+    Members(Vec<PeerId>),
     /// The models that this node's devices have loaded.
     Models(BTreeSet<String>),
     /// Why this node's disk has no room for tasks that need some; `None`: it has.

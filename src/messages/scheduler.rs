@@ -26,4 +26,6 @@ pub enum SchedulerMsg {
     },
     /// The ledger started anew: it knows no member.
     LedgerStarted,
+    /// It does not know yet whom this scheduler holds for a member.
+    RegistryStarted,
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use magpie::messages::actor::{ActorReply, ActorRequest, ActorView};
 use magpie::messages::node::NodeStatus;
 use magpie::messages::{Answer, Body};
+use magpie_core::queue::{LedgerReply, LedgerRequest};
 use magpie_core::task::{TaskKind, TaskSpec, TaskState};
 
 use crate::mesh::{PATIENCE, TestNode, mesh};
@@ -82,4 +83,42 @@ async fn a_registry_that_starts_anew_says_at_once_what_its_node_does() {
     };
     let status = nodes[0].until("the peer is heard again", heard_since).await;
     assert!(knows_worker(&status), "an idle worker has no news of its own: {:?}", status.peers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_starts_anew_hears_who_is_there_before_the_ledger_asks() {
+    let node = TestNode::start().await;
+    for name in ["scheduler", "ledger"] {
+        ask_supervisor(&node, ActorRequest::Kill { name: name.to_owned() }).await;
+        restarted(&node, name, 1).await;
+    }
+    for id in node.submit(TaskSpec::new(TaskKind::Noop), 4).await {
+        assert_eq!(node.wait(id).await.state, TaskState::Succeeded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_goes_while_the_registry_starts_anew_is_not_offered_work_for_ever() {
+    let mut nodes = mesh(2).await;
+    let gone = nodes.pop().unwrap();
+    let peer = gone.status().await.peer_id;
+    gone.node.stop().await;
+    // Long before its silence says anything.
+    ask_supervisor(&nodes[0], ActorRequest::Kill { name: "registry".to_owned() }).await;
+    restarted(&nodes[0], "registry", 1).await;
+    let mut spec = TaskSpec::new(TaskKind::Noop);
+    spec.requires = Some("model:only-there".to_owned());
+    let id = nodes[0].submit(spec, 1).await[0];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let pending = match nodes[0].ledger(LedgerRequest::WhyPending { id }).await {
+            LedgerReply::Pending(view) => view,
+            other => panic!("{other:?}"),
+        };
+        if pending.nodes.iter().all(|node| node.peer != peer) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{pending:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

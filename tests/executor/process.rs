@@ -269,7 +269,7 @@ async fn what_a_full_disk_lets_not_begin_is_no_attempt() {
 #[tokio::test]
 async fn what_is_stopped_while_it_prepares_is_no_attempt() {
     let fixture = Fixture::new();
-    for reason in [StopReason::Drained, StopReason::LeaseEnded, StopReason::Cancelled] {
+    for reason in [StopReason::Drained, StopReason::LeaseEnded] {
         let attempt = attempt(shell("echo 7", &[]));
         let begun = attempt.begun.subscribe();
         let (stopper, stop) = stop_channel();

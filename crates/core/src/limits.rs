@@ -221,6 +221,8 @@ pub const SESSION_REQUESTS_MAX: usize = 256;
 pub const MAILBOX_LEN_MAX: usize = 4_096;
 /// Requests of all peers that are answered beside the actors at a time.
 pub const PEER_ERRANDS_MAX: usize = 8_192;
+/// Notices that wait for room on their way to peers. What is beyond gets lost, as a notice may.
+pub const PEER_NOTICES_MAX: usize = 8_192;
 
 /// Time between two heartbeats to one peer.
 pub const HEARTBEAT_MS: u64 = 1_000;

@@ -10,7 +10,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{self, NetworkBehaviour};
-use libp2p::{PeerId, Swarm, dns, identify, identity, mdns, noise, ping, quic, tcp, yamux};
+use libp2p::{PeerId, Swarm, dns, identify, identity, mdns, noise, ping, quic, rendezvous, tcp, yamux};
 use tokio::sync::Semaphore;
 
 use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec};
@@ -30,12 +30,25 @@ pub(crate) struct Behaviour {
     pub members: Gated<request_response::Behaviour<MembersCodec>>,
     pub lanes: Gated<lane::behaviour::Behaviour>,
     pub identify: Gated<identify::Behaviour>,
+    pub rendezvous: Gated<Toggle<rendezvous::client::Behaviour>>,
+    pub point: Gated<Toggle<rendezvous::server::Behaviour>>,
+    pub kademlia: Gated<Toggle<discovery::kademlia::Behaviour>>,
     pub ping: Gated<ping::Behaviour>,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
+/// The ways of finding others that take a protocol of their own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ways {
+    pub mdns: bool,
+    pub rendezvous: bool,
+    pub point: bool,
+    pub kademlia: bool,
+}
+
 impl Behaviour {
-    fn new(key: &identity::Keypair, doors: &Doors, mdns: bool, budget: Arc<Semaphore>) -> Self {
+    fn new(key: &identity::Keypair, doors: &Doors, ways: &Ways, budget: Arc<Semaphore>) -> Self {
+        let local = key.public().to_peer_id();
         let admission = request_response::Config::default()
             .with_request_timeout(Duration::from_millis(limits::ADMISSION_MS))
             .with_max_concurrent_streams(limits::ADMISSION_STREAMS_MAX);
@@ -64,8 +77,11 @@ impl Behaviour {
             members: Gated::answering(request_response::Behaviour::new([(MEMBERS, both_ways)], members), doors),
             lanes: Gated::answering(lane::behaviour::Behaviour::default(), doors),
             identify: Gated::speaking(identify::Behaviour::new(identify), doors),
+            rendezvous: Gated::answering(discovery::rendezvous::client(ways.rendezvous, key), doors),
+            point: Gated::answering(discovery::rendezvous::point(ways.point), doors),
+            kademlia: Gated::answering(discovery::kademlia::behaviour(ways.kademlia, local), doors),
             ping: Gated::speaking(ping::Behaviour::new(ping), doors),
-            mdns: discovery::mdns::behaviour(mdns, key.public().to_peer_id()),
+            mdns: discovery::mdns::behaviour(ways.mdns, local),
         }
     }
 }
@@ -74,11 +90,11 @@ impl Behaviour {
 pub(crate) fn swarm(
     key: identity::Keypair,
     doors: &Doors,
-    mdns: bool,
+    ways: &Ways,
     budget: Arc<Semaphore>,
 ) -> Result<Swarm<Behaviour>, String> {
     let local = key.public().to_peer_id();
-    let behaviour = Behaviour::new(&key, doors, mdns, budget);
+    let behaviour = Behaviour::new(&key, doors, ways, budget);
     // Connections are closed by admission, quota and ping, never for being quiet.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
     Ok(Swarm::new(transport(&key)?, behaviour, local, config))

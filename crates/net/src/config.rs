@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use libp2p::Multiaddr;
 use magpie_core::ids::PeerId;
 
+use crate::book::split_peer;
 use crate::discovery::dns::{DnsName, ParseNameError};
+use crate::discovery::github::GithubConfig;
+use crate::handle::NetError;
 use crate::key::ClusterKey;
 
 /// Who may speak to this node. The default admits nobody.
@@ -36,6 +39,14 @@ pub struct NetConfig {
     pub members: bool,
     /// Whether to look for peers on the local network.
     pub mdns: bool,
+    /// Members that are rendezvous points, with `/p2p/PEER`: this node registers with them and asks them for others.
+    pub rendezvous: Vec<String>,
+    /// Whether this node is a rendezvous point.
+    pub rendezvous_point: bool,
+    /// Whether to take part in the Kademlia of members.
+    pub kademlia: bool,
+    /// A registry of peers in an issue on GitHub.
+    pub github: Option<GithubConfig>,
     pub admission: Admission,
     /// Sends every request over a substream of its own, for measurements.
     pub without_lanes: bool,
@@ -53,6 +64,19 @@ pub struct ParseAddressError {
 /// If `text` is not a multiaddr.
 pub fn check_address(text: &str) -> Result<(), ParseAddressError> {
     parse_address(text).map(drop)
+}
+
+/// # Errors
+/// If `text` is not the multiaddr of a rendezvous point: one that names its peer.
+pub fn check_point(text: &str) -> Result<(), NetError> {
+    parse_point(text).map(drop)
+}
+
+pub(crate) fn parse_point(text: &str) -> Result<(Multiaddr, PeerId), NetError> {
+    let address = parse_address(text)?;
+    let peer = split_peer(address.clone()).and_then(|(_, peer)| peer);
+    let peer = peer.ok_or_else(|| NetError::PointWithoutPeer { address: text.to_owned() })?;
+    Ok((address, peer))
 }
 
 /// # Errors

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::{ParseAddressError, parse_address};
 use crate::discovery::dns::ParseNameError;
+use crate::discovery::github::GithubConfigError;
 use crate::lane::{Lane, NotSent};
 use crate::limits;
 use crate::node::reply_of;
@@ -22,6 +23,12 @@ pub enum NetError {
     BadAddress(#[from] ParseAddressError),
     #[error(transparent)]
     BadName(#[from] ParseNameError),
+    #[error("{address} names no peer: a rendezvous point is /ip4/10.0.0.7/tcp/7400/p2p/PEER")]
+    PointWithoutPeer { address: String },
+    #[error("{count} rendezvous points, at most {count_max}", count_max = limits::RENDEZVOUS_POINTS_MAX)]
+    TooManyPoints { count: usize },
+    #[error(transparent)]
+    BadGithub(#[from] GithubConfigError),
     #[error("{count} names to look up, at most {count_max}", count_max = limits::DNS_NAMES_MAX)]
     TooManyNames { count: usize },
     #[error(
@@ -169,6 +176,10 @@ impl Shared {
         change(&mut self.counters.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    pub fn listening(&self) -> Vec<String> {
+        self.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn set_listening(&self, addresses: Vec<String>) {
         *self.listening.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
@@ -288,7 +299,7 @@ impl NetHandle {
 
     /// Where this node can be dialled, with `/p2p/PEER`.
     pub fn listen_addresses(&self) -> Vec<String> {
-        self.shared.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.listening()
     }
 
     /// Dials `address` now, and from now on whenever nobody there is connected.

@@ -29,8 +29,9 @@ mod secret_file;
 
 pub use book::Source;
 pub use cache::cached_peers;
-pub use config::{Admission, NetConfig, ParseAddressError, check_address, check_dns_name};
+pub use config::{Admission, NetConfig, ParseAddressError, check_address, check_dns_name, check_point};
 pub use discovery::dns::ParseNameError;
+pub use discovery::github::{GithubConfig, GithubConfigError, Token};
 pub use event::{NetEvent, Responder};
 pub use handle::{NetCounters, NetError, NetHandle, PeerInfo, RequestError};
 pub use key::{ClusterKey, ClusterKeyError, NodeKey, NodeKeyError};

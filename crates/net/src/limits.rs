@@ -94,6 +94,36 @@ pub(crate) const DNS_ADDRESSES_MAX: usize = 256;
 /// A name is looked up again after this, doubling while nothing changes, at last this often.
 pub(crate) const DNS_FIRST_MS: u64 = 1_000;
 pub(crate) const DNS_EVERY_MS: u64 = 10_000;
+/// Rendezvous points that are visited.
+pub(crate) const RENDEZVOUS_POINTS_MAX: usize = 8;
+/// A registration holds for this long, and is made anew this often; a point is asked for others this often.
+pub(crate) const RENDEZVOUS_TTL_S: u64 = SUGGESTION_TTL_MS / 1_000;
+pub(crate) const RENDEZVOUS_REGISTER_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
+pub(crate) const RENDEZVOUS_ASK_EVERY_MS: u64 = 2_000;
+/// A registration that was not taken is tried again after this.
+pub(crate) const RENDEZVOUS_RETRY_MS: u64 = 5_000;
+/// The Kademlia table is asked after this, doubling while no member comes, at last this often.
+pub(crate) const KADEMLIA_FIRST_MS: u64 = 1_000;
+pub(crate) const KADEMLIA_EVERY_MS: u64 = 60_000;
+pub(crate) const KADEMLIA_QUERY_MS: u64 = 10_000;
+/// A record on GitHub holds for this long, and clocks may differ by this.
+pub(crate) const GITHUB_TTL_S: u64 = SUGGESTION_TTL_MS / 1_000;
+pub(crate) const GITHUB_SKEW_S: u64 = 300;
+/// The longest comment that is looked at.
+pub(crate) const GITHUB_RECORD_BYTES_MAX: usize = 8 * 1024;
+/// Pages of a hundred comments that are read, and the bytes of one (a comment has at most 64 KiB).
+pub(crate) const GITHUB_PAGES_MAX: u32 = 50;
+pub(crate) const GITHUB_ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a call may take.
+pub(crate) const GITHUB_CALL_MS: u64 = 30_000;
+/// The registry is read this often with a token, this often without one, and this soon after the first record.
+pub(crate) const GITHUB_EVERY_MS: u64 = 60_000;
+pub(crate) const GITHUB_ANONYMOUS_EVERY_MS: u64 = 10 * 60_000;
+pub(crate) const GITHUB_AGAIN_MS: u64 = 2_000;
+/// After a failure, doubling: where GitHub says no limit, where it names one without an end, and the most.
+pub(crate) const GITHUB_RETRY_S: u64 = 10;
+pub(crate) const GITHUB_LIMITED_S: u64 = 60;
+pub(crate) const GITHUB_WAIT_S_MAX: u64 = 3_600;
 /// A peer file or peer cache is read up to here.
 pub(crate) const PEER_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The peer cache is rewritten at most this often.

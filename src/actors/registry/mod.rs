@@ -113,6 +113,8 @@ impl Actor for RegistryActor {
             RegistryMsg::PeerAdmitted { peer } => state.greet(peer),
             RegistryMsg::PeerLost { peer } => state.connection_lost(peer),
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
+            RegistryMsg::SchedulerStarted => state.tell_members(),
+            RegistryMsg::Members(members) => members.into_iter().for_each(|peer| state.recall(peer)),
             RegistryMsg::Models(models) => {
                 state.models = models;
                 state.offer();
@@ -134,7 +136,8 @@ impl Actor for RegistryActor {
 impl RegistryState {
     /// They tell what changed since they told it last: a registry that starts anew has heard of none of it.
     fn ask_around(&mut self) {
-        let Addresses { ledger, clock, worker, .. } = &self.arguments.addresses;
+        let Addresses { ledger, scheduler, clock, worker, .. } = &self.arguments.addresses;
+        let _ = scheduler.cast(SchedulerMsg::RegistryStarted);
         let _ = ledger.cast(LedgerMsg::RegistryStarted);
         let _ = clock.cast(ClockMsg::RegistryStarted);
         let _ = worker.cast(WorkerMsg::RegistryStarted);
@@ -282,6 +285,22 @@ impl RegistryState {
         let Some(known) = self.known.get(&peer) else { return };
         let capabilities = known.heartbeat.capabilities.clone();
         let _ = self.arguments.addresses.scheduler.cast(SchedulerMsg::Member { peer, capabilities, alive });
+    }
+
+    fn tell_members(&self) {
+        self.tell_own_capabilities();
+        for (peer, entry) in self.core.peers() {
+            self.tell_scheduler(*peer, entry.state != PeerState::Dead);
+        }
+    }
+
+    /// Whoever has gone since an earlier life heard it falls silent in this one, and is forgotten.
+    fn recall(&mut self, peer: PeerId) {
+        if self.core.peer(&peer).is_none() {
+            let event = MembershipEvent::Heard { peer, incarnation: Incarnation::default() };
+            let changes = self.core.handle(now(), event);
+            self.apply(&changes);
+        }
     }
 
     fn connection_lost(&mut self, peer: PeerId) {

@@ -15,6 +15,7 @@ use self::binding::InBlobs;
 use super::Addresses;
 use super::peers::Peers;
 use crate::messages::ledger::LedgerMsg;
+use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
 use crate::store::blobs::Blobs;
 
@@ -42,6 +43,7 @@ impl Actor for SchedulerActor {
         _myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        let _ = arguments.addresses.registry.cast(RegistryMsg::SchedulerStarted);
         Ok(SchedulerState { members: BTreeMap::new(), arguments })
     }
 
@@ -65,6 +67,10 @@ impl Actor for SchedulerActor {
             SchedulerMsg::MemberForgotten { peer } => {
                 state.members.remove(&peer);
                 state.tell(LedgerMsg::WorkerForgotten { worker: peer });
+            }
+            SchedulerMsg::RegistryStarted => {
+                let members = state.members.keys().copied().collect();
+                let _ = state.arguments.addresses.registry.cast(RegistryMsg::Members(members));
             }
             SchedulerMsg::LedgerStarted => {
                 for (peer, (capabilities, alive)) in &state.members {

@@ -61,7 +61,11 @@ impl Ledger {
         });
         let mut granted: Vec<GrantRecord> = Vec::new();
         let mut passed_over: Vec<TaskId> = Vec::new();
-        while let Some(head) = heads.take() {
+        let mut to_grant: usize = allowance.values().map(|left| left.grants).sum();
+        // Once nobody gets anything more, the other heads need no look.
+        while to_grant > 0
+            && let Some(head) = heads.take()
+        {
             let place = head.place;
             let Some((_, task)) = self.ready.queues[place].heap.peek() else { continue };
             let task = *task;
@@ -79,6 +83,7 @@ impl Ledger {
                 }
                 Choice::Grant(worker) => {
                     granted.push(self.take_head(place, task, worker, &mut allowance));
+                    to_grant -= 1;
                     self.fairness.charge(heads.namespace(&head), &self.settings);
                     true
                 }

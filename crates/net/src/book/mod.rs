@@ -30,6 +30,12 @@ pub enum Source {
     Mdns,
     /// Another member.
     Member,
+    /// A rendezvous point.
+    Rendezvous,
+    /// The Kademlia of members.
+    Kademlia,
+    /// The registry on GitHub.
+    Github,
     /// The peer itself, once it was admitted.
     Identify,
 }
@@ -38,6 +44,13 @@ impl Source {
     /// Whether a person named the address, or where it stands: it is kept and dialled until that is taken back.
     fn is_lasting(self) -> bool {
         matches!(self, Self::Bootstrap | Self::PeerFile | Self::Dns | Self::Asked)
+    }
+}
+
+impl Source {
+    /// Whether others said it of the peer.
+    fn is_hearsay(self) -> bool {
+        matches!(self, Self::Member | Self::Rendezvous | Self::Kademlia | Self::Github)
     }
 }
 
@@ -338,8 +351,8 @@ fn peer_of(target: &Target, entry: &Entry) -> Option<PeerId> {
     }
 }
 
-/// Adds `address` to at most [`limits::PEER_ADDRESSES_MAX`]; one that no person named gives way to a newer one. What a
-/// member says of another displaces only what members said.
+/// Adds `address` to at most [`limits::PEER_ADDRESSES_MAX`]; one that no person named gives way to a newer one. What others
+/// say of a peer displaces only what others said.
 fn add_address(addresses: &mut Vec<Known>, address: Multiaddr, source: Source) -> bool {
     if let Some(known) = addresses.iter_mut().find(|known| known.address == address) {
         known.sources.insert(source);
@@ -347,7 +360,7 @@ fn add_address(addresses: &mut Vec<Known>, address: Multiaddr, source: Source) -
     }
     if addresses.len() == limits::PEER_ADDRESSES_MAX {
         let Some(place) = addresses.iter().position(|known| {
-            !known.is_lasting() && (source != Source::Member || known.sources.iter().eq([&Source::Member]))
+            !known.is_lasting() && (!source.is_hearsay() || known.sources.iter().all(|source| source.is_hearsay()))
         }) else {
             return false;
         };

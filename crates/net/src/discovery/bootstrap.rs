@@ -5,6 +5,6 @@ use libp2p::Multiaddr;
 use super::Suggestion;
 use crate::book::Source;
 
-pub(crate) fn suggestions(addresses: Vec<Multiaddr>) -> impl Iterator<Item = Suggestion> {
-    addresses.into_iter().map(|address| Suggestion::PeerFound { address, source: Source::Bootstrap })
+pub(crate) fn suggestions(addresses: impl Iterator<Item = Multiaddr>) -> impl Iterator<Item = Suggestion> {
+    addresses.map(|address| Suggestion::PeerFound { address, source: Source::Bootstrap })
 }

@@ -2,9 +2,12 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod dns;
+pub(crate) mod github;
+pub(crate) mod kademlia;
 pub(crate) mod mdns;
 pub(crate) mod members;
 pub(crate) mod peer_file;
+pub(crate) mod rendezvous;
 
 use std::collections::BTreeSet;
 

@@ -204,6 +204,7 @@ impl Node {
         entry.standing = Standing::Admitted;
         let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
         let remote: Vec<_> = entry.connections.iter().map(|connection| connection.remote.clone()).collect();
+        let was_reached = entry.connections.iter().any(|connection| connection.dialled.is_none());
         let now_ms = self.now_ms();
         self.book.admitted(peer, dialled, now_ms);
         let known = self.book.addresses_of(peer).into_iter().chain(remote);
@@ -216,6 +217,11 @@ impl Node {
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
         self.ask_for_members(peer);
+        if was_reached {
+            self.was_reached();
+        }
+        self.add_to_table(peer);
+        self.ask_soon();
     }
 
     fn lose(&mut self, peer: PeerId) {
@@ -224,6 +230,8 @@ impl Node {
         self.shared.remove_link(peer);
         self.lanes.forget(peer);
         self.members.forget(peer);
+        self.points.forget(peer);
+        self.drop_from_table(peer);
         self.inbox.tell(NetEvent::PeerLost { peer });
     }
 

@@ -88,6 +88,9 @@ impl Node {
                 self.book.found(address.with(Protocol::P2p(*libp2p_peer)), Source::Identify, now_ms);
             }
         }
+        if self.standing(peer) == Some(Standing::Admitted) {
+            self.add_to_table(peer);
+        }
         if let Some(link) = self.shared.link(peer) {
             let known: Vec<_> = self.book.addresses_of(peer).iter().map(ToString::to_string).collect();
             link.update(|info| info.addresses = known);

@@ -115,9 +115,12 @@ impl Node {
             return;
         }
         (heard.digest, heard.told_ms) = (answer.digest, now_ms);
-        // Who is here tells its addresses itself.
-        let is_wanted = |told: PeerId| told != self.local && self.standing(told) < Some(Standing::Verified);
-        let suggestions = members::suggestions(answer, self.is_local(peer), is_wanted);
+        let suggestions = members::suggestions(answer, self.is_local(peer), |told| self.is_absent(told));
         suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
+    }
+
+    /// Whether others may say where `peer` is: who is here tells that itself.
+    pub(super) fn is_absent(&self, peer: PeerId) -> bool {
+        peer != self.local && self.standing(peer) < Some(Standing::Verified)
     }
 }

@@ -4,10 +4,12 @@
 
 mod admit;
 mod dial;
+mod kademlia;
 mod lanes;
 mod mailbox;
 mod marker;
 mod members;
+mod rendezvous;
 mod start;
 
 use std::collections::HashMap;
@@ -30,9 +32,11 @@ pub use start::spawn;
 
 use self::admit::Peer;
 use self::dial::DialsUnderWay;
+use self::kademlia::Questions;
 use self::lanes::Lanes;
 use self::mailbox::Mailbox;
 use self::members::Members;
+use self::rendezvous::Points;
 use crate::admission::Admitter;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
@@ -56,6 +60,8 @@ pub(crate) struct Node {
     mailbox: Mailbox,
     lanes: Lanes,
     members: Members,
+    points: Points,
+    questions: Questions,
     markers: FuturesOrdered<marker::Settling>,
     inbox: Inbox,
     shared: Arc<Shared>,
@@ -93,7 +99,7 @@ impl Node {
                 _ = tick.tick() => self.on_tick(),
             }
         }
-        self.stop().await;
+        Box::pin(self.stop()).await;
     }
 
     fn now_ms(&self) -> u64 {
@@ -125,9 +131,17 @@ impl Node {
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.update_listening();
+                self.listens_at(&address, true);
                 self.inbox.tell(NetEvent::Listening { address: self.with_local_peer(address) });
             }
-            SwarmEvent::ExpiredListenAddr { .. } | SwarmEvent::ListenerClosed { .. } => self.update_listening(),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.update_listening();
+                self.listens_at(&address, false);
+            }
+            SwarmEvent::ListenerClosed { addresses, .. } => {
+                self.update_listening();
+                addresses.iter().for_each(|address| self.listens_at(address, false));
+            }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reports an error"),
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(address = %send_back_addr, %error, "an inbound connection came to nothing");
@@ -140,6 +154,9 @@ impl Node {
         match event {
             BehaviourEvent::Admission(event) => self.on_admission_event(event),
             BehaviourEvent::Members(event) => self.on_members_event(event),
+            BehaviourEvent::Rendezvous(event) => self.on_rendezvous_event(event),
+            BehaviourEvent::Point(event) => tracing::debug!(?event, "as a rendezvous point"),
+            BehaviourEvent::Kademlia(event) => self.on_kademlia_event(event),
             BehaviourEvent::Mailbox(event) => self.on_mailbox_event(event),
             BehaviourEvent::Lanes(event) => self.on_lane_event(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
@@ -172,6 +189,8 @@ impl Node {
         self.dial_the_due();
         self.open_the_due_lanes();
         self.ask_the_next_member();
+        self.visit_the_points();
+        self.ask_the_table();
         self.write_cache();
     }
 

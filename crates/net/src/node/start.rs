@@ -11,6 +11,7 @@ use libp2p::Multiaddr;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
+use magpie_core::ids::PeerId;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -18,13 +19,15 @@ use tokio::time::Instant;
 
 use super::lanes::Lanes;
 use super::members::Members;
+use super::rendezvous::Points;
 use super::{Cache, Node};
 use crate::admission::Admitter;
-use crate::behaviour;
+use crate::behaviour::{self, Ways};
 use crate::book::{Book, Source};
 use crate::cache;
-use crate::config::{NetConfig, parse_addresses};
+use crate::config::{NetConfig, parse_addresses, parse_point};
 use crate::discovery::dns::DnsName;
+use crate::discovery::github::GithubConfig;
 use crate::discovery::{self, Suggestion};
 use crate::door::Doors;
 use crate::event::NetEvent;
@@ -50,11 +53,13 @@ pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEven
         listen: parse_addresses(&config.listen)?,
         bootstrap: parse_addresses(&config.bootstrap)?,
         names: parse_names(&config.dns)?,
+        points: parse_points(&config.rendezvous)?,
         key: key.clone(),
         shared: shared.clone(),
         inbox: Inbox::new(inbox),
         config,
     };
+    plan.config.github.as_ref().map_or(Ok(()), GithubConfig::check)?;
     let mut tasks = JoinSet::new();
     let (node, suggestions) = plan.start(&mut tasks).await?;
     let running = tokio::spawn(async move {
@@ -73,6 +78,7 @@ struct Plan {
     listen: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     names: Vec<DnsName>,
+    points: Vec<(Multiaddr, PeerId)>,
     key: NodeKey,
     shared: Arc<Shared>,
     inbox: Inbox,
@@ -88,11 +94,19 @@ impl Plan {
         let mut boot = [0u8; 8];
         getrandom::fill(&mut boot).map_err(|error| setup(error.to_string()))?;
         let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
+        let ways = Ways {
+            mdns: self.config.mdns,
+            rendezvous: !self.points.is_empty(),
+            point: self.config.rendezvous_point,
+            kademlia: self.config.kademlia,
+        };
         let mut node = Node {
             local,
+            points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
+            questions: Default::default(),
             members: Members::new(self.config.members),
             lanes: Lanes::new(!self.config.without_lanes, budget.clone()),
-            swarm: behaviour::swarm(keypair, &doors, self.config.mdns, budget).map_err(setup)?,
+            swarm: behaviour::swarm(keypair, &doors, &ways, budget).map_err(setup)?,
             doors,
             admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
             peers: Default::default(),
@@ -107,13 +121,18 @@ impl Plan {
         };
         node.listen(self.listen).await?;
         node.read_cache();
-        discovery::bootstrap::suggestions(self.bootstrap).for_each(|suggestion| node.on_suggestion(suggestion));
+        let named = self.bootstrap.into_iter().chain(self.points.into_iter().map(|(address, _)| address));
+        discovery::bootstrap::suggestions(named).for_each(|suggestion| node.on_suggestion(suggestion));
         let (suggest, suggestions) = mpsc::channel(limits::SUGGESTIONS_LEN_MAX);
         if let Some(path) = self.config.peer_file {
             tasks.spawn(discovery::peer_file::watch(path, suggest.clone()));
         }
         for name in self.names {
             tasks.spawn(discovery::dns::watch(name, DnsName::resolve, draw, suggest.clone()));
+        }
+        if let Some(github) = self.config.github {
+            let shared = node.shared.clone();
+            tasks.spawn(discovery::github::watch(github, self.key, move || shared.listening(), suggest));
         }
         Ok((node, suggestions))
     }
@@ -124,6 +143,13 @@ fn parse_names(texts: &[String]) -> Result<Vec<DnsName>, NetError> {
         return Err(NetError::TooManyNames { count: texts.len() });
     }
     texts.iter().map(|text| text.parse().map_err(NetError::from)).collect()
+}
+
+fn parse_points(texts: &[String]) -> Result<Vec<(Multiaddr, PeerId)>, NetError> {
+    if texts.len() > limits::RENDEZVOUS_POINTS_MAX {
+        return Err(NetError::TooManyPoints { count: texts.len() });
+    }
+    texts.iter().map(|text| parse_point(text)).collect()
 }
 
 /// 0..256, for jitter: without randomness there is none.

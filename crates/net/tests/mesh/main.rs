@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod forge;
 mod hostile;
 mod meet;
 mod node;
 mod raw;
 mod refuse;
+mod registry;
 mod start;
 mod traffic;
 mod ways;

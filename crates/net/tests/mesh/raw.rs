@@ -14,6 +14,9 @@ use crate::node::PATIENCE;
 
 const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
 const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
+/// The ways of finding others that members alone may use.
+const WAYS_OF_MEMBERS: [StreamProtocol; 3] =
+    [MEMBERS, StreamProtocol::new("/rendezvous/1.0.0"), StreamProtocol::new("/magpie/kad/1")];
 const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
 const LANE: StreamProtocol = StreamProtocol::new("/magpie/mailbox-stream/1");
 /// The first frame of a lane: a head and the version.
@@ -137,8 +140,13 @@ fn key(seed: u8) -> identity::Keypair {
 }
 
 fn exchange(protocol: StreamProtocol) -> Exchange {
+    exchanges([protocol])
+}
+
+fn exchanges<const N: usize>(protocols: [StreamProtocol; N]) -> Exchange {
     let config = request_response::Config::default().with_max_concurrent_streams(1_000);
-    Exchange::new([(protocol, ProtocolSupport::Full)], config.with_request_timeout(PATIENCE))
+    let protocols = protocols.map(|protocol| (protocol, ProtocolSupport::Full));
+    Exchange::new(protocols, config.with_request_timeout(PATIENCE))
 }
 
 impl Raw {
@@ -149,7 +157,7 @@ impl Raw {
             .unwrap()
             .with_behaviour(|key| Behaviour {
                 admission: exchange(ADMISSION),
-                members: exchange(MEMBERS),
+                members: exchanges(WAYS_OF_MEMBERS),
                 mailbox: exchange(MAILBOX),
                 lane: exchange(LANE),
                 identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),

@@ -44,12 +44,14 @@ async fn being_listed_by_one_side_only_admits_nobody() {
 
 #[tokio::test]
 async fn a_request_of_a_stranger_finds_no_protocol() {
-    let mut node = start(1, NetConfig { members: true, ..listening(TCP) }).await;
+    let mut node =
+        start(1, NetConfig { members: true, rendezvous_point: true, kademlia: true, ..listening(TCP) }).await;
     let mut raw = Raw::connected_to(&node.address(), 41).await;
     let refusal = raw.ask_mailbox(b"\0\0\0\x05hello".to_vec()).await.unwrap_err();
     assert!(refusal.contains("supports none of the requested protocols"), "{refusal}");
     let refusal = raw.ask_lane(lane_hello()).await.unwrap_err();
     assert!(refusal.contains("supports none of the requested protocols"), "{refusal}");
+    // It may be negotiated as any of the ways of members.
     let refusal = raw.ask_for_members().await.unwrap_err();
     assert!(refusal.contains("supports none of the requested protocols"), "{refusal}");
     let unheard = |event: &NetEvent| matches!(event, NetEvent::Listening { .. });

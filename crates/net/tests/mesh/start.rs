@@ -50,6 +50,13 @@ async fn a_stopped_node_frees_its_port_at_once() {
 }
 
 #[tokio::test]
+async fn a_rendezvous_point_without_a_peer_is_named() {
+    let rendezvous = vec!["/ip4/10.0.0.7/tcp/7400".into()];
+    let words = refusal(NetConfig { rendezvous, ..listening(TCP) }).await.to_string();
+    assert!(words.starts_with("/ip4/10.0.0.7/tcp/7400 names no peer"), "{words}");
+}
+
+#[tokio::test]
 async fn what_is_no_name_and_port_is_named() {
     let words = refusal(NetConfig { dns: vec!["magpie".into()], ..listening(TCP) }).await.to_string();
     assert!(words.starts_with("\"magpie\" is not a name and a port (it has no port)"), "{words}");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use magpie_net::{NetConfig, NetEvent, Source};
 
+use crate::forge::Forge;
 use crate::node::*;
 use crate::raw::Raw;
 
@@ -57,6 +58,83 @@ async fn five_nodes_of_which_each_knows_the_one_before_are_a_mesh_over_tcp() {
 async fn five_nodes_of_which_each_knows_the_one_before_are_a_mesh_over_quic() {
     let begun = Instant::now();
     completes(&a_chain(QUIC).await, begun).await;
+}
+
+#[tokio::test]
+async fn five_nodes_are_a_mesh_by_a_rendezvous_point() {
+    let begun = Instant::now();
+    let mut nodes = vec![start(1, NetConfig { rendezvous_point: true, ..listening(TCP) }).await];
+    let rendezvous = vec![nodes[0].address()];
+    for seed in 2..=NODES {
+        nodes.push(start(seed, NetConfig { rendezvous: rendezvous.clone(), ..listening(TCP) }).await);
+    }
+    completes(&nodes, begun).await;
+}
+
+#[tokio::test]
+async fn a_rendezvous_point_that_was_restarted_learns_anew_who_is_there() {
+    let point = start(1, NetConfig { rendezvous_point: true, ..listening(TCP) }).await;
+    let rendezvous = vec![point.address()];
+    let again = NetConfig { rendezvous_point: true, ..listening(&point.bare_address()) };
+    let mut first = start(2, NetConfig { rendezvous: rendezvous.clone(), ..listening(TCP) }).await;
+    first.admitted(point.peer()).await;
+    point.net.shutdown().await;
+    first.lost(point.peer()).await;
+    let _point = start(1, again).await;
+    let mut second = start(3, NetConfig { rendezvous, ..listening(TCP) }).await;
+    second.admitted(first.peer()).await;
+    first.admitted(second.peer()).await;
+}
+
+#[tokio::test]
+async fn a_kademlia_whose_first_member_has_gone_takes_in_a_newcomer() {
+    let joining = |bootstrap: Vec<String>| NetConfig { bootstrap, kademlia: true, ..listening(TCP) };
+    let first = start(1, joining(vec![])).await;
+    let mut second = start(2, joining(vec![first.address()])).await;
+    let mut third = start(3, joining(vec![first.address()])).await;
+    second.admitted(third.peer()).await;
+    third.admitted(second.peer()).await;
+    first.net.shutdown().await;
+    second.lost(first.peer()).await;
+    let mut fourth = start(4, joining(vec![third.address()])).await;
+    fourth.admitted(second.peer()).await;
+    second.admitted(fourth.peer()).await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_no_rendezvous_point_serves_as_none() {
+    let mut nodes = vec![start(1, listening(TCP)).await];
+    let rendezvous = vec![nodes[0].address()];
+    for seed in 2..=3 {
+        nodes.push(start(seed, NetConfig { rendezvous: rendezvous.clone(), ..listening(TCP) }).await);
+    }
+    until(|| nodes[0].net.peers().len() == 2).await;
+    let [_, second, third] = nodes.as_mut_slice() else { panic!() };
+    second.admitted(peer(1)).await;
+    third.admitted(peer(1)).await;
+    assert_eq!((second.net.peers().len(), third.net.peers().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn five_nodes_of_which_each_knows_the_one_before_are_a_mesh_by_kademlia() {
+    let begun = Instant::now();
+    let mut nodes: Vec<Node> = Vec::new();
+    for seed in 1..=NODES {
+        let bootstrap = nodes.last().map(Node::address).into_iter().collect();
+        nodes.push(start(seed, NetConfig { bootstrap, kademlia: true, ..listening(TCP) }).await);
+    }
+    completes(&nodes, begun).await;
+}
+
+#[tokio::test]
+async fn five_nodes_are_a_mesh_by_a_registry_in_an_issue() {
+    let forge = Forge::start();
+    let begun = Instant::now();
+    let mut nodes = Vec::new();
+    for seed in 1..=NODES {
+        nodes.push(start(seed, NetConfig { github: Some(forge.registry()), ..listening(TCP) }).await);
+    }
+    completes(&nodes, begun).await;
 }
 
 #[tokio::test]
