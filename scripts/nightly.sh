@@ -12,6 +12,8 @@ eval "$(scripts/fetch.sh)"
 scripts/chaos_netns.py --kills "${KILLS:-3000}"
 scripts/scenarios.py
 scripts/chaos.py --rounds "${ROUNDS:-500}"
+echo "== membership"
+scripts/membership.py
 echo "== disks that crash and fail at every request"
 MAGPIE_ALL=1 cargo test --quiet -p magpie --test disk
 echo "== ownership table"

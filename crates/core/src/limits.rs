@@ -226,9 +226,12 @@ pub const PEER_NOTICES_MAX: usize = 8_192;
 
 /// Time between two heartbeats to one peer.
 pub const HEARTBEAT_MS: u64 = 1_000;
-/// A silent peer is suspected, then held dead, then forgotten with its capabilities and credits.
+/// A peer that was silent for so long is suspected, then held dead, then forgotten with its capabilities and credits.
+/// Rounds of probes lie between, so that all know of a death within five seconds.
 pub const PEER_SUSPECT_MS: u64 = 2_000;
-pub const PEER_DEAD_MS: u64 = 5_000;
+pub const PEER_DEAD_MS: u64 = 4_000;
+/// What a suspect has at least, to contradict.
+pub const PEER_REFUTE_MS: u64 = 2_000;
 pub const HEARTBEAT_TIMEOUT_MS: u64 = 15_000;
 
 /// Places in a device's queue that its worker may fill: two batches.

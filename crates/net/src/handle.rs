@@ -91,6 +91,7 @@ pub(crate) enum Command {
     Request(OutboundRequest),
     Dial { address: libp2p::Multiaddr },
     Disconnect { peer: PeerId },
+    Reconnect { peer: PeerId },
     Marker { id: u64 },
     Stop,
 }
@@ -315,6 +316,12 @@ impl NetHandle {
     /// Closes all connections to `peer`. It is dialled again with the back-off of a peer that was refused.
     pub async fn disconnect(&self, peer: PeerId) {
         let _ = self.commands.send(Command::Disconnect { peer }).await;
+    }
+
+    /// Closes all connections to `peer`, which do not carry anything any more, and dials it anew at once and for ever: TCP
+    /// tries a connection that was cut off again only after as long as the cut lasted.
+    pub async fn reconnect(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Reconnect { peer }).await;
     }
 
     /// Puts a marker behind all requests that this node has received: it comes out as

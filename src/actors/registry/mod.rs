@@ -316,6 +316,9 @@ impl RegistryState {
                 MembershipChange::Became(report) => {
                     tracing::info!(peer = %report.peer, state = ?report.state, "membership");
                     self.tell_scheduler(report.peer, report.state != PeerState::Dead);
+                    if report.state == PeerState::Dead {
+                        self.reconnect(report.peer);
+                    }
                 }
                 MembershipChange::Forgotten { peer } => {
                     let _ = self.arguments.addresses.scheduler.cast(SchedulerMsg::MemberForgotten { peer: *peer });
@@ -324,6 +327,13 @@ impl RegistryState {
                 MembershipChange::Refuted { incarnation } => tracing::info!(%incarnation, "a suspicion is refuted"),
                 MembershipChange::Refused { peer } => tracing::warn!(%peer, "too many peers: this one is not kept"),
             }
+        }
+    }
+
+    /// A peer that answers nothing may be behind a cut that has healed meanwhile.
+    fn reconnect(&self, peer: PeerId) {
+        if let Some(net) = self.arguments.peers.net() {
+            self.arguments.peers.errand(async move { net.reconnect(peer).await });
         }
     }
 

@@ -79,7 +79,10 @@ impl Peer {
                 let silent = self.heard_mono_ms.max(self.since_mono_ms) + limits::PEER_SUSPECT_MS;
                 Some(silent.max(self.probed_mono_ms? + limits::HEARTBEAT_MS))
             }
-            PeerState::Suspect => Some(self.since_mono_ms + limits::PEER_DEAD_MS - limits::PEER_SUSPECT_MS),
+            PeerState::Suspect => {
+                let silent = self.heard_mono_ms + limits::PEER_DEAD_MS;
+                Some(silent.max(self.since_mono_ms + limits::PEER_REFUTE_MS))
+            }
             PeerState::Dead if self.forgotten => None,
             PeerState::Dead => Some(self.since_mono_ms + limits::HEARTBEAT_TIMEOUT_MS - limits::PEER_DEAD_MS),
         }

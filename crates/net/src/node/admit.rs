@@ -262,6 +262,11 @@ impl Node {
         let _ = self.swarm.disconnect_peer_id(identity::to_libp2p(peer));
     }
 
+    pub(super) fn reconnect(&mut self, peer: PeerId) {
+        // It fails when nothing is connected: then it is dialled already.
+        let _ = self.swarm.disconnect_peer_id(identity::to_libp2p(peer));
+    }
+
     pub(super) fn send_away_the_late(&mut self) {
         let now = Instant::now();
         let late = self.peers.iter().filter(|(_, entry)| entry.standing < Standing::Admitted && entry.deadline < now);

@@ -111,6 +111,7 @@ impl Node {
             Command::Request(request) => self.send_request(request),
             Command::Dial { address } => self.dial_on_request(address),
             Command::Disconnect { peer } => self.send_away(peer, "its owner said so"),
+            Command::Reconnect { peer } => self.reconnect(peer),
             Command::Marker { id } => self.place_marker(id),
             Command::Stop => {}
         }
