@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What five real nodes know of each other, in network namespaces, while they die, restart and are cut off.
 
-    scripts/membership.py [--cut SECONDS] [--watch SECONDS] [--deaths N] [--seed N] [--dir FOLDER]
+    scripts/membership.py [--cut SECONDS] [--watch SECONDS] [--deaths N] [--slack TIMES] [--seed N] [--dir FOLDER]
 
 Measures how long it takes until every node sees every other alive again: after a restart, a restart that knows its peers
 from its cache alone, a cut, and a split in three; until a dead node is dead to all; and whether any living node is held
-dead while a tenth of all packets is lost and one node has 5 % of a core. A figure beyond its bar fails the run. Without
-root or without namespaces it says so and ends.
+dead while a tenth of all packets is lost and one node has 5 % of a core. A figure beyond its bar, times the slack that a
+machine with other work needs, fails the run. Without root or without namespaces it says so and ends.
 """
 
 import argparse
@@ -67,12 +67,13 @@ class Meshwork(NamespaceMesh):
 
 
 class Report:
-    def __init__(self):
+    def __init__(self, slack):
+        self.slack = slack
         self.missed = []
 
     def row(self, what, value, bar, unit="s"):
         print(f"{what:<58} {value:8.2f} {unit}   at most {bar} {unit}", flush=True)
-        if value > bar:
+        if value > bar * self.slack:
             self.missed.append(f"{what}: {value:.2f} {unit} of at most {bar} {unit}")
 
 
@@ -132,7 +133,7 @@ def main():
         print(f"membership: SKIPPED, NOTHING WAS TESTED: this machine {why}", file=sys.stderr)
         return
     print(f"seed {arguments.seed}, {NODES} nodes", flush=True)
-    choose, report = random.Random(arguments.seed), Report()
+    choose, report = random.Random(arguments.seed), Report(arguments.slack)
     with Meshwork(NODES, arguments.dir) as mesh:
         restarts(mesh, choose, report)
         cuts(mesh, choose, report, arguments.cut)
@@ -147,6 +148,7 @@ def parse_arguments():
     parser.add_argument("--cut", type=float, default=60)
     parser.add_argument("--watch", type=float, default=600)
     parser.add_argument("--deaths", type=int, default=20)
+    parser.add_argument("--slack", type=float, default=1)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--dir", metavar="FOLDER", help="an empty folder for the nodes' data, which is then kept")
     return parser.parse_args()
