@@ -13,6 +13,18 @@ pub enum VerifyError {
     WrongSignature(PeerId),
 }
 
+/// The fields of a statement one after the other, `LEN` bytes in all.
+pub(crate) fn statement<const LEN: usize, const FIELDS: usize>(fields: [&[u8]; FIELDS]) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    let mut rest = bytes.as_mut_slice();
+    for field in fields {
+        let (place, after) = rest.split_at_mut(field.len());
+        place.copy_from_slice(field);
+        rest = after;
+    }
+    bytes
+}
+
 /// Signs with `key`, which is the one that `peer` names: by any other, the statement would be refused everywhere.
 pub(crate) fn sign(key: &SigningKey, peer: &PeerId, statement: &[u8]) -> [u8; 64] {
     debug_assert_eq!(key.verifying_key().to_bytes(), peer.0, "a statement is signed by the peer that makes it");

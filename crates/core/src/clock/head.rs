@@ -40,9 +40,7 @@ impl Head {
     /// ledger (16 bytes), peer (32), tenure (8), generation (4), count (8) and event (32), integers with the highest
     /// byte first. Each field has one length, so no two heads share their bytes.
     pub fn signing_bytes(&self) -> [u8; SIGNING_BYTES_LEN] {
-        let mut bytes = [0; SIGNING_BYTES_LEN];
-        let mut rest = bytes.as_mut_slice();
-        for field in [
+        signature::statement([
             DOMAIN.as_slice(),
             &self.ledger.0,
             &self.peer.0,
@@ -50,12 +48,7 @@ impl Head {
             &self.generation.0.to_be_bytes(),
             &self.count.to_be_bytes(),
             &self.event.0,
-        ] {
-            let (place, after) = rest.split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = after;
-        }
-        bytes
+        ])
     }
 
     /// Signs with `key`, which is the one that `self.peer` names: by any other, the head would be refused everywhere.

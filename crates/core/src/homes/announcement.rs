@@ -30,20 +30,13 @@ impl Announcement {
     /// What is signed: the text `magpie/home/1` and a zero byte, then ledger (16 bytes), peer (32), tenure (8) and
     /// generation (4), integers with the highest byte first.
     pub fn signing_bytes(&self) -> [u8; SIGNING_BYTES_LEN] {
-        let mut bytes = [0; SIGNING_BYTES_LEN];
-        let mut rest = bytes.as_mut_slice();
-        for field in [
+        signature::statement([
             DOMAIN.as_slice(),
             &self.ledger.0,
             &self.peer.0,
             &self.term.tenure.to_be_bytes(),
             &self.term.generation.0.to_be_bytes(),
-        ] {
-            let (place, after) = rest.split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = after;
-        }
-        bytes
+        ])
     }
 
     /// Signs with the key that `self.peer` names.
