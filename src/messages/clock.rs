@@ -18,6 +18,7 @@ pub enum ClockRequest {
 /// What a node knows of all homes: who they are, and how far their ledgers have come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
+    #[serde(default)]
     pub announcements: Vec<SignedAnnouncement>,
     pub heads: Vec<SignedHead>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use magpie_core::homes::SignedAnnouncement;
-use magpie_core::ids::{Incarnation, LedgerId, PeerId};
+use magpie_core::ids::{Generation, Incarnation, LedgerId, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
 use magpie_core::membership::PeerReport;
@@ -26,6 +26,9 @@ pub enum RegistryRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     pub incarnation: Incarnation,
+    /// What nodes of the version before go by in place of `announcement`, and cannot read a heartbeat without.
+    pub ledger: LedgerId,
+    pub generation: Generation,
     /// Which ledger it serves; none: it has not opened one yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announcement: Option<Box<SignedAnnouncement>>,

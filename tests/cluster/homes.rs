@@ -65,6 +65,8 @@ impl Impostor {
     async fn beats(&self, to: PeerId, announcement: SignedAnnouncement) {
         let heartbeat = Heartbeat {
             incarnation: Incarnation(1),
+            ledger: announcement.announcement.ledger,
+            generation: announcement.announcement.term.generation,
             announcement: Some(Box::new(announcement)),
             version: "1".to_owned(),
             capabilities: Arc::default(),

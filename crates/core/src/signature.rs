@@ -26,13 +26,16 @@ pub(crate) fn statement<const LEN: usize, const FIELDS: usize>(fields: [&[u8]; F
 }
 
 /// Signs with `key`, which is the one that `peer` names: by any other, the statement would be refused everywhere.
-pub(crate) fn sign(key: &SigningKey, peer: &PeerId, statement: &[u8]) -> [u8; 64] {
+pub fn sign(key: &SigningKey, peer: &PeerId, statement: &[u8]) -> [u8; 64] {
     debug_assert_eq!(key.verifying_key().to_bytes(), peer.0, "a statement is signed by the peer that makes it");
     key.sign(statement).to_bytes()
 }
 
 /// Checks a signature strictly: keys of small order and signatures in another encoding are refused too.
-pub(crate) fn verify(peer: PeerId, statement: &[u8], signature: &[u8; 64]) -> Result<(), VerifyError> {
+///
+/// # Errors
+/// If `peer` is no key, or the signature is not that key's of this statement.
+pub fn verify(peer: PeerId, statement: &[u8], signature: &[u8; 64]) -> Result<(), VerifyError> {
     let key = VerifyingKey::from_bytes(&peer.0).map_err(|_| VerifyError::NotAKey(peer))?;
     let verified = key.verify_strict(statement, &Signature::from_bytes(signature));
     verified.map_err(|_| VerifyError::WrongSignature(peer))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::homes::Heard;
-use magpie_core::ids::{Incarnation, LedgerTag, PeerId};
+use magpie_core::ids::{Incarnation, LedgerId, LedgerTag, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::limits;
 use magpie_core::matching::Capabilities;
@@ -170,9 +170,13 @@ impl RegistryState {
     }
 
     fn own_heartbeat(&mut self) -> Heartbeat {
+        let announcement = self.arguments.peers.homes().own().copied().map(Box::new);
+        let home = announcement.as_ref().map(|own| own.announcement);
         Heartbeat {
             incarnation: self.core.incarnation(),
-            announcement: self.arguments.peers.homes().own().copied().map(Box::new),
+            ledger: home.map_or(LedgerId([0; 16]), |home| home.ledger),
+            generation: home.map(|home| home.term.generation).unwrap_or_default(),
+            announcement,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: self.capabilities.clone(),
             slots_free: self.worker.map(|worker| worker.free).unwrap_or_default(),
@@ -262,7 +266,10 @@ impl RegistryState {
             // Only this node has this node's key, and it does not speak to itself.
             Ok(Heard::Copy(_)) => None,
             Err(error) => {
-                tracing::warn!(%peer, %error, "this peer is no home");
+                // It says so in each of its heartbeats.
+                if self.known.get(&peer).is_none_or(|known| known.heartbeat.announcement != heartbeat.announcement) {
+                    tracing::warn!(%peer, %error, "this peer is no home");
+                }
                 None
             }
         }

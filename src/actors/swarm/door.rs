@@ -69,7 +69,7 @@ impl PeerDoor {
         if let WorkerRequest::Notice { home, term, .. } = &request
             && let Err(error) = self.routes.peers.homes().judge(*home, peer, *term)
         {
-            tracing::warn!(%peer, %error, "a notice in the name of a home is refused");
+            tracing::debug!(%peer, %error, "a notice in the name of a home is refused");
             let what = format!("it is not from that home: {error}");
             return answer(reply, id, Answer::Refused(Refusal::Unsupported { what }));
         }

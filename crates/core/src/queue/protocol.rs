@@ -237,7 +237,7 @@ pub enum Refusal {
     #[error("the home {home} cannot be reached; nothing was changed elsewhere: retry")]
     HomeAway { home: LedgerTag, last_seen: Option<Wall> },
     #[error(
-        "the home of ledger {ledger} is suspended since {since}: another copy of the ledger has written event {} of \
+        "the home of ledger {ledger} is suspended since {since}: another copy of the ledger has come to event {} of \
          generation {}, and this one has not; decide which copy goes on, and run `nodectl home claim {ledger} \
          --accept-loss` there",
         position.count,

@@ -1,10 +1,10 @@
 //! What a node says of itself in a comment, and how it is told from what others say.
 
 use data_encoding::BASE64;
-use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use magpie_core::ids::PeerId;
+use magpie_core::signature;
 use serde::{Deserialize, Serialize};
 
 use crate::book::split_peer;
@@ -31,7 +31,7 @@ pub(super) struct Record {
 impl Record {
     pub fn new(key: &NodeKey, addresses: &[String], expires: u64) -> Self {
         let mut record = Self { peer: key.peer_id(), addresses: addresses.to_vec(), expires, signature: String::new() };
-        record.signature = BASE64.encode(&key.signing_key().sign(&record.signed_bytes()).to_bytes());
+        record.signature = BASE64.encode(&signature::sign(&key.signing_key(), &record.peer, &record.signed_bytes()));
         record
     }
 
@@ -54,8 +54,7 @@ impl Record {
     fn is_signed(&self) -> bool {
         let verify = || {
             let bytes: [u8; 64] = BASE64.decode(self.signature.as_bytes()).ok()?.try_into().ok()?;
-            let key = VerifyingKey::from_bytes(&self.peer.0).ok()?;
-            key.verify_strict(&self.signed_bytes(), &Signature::from_bytes(&bytes)).ok()
+            signature::verify(self.peer, &self.signed_bytes(), &bytes).ok()
         };
         verify().is_some()
     }
