@@ -74,9 +74,12 @@ impl LogQueue {
         self.state().cut
     }
 
-    /// Forgets a cut that cannot be made now.
-    pub(super) fn forget_cut(&self) {
-        self.state().cut = LogIndex(0);
+    /// Forgets a cut that is made, or cannot be made now, unless a later one was asked for meanwhile.
+    pub(super) fn forget_cut(&self, before: LogIndex) {
+        let mut state = self.state();
+        if state.cut == before {
+            state.cut = LogIndex(0);
+        }
     }
 
     /// Takes all of `entries` or none.
@@ -259,8 +262,20 @@ mod tests {
         assert!(matches!(queue.take(None, LogIndex(4)), Work::Cut));
         assert_eq!(queue.cut_before(), LogIndex(5));
         assert!(matches!(queue.take(Some(Instant::now()), LogIndex(5)), Work::Sync));
-        queue.forget_cut();
+        queue.forget_cut(LogIndex(5));
         assert!(matches!(queue.take(Some(Instant::now()), LogIndex(1)), Work::Sync));
+    }
+
+    #[test]
+    fn a_cut_that_is_asked_for_while_the_last_one_ends_is_not_forgotten_with_it() {
+        let queue = LogQueue::new(LogIndex(9));
+        let none = queue.cut_before();
+        queue.cut(LogIndex(5));
+        queue.forget_cut(none);
+        assert!(matches!(queue.take(Some(Instant::now()), LogIndex(1)), Work::Cut));
+        queue.cut(LogIndex(7));
+        queue.forget_cut(LogIndex(5));
+        assert_eq!(queue.cut_before(), LogIndex(7));
     }
 
     #[test]

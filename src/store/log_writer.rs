@@ -193,14 +193,15 @@ impl LogWriter {
     /// One step of a cut, of `len` entries at most, if one is asked for. One that the disk refuses is dropped: the next
     /// checkpoint, or the next start, asks for it again.
     fn cut(&mut self, len: u64) {
-        let (first, before) = (self.shared.first(), self.shared.queue.cut_before().min(self.shared.synced()));
+        let (first, asked) = (self.shared.first(), self.shared.queue.cut_before());
+        let before = asked.min(self.shared.synced());
         if before <= first {
-            return self.shared.queue.forget_cut();
+            return self.shared.queue.forget_cut(asked);
         }
         let first = LogIndex(first.0 + len).min(before);
         match self.try_cut(first) {
             Ok(()) => self.shared.first.store(first.0, Ordering::Release),
-            Err(_) => self.shared.queue.forget_cut(),
+            Err(_) => self.shared.queue.forget_cut(asked),
         }
     }
 
