@@ -121,7 +121,7 @@ impl Task {
 impl ReadySet {
     /// Tasks in the order in which they leave.
     fn fingerprint(&self, hasher: &mut impl Hasher) {
-        let Self { queues, busy: _, empty: _, gates: _, aging: _, paused: _, index: _, last: _ } = self;
+        let Self { queues, busy: _, empty: _, gates: _, standing: _, aging: _, paused: _, index: _, last: _ } = self;
         queues.iter().for_each(|queue| queue.run_us.hash(hasher));
         for (place, queue) in self.busy() {
             let mut heap = queue.heap.clone();

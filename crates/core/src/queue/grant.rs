@@ -88,8 +88,9 @@ impl Ledger {
                     true
                 }
             };
-            let key = self.ready.queues[place].heap.peek().map(|(key, _)| *key).filter(|_| goes_on);
-            heads.put_back(&head, key, &self.fairness);
+            heads.put_back(&head, goes_on, &self.ready, &self.fairness, |place, queue| {
+                has_taker(&self.loads, self.ready.run_us(Some(place)), queue, &allowance)
+            });
         }
         for task in passed_over {
             if let Some(task) = self.state.tasks.get_mut(&task) {
@@ -117,7 +118,7 @@ impl Ledger {
                     continue;
                 }
                 let share = if alone || *peer == home {
-                    self.ready.eligible_up_to(credit, peer, pool)
+                    self.ready.eligible_for(peer, pool).min(credit)
                 } else {
                     entry.share(now_ms, pool, self.ready.eligible_for(peer, pool)).min(credit)
                 };

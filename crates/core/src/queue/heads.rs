@@ -2,75 +2,86 @@
 //! virtual time, within a namespace the aging key.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::fairness::Fairness;
 use super::ready::{ReadySet, ShapeQueue};
+use super::standing::HeadKey;
 use crate::heap::aging::AgingKey;
 
-/// Heads of queues, with the queues' places: the least key first.
-type ByKey = BinaryHeap<Reverse<(AgingKey, usize)>>;
-
-/// A namespace with the heads of its queues.
+/// A namespace of which something may be granted.
 struct Contender {
     namespace: Arc<str>,
-    heads: ByKey,
+    /// Its heads before this were looked at. Keys only grow while a round goes on, so none comes in before.
+    from: Bound<HeadKey>,
 }
 
 /// The head of the queue at `place`, taken out of the round until it is put back.
 pub(super) struct Head {
     contender: usize,
+    key: AgingKey,
     pub place: usize,
 }
 
 pub(super) struct Heads {
     contenders: Vec<Contender>,
     /// Of equal virtual times, the older head first.
-    order: BinaryHeap<Reverse<(u64, AgingKey, usize)>>,
+    order: BinaryHeap<Reverse<(u64, AgingKey, usize, usize)>>,
 }
 
 impl Heads {
     /// The heads of those queues from which something may be granted in this round.
     pub fn of(ready: &ReadySet, fairness: &mut Fairness, may_grant: impl Fn(usize, &ShapeQueue) -> bool) -> Self {
         fairness.begin_round();
-        let mut by_namespace: BTreeMap<&Arc<str>, ByKey> = BTreeMap::new();
-        for (place, queue) in ready.busy() {
-            if let Some((key, _)) = queue.heap.peek()
-                && may_grant(place, queue)
-            {
-                by_namespace.entry(&queue.namespace).or_default().push(Reverse((*key, place)));
-            }
-        }
-        let contenders = by_namespace.into_iter().map(|(namespace, heads)| {
+        let mut heads = Self { contenders: Vec::new(), order: BinaryHeap::new() };
+        for namespace in ready.namespaces() {
+            let Some(head) = first_of(ready, namespace, Bound::Unbounded, &may_grant) else { continue };
             fairness.contend(namespace);
-            Contender { namespace: namespace.clone(), heads }
-        });
-        let mut heads = Self { contenders: contenders.collect(), order: BinaryHeap::new() };
-        (0..heads.contenders.len()).for_each(|contender| heads.stand(contender, fairness));
+            heads.contenders.push(Contender { namespace: namespace.clone(), from: Bound::Included(head) });
+            heads.stand(heads.contenders.len() - 1, head, fairness);
+        }
         heads
     }
 
     pub fn take(&mut self) -> Option<Head> {
-        let Reverse((_, _, contender)) = self.order.pop()?;
-        let Reverse((_, place)) = self.contenders[contender].heads.pop()?;
-        Some(Head { contender, place })
+        let Reverse((_, key, contender, place)) = self.order.pop()?;
+        Some(Head { contender, key, place })
     }
 
     pub fn namespace(&self, head: &Head) -> &Arc<str> {
         &self.contenders[head.contender].namespace
     }
 
-    /// Goes on after `head`: with the `key` that its queue's head has now, or without that queue.
-    pub fn put_back(&mut self, head: &Head, key: Option<AgingKey>, fairness: &Fairness) {
-        self.contenders[head.contender].heads.extend(key.map(|key| Reverse((key, head.place))));
-        self.stand(head.contender, fairness);
-    }
-
-    fn stand(&mut self, contender: usize, fairness: &Fairness) {
-        let Contender { namespace, heads } = &self.contenders[contender];
-        if let Some(Reverse((key, _))) = heads.peek() {
-            self.order.push(Reverse((fairness.next(namespace), *key, contender)));
+    /// Goes on after `head`: with its queue, if that `goes_on`, or without it.
+    pub fn put_back(
+        &mut self,
+        head: &Head,
+        goes_on: bool,
+        ready: &ReadySet,
+        fairness: &Fairness,
+        may_grant: impl Fn(usize, &ShapeQueue) -> bool,
+    ) {
+        let contender = &mut self.contenders[head.contender];
+        let at = (head.key, head.place);
+        contender.from = if goes_on { Bound::Included(at) } else { Bound::Excluded(at) };
+        if let Some(next) = first_of(ready, &contender.namespace, contender.from, may_grant) {
+            self.stand(head.contender, next, fairness);
         }
     }
+
+    fn stand(&mut self, contender: usize, (key, place): HeadKey, fairness: &Fairness) {
+        let namespace = &self.contenders[contender].namespace;
+        self.order.push(Reverse((fairness.next(namespace), key, contender, place)));
+    }
+}
+
+fn first_of(
+    ready: &ReadySet,
+    namespace: &str,
+    from: Bound<HeadKey>,
+    may_grant: impl Fn(usize, &ShapeQueue) -> bool,
+) -> Option<HeadKey> {
+    ready.heads_of(namespace, from).find(|(_, place)| may_grant(*place, &ready.queues[*place]))
 }

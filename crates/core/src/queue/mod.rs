@@ -41,6 +41,7 @@ mod schedule;
 mod schedule_record;
 mod schedules;
 mod settings;
+mod standing;
 mod state;
 mod stats;
 mod steal;

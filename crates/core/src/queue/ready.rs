@@ -2,10 +2,12 @@
 //! and what waits for a key hides nothing that does not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::limit_keys::Limit;
 use super::paused::Paused;
+use super::standing::{HeadKey, Stand, Standing};
 use super::task_entry::Task;
 use crate::heap::PairingHeap;
 use crate::heap::aging::{Aging, AgingKey};
@@ -27,6 +29,8 @@ pub(super) struct ShapeQueue {
     /// What its tasks take, the newest ones most; `None` before the first ended.
     pub run_us: Option<u64>,
     pub heap: PairingHeap<AgingKey, TaskId>,
+    /// Where the set has it.
+    pub stand: Stand,
     /// Alive members whose capabilities fit.
     pub fitting: BTreeMap<PeerId, Beacon>,
 }
@@ -56,6 +60,8 @@ pub(super) struct ReadySet {
     pub busy: BTreeSet<usize>,
     /// Places of those that hold none.
     pub empty: BTreeSet<usize>,
+    /// The same queues by what they have to grant.
+    pub standing: Standing,
     pub gates: BTreeMap<Limit, Gate>,
     pub aging: Aging,
     pub paused: Paused,
@@ -98,10 +104,14 @@ impl ReadySet {
     }
 
     fn mark(&mut self, place: usize) {
-        let queue = &self.queues[place];
-        let (empty, closed) = (queue.heap.is_empty(), queue.closed);
-        put(&mut self.empty, place, empty);
-        put(&mut self.busy, place, !empty && !closed);
+        let queue = &mut self.queues[place];
+        let (closed, held) = (queue.closed, self.paused.holds(&queue.namespace));
+        let head = queue.heap.peek().map(|(key, _)| *key);
+        put(&mut self.empty, place, head.is_none());
+        let head = head.filter(|_| !closed);
+        put(&mut self.busy, place, head.is_some());
+        let ready = if head.is_some() && !held { queue.heap.len() } else { 0 };
+        self.standing.moved(queue, place, Stand { head, ready });
     }
 
     fn place_of<'a>(&mut self, task: &Task, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) -> usize {
@@ -124,13 +134,16 @@ impl ReadySet {
             .map(|(peer, _)| (*peer, Beacon::of(peer)))
             .collect();
         let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
-        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap: PairingHeap::new(), fitting };
+        let (heap, stand) = (PairingHeap::new(), Stand::default());
+        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap, stand, fitting };
+        self.standing.add(&queue);
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
         let reused = full.then(|| self.empty.pop_first()).flatten();
         let place = reused.unwrap_or(self.queues.len());
         match self.queues.get_mut(place) {
             Some(old) => {
                 let old = std::mem::replace(old, queue);
+                self.standing.leave(&old);
                 old.limits.iter().for_each(|limit| self.leave_gate(limit, place));
                 self.index.remove(&(old.namespace, old.shape, old.limits));
             }
@@ -192,10 +205,22 @@ impl ReadySet {
     /// From now on these are held back.
     pub fn hold(&mut self, paused: &Paused) {
         self.paused = paused.clone();
+        (0..self.queues.len()).for_each(|place| self.mark(place));
+    }
+
+    /// Namespaces that hold tasks of which some may be granted.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.standing.namespaces().filter(|namespace| !self.paused.holds(namespace))
+    }
+
+    /// The heads of a namespace's queues from one on, the least first.
+    pub fn heads_of(&self, namespace: &str, from: Bound<HeadKey>) -> impl Iterator<Item = HeadKey> {
+        self.standing.heads_of(namespace, from)
     }
 
     /// A member's capabilities changed, or it died (`None`).
     pub fn member_changed(&mut self, peer: PeerId, capabilities: Option<&Capabilities>) {
+        self.standing.member_changed(peer, capabilities);
         for queue in &mut self.queues {
             if capabilities.is_some_and(|capabilities| queue.shape.fits(capabilities)) {
                 queue.fitting.insert(peer, Beacon::of(&peer));
@@ -207,20 +232,13 @@ impl ReadySet {
 
     /// Ready tasks that `peer` could run now.
     pub fn eligible_for(&self, peer: &PeerId, pool: SlotPool) -> usize {
-        self.eligible_up_to(usize::MAX, peer, pool)
+        self.standing.eligible_for(peer, pool)
     }
 
-    /// As [`Self::eligible_for`], of a caller to whom more than `most` says no more: it then looks at few queues.
-    pub fn eligible_up_to(&self, most: usize, peer: &PeerId, pool: SlotPool) -> usize {
-        let fits = |queue: &&ShapeQueue| queue.pool() == pool && queue.fitting.contains_key(peer);
-        let mut eligible = 0;
-        for queue in self.busy().map(|(_, queue)| queue).filter(fits) {
-            eligible += queue.heap.len();
-            if eligible >= most {
-                return most;
-            }
-        }
-        eligible
+    /// Whether what is kept beside the queues fits them.
+    #[cfg(test)]
+    pub fn stands_right(&self) -> bool {
+        self.standing.is_right(&self.queues)
     }
 }
 

@@ -191,7 +191,7 @@ impl Ledger {
         let offers = self.workers.entries.iter().filter(|(_, entry)| entry.alive).flat_map(|(peer, entry)| {
             pools.into_iter().filter_map(move |pool| {
                 let left = entry.available(self.now.mono_ms, pool);
-                let idle = left > 0 && self.ready.eligible_up_to(1, peer, pool) == 0;
+                let idle = left > 0 && self.ready.eligible_for(peer, pool) == 0;
                 let capabilities = entry.capabilities.clone().filter(|_| idle)?;
                 Some(((*peer, pool, capabilities), left))
             })

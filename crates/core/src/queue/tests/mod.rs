@@ -27,6 +27,7 @@ mod recovery;
 mod retention;
 mod retries;
 mod schedules;
+mod standing;
 mod submission;
 mod suspension;
 mod workflow_model;
@@ -207,6 +208,7 @@ impl Bench {
     fn event(&mut self, event: Event) {
         self.ledger.handle(self.now, event);
         self.settle();
+        assert!(self.ledger.ready.stands_right(), "a round of grants would see other queues than there are");
     }
 
     fn settle(&mut self) {
