@@ -1,7 +1,7 @@
-//! Placement: tasks that a home grants a second on one core, with 10,000 ready tasks of several namespaces and shapes
-//! and 100 peers that each offer a few slots at a time. Written in class `sync`, without a disk.
+//! Placement: tasks that a home grants a second on one core, with 10,000 ready tasks in few queues or in many, and 100
+//! peers that each offer a few slots at a time. Written in class `sync`, without a disk.
 //!
-//! `cargo bench --bench placement`; `ROUNDS=50` by default. Prints one JSON object.
+//! `cargo bench --bench placement`; `ROUNDS=50` by default. Prints one JSON object for each number of namespaces.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +20,12 @@ use magpie_core::time::Now;
 const QUEUED: usize = 10_000;
 const PEERS: usize = 100;
 const SLOTS: u32 = 4;
-const NAMESPACES: usize = 4;
+/// Each has a queue of its own for each shape.
+const NAMESPACES: [usize; 2] = [4, 1_000];
 const SHAPES: usize = 4;
 
 struct Bench {
+    namespaces: usize,
     ledger: Ledger,
     now: Now,
     written: u64,
@@ -34,7 +36,11 @@ struct Bench {
 
 fn main() {
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
-    let mut bench = Bench::open();
+    NAMESPACES.into_iter().for_each(|namespaces| measure(namespaces, rounds));
+}
+
+fn measure(namespaces: usize, rounds: usize) {
+    let mut bench = Bench::open(namespaces);
     bench.submit(QUEUED);
     let (mut granted, mut spent) = (0, Duration::ZERO);
     for _ in 0..rounds {
@@ -50,7 +56,7 @@ fn main() {
     }
     let rate = granted as f64 / spent.as_secs_f64();
     println!(
-        r#"{{"bench":"placement","queued":{QUEUED},"peers":{PEERS},"rounds":{rounds},"decisions":{granted},"decisions_per_s":{rate:.0}}}"#
+        r#"{{"bench":"placement","queued":{QUEUED},"namespaces":{namespaces},"peers":{PEERS},"rounds":{rounds},"decisions":{granted},"decisions_per_s":{rate:.0}}}"#
     );
 }
 
@@ -61,12 +67,12 @@ fn peer(n: usize) -> PeerId {
 }
 
 impl Bench {
-    fn open() -> Self {
+    fn open(namespaces: usize) -> Self {
         let now = Now { mono_ms: 1_000, wall_ms: 1_795_230_000_000 };
         let identity = LedgerIdentity { ledger: LedgerId([7; 16]), home: peer(0), secret: [1; 32] };
         let ledger = Replay::new(identity).open(now);
         let (written, operations, sendings, received) = (0, 0, 0, BTreeMap::new());
-        let mut bench = Self { ledger, now, written, operations, sendings, received };
+        let mut bench = Self { namespaces, ledger, now, written, operations, sendings, received };
         for n in 0..PEERS {
             let labels = BTreeMap::from([("half".to_owned(), (n % 2).to_string())]);
             let kinds = TaskKind::ALL.into_iter().collect();
@@ -104,7 +110,7 @@ impl Bench {
 
     fn submit(&mut self, count: usize) {
         self.operations += 1;
-        let queues = NAMESPACES * SHAPES;
+        let queues = self.namespaces * SHAPES;
         let items = (0..queues).map(|n| {
             let requires = match n % SHAPES {
                 0 => None,
