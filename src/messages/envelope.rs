@@ -3,6 +3,7 @@
 use magpie_core::homes::Term;
 use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::wire;
 use serde::{Deserialize, Serialize};
 
 use super::actor::{ActorReply, ActorRequest};
@@ -24,6 +25,20 @@ pub struct Envelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
     pub body: Body,
+}
+
+/// What is read of an envelope whose body is of a later version.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Addressed {
+    pub id: u64,
+}
+
+impl Addressed {
+    /// The refusal that whoever sent it waits for.
+    pub fn unsupported(self, error: &wire::DecodeError) -> ReplyEnvelope {
+        let what = format!("this message is not understood: {error}");
+        ReplyEnvelope::to_client(self.id, Answer::Refused(Refusal::Unsupported { what }))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,8 @@ pub mod blob;
 pub mod clock;
 pub mod device;
 pub mod envelope;
+#[cfg(test)]
+mod golden;
 pub mod ledger;
 pub mod node;
 pub mod registry;
@@ -16,4 +18,4 @@ pub mod session;
 pub mod swarm;
 pub mod worker;
 
-pub use envelope::{Answer, Body, Envelope, ReplyEnvelope, Role};
+pub use envelope::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use magpie_core::limits;
 use magpie_core::queue::Refusal;
-use magpie_core::wire::{self, FrameBuffer};
+use magpie_core::wire::{self, DecodeError, FrameBuffer};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::doorway::Doorway;
 use crate::messages::session::{ClientHello, SessionMsg};
-use crate::messages::{Answer, Envelope, ReplyEnvelope, Role};
+use crate::messages::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};
 
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -71,7 +71,7 @@ impl Actor for SessionActor {
 async fn serve(arguments: SessionArguments) -> Result<(), String> {
     let (read, write) = arguments.stream.into_split();
     let mut reader = FrameReader { read, frames: FrameBuffer::new(limits::FRAME_BYTES_MAX), chunk: vec![0; 64 * 1024] };
-    let hello = tokio::time::timeout(HELLO_PATIENCE, reader.next::<ClientHello>()).await;
+    let hello = tokio::time::timeout(HELLO_PATIENCE, reader.next(|frame| wire::decode::<ClientHello>(frame))).await;
     let Some(hello) = hello.map_err(|_| "no hello in time".to_owned())?? else { return Ok(()) };
     let session = Arc::new(Session {
         owner: format!("local:{}", hello.client.chars().take(64).collect::<String>()).into(),
@@ -81,12 +81,12 @@ async fn serve(arguments: SessionArguments) -> Result<(), String> {
     });
     let places = Arc::new(Semaphore::new(limits::SESSION_REQUESTS_MAX));
     let mut answering = JoinSet::new();
-    while let Some(envelope) = reader.next::<Envelope>().await? {
+    while let Some(incoming) = reader.next(incoming).await? {
         let place = places.clone().acquire_owned().await.map_err(|error| error.to_string())?;
         let session = session.clone();
         while answering.try_join_next().is_some() {}
         answering.spawn(async move {
-            session.answer(envelope).await;
+            session.answer(incoming).await;
             drop(place);
         });
     }
@@ -101,25 +101,39 @@ struct Session {
 }
 
 impl Session {
-    async fn answer(&self, envelope: Envelope) {
-        let answer = match self.role.may_say(&envelope.body) {
-            Ok(()) => self.doorway.answer(None, self.owner.clone(), envelope.body).await,
+    async fn answer(&self, incoming: Result<Envelope, ReplyEnvelope>) {
+        let reply = match incoming {
+            Ok(envelope) => ReplyEnvelope::to_client(envelope.id, self.answer_to(envelope.body).await),
+            Err(refused) => refused,
+        };
+        // A client that has gone needs no answer.
+        let _ = self.writer.lock().await.write_all(&encode(&reply)).await;
+    }
+
+    async fn answer_to(&self, body: Body) -> Answer {
+        match self.role.may_say(&body) {
+            Ok(()) => self.doorway.answer(None, self.owner.clone(), body).await,
             Err(needs) => {
                 Answer::Refused(Refusal::Forbidden { needs: needs.name().to_owned(), has: self.role.name().to_owned() })
             }
-        };
-        let frame = encode(envelope.id, answer);
-        // A client that has gone needs no answer.
-        let _ = self.writer.lock().await.write_all(&frame).await;
+        }
     }
 }
 
-fn encode(id: u64, answer: Answer) -> Vec<u8> {
+/// A request, or the answer to one that a later version knows.
+fn incoming(frame: &[u8]) -> Result<Result<Envelope, ReplyEnvelope>, DecodeError> {
+    match wire::decode(frame) {
+        Ok(envelope) => Ok(Ok(envelope)),
+        Err(error) => wire::decode::<Addressed>(frame).map(|sender| Err(sender.unsupported(&error))),
+    }
+}
+
+fn encode(reply: &ReplyEnvelope) -> Vec<u8> {
     let refused = |error: wire::EncodeError| {
         let what = format!("the answer does not fit a frame ({error}); ask for less at a time");
-        ReplyEnvelope::to_client(id, Answer::Refused(Refusal::Unsupported { what }))
+        ReplyEnvelope::to_client(reply.id, Answer::Refused(Refusal::Unsupported { what }))
     };
-    let encoded = wire::encode(&ReplyEnvelope::to_client(id, answer), limits::FRAME_BYTES_MAX);
+    let encoded = wire::encode(reply, limits::FRAME_BYTES_MAX);
     encoded.unwrap_or_else(|error| {
         wire::encode(&refused(error), limits::FRAME_BYTES_MAX).expect("a refusal of one sentence fits a frame")
     })
@@ -133,10 +147,10 @@ struct FrameReader {
 
 impl FrameReader {
     /// The next message; `None` at the end of the stream.
-    async fn next<T: for<'de> serde::Deserialize<'de>>(&mut self) -> Result<Option<T>, String> {
+    async fn next<T>(&mut self, read: impl Fn(&[u8]) -> Result<T, DecodeError>) -> Result<Option<T>, String> {
         loop {
             match self.frames.next_frame() {
-                Ok(Some(frame)) => return wire::decode(frame).map(Some).map_err(|error| error.to_string()),
+                Ok(Some(frame)) => return read(frame).map(Some).map_err(|error| error.to_string()),
                 Ok(None) => {}
                 Err(error) => return Err(error.to_string()),
             }
@@ -146,5 +160,34 @@ impl FrameReader {
             }
             self.frames.push(&self.chunk[..len]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(message: &Value) -> Result<Result<Envelope, ReplyEnvelope>, DecodeError> {
+        let frame = wire::encode(message, limits::FRAME_BYTES_MAX).unwrap();
+        incoming(&frame[4..])
+    }
+
+    #[test]
+    fn a_message_of_a_later_version_is_refused_as_unsupported_under_its_id() {
+        for body in [json!({"moon": "phase"}), json!({"ledger": {"foresee": {"id": 7}}}), json!({"node": "dream"})] {
+            let refused = read(&json!({"id": 7, "ttl_ms": 1_000, "body": body})).unwrap().unwrap_err();
+            assert_eq!(refused.id, 7);
+            assert!(matches!(refused.answer, Answer::Refused(Refusal::Unsupported { .. })), "{refused:?}");
+        }
+        let known = read(&json!({"id": 8, "ttl_ms": 1_000, "body": {"node": "status"}})).unwrap().unwrap();
+        assert_eq!(known.id, 8);
+    }
+
+    #[test]
+    fn what_has_no_id_ends_the_session() {
+        assert!(read(&json!({"ttl_ms": 1_000})).is_err());
+        assert!(incoming(&[]).is_err());
     }
 }

@@ -15,7 +15,7 @@ use super::super::doorway::Doorway;
 use super::super::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
-use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
+use crate::messages::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};
 
 #[derive(Clone)]
 pub struct PeerDoor {
@@ -34,8 +34,8 @@ impl PeerDoor {
         let envelope: Envelope = match wire::decode_frame(frame) {
             Ok(envelope) => envelope,
             Err(error) => {
-                let what = format!("this frame is not understood: {error}");
-                return answer(reply, 0, Answer::Refused(Refusal::Unsupported { what }));
+                let sender = wire::decode_frame(frame).unwrap_or(Addressed { id: 0 });
+                return send(reply, &sender.unsupported(&error));
             }
         };
         let id = envelope.id;
@@ -134,15 +134,19 @@ fn answer(reply: Responder, id: u64, answer: Answer) {
 }
 
 fn answer_as_home(reply: Responder, id: u64, answer: Answer, term: Option<Term>) {
+    send(reply, &ReplyEnvelope { id, answer, term });
+}
+
+fn send(reply: Responder, envelope: &ReplyEnvelope) {
     if reply.is_closed() {
         return;
     }
-    match wire::encode(&ReplyEnvelope { id, answer, term }, limits::FRAME_BYTES_MAX) {
+    match wire::encode(envelope, limits::FRAME_BYTES_MAX) {
         Ok(frame) => reply.send(frame),
         Err(error) => {
             tracing::error!(%error, "an answer does not fit a frame");
             let refusal = Refusal::Unsupported { what: format!("the answer does not fit a frame: {error}") };
-            let refused = ReplyEnvelope { id, answer: Answer::Refused(refusal), term };
+            let refused = ReplyEnvelope { id: envelope.id, answer: Answer::Refused(refusal), term: envelope.term };
             if let Ok(frame) = wire::encode(&refused, limits::FRAME_BYTES_MAX) {
                 reply.send(frame);
             }
