@@ -16,4 +16,5 @@ pub mod session;
 pub mod swarm;
 pub mod worker;
 
-pub use envelope::{Answer, Body, Envelope, ReplyEnvelope, Role};
+pub use envelope::{Answer, Body, Envelope, ReplyEnvelope};
+pub use magpie_core::access::Role;

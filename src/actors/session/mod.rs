@@ -102,7 +102,7 @@ struct Session {
 
 impl Session {
     async fn answer(&self, envelope: Envelope) {
-        let answer = match self.role.may_say(&envelope.body) {
+        let answer = match envelope.body.may_be_said_by(self.role) {
             Ok(()) => self.doorway.answer(None, self.owner.clone(), envelope.body).await,
             Err(needs) => {
                 Answer::Refused(Refusal::Forbidden { needs: needs.name().to_owned(), has: self.role.name().to_owned() })
