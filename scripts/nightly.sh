@@ -16,6 +16,8 @@ echo "== membership"
 scripts/membership.py
 echo "== disks that crash and fail at every request"
 MAGPIE_ALL=1 cargo test --quiet -p magpie --test disk
+echo "== random sessions of strangers"
+MAGPIE_SESSIONS=10000 cargo test --quiet -p magpie-net --test mesh random_sessions
 echo "== ownership table"
 scripts/ownership_table.py
 echo "== canaries of the model"

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use magpie_core::access::ClusterId;
 use magpie_core::ids::PeerId;
 use magpie_core::limiter::Rate;
 use magpie_core::limits;
@@ -42,6 +43,10 @@ pub struct NodeConfig {
     pub kademlia: bool,
     /// A file with the cluster's key: who knows it is admitted.
     pub cluster_key: Option<PathBuf>,
+    /// The public half of a cluster's key: admits its members and who has a ticket, without the right to issue any.
+    pub cluster_public: Option<ClusterId>,
+    /// A file with the ticket that admits this node where it does not hold the cluster's key.
+    pub ticket_file: Option<PathBuf>,
     /// Peers that are admitted without the key.
     pub allow: Vec<PeerId>,
     pub labels: BTreeMap<String, String>,
@@ -222,6 +227,8 @@ impl Default for NodeConfig {
             rendezvous_point: false,
             kademlia: false,
             cluster_key: None,
+            cluster_public: None,
+            ticket_file: None,
             allow: Vec::new(),
             labels: BTreeMap::new(),
             tags: Vec::new(),

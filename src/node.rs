@@ -1,5 +1,6 @@
 //! A whole node: its data directory, its actors in their order, and how it ends.
 
+mod admission;
 mod drain;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
 use magpie_core::queue::{CompactionPolicy, QueueSettings, RetentionPolicy};
 use magpie_core::task::TaskKind;
-use magpie_net::{Admission, ClusterKey, NetConfig, NodeKey, cached_peers};
+use magpie_net::{Admission, NetConfig, NodeKey, cached_peers};
 use ractor::{Actor, ActorCell, ActorRef, Message};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -194,7 +195,7 @@ impl Parts {
         let volume = crate::store::disk::volume_bytes(dir.path())
             .map_err(|error| StartError::Store(format!("the volume's size cannot be read: {error}")))?;
         Ok(Self {
-            net: net_config(config, &dir)?,
+            net: net_config(config, &dir, admission::of(config, key.peer_id())?)?,
             control: config.control.clone().unwrap_or_else(|| dir.control_sock()),
             dir: Arc::new(dir),
             key,
@@ -300,9 +301,7 @@ fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
-fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartError> {
-    let load = |file: &PathBuf| ClusterKey::load(file).map_err(|error| StartError::Key(error.to_string()));
-    let cluster_key = config.cluster_key.as_ref().map(load).transpose()?;
+fn net_config(config: &NodeConfig, dir: &DataDir, admission: Admission) -> Result<NetConfig, StartError> {
     let github = |registry: &GithubRegistry| registry.resolve(|name| std::env::var_os(name)).map_err(StartError::Key);
     let github = config.github.as_ref().map(github).transpose()?;
     Ok(NetConfig {
@@ -317,7 +316,7 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         rendezvous_point: config.rendezvous_point,
         kademlia: config.kademlia,
         github,
-        admission: Admission { cluster_key, allow: config.allow.iter().copied().collect() },
+        admission,
         ..NetConfig::default()
     })
 }

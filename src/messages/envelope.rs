@@ -1,5 +1,6 @@
 //! What wraps a message at every door but a mailbox.
 
+use magpie_core::access::Role;
 use magpie_core::homes::Term;
 use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
@@ -92,75 +93,55 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// Who speaks at a door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// An admitted node.
-    Peer,
-    /// An AI agent: submits and reads.
-    Agent,
-    /// A person at the control socket.
-    Operator,
-}
-
-impl Role {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Agent => "agent",
-            Self::Operator => "operator",
-        }
-    }
-
-    /// Whether a speaker of this role may say `body`; else the role it takes.
-    pub fn may_say(self, body: &Body) -> Result<(), Self> {
-        let needed = match body {
-            Body::Ledger(request) | Body::Home { request, .. } => Self::may_ask(request),
+impl Body {
+    /// Whether a speaker of `role` may say this; else the role it takes.
+    pub fn may_be_said_by(&self, role: Role) -> Result<(), Role> {
+        let needed = match self {
+            Body::Ledger(request) | Body::Home { request, .. } => may_ask(request),
             Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange(_))
-            | Body::Worker(WorkerRequest::Notice { .. }) => &[Self::Peer][..],
-            Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Self::Peer, Self::Agent, Self::Operator][..],
+            | Body::Worker(WorkerRequest::Notice { .. }) => &[Role::Peer][..],
+            Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Role::Peer, Role::Agent, Role::Operator][..],
             Body::Registry(RegistryRequest::List)
             | Body::Clock(ClockRequest::Show)
             | Body::Worker(WorkerRequest::Stats)
-            | Body::Device(_) => &[Self::Agent, Self::Operator][..],
-            Body::Actor(_) | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Self::Operator][..],
+            | Body::Device(_) => &[Role::Agent, Role::Operator][..],
+            Body::Actor(_) | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };
-        if needed.contains(&self) { Ok(()) } else { Err(needed[needed.len() - 1]) }
+        if needed.contains(&role) { Ok(()) } else { Err(needed[needed.len() - 1]) }
     }
+}
 
-    /// Who may ask a ledger this. A peer forwards what it let its own clients say.
-    fn may_ask(request: &LedgerRequest) -> &'static [Self] {
-        match request {
-            LedgerRequest::Credit(_)
-            | LedgerRequest::Renew(_)
-            | LedgerRequest::Complete(_)
-            | LedgerRequest::Release(_)
-            | LedgerRequest::AskPermits(_)
-            | LedgerRequest::TakePermits(_) => &[Self::Peer],
-            LedgerRequest::PurgeDead { .. }
-            | LedgerRequest::PauseQueue { .. }
-            | LedgerRequest::ResumeQueue { .. }
-            | LedgerRequest::ClearQueue { .. }
-            | LedgerRequest::Claim { .. } => &[Self::Peer, Self::Operator],
-            LedgerRequest::Submit { .. }
-            | LedgerRequest::SubmitWorkflow { .. }
-            | LedgerRequest::GetTask { .. }
-            | LedgerRequest::WaitTask { .. }
-            | LedgerRequest::ListTasks { .. }
-            | LedgerRequest::GetWorkflow { .. }
-            | LedgerRequest::WaitWorkflow { .. }
-            | LedgerRequest::ListWorkflows { .. }
-            | LedgerRequest::Cancel { .. }
-            | LedgerRequest::SetPriority { .. }
-            | LedgerRequest::WhyPending { .. }
-            | LedgerRequest::RetryTasks { .. }
-            | LedgerRequest::RetryWorkflow { .. }
-            | LedgerRequest::ListDead { .. }
-            | LedgerRequest::ShowDead { .. }
-            | LedgerRequest::Schedule(_)
-            | LedgerRequest::Stats => &[Self::Peer, Self::Agent, Self::Operator],
-        }
+/// Who may ask a ledger this. A peer forwards what it let its own clients say.
+fn may_ask(request: &LedgerRequest) -> &'static [Role] {
+    match request {
+        LedgerRequest::Credit(_)
+        | LedgerRequest::Renew(_)
+        | LedgerRequest::Complete(_)
+        | LedgerRequest::Release(_)
+        | LedgerRequest::AskPermits(_)
+        | LedgerRequest::TakePermits(_) => &[Role::Peer],
+        LedgerRequest::PurgeDead { .. }
+        | LedgerRequest::PauseQueue { .. }
+        | LedgerRequest::ResumeQueue { .. }
+        | LedgerRequest::ClearQueue { .. }
+        | LedgerRequest::Claim { .. } => &[Role::Peer, Role::Operator],
+        LedgerRequest::Submit { .. }
+        | LedgerRequest::SubmitWorkflow { .. }
+        | LedgerRequest::GetTask { .. }
+        | LedgerRequest::WaitTask { .. }
+        | LedgerRequest::ListTasks { .. }
+        | LedgerRequest::GetWorkflow { .. }
+        | LedgerRequest::WaitWorkflow { .. }
+        | LedgerRequest::ListWorkflows { .. }
+        | LedgerRequest::Cancel { .. }
+        | LedgerRequest::SetPriority { .. }
+        | LedgerRequest::WhyPending { .. }
+        | LedgerRequest::RetryTasks { .. }
+        | LedgerRequest::RetryWorkflow { .. }
+        | LedgerRequest::ListDead { .. }
+        | LedgerRequest::ShowDead { .. }
+        | LedgerRequest::Schedule(_)
+        | LedgerRequest::Stats => &[Role::Peer, Role::Agent, Role::Operator],
     }
 }

@@ -18,4 +18,5 @@ pub mod session;
 pub mod swarm;
 pub mod worker;
 
-pub use envelope::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};
+pub use envelope::{Addressed, Answer, Body, Envelope, ReplyEnvelope};
+pub use magpie_core::access::Role;

@@ -318,6 +318,10 @@ hex_id!(
     OperationId, 16, "operation id (32 hexadecimal digits)"
 );
 hex_id!(
+    /// A ticket by its random number.
+    TicketId, 16, "ticket id (32 hexadecimal digits)"
+);
+hex_id!(
     /// sha256 of the MessagePack bytes of an outcome.
     OutcomeDigest, 32, "outcome digest (64 hexadecimal digits)"
 );

@@ -3,6 +3,7 @@
 //! Architecture invariant: this crate has no async runtime, socket, disk, clock or source of randomness;
 //! Cargo enforces it by what is absent from its manifest. Time, entropy and bytes are arguments.
 
+pub mod access;
 pub mod canary;
 pub mod clock;
 pub mod clock_alarm;

@@ -213,6 +213,12 @@ pub const PEER_REQUEST_TIMEOUT_MS: u64 = 10_000;
 pub const PEERS_MAX: usize = 1_024;
 /// Prefixes that one descent into a peer's clock may open: ten times what 1,024 honest ledgers need.
 pub const DESCENT_PREFIXES_MAX: usize = 4 * PEERS_MAX;
+/// How long a ticket may be good for.
+pub const TICKET_LIFE_MS_MAX: u64 = 400 * 86_400_000;
+/// How far the clock of who verifies a ticket may be behind that of who issued it.
+pub const TICKET_SKEW_MS: u64 = 60_000;
+/// The text of a ticket, with what a file or a person puts around it.
+pub const TICKET_BYTES_MAX: usize = 512;
 /// Connections on the control socket.
 pub const SESSIONS_MAX: usize = 256;
 /// Requests under way on one control connection.

@@ -1,24 +1,29 @@
-//! Who may speak: a peer is admitted by the cluster key or by the allow list, never by being found.
+//! Who may speak: a peer is admitted by the cluster key, by a ticket or by the allow list, never by being found.
 //!
 //! The one who dialled says [`Greeting::Hello`] with its proof. The other verifies it before it says anything, then
 //! answers with its own proof; the dialler verifies that and confirms. A stranger therefore gets no application byte
 //! from a node it dials.
 //!
-//! A proof is `HMAC-SHA256(cluster key, label || prover || verifier)`. Noise and QUIC's TLS authenticate both peer
-//! ids of the connection that it comes over, so a recorded proof is of no use to anyone but the prover, towards
-//! anyone but the verifier.
+//! A proof is `HMAC-SHA256(cluster key, label || prover || verifier)`. Who has only the public half of the key checks a
+//! signature of the same in its place, or a ticket for the prover. Noise and QUIC's TLS authenticate both peer ids of
+//! the connection that it comes over, so a recorded proof is of no use to anyone but the prover, towards anyone but the
+//! verifier, and a ticket of none to anyone but its peer.
 
 use hmac::{Hmac, KeyInit, Mac};
-use magpie_core::ids::PeerId;
+use magpie_core::access::{ClusterId, Role, SignedTicket, TicketError};
+use magpie_core::ids::{PeerId, TicketId};
+use magpie_core::time::Wall;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::config::Admission;
+use crate::key::ClusterKey;
 
 /// The version of the mailbox protocol. A node speaks with its predecessor and its successor.
 pub(crate) const MAILBOX_VERSION: u16 = 1;
 
 const PROOF_LABEL: &[u8] = b"magpie-admit-1";
+const MEMBER_LABEL: &[u8] = b"magpie/member/1\0";
 
 /// What a peer that wants to be admitted presents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +31,14 @@ pub(crate) struct Credentials {
     pub version: u16,
     /// A random number of this life of the process: another one tells that the peer was restarted.
     pub boot: u64,
-    /// Empty from a peer that trusts to the allow list.
+    /// Empty from a peer that does not hold the cluster key.
     pub proof: Vec<u8>,
+    /// By the cluster's issuing key, for who has only its public half; empty as above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signature: Vec<u8>,
+    /// The text of a ticket. What another version calls one must not spoil what stands beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 /// From the dialler to the dialled.
@@ -50,14 +61,33 @@ pub(crate) enum Answer {
 /// Why a peer is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AdmitError {
-    #[error("it is not on the allow list and gave no proof of the cluster key")]
+    #[error("it is not on the allow list, gave no proof of the cluster key and no ticket")]
     NoProof,
     #[error("its proof of the cluster key is wrong")]
     WrongProof,
+    #[error("its ticket does not admit it: {0}")]
+    Ticket(#[from] TicketError),
+    #[error("it is on this node's deny list")]
+    Denied,
     #[error("this node has no cluster key and the peer is not on its allow list")]
     Closed,
     #[error("it speaks version {presented} of the mailbox protocol, this node {MAILBOX_VERSION}")]
     Version { presented: u16 },
+}
+
+/// By what a peer was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    AllowList,
+    ClusterKey(ClusterId),
+    Ticket { id: TicketId, issuer: ClusterId, expires: Wall },
+}
+
+/// What an admitted peer may be, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passport {
+    pub role: Role,
+    pub ground: Ground,
 }
 
 /// Verifies peers, and presents this node to them.
@@ -66,41 +96,110 @@ pub(crate) struct Admitter {
     local: PeerId,
     boot: u64,
     rules: Admission,
+    /// Whose tickets and members are accepted.
+    clusters: Vec<ClusterId>,
 }
 
 impl Admitter {
     pub fn new(local: PeerId, boot: u64, rules: Admission) -> Self {
-        Self { local, boot, rules }
+        let clusters = clusters_of(&rules);
+        Self { local, boot, rules, clusters }
+    }
+
+    /// From now on others may come in: see [`Self::holds`] about those who are.
+    pub fn set_rules(&mut self, rules: Admission) {
+        self.clusters = clusters_of(&rules);
+        self.rules = rules;
     }
 
     /// What this node presents to `peer`.
     pub fn credentials_for(&self, peer: PeerId) -> Credentials {
-        let proof = self.rules.cluster_key.as_ref().map(|key| proof(key.as_bytes(), self.local, peer));
-        let proof = proof.map(|mac| mac.finalize().into_bytes().to_vec()).unwrap_or_default();
-        Credentials { version: MAILBOX_VERSION, boot: self.boot, proof }
+        let key = self.rules.cluster_key.as_ref();
+        let proof = key.map(|key| proof(key.as_bytes(), self.local, peer).finalize().into_bytes().to_vec());
+        let signature = key.map(|key| key.issuing_key().sign(&membership(self.local, peer)).to_vec());
+        Credentials {
+            version: MAILBOX_VERSION,
+            boot: self.boot,
+            proof: proof.unwrap_or_default(),
+            signature: signature.unwrap_or_default(),
+            ticket: self.rules.ticket.map(|ticket| ticket.to_string()),
+        }
     }
 
     /// # Errors
-    /// If `peer` is neither on the allow list nor proves the cluster key, or speaks too old or too new a version.
-    pub fn verify(&self, peer: PeerId, presented: &Credentials) -> Result<(), AdmitError> {
-        self.verify_proof(peer, &presented.proof)?;
+    /// If `peer` is neither on the allow list nor proves the cluster key nor has a ticket, is denied, or speaks too old
+    /// or too new a version.
+    pub fn verify(&self, peer: PeerId, presented: &Credentials, now: Wall) -> Result<Passport, AdmitError> {
+        let passport = self.judge(peer, presented, now)?;
         if presented.version.abs_diff(MAILBOX_VERSION) > 1 {
             return Err(AdmitError::Version { presented: presented.version });
         }
-        Ok(())
+        Ok(passport)
     }
 
-    fn verify_proof(&self, peer: PeerId, presented: &[u8]) -> Result<(), AdmitError> {
+    fn judge(&self, peer: PeerId, presented: &Credentials, now: Wall) -> Result<Passport, AdmitError> {
+        if self.rules.deny.contains(&peer) {
+            return Err(AdmitError::Denied);
+        }
+        let member = |ground| Ok(Passport { role: Role::Peer, ground });
         if self.rules.allow.contains(&peer) {
-            return Ok(());
+            return member(Ground::AllowList);
         }
-        let Some(key) = &self.rules.cluster_key else { return Err(AdmitError::Closed) };
-        if presented.is_empty() {
-            return Err(AdmitError::NoProof);
+        if let Some(cluster) = self.proven_cluster(peer, presented) {
+            return member(Ground::ClusterKey(cluster));
         }
-        // `verify_slice` compares in constant time.
-        proof(key.as_bytes(), peer, self.local).verify_slice(presented).map_err(|_| AdmitError::WrongProof)
+        if let Some(text) = &presented.ticket {
+            let ticket: SignedTicket = text.parse()?;
+            ticket.verify(peer, &self.clusters, now)?;
+            let ticket = ticket.ticket;
+            let ground = Ground::Ticket { id: ticket.id, issuer: ticket.issuer, expires: ticket.expires };
+            return Ok(Passport { role: ticket.role, ground });
+        }
+        Err(if self.clusters.is_empty() {
+            AdmitError::Closed
+        } else if presented.proof.is_empty() && presented.signature.is_empty() {
+            AdmitError::NoProof
+        } else {
+            AdmitError::WrongProof
+        })
     }
+
+    /// The cluster whose key `peer` proves to hold, of those that are accepted.
+    fn proven_cluster(&self, peer: PeerId, presented: &Credentials) -> Option<ClusterId> {
+        // `verify_slice` compares in constant time.
+        let key = self.rules.cluster_key.as_ref();
+        let proven = |key: &&ClusterKey| proof(key.as_bytes(), peer, self.local).verify_slice(&presented.proof).is_ok();
+        if let Some(key) = key.filter(proven) {
+            return Some(key.issuing_key().cluster());
+        }
+        let signature: &[u8; 64] = presented.signature.as_slice().try_into().ok()?;
+        let statement = membership(peer, self.local);
+        self.clusters.iter().copied().find(|cluster| cluster.verify(&statement, signature).is_ok())
+    }
+
+    /// Whether `peer` may stay, who was admitted with `passport`: time passes, and the rules may be others by now.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn holds(&self, peer: PeerId, passport: &Passport, now: Wall) -> Result<(), AdmitError> {
+        if self.rules.deny.contains(&peer) {
+            return Err(AdmitError::Denied);
+        }
+        match passport.ground {
+            _ if self.rules.allow.contains(&peer) => Ok(()),
+            Ground::AllowList => Err(AdmitError::NoProof),
+            Ground::ClusterKey(cluster) if self.clusters.contains(&cluster) => Ok(()),
+            Ground::ClusterKey(_) => Err(AdmitError::WrongProof),
+            Ground::Ticket { expires, .. } if expires <= now => Err(TicketError::Expired { expires }.into()),
+            Ground::Ticket { issuer, .. } if self.clusters.contains(&issuer) => Ok(()),
+            Ground::Ticket { issuer, .. } => Err(TicketError::ForeignIssuer { issuer }.into()),
+        }
+    }
+}
+
+fn clusters_of(rules: &Admission) -> Vec<ClusterId> {
+    let own = rules.cluster_key.as_ref().map(|key| key.issuing_key().cluster());
+    own.into_iter().chain(rules.clusters.iter().copied()).collect()
 }
 
 fn proof(key: &[u8; 32], prover: PeerId, verifier: PeerId) -> Hmac<Sha256> {
@@ -111,75 +210,10 @@ fn proof(key: &[u8; 32], prover: PeerId, verifier: PeerId) -> Hmac<Sha256> {
     mac
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::ClusterKey;
-    use proptest::prelude::*;
-
-    const ALICE: PeerId = PeerId([1; 32]);
-    const BOB: PeerId = PeerId([2; 32]);
-    const EVE: PeerId = PeerId([3; 32]);
-
-    fn with_key(local: PeerId, key: [u8; 32]) -> Admitter {
-        Admitter::new(local, 7, Admission { cluster_key: Some(ClusterKey::from_bytes(key)), ..Admission::default() })
-    }
-
-    fn with_list(local: PeerId, allow: &[PeerId]) -> Admitter {
-        Admitter::new(local, 7, Admission { cluster_key: None, allow: allow.iter().copied().collect() })
-    }
-
-    #[test]
-    fn holders_of_one_key_admit_each_other() {
-        let (alice, bob) = (with_key(ALICE, [9; 32]), with_key(BOB, [9; 32]));
-        assert_eq!(bob.verify(ALICE, &alice.credentials_for(BOB)), Ok(()));
-        assert_eq!(alice.verify(BOB, &bob.credentials_for(ALICE)), Ok(()));
-    }
-
-    #[test]
-    fn a_proof_is_useless_to_anyone_else_and_towards_anyone_else() {
-        let (alice, bob, eve) = (with_key(ALICE, [9; 32]), with_key(BOB, [9; 32]), with_key(EVE, [9; 32]));
-        let recorded = alice.credentials_for(BOB);
-        assert_eq!(bob.verify(EVE, &recorded), Err(AdmitError::WrongProof), "another prover");
-        assert_eq!(eve.verify(ALICE, &recorded), Err(AdmitError::WrongProof), "another verifier");
-        assert_eq!(alice.verify(BOB, &recorded), Err(AdmitError::WrongProof), "sent back");
-    }
-
-    #[test]
-    fn the_allow_list_needs_no_proof_and_the_default_admits_nobody() {
-        let stranger = with_list(EVE, &[]);
-        assert_eq!(with_list(ALICE, &[BOB]).verify(BOB, &with_list(BOB, &[]).credentials_for(ALICE)), Ok(()));
-        assert_eq!(with_list(ALICE, &[BOB]).verify(EVE, &stranger.credentials_for(ALICE)), Err(AdmitError::Closed));
-        assert_eq!(
-            with_list(ALICE, &[]).verify(BOB, &with_key(BOB, [9; 32]).credentials_for(ALICE)),
-            Err(AdmitError::Closed)
-        );
-        assert_eq!(with_key(ALICE, [9; 32]).verify(EVE, &stranger.credentials_for(ALICE)), Err(AdmitError::NoProof));
-    }
-
-    #[test]
-    fn neighbouring_versions_speak_and_others_do_not() {
-        let (alice, bob) = (with_key(ALICE, [9; 32]), with_key(BOB, [9; 32]));
-        for (version, admitted) in
-            [(MAILBOX_VERSION - 1, true), (MAILBOX_VERSION + 1, true), (MAILBOX_VERSION + 2, false)]
-        {
-            let presented = Credentials { version, ..alice.credentials_for(BOB) };
-            assert_eq!(bob.verify(ALICE, &presented).is_ok(), admitted, "version {version}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_guess_is_a_proof(key: [u8; 32], guess in prop::collection::vec(any::<u8>(), 0..80)) {
-            let presented = Credentials { version: MAILBOX_VERSION, boot: 0, proof: guess };
-            prop_assert!(with_key(ALICE, key).verify(EVE, &presented).is_err());
-        }
-
-        #[test]
-        fn greetings_survive_the_wire(version: u16, boot: u64, proof in prop::collection::vec(any::<u8>(), 0..40)) {
-            let hello = Greeting::Hello(Credentials { version, boot, proof });
-            let bytes = rmp_serde::to_vec_named(&hello).unwrap();
-            prop_assert_eq!(rmp_serde::from_slice::<Greeting>(&bytes).unwrap(), hello);
-        }
-    }
+/// What a holder of the key signs towards `verifier`.
+fn membership(prover: PeerId, verifier: PeerId) -> Vec<u8> {
+    [MEMBER_LABEL, &prover.0, &verifier.0].concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,7 @@ impl Behaviour {
         Self {
             quota: Quota::new(doors),
             admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
-            mailbox: Gated::answering(
+            mailbox: Gated::answering_guests(
                 request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways.clone())], mailbox),
                 doors,
             ),

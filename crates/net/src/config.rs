@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
+use magpie_core::access::{ClusterId, SignedTicket};
 use magpie_core::ids::PeerId;
 
 use crate::book::split_peer;
@@ -12,13 +13,20 @@ use crate::discovery::github::GithubConfig;
 use crate::handle::NetError;
 use crate::key::ClusterKey;
 
-/// Who may speak to this node. The default admits nobody.
+/// Who may speak to this node, and what it shows of itself to be admitted elsewhere. The default admits nobody. A
+/// running network may be given another: [`NetHandle::admit_by`](crate::NetHandle::admit_by).
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
     /// Admits every peer that proves to know it.
     pub cluster_key: Option<ClusterKey>,
+    /// Clusters whose members and tickets are accepted, though this node does not hold their keys.
+    pub clusters: BTreeSet<ClusterId>,
+    /// Admits this node where the holders of its issuer's key are.
+    pub ticket: Option<SignedTicket>,
     /// Admits these peers without a proof.
     pub allow: BTreeSet<PeerId>,
+    /// Admits none of these, whatever they show.
+    pub deny: BTreeSet<PeerId>,
 }
 
 /// The network side of a node. The default listens nowhere, knows nobody and admits nobody.

@@ -14,8 +14,10 @@ use libp2p::PeerId;
 /// How far a door is open, if it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Opening {
+    /// The peer may ask, by the mailbox alone: it is a guest.
+    Asking = 1,
     /// The peer may speak to us: its proof holds. Its own door may still be closed to us.
-    Inward = 1,
+    Inward,
     /// Both sides verified each other.
     BothWays,
 }
@@ -68,8 +70,9 @@ impl Doors {
         lock(&self.0).entry(peer).or_default().clone()
     }
 
+    /// Whether the peer is no stranger.
     pub fn is_open(&self, peer: &PeerId) -> bool {
-        lock(&self.0).get(peer).is_some_and(|door| door.is_open(Opening::Inward))
+        lock(&self.0).get(peer).is_some_and(|door| door.is_open(Opening::Asking))
     }
 
     pub fn open(&self, peer: PeerId, opening: Opening) {
@@ -103,6 +106,8 @@ mod tests {
         let (doors, peer) = (Doors::default(), crate::identity::to_libp2p(magpie_core::ids::PeerId([1; 32])));
         assert!(!doors.is_open(&peer));
         let door = doors.of(peer);
+        doors.open(peer, Opening::Asking);
+        assert!(doors.is_open(&peer) && door.is_open(Opening::Asking) && !door.is_open(Opening::Inward));
         doors.open(peer, Opening::Inward);
         assert!(doors.is_open(&peer) && door.is_open(Opening::Inward) && !door.is_open(Opening::BothWays));
         doors.open(peer, Opening::BothWays);

@@ -1,5 +1,6 @@
 //! What a node's owner hears from the network.
 
+use magpie_core::access::Role;
 use magpie_core::ids::PeerId;
 use magpie_core::limits;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -16,8 +17,9 @@ pub enum NetEvent {
     /// The last connection to an admitted peer closed, or the peer was restarted. It is dialled again without being
     /// asked. Requests that had been read by then may still follow.
     PeerLost { peer: PeerId },
-    /// An admitted peer asks, or tells and wants no reply ([`Responder::is_closed`]); the frame is as it came.
-    Request { peer: PeerId, frame: Vec<u8>, reply: Responder },
+    /// An admitted peer asks, or tells and wants no reply ([`Responder::is_closed`]); the frame is as it came. Who asks
+    /// in another role than [`Role::Peer`] is no member.
+    Request { peer: PeerId, role: Role, frame: Vec<u8>, reply: Responder },
     /// What [`NetHandle::place_marker`](crate::NetHandle::place_marker) put in, after all requests received before it.
     Marker(u64),
     /// This node can be dialled at `address`.

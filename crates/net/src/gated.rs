@@ -23,6 +23,7 @@ use crate::door::{Door, Doors, Opening};
 pub(crate) struct Gated<B> {
     inner: B,
     doors: Doors,
+    hears: Opening,
     speaks: Opening,
 }
 
@@ -30,12 +31,17 @@ impl<B> Gated<B> {
     /// A behaviour whose handlers act as soon as the peer may speak to us; to speak to the peer is its owner's
     /// decision.
     pub fn answering(inner: B, doors: &Doors) -> Self {
-        Self { inner, doors: doors.clone(), speaks: Opening::Inward }
+        Self { inner, doors: doors.clone(), hears: Opening::Inward, speaks: Opening::Inward }
+    }
+
+    /// As [`Self::answering`], for guests too.
+    pub fn answering_guests(inner: B, doors: &Doors) -> Self {
+        Self { hears: Opening::Asking, speaks: Opening::Asking, ..Self::answering(inner, doors) }
     }
 
     /// A behaviour whose handlers speak of their own accord: they wait until the peer hears them.
     pub fn speaking(inner: B, doors: &Doors) -> Self {
-        Self { inner, doors: doors.clone(), speaks: Opening::BothWays }
+        Self { inner, doors: doors.clone(), hears: Opening::Inward, speaks: Opening::BothWays }
     }
 
     pub fn inner_mut(&mut self) -> &mut B {
@@ -64,7 +70,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
-        Ok(GatedHandler { inner, door: self.doors.of(peer), speaks: self.speaks })
+        Ok(GatedHandler { inner, door: self.doors.of(peer), hears: self.hears, speaks: self.speaks })
     }
 
     fn handle_pending_outbound_connection(
@@ -86,7 +92,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
-        Ok(GatedHandler { inner, door: self.doors.of(peer), speaks: self.speaks })
+        Ok(GatedHandler { inner, door: self.doors.of(peer), hears: self.hears, speaks: self.speaks })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -106,6 +112,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
 pub(crate) struct GatedHandler<H> {
     inner: H,
     door: Arc<Door>,
+    hears: Opening,
     speaks: Opening,
 }
 
@@ -126,7 +133,7 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        if self.door.is_open(Opening::Inward) {
+        if self.door.is_open(self.hears) {
             let inner = self.inner.listen_protocol();
             inner.map_upgrade(|upgrade| Either::Left(SendWrapper(upgrade))).map_info(Either::Left)
         } else {

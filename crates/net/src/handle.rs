@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{ParseAddressError, parse_address};
+use crate::config::{Admission, ParseAddressError, parse_address};
 use crate::discovery::dns::ParseNameError;
 use crate::discovery::github::GithubConfigError;
 use crate::lane::{Lane, NotSent};
@@ -92,6 +92,7 @@ pub(crate) enum Command {
     Dial { address: libp2p::Multiaddr },
     Disconnect { peer: PeerId },
     Reconnect { peer: PeerId },
+    AdmitBy { rules: Box<Admission> },
     Marker { id: u64 },
     Stop,
 }
@@ -322,6 +323,12 @@ impl NetHandle {
     /// tries a connection that was cut off again only after as long as the cut lasted.
     pub async fn reconnect(&self, peer: PeerId) {
         let _ = self.commands.send(Command::Reconnect { peer }).await;
+    }
+
+    /// From now on `rules` say who may speak. Whom they do not admit is disconnected at once; who stays is shown anew
+    /// what this node is.
+    pub async fn admit_by(&self, rules: Admission) {
+        let _ = self.commands.send(Command::AdmitBy { rules: Box::new(rules) }).await;
     }
 
     /// Puts a marker behind all requests that this node has received: it comes out as

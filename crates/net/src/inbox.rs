@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use magpie_core::access::Role;
 use magpie_core::ids::PeerId;
 use tokio::sync::mpsc;
 
@@ -25,12 +26,12 @@ impl Inbox {
     }
 
     /// Delivers a request; `false` if the inbox is full: the peer is told so.
-    pub fn request(&self, peer: PeerId, request: Request, requester: Option<Requester>) -> bool {
+    pub fn request(&self, peer: PeerId, role: Role, request: Request, requester: Option<Requester>) -> bool {
         let reply = Responder::new(requester, request.budget);
         let waiting = self.waiting();
         match self.owner.try_reserve() {
             Ok(place) if waiting.is_empty() => {
-                place.send(NetEvent::Request { peer, frame: request.frame, reply });
+                place.send(NetEvent::Request { peer, role, frame: request.frame, reply });
                 true
             }
             Ok(_) | Err(_) => {
@@ -95,7 +96,7 @@ mod tests {
     fn request(inbox: &Inbox) -> (bool, oneshot::Receiver<Response>) {
         let (answer, answered) = oneshot::channel();
         let request = Request { frame: vec![1], budget: None };
-        (inbox.request(ALICE, request, Some(Requester::Substream(answer))), answered)
+        (inbox.request(ALICE, Role::Peer, request, Some(Requester::Substream(answer))), answered)
     }
 
     #[tokio::test]

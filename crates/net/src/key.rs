@@ -5,7 +5,10 @@ use std::path::Path;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER_PERMISSIVE};
 use ed25519_dalek::SigningKey;
+use hmac::{Hmac, KeyInit, Mac};
+use magpie_core::access::IssuingKey;
 use magpie_core::ids::{ContentId, PeerId};
+use sha2::Sha256;
 
 use crate::secret_file::{self, SecretFileError};
 
@@ -75,7 +78,13 @@ impl fmt::Debug for NodeKey {
 
 /// 32 secret bytes that every node of a cluster holds: who proves to know them is admitted.
 #[derive(Clone)]
-pub struct ClusterKey([u8; 32]);
+pub struct ClusterKey {
+    secret: [u8; 32],
+    issuing: IssuingKey,
+}
+
+/// What the issuing key is derived with.
+const ISSUING_LABEL: &[u8] = b"magpie-issuing-1";
 
 impl ClusterKey {
     /// Makes a key from the system's randomness.
@@ -83,11 +92,13 @@ impl ClusterKey {
     /// # Errors
     /// If the system gives no random bytes.
     pub fn generate() -> Result<Self, ClusterKeyError> {
-        secret_file::random_seed().map(Self)
+        secret_file::random_seed().map(Self::from_bytes)
     }
 
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(secret: [u8; 32]) -> Self {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).expect("HMAC takes a key of any length");
+        mac.update(ISSUING_LABEL);
+        Self { secret, issuing: IssuingKey::from_seed(mac.finalize().into_bytes().into()) }
     }
 
     /// Loads the key at `path`: 64 hexadecimal or 52 base32 digits, and its digest if it was made by a node.
@@ -99,7 +110,7 @@ impl ClusterKey {
             path: path.to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
-        parse_seed(&text).map(Self).ok_or_else(|| malformed(path, CLUSTER_KEY))
+        parse_seed(&text).map(Self::from_bytes).ok_or_else(|| malformed(path, CLUSTER_KEY))
     }
 
     /// Loads the key at `path`, or creates one there with mode 0600, durable on return.
@@ -108,15 +119,20 @@ impl ClusterKey {
     /// If others may read the file, if it holds something else, or if the file system refuses.
     pub fn load_or_create(path: &Path) -> Result<Self, ClusterKeyError> {
         if !path.exists() {
-            let key = Self::generate()?.0;
+            let key = Self::generate()?.secret;
             let text = format!("{} {}\n", HEXLOWER_PERMISSIVE.encode(&key), seed_digest(&key));
             secret_file::create(path, &text)?;
         }
         Self::load(path)
     }
 
+    /// Signs for the cluster: with it tickets are issued.
+    pub fn issuing_key(&self) -> &IssuingKey {
+        &self.issuing
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.secret
     }
 }
 
@@ -214,7 +230,7 @@ mod tests {
     fn a_flipped_bit_in_a_cluster_key_is_refused_or_changes_nothing() {
         let folder = folder();
         let path = folder.path().join("cluster.key");
-        let key = ClusterKey::load_or_create(&path).unwrap().0;
+        let key = ClusterKey::load_or_create(&path).unwrap().secret;
         let whole = std::fs::read(&path).unwrap();
         let mut refused = 0;
         for bit in 0..whole.len() * 8 {
@@ -222,7 +238,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, &flipped).unwrap();
             match ClusterKey::load(&path) {
-                Ok(loaded) => assert_eq!(loaded.0, key, "bit {bit}"),
+                Ok(loaded) => assert_eq!(loaded.secret, key, "bit {bit}"),
                 Err(_) => refused += 1,
             }
         }
@@ -256,16 +272,16 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("cluster.key");
         let made = ClusterKey::load_or_create(&path).unwrap();
-        assert_eq!(ClusterKey::load(&path).unwrap().0, made.0);
-        write(&path, &BASE32_NOPAD.encode(&made.0).to_ascii_lowercase(), 0o400);
-        assert_eq!(ClusterKey::load(&path).unwrap().0, made.0);
+        assert_eq!(ClusterKey::load(&path).unwrap().secret, made.secret);
+        write(&path, &BASE32_NOPAD.encode(&made.secret).to_ascii_lowercase(), 0o400);
+        assert_eq!(ClusterKey::load(&path).unwrap().secret, made.secret);
         assert!(matches!(ClusterKey::load(&folder.path().join("absent")), Err(SecretFileError::Io { .. })));
     }
 
     #[test]
     fn debug_prints_nothing_secret() {
         let hex = "07".repeat(32);
-        assert!(!format!("{:?} {:?}", NodeKey::from_seed([7; 32]), ClusterKey([7; 32])).contains(&hex));
-        assert_eq!(format!("{:?}", ClusterKey([7; 32])), "ClusterKey(..)");
+        assert!(!format!("{:?} {:?}", NodeKey::from_seed([7; 32]), ClusterKey::from_bytes([7; 32])).contains(&hex));
+        assert_eq!(format!("{:?}", ClusterKey::from_bytes([7; 32])), "ClusterKey(..)");
     }
 }

@@ -7,8 +7,8 @@ pub(crate) use magpie_core::limits::*;
 /// A hundred years. (Greater durations make libp2p search for one that a clock can hold, at every turn.)
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// A connected peer that is not admitted within this is disconnected.
-pub(crate) const ADMISSION_MS: u64 = 5_000;
+/// A connected peer that is not admitted within this is disconnected: it is gone within five seconds.
+pub(crate) const ADMISSION_MS: u64 = 4_500;
 /// A connection that is not encrypted and multiplexed within this is dropped.
 pub(crate) const CONNECTION_SETUP_MS: u64 = 5_000;
 /// Connections under way, each direction.
@@ -17,6 +17,9 @@ pub(crate) const CONNECTIONS_PENDING_MAX: usize = 128;
 pub(crate) const CONNECTIONS_MAX: usize = 2 * PEERS_MAX;
 /// Connections of peers that are not admitted (yet).
 pub(crate) const STRANGERS_MAX: usize = 64;
+/// Guests: peers that a ticket lets ask, without being members. One that asks nothing for so long is sent away.
+pub(crate) const GUESTS_MAX: usize = 256;
+pub(crate) const GUEST_SILENT_MS: u64 = 10 * 60_000;
 /// Connections of one peer: both dial at once, over TCP and over QUIC.
 pub(crate) const PEER_CONNECTIONS_MAX: usize = 4;
 /// Substreams of request-response on one connection: both directions, and a quarter for those that only one side has

@@ -111,7 +111,7 @@ impl Session {
     }
 
     async fn answer_to(&self, body: Body) -> Answer {
-        match self.role.may_say(&body) {
+        match body.may_be_said_by(self.role) {
             Ok(()) => self.doorway.answer(None, self.owner.clone(), body).await,
             Err(needs) => {
                 Answer::Refused(Refusal::Forbidden { needs: needs.name().to_owned(), has: self.role.name().to_owned() })
@@ -169,25 +169,25 @@ mod tests {
 
     use super::*;
 
-    fn read(message: &Value) -> Result<Result<Envelope, ReplyEnvelope>, DecodeError> {
-        let frame = wire::encode(message, limits::FRAME_BYTES_MAX).unwrap();
-        incoming(&frame[4..])
+    fn payload(message: &Value) -> Vec<u8> {
+        wire::encode(message, limits::FRAME_BYTES_MAX).unwrap().split_off(4)
     }
 
     #[test]
     fn a_message_of_a_later_version_is_refused_as_unsupported_under_its_id() {
         for body in [json!({"moon": "phase"}), json!({"ledger": {"foresee": {"id": 7}}}), json!({"node": "dream"})] {
-            let refused = read(&json!({"id": 7, "ttl_ms": 1_000, "body": body})).unwrap().unwrap_err();
+            let refused = incoming(&payload(&json!({"id": 7, "ttl_ms": 1_000, "body": body}))).unwrap().unwrap_err();
             assert_eq!(refused.id, 7);
             assert!(matches!(refused.answer, Answer::Refused(Refusal::Unsupported { .. })), "{refused:?}");
         }
-        let known = read(&json!({"id": 8, "ttl_ms": 1_000, "body": {"node": "status"}})).unwrap().unwrap();
+        let known = json!({"id": 8, "ttl_ms": 1_000, "body": {"node": "status"}});
+        let known = incoming(&payload(&known)).unwrap().unwrap();
         assert_eq!(known.id, 8);
     }
 
     #[test]
     fn what_has_no_id_ends_the_session() {
-        assert!(read(&json!({"ttl_ms": 1_000})).is_err());
+        assert!(incoming(&payload(&json!({"ttl_ms": 1_000}))).is_err());
         assert!(incoming(&[]).is_err());
     }
 }

@@ -23,6 +23,13 @@ pub struct PeerDoor {
     doorway: Arc<Doorway>,
 }
 
+/// Who speaks, and as what it was admitted.
+#[derive(Debug, Clone, Copy)]
+pub struct Speaker {
+    pub peer: PeerId,
+    pub role: Role,
+}
+
 impl PeerDoor {
     pub fn new(routes: Routes, doorway: Arc<Doorway>) -> Self {
         Self { routes, doorway }
@@ -30,7 +37,7 @@ impl PeerDoor {
 
     /// Takes one frame in. What is for the ledger is in its mailbox when this returns, so that renewals, and the
     /// markers behind them, keep their order.
-    pub fn enter(&self, peer: PeerId, frame: &[u8], reply: Responder) {
+    pub fn enter(&self, speaker: Speaker, frame: &[u8], reply: Responder) {
         let envelope: Envelope = match wire::decode_frame(frame) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -39,29 +46,35 @@ impl PeerDoor {
             }
         };
         let id = envelope.id;
-        if let Err(needs) = Role::Peer.may_say(&envelope.body) {
-            let refusal = Refusal::Forbidden { needs: needs.name().to_owned(), has: Role::Peer.name().to_owned() };
+        let Speaker { peer, role } = speaker;
+        if let Err(needs) = envelope.body.may_be_said_by(role) {
+            let refusal = Refusal::Forbidden { needs: needs.name().to_owned(), has: role.name().to_owned() };
             return answer(reply, id, Answer::Refused(refusal));
         }
         match envelope.body {
-            Body::Ledger(request) => self.to_ledger(peer, request, id, reply),
-            Body::Worker(request) => self.to_worker(peer, request, id, reply),
-            body => {
-                let place = match self.routes.peers.admit_errand() {
-                    Ok(place) => place,
-                    Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),
-                };
-                let (doorway, principal) = (self.doorway.clone(), self.routes.peers.principal_of(peer));
-                let term = self.routes.peers.own_term();
-                let patience = Duration::from_millis(envelope.ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
-                self.routes.peers.errand(async move {
-                    let spoken = doorway.answer(Some(peer), principal, body);
-                    let spoken = tokio::time::timeout(patience, spoken).await;
-                    answer_as_home(reply, id, spoken.unwrap_or_else(|_| timed_out()), term);
-                    drop(place);
-                });
-            }
+            // A guest is a client of this node, which finds the home for it; a member has found it.
+            Body::Ledger(request) if role == Role::Peer => self.to_ledger(peer, request, id, reply),
+            Body::Worker(request) if role == Role::Peer => self.to_worker(peer, request, id, reply),
+            body => self.behind(speaker, body, envelope.ttl_ms, id, reply),
         }
+    }
+
+    /// What is answered beside the actors.
+    fn behind(&self, Speaker { peer, role }: Speaker, body: Body, ttl_ms: u64, id: u64, reply: Responder) {
+        let place = match self.routes.peers.admit_errand() {
+            Ok(place) => place,
+            Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),
+        };
+        let (doorway, principal) = (self.doorway.clone(), self.routes.peers.principal_of(peer));
+        let term = self.routes.peers.own_term();
+        let patience = Duration::from_millis(ttl_ms.min(limits::PEER_REQUEST_TIMEOUT_MS));
+        let from = (role == Role::Peer).then_some(peer);
+        self.routes.peers.errand(async move {
+            let spoken = doorway.answer(from, principal, body);
+            let spoken = tokio::time::timeout(patience, spoken).await;
+            answer_as_home(reply, id, spoken.unwrap_or_else(|_| timed_out()), term);
+            drop(place);
+        });
     }
 
     /// A home's notice needs no answer but that it arrived.

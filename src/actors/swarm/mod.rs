@@ -9,7 +9,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use self::door::PeerDoor;
+use self::door::{PeerDoor, Speaker};
 use super::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
@@ -92,7 +92,7 @@ impl Drop for SwarmState {
 async fn take_in(mut inbox: mpsc::Receiver<NetEvent>, routes: Routes, door: PeerDoor, swarm: ActorRef<SwarmMsg>) {
     while let Some(event) = inbox.recv().await {
         match event {
-            NetEvent::Request { peer, frame, reply } => door.enter(peer, &frame, reply),
+            NetEvent::Request { peer, role, frame, reply } => door.enter(Speaker { peer, role }, &frame, reply),
             NetEvent::Marker(marker) => {
                 let _ = routes.addresses.ledger.cast(LedgerMsg::MarkerOut { marker });
             }

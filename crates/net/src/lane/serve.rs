@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
+use magpie_core::access::Role;
 use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -72,7 +73,7 @@ impl Places {
     }
 }
 
-/// Runs the answering end of a lane until it breaks or the peer closes it.
+/// Runs the answering end of a lane until it breaks or the peer closes it. Only members have one.
 ///
 /// Reading goes on while answers are written, or two nodes that answer each other at length would wait for each other
 /// for ever.
@@ -132,7 +133,7 @@ async fn read_requests<R: AsyncRead + Unpin + Send>(
         let budget = server.budget.clone().acquire_many_owned(head.payload_bytes as u32).await;
         let budget = Some(budget.map_err(io::Error::other)?);
         let request = Request { frame: frame::read_payload(reader, head).await?, budget };
-        if !server.inbox.request(peer, request, requester) {
+        if !server.inbox.request(peer, Role::Peer, request, requester) {
             server.shared.count(|counters| counters.requests_turned_away += 1);
         }
     }

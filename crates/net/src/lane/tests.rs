@@ -57,7 +57,7 @@ async fn request(lane: &Lane, frame: Vec<u8>) -> Result<Response, RequestError> 
 
 async fn next_request(events: &mut mpsc::Receiver<NetEvent>) -> (Vec<u8>, crate::Responder) {
     match events.recv().await {
-        Some(NetEvent::Request { peer: ALICE, frame, reply }) => (frame, reply),
+        Some(NetEvent::Request { peer: ALICE, frame, reply, .. }) => (frame, reply),
         other => panic!("{other:?}"),
     }
 }

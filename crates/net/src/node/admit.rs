@@ -1,17 +1,21 @@
 //! Connections and admission: from a connected stranger to a member, and back.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
+use magpie_core::access::Role;
 use magpie_core::ids::PeerId;
+use magpie_core::time::Wall;
 use tokio::time::{Duration, Instant};
 
 use super::Node;
-use crate::admission::{Answer, Credentials, Greeting};
+use crate::admission::{Answer, Credentials, Greeting, Passport};
 use crate::book::split_peer;
+use crate::config::Admission;
 use crate::door::Opening;
 use crate::event::NetEvent;
 use crate::handle::Link;
@@ -24,6 +28,8 @@ pub(super) enum Standing {
     Stranger,
     /// Its proof holds; it has not said yet that ours does.
     Verified,
+    /// It may ask, as what its ticket says, and is no member: nobody asks or dials it, or tells of it.
+    Guest,
     Admitted,
 }
 
@@ -41,9 +47,17 @@ pub(super) struct Peer {
     standing: Standing,
     /// The life of its process that we verified.
     boot: Option<u64>,
+    /// What it was verified to be.
+    passport: Option<Passport>,
     connections: Vec<Connection>,
-    /// Until when it must be admitted.
+    /// Until when it must be admitted; a guest, until when it must ask something.
     deadline: Instant,
+}
+
+impl Peer {
+    fn is_guest(&self) -> bool {
+        self.passport.is_some_and(|passport| passport.role != Role::Peer)
+    }
 }
 
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
@@ -65,6 +79,7 @@ impl Node {
         let entry = self.peers.entry(peer).or_insert_with(|| Peer {
             standing: Standing::Stranger,
             boot: None,
+            passport: None,
             connections: Vec::new(),
             deadline: Instant::now() + Duration::from_millis(limits::ADMISSION_MS),
         });
@@ -96,11 +111,13 @@ impl Node {
         self.peers.remove(&peer);
         let now_ms = self.now_ms();
         self.book.disconnected(peer, now_ms);
-        if standing == Standing::Admitted {
-            self.lose(peer);
-        } else {
-            self.book.refused(peer, now_ms);
-            self.shared.count(|counters| counters.peers_refused += 1);
+        match standing {
+            Standing::Admitted => self.lose(peer),
+            Standing::Guest => tracing::info!(%peer, "guest left"),
+            Standing::Stranger | Standing::Verified => {
+                self.book.refused(peer, now_ms);
+                self.shared.count(|counters| counters.peers_refused += 1);
+            }
         }
     }
 
@@ -126,7 +143,7 @@ impl Node {
             }
             Event::OutboundFailure { peer, error, .. } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
-                if self.standing(peer) != Some(Standing::Admitted) {
+                if self.standing(peer) < Some(Standing::Guest) {
                     self.send_away(peer, &error.to_string());
                 }
             }
@@ -142,10 +159,10 @@ impl Node {
 
     /// The dialler presents itself. Nothing is answered before its proof holds.
     fn on_hello(&mut self, peer: PeerId, id: ConnectionId, presented: &Credentials, channel: ResponseChannel<Answer>) {
-        if let Err(error) = self.admitter.verify(peer, presented) {
-            return self.send_away(peer, &error.to_string());
+        match self.admitter.verify(peer, presented, wall()) {
+            Ok(passport) => self.verified(peer, id, presented.boot, passport),
+            Err(error) => return self.send_away(peer, &error.to_string()),
         }
-        self.verified(peer, id, presented.boot);
         let welcome = Answer::Welcome(self.admitter.credentials_for(peer));
         // It fails when the peer has gone: its connection then ends too.
         let _ = self.swarm.behaviour_mut().admission.send_response(channel, welcome);
@@ -153,10 +170,13 @@ impl Node {
 
     /// The dialled presents itself in turn.
     fn on_welcome(&mut self, peer: PeerId, id: ConnectionId, presented: &Credentials) {
-        if let Err(error) = self.admitter.verify(peer, presented) {
-            return self.send_away(peer, &error.to_string());
+        match self.admitter.verify(peer, presented, wall()) {
+            Ok(Passport { role: Role::Agent | Role::Operator, .. }) => {
+                return self.send_away(peer, "it is no member, and only members are dialled");
+            }
+            Ok(passport) => self.verified(peer, id, presented.boot, passport),
+            Err(error) => return self.send_away(peer, &error.to_string()),
         }
-        self.verified(peer, id, presented.boot);
         self.admit(peer);
         self.greet(peer, Greeting::Confirm);
     }
@@ -169,15 +189,20 @@ impl Node {
         self.admit(peer);
     }
 
-    /// Opens the door to a peer whose proof holds.
-    fn verified(&mut self, peer: PeerId, id: ConnectionId, boot: u64) {
+    /// Opens the door to a peer whose proof holds: of a guest's, only what it may ask by.
+    fn verified(&mut self, peer: PeerId, id: ConnectionId, boot: u64, passport: Passport) {
         if self.peers.get(&peer).is_some_and(|entry| entry.boot.is_some_and(|known| known != boot)) {
             self.on_restarted(peer, id);
         }
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.boot = Some(boot);
         entry.standing = entry.standing.max(Standing::Verified);
-        self.doors.open(identity::to_libp2p(peer), Opening::Inward);
+        // Who is a member already stays one as long as that holds.
+        if entry.standing < Standing::Admitted || passport.role == Role::Peer {
+            entry.passport = Some(passport);
+        }
+        let opening = if entry.is_guest() { Opening::Asking } else { Opening::Inward };
+        self.doors.open(identity::to_libp2p(peer), opening);
     }
 
     /// The peer's process is another than the one we knew: the other connections lead nowhere, whatever they seem to
@@ -185,6 +210,7 @@ impl Node {
     fn on_restarted(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         let was_admitted = std::mem::replace(&mut entry.standing, Standing::Stranger) == Standing::Admitted;
+        entry.passport = None;
         entry.deadline = Instant::now() + Duration::from_millis(limits::ADMISSION_MS);
         let dead: Vec<_> =
             entry.connections.iter().map(|connection| connection.id).filter(|known| *known != id).collect();
@@ -197,6 +223,9 @@ impl Node {
     /// Both sides verified each other.
     pub(super) fn admit(&mut self, peer: PeerId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.is_guest() {
+            return self.admit_guest(peer);
+        }
         self.doors.open(identity::to_libp2p(peer), Opening::BothWays);
         if entry.standing == Standing::Admitted {
             return;
@@ -222,6 +251,33 @@ impl Node {
         }
         self.add_to_table(peer);
         self.ask_soon();
+    }
+
+    /// Lets a guest ask. It is no member: no event and no link tells of it.
+    fn admit_guest(&mut self, peer: PeerId) {
+        if self.standing(peer) == Some(Standing::Guest) {
+            return;
+        }
+        if self.peers.values().filter(|entry| entry.standing == Standing::Guest).count() >= limits::GUESTS_MAX {
+            return self.send_away(peer, "there are as many guests as may be");
+        }
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.standing = Standing::Guest;
+        tracing::info!(%peer, passport = ?entry.passport, "guest admitted");
+        self.guest_asks(peer);
+    }
+
+    /// As what an admitted peer asks; `None` for who may not.
+    pub(super) fn role_of(&self, peer: PeerId) -> Option<Role> {
+        let entry = self.peers.get(&peer).filter(|entry| entry.standing >= Standing::Guest)?;
+        entry.passport.map(|passport| passport.role)
+    }
+
+    /// A guest is pinged by nobody: one that went without a word would hold its place for ever.
+    pub(super) fn guest_asks(&mut self, peer: PeerId) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.deadline = Instant::now() + Duration::from_millis(limits::GUEST_SILENT_MS);
+        }
     }
 
     fn lose(&mut self, peer: PeerId) {
@@ -268,9 +324,38 @@ impl Node {
     }
 
     pub(super) fn send_away_the_late(&mut self) {
-        let now = Instant::now();
-        let late = self.peers.iter().filter(|(_, entry)| entry.standing < Standing::Admitted && entry.deadline < now);
-        let late: Vec<PeerId> = late.map(|(peer, _)| *peer).collect();
-        late.into_iter().for_each(|peer| self.send_away(peer, "it was not admitted in time"));
+        let (now, wall) = (Instant::now(), wall());
+        let mut leaving = Vec::new();
+        for (peer, entry) in &self.peers {
+            let held = entry.passport.map_or(Ok(()), |passport| self.admitter.holds(*peer, &passport, wall));
+            let late = match entry.standing {
+                Standing::Stranger | Standing::Verified => Some("it was not admitted in time"),
+                Standing::Guest => Some("it asked nothing for long"),
+                Standing::Admitted => None,
+            };
+            match (held, late) {
+                (Err(error), _) => leaving.push((*peer, error.to_string())),
+                (Ok(()), Some(late)) if entry.deadline < now => leaving.push((*peer, late.to_owned())),
+                (Ok(()), _) => {}
+            }
+        }
+        leaving.into_iter().for_each(|(peer, reason)| self.send_away(peer, &reason));
     }
+
+    /// Takes other rules: whom they do not admit goes at once, and who stays is shown what this node is by now.
+    pub(super) fn admit_by(&mut self, rules: Admission) {
+        self.admitter.set_rules(rules);
+        self.send_away_the_late();
+        let members: Vec<PeerId> = self.admitted().collect();
+        for peer in members {
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer));
+            self.greet(peer, hello);
+        }
+    }
+}
+
+/// Tickets end by the wall clock.
+fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Wall(since.as_millis() as u64)
 }

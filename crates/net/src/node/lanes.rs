@@ -102,7 +102,7 @@ impl Node {
             // To open a lane says the same as the confirmation, which may come later.
             Some(Standing::Verified) => self.admit(peer),
             Some(Standing::Admitted) => {}
-            Some(Standing::Stranger) | None => return,
+            Some(Standing::Stranger | Standing::Guest) | None => return,
         }
         let server =
             Server { inbox: self.inbox.clone(), shared: self.shared.clone(), budget: self.lanes.budget.clone() };

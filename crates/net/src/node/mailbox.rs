@@ -80,13 +80,16 @@ impl Node {
         match self.standing(peer) {
             // Its confirmation travels on another substream and may come later: a request says the same.
             Some(Standing::Verified) => self.admit(peer),
+            Some(Standing::Guest) => self.guest_asks(peer),
             Some(Standing::Admitted) => {}
             Some(Standing::Stranger) | None => return self.send_away(peer, "it asked before it was admitted"),
         }
+        // Who was one guest too many has been sent away.
+        let Some(role) = self.role_of(peer) else { return };
         let (answer, answered) = oneshot::channel();
         let answer_to = answered.map(|response| (channel, response.unwrap_or(Response::Unanswered)));
         self.mailbox.answering.push(answer_to.boxed());
-        if !self.inbox.request(peer, request, Some(Requester::Substream(answer))) {
+        if !self.inbox.request(peer, role, request, Some(Requester::Substream(answer))) {
             self.shared.count(|counters| counters.requests_turned_away += 1);
         }
     }

@@ -65,7 +65,7 @@ impl Node {
         self.swarm.behaviour_mut().members.inner_mut().send_request(&identity::to_libp2p(peer), MembersAsk { digest });
     }
 
-    fn admitted(&self) -> impl Iterator<Item = PeerId> {
+    pub(super) fn admitted(&self) -> impl Iterator<Item = PeerId> {
         self.peers.keys().copied().filter(|peer| self.standing(*peer) == Some(Standing::Admitted))
     }
 
@@ -77,7 +77,7 @@ impl Node {
                     // Its confirmation travels on another substream and may come later: a question says the same.
                     Some(Standing::Verified) => self.admit(peer),
                     Some(Standing::Admitted) => {}
-                    Some(Standing::Stranger) | None => return,
+                    Some(Standing::Stranger | Standing::Guest) | None => return,
                 }
                 match message {
                     Message::Request { request, channel, .. } => self.answer_with_members(peer, &request, channel),

@@ -112,6 +112,7 @@ impl Node {
             Command::Dial { address } => self.dial_on_request(address),
             Command::Disconnect { peer } => self.send_away(peer, "its owner said so"),
             Command::Reconnect { peer } => self.reconnect(peer),
+            Command::AdmitBy { rules } => self.admit_by(*rules),
             Command::Marker { id } => self.place_marker(id),
             Command::Stop => {}
         }

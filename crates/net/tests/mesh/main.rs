@@ -12,5 +12,7 @@ mod raw;
 mod refuse;
 mod registry;
 mod start;
+mod strangers;
+mod tickets;
 mod traffic;
 mod ways;

@@ -1,9 +1,11 @@
 //! A node under test.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use magpie_core::ids::PeerId;
+use magpie_core::access::{Role, SignedTicket, Ticket};
+use magpie_core::ids::{PeerId, TicketId};
+use magpie_core::time::Wall;
 use magpie_net::{Admission, ClusterKey, NetConfig, NetError, NetEvent, NetHandle, NodeKey, Responder, spawn};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -13,7 +15,7 @@ use tokio::time::timeout;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
-const KEY: [u8; 32] = [9; 32];
+pub const KEY: [u8; 32] = [9; 32];
 
 pub fn with_key() -> Admission {
     Admission { cluster_key: Some(ClusterKey::from_bytes(KEY)), ..Admission::default() }
@@ -21,6 +23,22 @@ pub fn with_key() -> Admission {
 
 pub fn with_other_key() -> Admission {
     Admission { cluster_key: Some(ClusterKey::from_bytes([8; 32])), ..Admission::default() }
+}
+
+/// The public half of the key, and a ticket of its holder for the peer of `seed`.
+pub fn with_ticket(seed: u8, role: Role, life_ms: u64) -> Admission {
+    let ticket = ticket(KEY, peer(seed), role, now_ms(), life_ms);
+    Admission { clusters: [ticket.ticket.issuer].into(), ticket: Some(ticket), ..Admission::default() }
+}
+
+/// A ticket that a holder of the key issued at `from_ms`.
+pub fn ticket(key: [u8; 32], peer: PeerId, role: Role, from_ms: u64, life_ms: u64) -> SignedTicket {
+    let (key, id) = (ClusterKey::from_bytes(key), TicketId([peer.0[0]; 16]));
+    Ticket::issue(key.issuing_key(), id, peer, role, Wall(from_ms), life_ms).unwrap()
+}
+
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 pub fn with_list(allow: &[PeerId]) -> Admission {
@@ -130,7 +148,7 @@ impl Node {
 
     pub async fn request(&mut self) -> (PeerId, Vec<u8>, Responder) {
         self.event(|event| match event {
-            NetEvent::Request { peer, frame, reply } => Ok((peer, frame, reply)),
+            NetEvent::Request { peer, frame, reply, .. } => Ok((peer, frame, reply)),
             other => Err(other),
         })
         .await

@@ -105,10 +105,18 @@ pub struct Raw {
 }
 
 #[derive(Serialize)]
-struct Credentials<'a> {
-    version: u16,
-    boot: u64,
-    proof: &'a [u8],
+pub struct Credentials<'a> {
+    pub version: u16,
+    pub boot: u64,
+    pub proof: &'a [u8],
+    pub signature: &'a [u8],
+    pub ticket: Option<String>,
+}
+
+impl Default for Credentials<'_> {
+    fn default() -> Self {
+        Self { version: 1, boot: 1, proof: &[], signature: &[], ticket: None }
+    }
 }
 
 #[derive(Serialize)]
@@ -125,7 +133,17 @@ fn framed(message: &Greeting<'_>) -> Vec<u8> {
 
 /// The bytes of a hello.
 pub fn hello(version: u16, proof: &[u8]) -> Vec<u8> {
-    framed(&Greeting::Hello(Credentials { version, boot: 1, proof }))
+    hello_with(Credentials { version, proof, ..Credentials::default() })
+}
+
+/// The bytes of a hello that shows `credentials`.
+pub fn hello_with(credentials: Credentials<'_>) -> Vec<u8> {
+    framed(&Greeting::Hello(credentials))
+}
+
+/// The bytes of a confirmation.
+pub fn confirm() -> Vec<u8> {
+    framed(&Greeting::Confirm)
 }
 
 /// The first frame of a lane.
@@ -189,7 +207,7 @@ impl Raw {
     pub async fn admitted_by(address: &str, seed: u8) -> Self {
         let mut raw = Self::connected_to(address, seed).await;
         raw.ask_admission(hello(1, &[])).await.expect("welcome");
-        raw.ask_admission(framed(&Greeting::Confirm)).await.expect("confirmed");
+        raw.ask_admission(confirm()).await.expect("confirmed");
         raw
     }
 

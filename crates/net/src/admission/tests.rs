@@ -1,0 +1,198 @@
+use magpie_core::access::Ticket;
+use magpie_core::ids::TicketId;
+use proptest::prelude::*;
+
+use super::*;
+
+const ALICE: PeerId = PeerId([1; 32]);
+const BOB: PeerId = PeerId([2; 32]);
+const EVE: PeerId = PeerId([3; 32]);
+const NOW: Wall = Wall(1_764_000_000_000);
+const HOUR_MS: u64 = 3_600_000;
+
+fn cluster_key(seed: u8) -> ClusterKey {
+    ClusterKey::from_bytes([seed; 32])
+}
+
+fn with(local: PeerId, rules: Admission) -> Admitter {
+    Admitter::new(local, 7, rules)
+}
+
+fn with_key(local: PeerId, seed: u8) -> Admitter {
+    with(local, Admission { cluster_key: Some(cluster_key(seed)), ..Admission::default() })
+}
+
+fn with_list(local: PeerId, allow: &[PeerId]) -> Admitter {
+    with(local, Admission { allow: allow.iter().copied().collect(), ..Admission::default() })
+}
+
+fn ticket(seed: u8, peer: PeerId, role: Role) -> SignedTicket {
+    Ticket::issue(cluster_key(seed).issuing_key(), TicketId([7; 16]), peer, role, NOW, HOUR_MS).unwrap()
+}
+
+/// Knows the public half alone, and has a ticket.
+fn with_ticket(local: PeerId, seed: u8, ticket: SignedTicket) -> Admitter {
+    let clusters = [cluster_key(seed).issuing_key().cluster()].into();
+    with(local, Admission { clusters, ticket: Some(ticket), ..Admission::default() })
+}
+
+/// What `verifier` says of what `prover` shows to it.
+fn judged(verifier: &Admitter, prover: &Admitter) -> Result<Passport, AdmitError> {
+    verifier.verify(prover.local, &prover.credentials_for(verifier.local), NOW)
+}
+
+#[test]
+fn holders_of_one_key_admit_each_other() {
+    let (alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
+    let member = Passport { role: Role::Peer, ground: Ground::ClusterKey(cluster_key(9).issuing_key().cluster()) };
+    assert_eq!(judged(&bob, &alice), Ok(member));
+    assert_eq!(judged(&alice, &bob), Ok(member));
+}
+
+#[test]
+fn a_proof_is_useless_to_anyone_else_and_towards_anyone_else() {
+    let (alice, bob, eve) = (with_key(ALICE, 9), with_key(BOB, 9), with_key(EVE, 9));
+    let recorded = alice.credentials_for(BOB);
+    assert_eq!(bob.verify(EVE, &recorded, NOW), Err(AdmitError::WrongProof), "another prover");
+    assert_eq!(eve.verify(ALICE, &recorded, NOW), Err(AdmitError::WrongProof), "another verifier");
+    assert_eq!(alice.verify(BOB, &recorded, NOW), Err(AdmitError::WrongProof), "sent back");
+}
+
+#[test]
+fn the_public_half_admits_holders_of_the_key_and_of_tickets() {
+    let (holder, guest) = (with_key(ALICE, 9), with_ticket(BOB, 9, ticket(9, BOB, Role::Peer)));
+    let third = with_ticket(EVE, 9, ticket(9, EVE, Role::Peer));
+    for (verifier, prover) in [(&guest, &holder), (&holder, &guest), (&guest, &third), (&third, &guest)] {
+        assert_eq!(judged(verifier, prover).map(|passport| passport.role), Ok(Role::Peer));
+    }
+    let recorded = holder.credentials_for(BOB);
+    assert_eq!(guest.verify(EVE, &recorded, NOW), Err(AdmitError::WrongProof), "another prover");
+    assert_eq!(third.verify(ALICE, &recorded, NOW), Err(AdmitError::WrongProof), "another verifier");
+}
+
+#[test]
+fn a_ticket_admits_its_peer_alone_as_what_it_says_and_until_it_expires() {
+    let holder = with_key(ALICE, 9);
+    for role in Role::ALL {
+        assert_eq!(judged(&holder, &with_ticket(BOB, 9, ticket(9, BOB, role))).unwrap().role, role);
+    }
+    let wrong = TicketError::WrongPeer { named: BOB, presented: EVE };
+    assert_eq!(judged(&holder, &with_ticket(EVE, 9, ticket(9, BOB, Role::Peer))), Err(wrong.into()));
+    let issuer = cluster_key(8).issuing_key().cluster();
+    let foreign = judged(&holder, &with_ticket(BOB, 8, ticket(8, BOB, Role::Peer)));
+    assert_eq!(foreign, Err(TicketError::ForeignIssuer { issuer }.into()));
+
+    let bob = with_ticket(BOB, 9, ticket(9, BOB, Role::Peer));
+    let (credentials, expires) = (bob.credentials_for(ALICE), Wall(NOW.0 + HOUR_MS));
+    let passport = holder.verify(BOB, &credentials, NOW).unwrap();
+    assert_eq!(holder.holds(BOB, &passport, Wall(expires.0 - 1)), Ok(()));
+    let expired = AdmitError::Ticket(TicketError::Expired { expires });
+    assert_eq!(holder.holds(BOB, &passport, expires), Err(expired.clone()));
+    assert_eq!(holder.verify(BOB, &credentials, expires), Err(expired));
+}
+
+#[test]
+fn what_is_no_ticket_spoils_no_proof() {
+    let (alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
+    let newer = |ticket: &str| Credentials { ticket: Some(ticket.to_owned()), ..alice.credentials_for(BOB) };
+    assert!(bob.verify(ALICE, &newer("magpie-ticket-2-abc"), NOW).is_ok());
+    assert!(with_key(BOB, 8).verify(ALICE, &newer("nonsense"), NOW).is_err());
+}
+
+#[test]
+fn the_allow_list_needs_no_proof_and_the_default_admits_nobody() {
+    let stranger = with_list(EVE, &[]);
+    assert!(judged(&with_list(ALICE, &[BOB]), &with_list(BOB, &[])).is_ok());
+    assert_eq!(judged(&with_list(ALICE, &[BOB]), &stranger), Err(AdmitError::Closed));
+    assert_eq!(judged(&with_list(ALICE, &[]), &with_key(BOB, 9)), Err(AdmitError::Closed));
+    assert_eq!(judged(&with_key(ALICE, 9), &stranger), Err(AdmitError::NoProof));
+}
+
+#[test]
+fn the_deny_list_beats_every_proof() {
+    let denies = Admission {
+        allow: [BOB].into(),
+        deny: [BOB].into(),
+        cluster_key: Some(cluster_key(9)),
+        ..Admission::default()
+    };
+    assert_eq!(judged(&with(ALICE, denies.clone()), &with_key(BOB, 9)), Err(AdmitError::Denied));
+    let mut alice = with_key(ALICE, 9);
+    let passport = judged(&alice, &with_key(BOB, 9)).unwrap();
+    alice.set_rules(denies);
+    assert_eq!(alice.holds(BOB, &passport, NOW), Err(AdmitError::Denied), "whoever is in already too");
+}
+
+#[test]
+fn under_other_rules_only_those_stay_whom_they_admit() {
+    let (mut alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
+    let by_key = judged(&alice, &bob).unwrap();
+    let by_ticket = judged(&alice, &with_ticket(EVE, 9, ticket(9, EVE, Role::Agent))).unwrap();
+    alice.set_rules(Admission { cluster_key: Some(cluster_key(8)), allow: [BOB].into(), ..Admission::default() });
+    assert_eq!(alice.holds(BOB, &by_key, NOW), Ok(()), "it is on the list now");
+    assert!(alice.holds(EVE, &by_ticket, NOW).is_err());
+    alice.set_rules(Admission { cluster_key: Some(cluster_key(8)), ..Admission::default() });
+    assert_eq!(alice.holds(BOB, &by_key, NOW), Err(AdmitError::WrongProof));
+    assert!(alice.holds(BOB, &Passport { ground: Ground::AllowList, ..by_key }, NOW).is_err());
+}
+
+#[test]
+fn neighbouring_versions_speak_and_others_do_not() {
+    let (alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
+    for (version, admitted) in [(MAILBOX_VERSION - 1, true), (MAILBOX_VERSION + 1, true), (MAILBOX_VERSION + 2, false)]
+    {
+        let presented = Credentials { version, ..alice.credentials_for(BOB) };
+        assert_eq!(bob.verify(ALICE, &presented, NOW).is_ok(), admitted, "version {version}");
+    }
+}
+
+/// As the version before wrote and read them.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct CredentialsBefore {
+    version: u16,
+    boot: u64,
+    proof: Vec<u8>,
+}
+
+#[test]
+fn a_node_of_the_version_before_and_this_one_read_each_other() {
+    let presented = with_key(ALICE, 9).credentials_for(BOB);
+    let bytes = rmp_serde::to_vec_named(&presented).unwrap();
+    let read: CredentialsBefore = rmp_serde::from_slice(&bytes).unwrap();
+    assert_eq!(read, CredentialsBefore { version: 1, boot: 7, proof: presented.proof.clone() });
+    let golden = data_encoding::HEXLOWER.decode(b"83a776657273696f6e01a4626f6f7407a570726f6f6693010203").unwrap();
+    assert_eq!(
+        rmp_serde::to_vec_named(&CredentialsBefore { version: 1, boot: 7, proof: vec![1, 2, 3] }).unwrap(),
+        golden
+    );
+    let read: Credentials = rmp_serde::from_slice(&golden).unwrap();
+    let expected = Credentials { version: 1, boot: 7, proof: vec![1, 2, 3], signature: Vec::new(), ticket: None };
+    assert_eq!(read, expected);
+    assert_eq!(rmp_serde::to_vec_named(&expected).unwrap(), golden, "what has nothing new to say says it as before");
+}
+
+proptest! {
+    #[test]
+    fn no_guess_is_a_proof(
+        seed: u8,
+        proof in prop::collection::vec(any::<u8>(), 0..80),
+        signature in prop::collection::vec(any::<u8>(), 60..70),
+        ticket in prop::option::of(".{0,80}"),
+    ) {
+        let presented = Credentials { version: MAILBOX_VERSION, boot: 0, proof, signature, ticket };
+        prop_assert!(with_key(ALICE, seed).verify(EVE, &presented, NOW).is_err());
+    }
+
+    #[test]
+    fn greetings_survive_the_wire(
+        version: u16,
+        boot: u64,
+        proof in prop::collection::vec(any::<u8>(), 0..40),
+        signature in prop::collection::vec(any::<u8>(), 0..70),
+        ticket in prop::option::of(".{0,80}"),
+    ) {
+        let hello = Greeting::Hello(Credentials { version, boot, proof, signature, ticket });
+        let bytes = rmp_serde::to_vec_named(&hello).unwrap();
+        prop_assert_eq!(rmp_serde::from_slice::<Greeting>(&bytes).unwrap(), hello);
+    }
+}
