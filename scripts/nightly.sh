@@ -14,6 +14,8 @@ scripts/scenarios.py
 scripts/chaos.py --rounds "${ROUNDS:-500}"
 echo "== membership"
 scripts/membership.py
+echo "== a member that does its worst"
+MAGPIE_SIEGE=1 cargo test --profile sim --quiet -p magpie-net --test mesh -- --nocapture siege::a_member
 echo "== disks that crash and fail at every request"
 MAGPIE_ALL=1 cargo test --quiet -p magpie --test disk
 echo "== random sessions of strangers"

@@ -26,6 +26,9 @@ mod limits;
 mod node;
 mod quota;
 mod secret_file;
+mod share;
+mod turnstile;
+mod watch;
 
 pub use book::Source;
 pub use cache::cached_peers;
@@ -35,5 +38,7 @@ pub use discovery::github::{GithubConfig, GithubConfigError, Token};
 pub use event::{NetEvent, Responder};
 pub use handle::{NetCounters, NetError, NetHandle, PeerInfo, RequestError};
 pub use key::{ClusterKey, ClusterKeyError, NodeKey, NodeKeyError};
+pub use magpie_core::conduct::Offence;
 pub use node::spawn;
 pub use secret_file::SecretFileError;
+pub use watch::BannedPeer;

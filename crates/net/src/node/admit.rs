@@ -21,6 +21,7 @@ use crate::event::NetEvent;
 use crate::handle::Link;
 use crate::identity;
 use crate::limits;
+use crate::watch::BannedPeer;
 
 /// How far a connected peer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -321,6 +322,16 @@ impl Node {
     pub(super) fn reconnect(&mut self, peer: PeerId) {
         // It fails when nothing is connected: then it is dialled already.
         let _ = self.swarm.disconnect_peer_id(identity::to_libp2p(peer));
+    }
+
+    /// They may come again when their ban is over: until then the quota refuses their connections.
+    pub(super) fn send_away_the_banned(&mut self) {
+        for BannedPeer { peer, for_ms, times, offence } in self.shared.watch.take_fallen() {
+            let offence = offence.name();
+            tracing::warn!(%peer, offence, for_ms, times, "peer banned");
+            self.shared.count(|counters| counters.peers_banned += 1);
+            self.send_away(peer, "it is banned");
+        }
     }
 
     pub(super) fn send_away_the_late(&mut self) {

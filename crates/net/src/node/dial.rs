@@ -48,6 +48,12 @@ impl Node {
     pub(super) fn dial_the_due(&mut self) {
         let now_ms = self.now_ms();
         for Dial { target, addresses } in self.book.due(now_ms) {
+            if let Target::Peer(peer) = &target
+                && self.shared.watch.ban_of(peer).is_some()
+            {
+                self.book.failed(&target, now_ms);
+                continue;
+            }
             let options = dial_options(&target, addresses);
             let id = options.connection_id();
             match self.swarm.dial(options) {

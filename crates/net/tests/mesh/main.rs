@@ -11,6 +11,7 @@ mod node;
 mod raw;
 mod refuse;
 mod registry;
+mod siege;
 mod start;
 mod strangers;
 mod tickets;
