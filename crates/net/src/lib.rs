@@ -23,6 +23,7 @@ mod inbox;
 mod key;
 mod lane;
 mod limits;
+mod network;
 mod node;
 mod quota;
 mod secret_file;

@@ -21,6 +21,7 @@ use crate::event::NetEvent;
 use crate::handle::Link;
 use crate::identity;
 use crate::limits;
+use crate::network::Network;
 use crate::watch::BannedPeer;
 
 /// How far a connected peer has come.
@@ -297,10 +298,10 @@ impl Node {
         self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
     }
 
-    /// Whether `peer` is on this machine, so that its loopback addresses are ours.
-    pub(super) fn is_local(&self, peer: PeerId) -> bool {
-        let mut connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
-        connections.any(|connection| is_loopback(&connection.remote))
+    /// The nearest network that `peer` is met over: its addresses there are of use to this node, and this node's to it.
+    pub(super) fn network_of(&self, peer: PeerId) -> Network {
+        let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        connections.map(|connection| Network::of(&connection.remote)).min().unwrap_or(Network::Internet)
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {

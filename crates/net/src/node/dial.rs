@@ -8,7 +8,7 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
 
 use super::Node;
-use super::admit::{Standing, is_loopback};
+use super::admit::Standing;
 use crate::book::{Dial, Source, Target, split_peer};
 use crate::cache;
 use crate::discovery::Suggestion;
@@ -86,8 +86,8 @@ impl Node {
             return;
         }
         let now_ms = self.now_ms();
-        let is_local = self.is_local(peer);
-        let reachable = addresses.into_iter().filter(|address| is_local || !is_loopback(address));
+        let network = self.network_of(peer);
+        let reachable = addresses.into_iter().filter(|address| network.shares(address));
         for address in reachable.take(limits::PEER_ADDRESSES_MAX) {
             let of_peer = split_peer(address).filter(|(_, named)| named.is_none_or(|named| named == peer));
             if let Some((address, _)) = of_peer {

@@ -7,6 +7,7 @@ mod crash;
 mod forge;
 mod hostile;
 mod meet;
+mod named;
 mod node;
 mod raw;
 mod refuse;
