@@ -26,3 +26,5 @@ echo "== canaries of the model"
 cargo test --quiet -p magpie-model --features canary --test canaries
 echo "== bench"
 REFERENCE=1 scripts/bench.sh
+echo "== scale"
+scripts/scale.py
