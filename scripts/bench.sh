@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 
 eval "$(scripts/fetch.sh)"
 scripts/bench.py "$@"
+# What a request with 1, 16 and 128 tasks costs, over TCP and QUIC, on a lane and on a substream of its own.
+cargo run --quiet --release -p magpie-net --example throughput
 
 reference=scripts/requirements-bench.txt
 if python=$(scripts/python.sh --cached "$reference") || { [ -n "${REFERENCE:-}" ] && python=$(scripts/python.sh "$reference"); }; then

@@ -38,7 +38,7 @@ impl Doorway {
             Body::Home { home, request } => self.routes.named(from, owner, home, request).await.map(Answer::Ledger),
             Body::Worker(request) => self.worker(request).await.map(Answer::Worker),
             Body::Registry(request) => self.registry(from, request).await.map(Answer::Registry),
-            Body::Clock(request) => self.clock(request).await.map(Answer::Clock),
+            Body::Clock(request) => self.clock(from, request).await.map(Answer::Clock),
             Body::Device(_) => Ok(Answer::Device(DeviceActorReply::Devices(self.device_views().await))),
             Body::Blob(request) => self.blobs.answer(from, request).await.map(Answer::Blob),
             Body::Actor(request) => self.supervisor(request).await,
@@ -62,9 +62,9 @@ impl Doorway {
         Ok(self.routes.addresses.registry.ask(PATIENCE, message).await?)
     }
 
-    async fn clock(&self, request: ClockRequest) -> Result<ClockReply, Refusal> {
+    async fn clock(&self, from: Option<PeerId>, request: ClockRequest) -> Result<ClockReply, Refusal> {
         let permit = self.routes.addresses.clock.admit()?;
-        let message = |reply| ClockMsg::Request { request, permit, reply };
+        let message = |reply| ClockMsg::Request { from, request, permit, reply };
         Ok(self.routes.addresses.clock.ask(PATIENCE, message).await?)
     }
 

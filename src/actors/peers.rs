@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use magpie_core::conduct::Offence;
 use magpie_core::homes::{Announcement, Homes, Term};
 use magpie_core::ids::{LedgerId, LedgerTag, PeerId, TaskId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
@@ -67,6 +68,13 @@ impl Peers {
 
     pub fn net(&self) -> Option<NetHandle> {
         self.shared.net.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what `peer` did that no honest peer does: too much of it, and it is kept out for a while.
+    pub fn blame(&self, peer: PeerId, offence: Offence) {
+        if let Some(net) = self.net() {
+            net.note(peer, offence);
+        }
     }
 
     /// Which node serves which ledger.

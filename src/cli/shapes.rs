@@ -164,6 +164,8 @@ pub fn outputs(view: &WorkflowView) -> JsonText {
 pub struct PeerDocument<'a> {
     pub peer_id: PeerId,
     pub state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub banned_for_ms: Option<u64>,
     pub rtt_ms: Option<f64>,
     /// Tasks that it could start now, those on devices aside.
     pub slots_free: u32,
@@ -181,6 +183,7 @@ impl<'a> PeerDocument<'a> {
         Self {
             peer_id: view.peer_id,
             state: &view.state,
+            banned_for_ms: view.banned_for_ms,
             rtt_ms: view.rtt_ms,
             slots_free: view.slots_free.cpu,
             device_slots_free: view.slots_free.device,

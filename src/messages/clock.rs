@@ -42,6 +42,8 @@ pub struct ClockView {
 
 pub enum ClockMsg {
     Request {
+        /// The peer that asks; none: a client of this node.
+        from: Option<PeerId>,
         request: ClockRequest,
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<ClockReply>,
@@ -49,18 +51,9 @@ pub enum ClockMsg {
     /// It does not know the root yet.
     RegistryStarted,
     /// The durable chain of this home grew.
-    PublishHead {
-        position: Position,
-        event: ContentId,
-    },
+    PublishHead { position: Position, event: ContentId },
     /// A peer's heartbeat carried this root.
-    PeerRoot {
-        peer: PeerId,
-        root: [u8; 32],
-    },
+    PeerRoot { peer: PeerId, root: [u8; 32] },
     /// What a peer answered that was asked for its heads.
-    Merge {
-        peer: PeerId,
-        exchanged: Exchange,
-    },
+    Merge { peer: PeerId, exchanged: Exchange },
 }

@@ -58,8 +58,11 @@ pub enum RegistryReply {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
     pub peer_id: PeerId,
-    /// `alive`, `suspect` or `dead`.
+    /// `alive`, `suspect`, `dead` or `banned`.
     pub state: String,
+    /// How much longer it is kept out for what it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banned_for_ms: Option<u64>,
     pub connected: bool,
     pub rtt_ms: Option<f64>,
     pub ledger: Option<LedgerId>,

@@ -167,3 +167,40 @@ async fn a_notice_in_the_name_of_another_home_and_one_of_an_earlier_term_are_ref
     assert!(refused(impostor.says(me, notice(own, Term { tenure: 9, generation: Generation(8) })).await));
     impostor.net.shutdown().await;
 }
+
+/// Of each exchange the first wrong signature is looked at, and no more.
+#[tokio::test]
+async fn a_member_that_passes_on_wrong_signatures_is_banned() {
+    let (nodes, impostor) = two_and_an_impostor().await;
+    let (me, eve, invented) = (nodes[0].node.peer_id, impostor.key.peer_id(), LedgerId([9; 16]));
+    impostor.beats(me, impostor.announces(invented, LATER)).await;
+    let forged: Vec<SignedHead> = (0..1_000)
+        .map(|n| {
+            let mut forged = impostor.head(invented);
+            forged.head.count += n;
+            forged
+        })
+        .collect();
+    let exchange = Exchange { announcements: Vec::new(), heads: forged[1..].to_vec() };
+    let refused = clock_of(&nodes[0]).await.refused;
+    impostor.says(me, Body::Clock(ClockRequest::Exchange(exchange.clone()))).await;
+    assert_eq!(clock_of(&nodes[0]).await.refused, refused + 1);
+    for _ in 0..3 {
+        let envelope = Envelope {
+            id: 1,
+            ttl_ms: PATIENCE.as_millis() as u64,
+            trace: None,
+            body: Body::Clock(ClockRequest::Exchange(exchange.clone())),
+        };
+        let frame = wire::encode(&envelope, limits::FRAME_BYTES_MAX).unwrap();
+        // The last may find the connection closed before it is answered.
+        let _ = impostor.net.request(me, frame, PATIENCE).await;
+    }
+    let is_banned = |status: &magpie::messages::node::NodeStatus| {
+        let view = status.peers.iter().find(|view| view.peer_id == eve);
+        view.is_some_and(|view| view.state == "banned" && !view.connected && view.banned_for_ms.is_some())
+    };
+    nodes[0].until("the impostor is banned", is_banned).await;
+    assert!(peers_of(&nodes[1]).await.iter().any(|view| view.peer_id == me && view.state == "alive"));
+    impostor.net.shutdown().await;
+}

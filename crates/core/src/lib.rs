@@ -7,6 +7,7 @@ pub mod access;
 pub mod canary;
 pub mod clock;
 pub mod clock_alarm;
+pub mod conduct;
 pub mod cron;
 pub mod dag;
 pub mod device;

@@ -230,6 +230,21 @@ pub const PEER_ERRANDS_MAX: usize = 8_192;
 /// Notices that wait for room on their way to peers. What is beyond gets lost, as a notice may.
 pub const PEER_NOTICES_MAX: usize = 8_192;
 
+/// Points of a peer's offences that are a ban, and how fast they wear off.
+pub const OFFENCE_POINTS_MAX: u64 = 100;
+pub const OFFENCE_POINT_WEARS_OFF_MS: u64 = 1_000;
+/// The first ban, doubling with each to the longest; after so long without one it is the first again.
+pub const BAN_FIRST_MS: u64 = 10_000;
+pub const BAN_MS_MAX: u64 = 3_600_000;
+pub const BAN_FORGOTTEN_MS: u64 = 86_400_000;
+/// Peers of which offences are remembered.
+pub const OFFENDERS_MAX: usize = 2 * PEERS_MAX;
+/// Heartbeats and clock exchanges of one peer that are answered, a second and at once: a busy mesh has tens. Ten times as
+/// much is a flood.
+pub const GOSSIP_PER_S: u64 = 50;
+pub const GOSSIP_BURST: u64 = 100;
+pub const GOSSIP_FLOOD_FACTOR: u64 = 10;
+
 /// Time between two heartbeats to one peer.
 pub const HEARTBEAT_MS: u64 = 1_000;
 /// A peer that was silent for so long is suspected, then held dead, then forgotten with its capabilities and credits.

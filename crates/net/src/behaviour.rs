@@ -1,6 +1,5 @@
 //! The protocols that a node speaks, and the swarm that carries them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
@@ -11,7 +10,6 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{PeerId, Swarm, dns, identify, identity, mdns, noise, ping, quic, rendezvous, tcp, yamux};
-use tokio::sync::Semaphore;
 
 use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec};
 use crate::discovery;
@@ -20,6 +18,8 @@ use crate::gated::Gated;
 use crate::lane;
 use crate::limits;
 use crate::quota::Quota;
+use crate::share::{Reading, Shares};
+use crate::turnstile::Turnstile;
 
 /// A stranger finds `admission` and nothing else: the rest is behind a door.
 #[derive(NetworkBehaviour)]
@@ -47,7 +47,7 @@ pub(crate) struct Ways {
 }
 
 impl Behaviour {
-    fn new(key: &identity::Keypair, doors: &Doors, ways: &Ways, budget: Arc<Semaphore>) -> Self {
+    fn new(key: &identity::Keypair, doors: &Doors, ways: &Ways, shares: &Shares) -> Self {
         let local = key.public().to_peer_id();
         let admission = request_response::Config::default()
             .with_request_timeout(Duration::from_millis(limits::ADMISSION_MS))
@@ -66,15 +66,19 @@ impl Behaviour {
             .with_interval(Duration::from_millis(limits::PING_EVERY_MS))
             .with_timeout(Duration::from_millis(limits::PING_TIMEOUT_MS));
         let both_ways = ProtocolSupport::Full;
-        let mailbox_codec = MailboxCodec::new(budget);
+        let mailbox_codec = MailboxCodec::new(Reading::new(shares.clone()));
+        let members_codec = MembersCodec::reading(Reading::new(shares.clone()));
         Self {
-            quota: Quota::new(doors),
+            quota: Quota::new(doors, shares),
             admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
             mailbox: Gated::answering_guests(
                 request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways.clone())], mailbox),
                 doors,
             ),
-            members: Gated::answering(request_response::Behaviour::new([(MEMBERS, both_ways)], members), doors),
+            members: Gated::answering(
+                request_response::Behaviour::with_codec(members_codec, [(MEMBERS, both_ways)], members),
+                doors,
+            ),
             lanes: Gated::answering(lane::behaviour::Behaviour::default(), doors),
             identify: Gated::speaking(identify::Behaviour::new(identify), doors),
             rendezvous: Gated::answering(discovery::rendezvous::client(ways.rendezvous, key), doors),
@@ -91,36 +95,42 @@ pub(crate) fn swarm(
     key: identity::Keypair,
     doors: &Doors,
     ways: &Ways,
-    budget: Arc<Semaphore>,
+    shares: &Shares,
 ) -> Result<Swarm<Behaviour>, String> {
     let local = key.public().to_peer_id();
-    let behaviour = Behaviour::new(&key, doors, ways, budget);
+    let behaviour = Behaviour::new(&key, doors, ways, shares);
     // Connections are closed by admission, quota and ping, never for being quiet.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
-    Ok(Swarm::new(transport(&key)?, behaviour, local, config))
+    Ok(Swarm::new(transport(&key, shares)?, behaviour, local, config))
 }
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-fn transport(key: &identity::Keypair) -> Result<Connections, String> {
-    let connections = match dns::tokio::Transport::system(tcp_and_quic(key)?) {
+fn transport(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
+    let connections = match dns::tokio::Transport::system(tcp_and_quic(key, shares)?) {
         Ok(named) => named.boxed(),
         Err(error) => {
             tracing::warn!(%error, "the system resolves no names: peers are reached by their IP addresses only");
-            tcp_and_quic(key)?
+            tcp_and_quic(key, shares)?
         }
     };
     let setup = Duration::from_millis(limits::CONNECTION_SETUP_MS);
     Ok(TransportTimeout::new(connections, setup).boxed())
 }
 
-fn tcp_and_quic(key: &identity::Keypair) -> Result<Connections, String> {
+fn tcp_and_quic(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
+    let mut muxing = yamux::Config::default();
+    muxing.set_max_num_streams(limits::CONNECTION_STREAMS_MAX);
+    let mut quic = quic::Config::new(key);
+    quic.max_connection_data = limits::QUIC_CONNECTION_BYTES_MAX;
+    quic.max_stream_data = limits::QUIC_CONNECTION_BYTES_MAX;
+    let (by_tcp, by_quic) = (shares.clone(), shares.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key).map_err(|error| error.to_string())?)
-        .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic =
-        quic::tokio::Transport::new(quic::Config::new(key)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .multiplex(muxing)
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_tcp.of(peer)))));
+    let quic = quic::tokio::Transport::new(quic)
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_quic.of(peer)))));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }

@@ -6,18 +6,17 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::{Answer, Greeting};
 use crate::discovery::members::{MembersAnswer, MembersAsk};
 use crate::limits;
+use crate::share::{Budget, Reading};
 
 pub(crate) const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
 pub(crate) const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
@@ -30,12 +29,16 @@ pub(crate) fn refused(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
+pub(crate) fn too_long(bytes: usize, bytes_max: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("frame of {bytes} bytes, at most {bytes_max}"))
+}
+
 async fn read_length<T: AsyncRead + Unpin + Send>(io: &mut T, bytes_max: usize) -> io::Result<usize> {
     let mut length = [0u8; 4];
     io.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length) as usize;
     if length > bytes_max {
-        return Err(refused(format!("frame of {length} bytes, at most {bytes_max}")));
+        return Err(too_long(length, bytes_max));
     }
     Ok(length)
 }
@@ -52,7 +55,7 @@ pub(crate) async fn read_body<T: AsyncRead + Unpin + Send>(io: &mut T, length: u
 async fn write_frame<T: AsyncWrite + Unpin + Send>(io: &mut T, parts: [&[u8]; 2], bytes_max: usize) -> io::Result<()> {
     let length = parts[0].len() + parts[1].len();
     if length > bytes_max {
-        return Err(refused(format!("frame of {length} bytes, at most {bytes_max}")));
+        return Err(too_long(length, bytes_max));
     }
     // The head goes out with the first part: a small frame is one segment.
     let mut head = (length as u32).to_be_bytes().to_vec();
@@ -65,7 +68,11 @@ async fn write_frame<T: AsyncWrite + Unpin + Send>(io: &mut T, parts: [&[u8]; 2]
 }
 
 /// Speaks a protocol of questions `Q` and answers `A`: MessagePack of at most `BYTES_MAX`.
-pub(crate) struct MessageCodec<const BYTES_MAX: usize, Q, A>(PhantomData<fn() -> (Q, A)>);
+pub(crate) struct MessageCodec<const BYTES_MAX: usize, Q, A> {
+    /// None where strangers speak: they are sent away for what others are scored for.
+    reading: Option<Reading>,
+    speaks: PhantomData<fn() -> (Q, A)>,
+}
 
 /// Speaks [`ADMISSION`].
 pub(crate) type AdmissionCodec = MessageCodec<{ limits::HELLO_BYTES_MAX }, Greeting, Answer>;
@@ -74,13 +81,26 @@ pub(crate) type MembersCodec = MessageCodec<{ limits::MEMBERS_BYTES_MAX }, Membe
 
 impl<const BYTES_MAX: usize, Q, A> Default for MessageCodec<BYTES_MAX, Q, A> {
     fn default() -> Self {
-        Self(PhantomData)
+        Self { reading: None, speaks: PhantomData }
+    }
+}
+
+impl<const BYTES_MAX: usize, Q, A> MessageCodec<BYTES_MAX, Q, A> {
+    pub fn reading(reading: Reading) -> Self {
+        Self { reading: Some(reading), speaks: PhantomData }
+    }
+
+    fn blame(&self, error: io::Error) -> io::Error {
+        match &self.reading {
+            Some(reading) => reading.blame(error),
+            None => error,
+        }
     }
 }
 
 impl<const BYTES_MAX: usize, Q, A> Clone for MessageCodec<BYTES_MAX, Q, A> {
     fn clone(&self) -> Self {
-        Self::default()
+        Self { reading: self.reading.clone(), speaks: PhantomData }
     }
 }
 
@@ -118,11 +138,11 @@ where
     type Response = A;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Q> {
-        read_message(io, BYTES_MAX).await
+        read_message(io, BYTES_MAX).await.map_err(|error| self.blame(error))
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<A> {
-        read_message(io, BYTES_MAX).await
+        read_message(io, BYTES_MAX).await.map_err(|error| self.blame(error))
     }
 
     async fn write_request<T: AsyncWrite + Unpin + Send>(
@@ -144,11 +164,11 @@ where
     }
 }
 
-/// A request: opaque bytes, and the part of the inbound budget that they hold until they are answered.
+/// A request: opaque bytes, and the part of the sender's share that they hold until they are answered.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub frame: Vec<u8>,
-    pub budget: Option<OwnedSemaphorePermit>,
+    pub budget: Option<Budget>,
 }
 
 /// What came back for a request.
@@ -188,16 +208,15 @@ impl Response {
     }
 }
 
-/// Speaks [`MAILBOX`]: frames of at most [`limits::FRAME_BYTES_MAX`], and all that are read at a time within one
-/// budget.
+/// Speaks [`MAILBOX`]: frames of at most [`limits::FRAME_BYTES_MAX`], and all that are read of one peer within its share.
 #[derive(Debug, Clone)]
 pub(crate) struct MailboxCodec {
-    budget: Arc<Semaphore>,
+    reading: Reading,
 }
 
 impl MailboxCodec {
-    pub fn new(budget: Arc<Semaphore>) -> Self {
-        Self { budget }
+    pub fn new(reading: Reading) -> Self {
+        Self { reading }
     }
 }
 
@@ -211,8 +230,10 @@ impl request_response::Codec for MailboxCodec {
         _: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Request> {
-        let length = read_length(io, limits::FRAME_BYTES_MAX).await?;
-        let budget = self.budget.clone().acquire_many_owned(length as u32).await.map_err(io::Error::other)?;
+        let share = self.reading.share()?;
+        let place = share.place()?;
+        let length = read_length(io, limits::FRAME_BYTES_MAX).await.map_err(|error| self.reading.blame(error))?;
+        let budget = share.on_stream(length, place).await?;
         Ok(Request { frame: read_body(io, length).await?, budget: Some(budget) })
     }
 
@@ -250,13 +271,17 @@ impl request_response::Codec for MailboxCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::Shares;
+    use crate::watch::Watch;
     use futures::FutureExt;
     use futures::io::Cursor;
     use libp2p::request_response::Codec;
     use proptest::prelude::*;
 
     fn mailbox() -> MailboxCodec {
-        MailboxCodec::new(Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX)))
+        let shares = Shares::new(Watch::default(), limits::PEER_STREAMS_PER_S_MAX);
+        shares.arrive(crate::identity::to_libp2p(magpie_core::ids::PeerId([1; 32])));
+        MailboxCodec::new(Reading::new(shares)).clone()
     }
 
     /// The futures here never wait: a cursor is always ready.
@@ -306,7 +331,7 @@ mod tests {
         let length = limits::HELLO_BYTES_MAX as u32 + 1;
         let error = now(AdmissionCodec::default().read_request(&ADMISSION, &mut Cursor::new(length.to_be_bytes())))
             .unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
@@ -321,16 +346,15 @@ mod tests {
     }
 
     #[test]
-    fn a_request_holds_its_bytes_of_the_budget_until_it_is_dropped() {
-        let budget = Arc::new(Semaphore::new(150));
-        let mut codec = MailboxCodec::new(budget.clone());
+    fn a_request_holds_a_place_of_its_senders_share_until_it_is_dropped() {
+        let mut codec = mailbox();
         let bytes = written(async |io| {
             mailbox().write_request(&MAILBOX, io, Request { frame: vec![7; 100], budget: None }).await
         });
-        let first = now(codec.read_request(&MAILBOX, &mut Cursor::new(&bytes))).unwrap();
-        assert_eq!(budget.available_permits(), 50);
-        assert!(codec.read_request(&MAILBOX, &mut Cursor::new(&bytes)).now_or_never().is_none(), "the second waits");
-        drop(first);
-        assert_eq!(budget.available_permits(), 150);
+        let mut read = || now(codec.read_request(&MAILBOX, &mut Cursor::new(&bytes)));
+        let held: Vec<_> = (0..limits::PEER_PLACES_MAX).map(|_| read().unwrap()).collect();
+        assert!(read().is_err(), "one more than there are places");
+        drop(held);
+        assert!(read().is_ok());
     }
 }

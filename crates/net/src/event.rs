@@ -3,11 +3,12 @@
 use magpie_core::access::Role;
 use magpie_core::ids::PeerId;
 use magpie_core::limits;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::book::Source;
 use crate::codec::Response;
 use crate::lane::Place;
+use crate::share::Budget;
 
 /// Something that happened on the network, in the order in which it did.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ pub enum NetEvent {
 pub struct Responder {
     /// `None`: answered, or nobody wants an answer.
     requester: Option<Requester>,
-    /// The request's bytes count towards the inbound budget until it is answered.
-    _budget: Option<OwnedSemaphorePermit>,
+    /// The request counts towards its sender's share until it is answered.
+    _budget: Option<Budget>,
 }
 
 /// Where an answer goes.
@@ -46,7 +47,7 @@ pub(crate) enum Requester {
 }
 
 impl Responder {
-    pub(crate) fn new(requester: Option<Requester>, budget: Option<OwnedSemaphorePermit>) -> Self {
+    pub(crate) fn new(requester: Option<Requester>, budget: Option<Budget>) -> Self {
         Self { requester, _budget: budget }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use magpie_core::conduct::Offence;
 use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -15,6 +16,7 @@ use crate::discovery::github::GithubConfigError;
 use crate::lane::{Lane, NotSent};
 use crate::limits;
 use crate::node::reply_of;
+use crate::watch::{BannedPeer, Watch};
 
 /// A network that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +148,9 @@ pub struct NetCounters {
     pub peers_refused: u64,
     /// Requests answered with busy because the owner's inbox was full.
     pub requests_turned_away: u64,
+    pub peers_banned: u64,
+    /// Substreams of members that were reset because there were too many of them.
+    pub streams_turned_away: u64,
 }
 
 /// What callers share with the swarm loop.
@@ -154,6 +159,7 @@ pub(crate) struct Shared {
     counters: Mutex<NetCounters>,
     links: RwLock<HashMap<PeerId, Arc<Link>>>,
     listening: RwLock<Vec<String>>,
+    pub watch: Watch,
 }
 
 impl Shared {
@@ -295,7 +301,18 @@ impl NetHandle {
     }
 
     pub fn counters(&self) -> NetCounters {
-        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+        let counters = *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        NetCounters { streams_turned_away: self.shared.watch.streams_turned_away(), ..counters }
+    }
+
+    /// Notes what `peer` did that no honest peer does. Too much of it and the peer is sent away and kept out for a while.
+    pub fn note(&self, peer: PeerId, offence: Offence) {
+        self.shared.watch.note(peer, offence);
+    }
+
+    /// Who is kept out just now, by id.
+    pub fn bans(&self) -> Vec<BannedPeer> {
+        self.shared.watch.bans()
     }
 
     /// Where this node can be dialled, with `/p2p/PEER`.

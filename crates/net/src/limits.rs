@@ -50,12 +50,36 @@ pub(crate) const LANES_SERVED_MAX: usize = 2;
 /// How long opening a lane may take, and one write to it.
 pub(crate) const LANE_OPEN_MS: u64 = 5_000;
 pub(crate) const LANE_WRITE_MS: u64 = 10_000;
+/// How long the rest of a frame may take on a lane.
+pub(crate) const LANE_READ_MS: u64 = 10_000;
 /// A broken lane is opened again after this.
 pub(crate) const LANE_RETRY_MS: u64 = 1_000;
 /// Requests on a lane that nobody waits for any more are forgotten this often.
 pub(crate) const LANE_EXPIRY_EVERY_MS: u64 = 1_000;
-/// Requests from peers that are read or unanswered, in bytes over all connections.
+/// Requests from peers on substreams that are read or unanswered, in bytes: of all, and of one.
 pub(crate) const INBOUND_BYTES_MAX: usize = 8 * FRAME_BYTES_MAX;
+pub(crate) const PEER_INBOUND_BYTES_MAX: usize = INBOUND_BYTES_MAX / 4;
+/// The same of those on lanes.
+pub(crate) const LANES_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const PEER_LANES_BYTES_MAX: usize = LANES_BYTES_MAX / 8;
+/// Requests of one peer on substreams that are read or unanswered: with a quarter for those that only it has seen end.
+pub(crate) const PEER_PLACES_MAX: usize = PEER_REQUESTS_MAX + PEER_REQUESTS_MAX / 4;
+/// Substreams that one peer opens a second, a quarter of them at once: one for each frame too long for its lane. Those
+/// beyond wait, and beyond these are reset: an honest peer has no more under way.
+pub(crate) const PEER_STREAMS_PER_S_MAX: u64 = 1_000;
+pub(crate) const PEER_STREAMS_WAITING_MAX: usize = 2 * PEER_REQUESTS_MAX;
+/// The same while every request has a substream of its own, to be measured.
+pub(crate) const MEASURED_STREAMS_PER_S_MAX: u64 = 1_000_000;
+/// Bytes that one peer sends a second, on substreams and as many on lanes: what a gigabit network carries.
+pub(crate) const PEER_BYTES_PER_S_MAX: u64 = 128 * 1024 * 1024;
+pub(crate) const PEER_BYTES_BURST: u64 = 32 * 1024 * 1024;
+/// Messages that one peer sends on lanes; most carry many tasks.
+pub(crate) const LANE_MESSAGES_PER_S_MAX: u64 = 10_000;
+pub(crate) const LANE_MESSAGES_BURST: u64 = 10_000;
+/// Substreams of one connection that yamux holds, of all protocols and both directions; past this it closes the connection.
+pub(crate) const CONNECTION_STREAMS_MAX: usize = 256;
+/// Bytes that a QUIC connection holds before they are read.
+pub(crate) const QUIC_CONNECTION_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// Commands that wait for the swarm loop.
 pub(crate) const COMMANDS_LEN_MAX: usize = 1_024;
 /// Events other than requests that wait for a full inbox, before the swarm is no longer polled.
@@ -138,5 +162,7 @@ pub(crate) const SHUTDOWN_MS: u64 = 500;
 pub(crate) const PORT_LOOK_EVERY_MS: u64 = 5;
 
 const _: () = assert!(MAILBOX_STREAMS_MAX <= 200, "request-response over yamux loses whole connections beyond");
-const _: () = assert!(INBOUND_BYTES_MAX >= FRAME_BYTES_MAX, "one frame of the greatest length must pass");
+const _: () = assert!(MAILBOX_STREAMS_MAX < CONNECTION_STREAMS_MAX, "yamux loses whole connections beyond");
+const _: () = assert!(PEER_INBOUND_BYTES_MAX >= FRAME_BYTES_MAX, "one frame of the greatest length must pass");
+const _: () = assert!(PEER_BYTES_BURST as usize >= FRAME_BYTES_MAX, "one frame of the greatest length must pass");
 const _: () = assert!(INBOUND_BYTES_MAX < u32::MAX as usize, "a semaphore counts permits in 32 bits");

@@ -16,7 +16,10 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use crate::door::Doors;
+use crate::identity;
 use crate::limits;
+use crate::share::Shares;
+use crate::watch::{BannedPeer, Watch};
 
 /// A connection refused because there are enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +30,11 @@ pub(crate) struct QuotaError {
     max: usize,
 }
 
+/// A connection refused because its peer is banned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} is banned for {} ms more, for {}", .0.peer, .0.for_ms, .0.offence.name())]
+pub(crate) struct BannedError(BannedPeer);
+
 fn check(of: &'static str, held: usize, max: usize) -> Result<(), QuotaError> {
     if held < max { Ok(()) } else { Err(QuotaError { of, held, max }) }
 }
@@ -35,15 +43,23 @@ fn check(of: &'static str, held: usize, max: usize) -> Result<(), QuotaError> {
 #[derive(Debug)]
 pub(crate) struct Quota {
     doors: Doors,
+    shares: Shares,
+    watch: Watch,
     inbound: HashSet<ConnectionId>,
     outbound: HashSet<ConnectionId>,
     established: HashMap<ConnectionId, PeerId>,
 }
 
 impl Quota {
-    pub fn new(doors: &Doors) -> Self {
-        let doors = doors.clone();
-        Self { doors, inbound: HashSet::new(), outbound: HashSet::new(), established: HashMap::new() }
+    pub fn new(doors: &Doors, shares: &Shares) -> Self {
+        Self {
+            doors: doors.clone(),
+            shares: shares.clone(),
+            watch: shares.watch(),
+            inbound: HashSet::new(),
+            outbound: HashSet::new(),
+            established: HashMap::new(),
+        }
     }
 
     fn begin(&mut self, connection: ConnectionId, endpoint: Endpoint) -> Result<(), QuotaError> {
@@ -66,6 +82,23 @@ impl Quota {
             check("connections that are not admitted yet", strangers, limits::STRANGERS_MAX)?;
         }
         Ok(())
+    }
+
+    /// The behaviours behind this one make their handlers next: they are told for whom.
+    fn take_in(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+    ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
+        self.refuse_banned(&peer).map_err(ConnectionDenied::new)?;
+        self.establish(connection, peer).map_err(ConnectionDenied::new)?;
+        self.shares.arrive(peer);
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn refuse_banned(&self, peer: &PeerId) -> Result<(), BannedError> {
+        let banned = identity::from_libp2p(peer).and_then(|peer| self.watch.ban_of(&peer));
+        banned.map_or(Ok(()), |banned| Err(BannedError(banned)))
     }
 
     fn end(&mut self, connection: ConnectionId) {
@@ -95,7 +128,7 @@ impl NetworkBehaviour for Quota {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.establish(connection, peer).map(|()| dummy::ConnectionHandler).map_err(ConnectionDenied::new)
+        self.take_in(connection, peer)
     }
 
     fn handle_pending_outbound_connection(
@@ -116,7 +149,7 @@ impl NetworkBehaviour for Quota {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.establish(connection, peer).map(|()| dummy::ConnectionHandler).map_err(ConnectionDenied::new)
+        self.take_in(connection, peer)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -144,6 +177,10 @@ impl NetworkBehaviour for Quota {
 mod tests {
     use super::*;
 
+    fn shares() -> Shares {
+        Shares::new(Watch::default(), limits::PEER_STREAMS_PER_S_MAX)
+    }
+
     fn peer(n: usize) -> PeerId {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&n.to_le_bytes());
@@ -163,7 +200,7 @@ mod tests {
     #[test]
     fn strangers_cannot_take_the_places_of_members() {
         let doors = Doors::default();
-        let mut quota = Quota::new(&doors);
+        let mut quota = Quota::new(&doors, &shares());
         let strangers = (0..1_000).take_while(|n| connect(&mut quota, *n, *n).is_ok()).count();
         assert_eq!(strangers, limits::STRANGERS_MAX);
         doors.open(peer(5_000), crate::door::Opening::Inward);
@@ -172,7 +209,7 @@ mod tests {
 
     #[test]
     fn one_peer_has_only_so_many_connections_and_gets_them_back() {
-        let mut quota = Quota::new(&Doors::default());
+        let mut quota = Quota::new(&Doors::default(), &shares());
         let held = (0..100).take_while(|n| connect(&mut quota, *n, 1).is_ok()).count();
         assert_eq!(held, limits::PEER_CONNECTIONS_MAX);
         quota.end(connection(0));
@@ -181,7 +218,7 @@ mod tests {
 
     #[test]
     fn connections_under_way_are_counted_until_they_end() {
-        let mut quota = Quota::new(&Doors::default());
+        let mut quota = Quota::new(&Doors::default(), &shares());
         for endpoint in [Endpoint::Listener, Endpoint::Dialer] {
             let begun = (0..1_000).take_while(|n| quota.begin(connection(*n), endpoint).is_ok()).count();
             assert_eq!(begun, limits::CONNECTIONS_PENDING_MAX);
@@ -193,7 +230,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_who_has_gone() {
-        let mut quota = Quota::new(&Doors::default());
+        let mut quota = Quota::new(&Doors::default(), &shares());
         for n in 0..10_000 {
             quota.begin(connection(n), Endpoint::Listener).unwrap();
             connect(&mut quota, n, n).unwrap();

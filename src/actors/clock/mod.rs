@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use magpie_core::clock::{Head, MerkleClock, Position, SignedHead};
+use magpie_core::clock::{Head, MergeHeadError, MerkleClock, Position, SignedHead};
+use magpie_core::conduct::Offence;
 use magpie_core::homes::{AnnouncementError, Heard, SignedAnnouncement};
 use magpie_core::ids::{ContentId, PeerId};
 use magpie_core::limits;
@@ -60,19 +61,19 @@ impl Actor for ClockActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ClockMsg::Request { request: ClockRequest::Exchange(theirs), permit: _permit, reply } => {
+            ClockMsg::Request { from, request: ClockRequest::Exchange(theirs), permit: _permit, reply } => {
                 let ours = state.exchange();
-                state.merge(&theirs);
+                state.merge(from, &theirs);
                 let _ = reply.send(ClockReply::Exchanged(ours));
             }
-            ClockMsg::Request { request: ClockRequest::Show, permit: _permit, reply } => {
+            ClockMsg::Request { from: _, request: ClockRequest::Show, permit: _permit, reply } => {
                 let _ = reply.send(ClockReply::Clock(state.view()));
             }
             ClockMsg::RegistryStarted => state.tell_registry(),
             ClockMsg::PublishHead { position, event } => state.publish(position, event),
             ClockMsg::PeerRoot { peer, root } => state.compare(peer, root),
             ClockMsg::Merge { peer, exchanged } => {
-                state.merge(&exchanged);
+                state.merge(Some(peer), &exchanged);
                 state.compared(peer);
             }
         }
@@ -106,8 +107,15 @@ impl ClockState {
         self.tell_root();
     }
 
-    fn merge(&mut self, exchanged: &Exchange) {
-        self.hear_of(&exchanged.announcements);
+    /// Takes what `from` knows, up to what its signer never signed: the rest of that is not looked at.
+    fn merge(&mut self, from: Option<PeerId>, exchanged: &Exchange) {
+        let is_signed = self.hear_of(&exchanged.announcements) && self.merge_heads(exchanged);
+        if let Some(peer) = from.filter(|_| !is_signed) {
+            self.arguments.peers.blame(peer, Offence::WrongSignature);
+        }
+    }
+
+    fn merge_heads(&mut self, exchanged: &Exchange) -> bool {
         let own = self.arguments.peers.own_ledger().map(|(ledger, _)| ledger);
         let heads = &exchanged.heads[..exchanged.heads.len().min(limits::PEERS_MAX)];
         let (of_own, heads): (Vec<_>, Vec<_>) =
@@ -116,10 +124,11 @@ impl ClockState {
         if let Some(newest) = of_own.iter().max_by_key(|signed| signed.head.position()) {
             self.look_at_own(newest);
         }
-        self.merge_others(heads);
+        self.merge_others(heads)
     }
 
-    fn hear_of(&mut self, announcements: &[SignedAnnouncement]) {
+    /// Whether all that was looked at was rightly signed.
+    fn hear_of(&mut self, announcements: &[SignedAnnouncement]) -> bool {
         let mut homes = self.arguments.peers.homes_mut();
         for signed in announcements.iter().take(limits::PEERS_MAX + 1) {
             match homes.hear_of(signed) {
@@ -130,9 +139,13 @@ impl ClockState {
                 Err(error) => {
                     self.refused += 1;
                     tracing::warn!(%error, "an announcement is refused");
+                    if matches!(error, AnnouncementError::Verify(_)) {
+                        return false;
+                    }
                 }
             }
         }
+        true
     }
 
     /// Of its own ledger this node knows better than any peer; but a head that it did not write, and that is signed
@@ -152,7 +165,7 @@ impl ClockState {
     }
 
     /// Anybody can sign a head, so those of a ledger's home are taken, and no others.
-    fn merge_others(&mut self, mut heads: Vec<SignedHead>) {
+    fn merge_others(&mut self, mut heads: Vec<SignedHead>) -> bool {
         let presented = heads.len();
         let homes = self.arguments.peers.homes();
         heads.retain(|signed| homes.is_of_its_home(&signed.head));
@@ -173,6 +186,7 @@ impl ClockState {
         if !report.advanced.is_empty() {
             self.tell_root();
         }
+        !report.refused.iter().any(|(_, why)| matches!(why, MergeHeadError::Verify(_)))
     }
 
     fn tell_root(&self) {

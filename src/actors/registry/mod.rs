@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie_core::clock_alarm::PeerClocks;
-use magpie_core::homes::Heard;
+use magpie_core::conduct::Offence;
+use magpie_core::homes::{AnnouncementError, Heard};
 use magpie_core::ids::{Incarnation, LedgerId, LedgerTag, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::limits;
@@ -266,6 +267,9 @@ impl RegistryState {
             // Only this node has this node's key, and it does not speak to itself.
             Ok(Heard::Copy(_)) => None,
             Err(error) => {
+                if matches!(error, AnnouncementError::Verify(_)) {
+                    self.arguments.peers.blame(peer, Offence::WrongSignature);
+                }
                 // It says so in each of its heartbeats.
                 if self.known.get(&peer).is_none_or(|known| known.heartbeat.announcement != heartbeat.announcement) {
                     tracing::warn!(%peer, %error, "this peer is no home");
@@ -346,13 +350,19 @@ impl RegistryState {
 
     fn views(&self) -> Vec<PeerView> {
         let net = self.arguments.peers.net();
+        let bans = net.as_ref().map(|net| net.bans()).unwrap_or_default();
         let connected = net.map(|net| net.peers()).unwrap_or_default();
+        let ban_of = |peer: &PeerId| bans.iter().find(|banned| banned.peer == *peer);
         let views = self.core.peers().map(|(peer, entry)| {
             let known = self.known.get(peer);
             let link = connected.iter().find(|info| info.peer == *peer);
             PeerView {
                 peer_id: *peer,
-                state: format!("{:?}", entry.state).to_lowercase(),
+                state: match ban_of(peer) {
+                    Some(_) => "banned".to_owned(),
+                    None => format!("{:?}", entry.state).to_lowercase(),
+                },
+                banned_for_ms: ban_of(peer).map(|banned| banned.for_ms),
                 connected: link.is_some(),
                 rtt_ms: known.and_then(|known| known.rtt_ms),
                 ledger: self.arguments.peers.homes().announced_by(*peer).map(|home| home.ledger),

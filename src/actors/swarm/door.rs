@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_core::conduct::Offence;
 use magpie_core::homes::Term;
 use magpie_core::ids::PeerId;
 use magpie_core::queue::{Caller, LedgerRequest, Refusal};
+use magpie_core::wire::DecodeError;
 use magpie_core::{limits, wire};
 use magpie_net::Responder;
 use tokio::sync::oneshot;
@@ -13,6 +15,7 @@ use tokio::sync::oneshot;
 use super::super::address::Address;
 use super::super::doorway::Doorway;
 use super::super::routes::Routes;
+use super::gossip::{Gossip, Judged};
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};
@@ -21,6 +24,7 @@ use crate::messages::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};
 pub struct PeerDoor {
     routes: Routes,
     doorway: Arc<Doorway>,
+    gossip: Arc<Gossip>,
 }
 
 /// Who speaks, and as what it was admitted.
@@ -32,7 +36,7 @@ pub struct Speaker {
 
 impl PeerDoor {
     pub fn new(routes: Routes, doorway: Arc<Doorway>) -> Self {
-        Self { routes, doorway }
+        Self { routes, doorway, gossip: Arc::default() }
     }
 
     /// Takes one frame in. What is for the ledger is in its mailbox when this returns, so that renewals, and the
@@ -41,6 +45,9 @@ impl PeerDoor {
         let envelope: Envelope = match wire::decode_frame(frame) {
             Ok(envelope) => envelope,
             Err(error) => {
+                if is_malformed(&error) {
+                    self.blame(speaker.peer, Offence::Malformed);
+                }
                 let sender = wire::decode_frame(frame).unwrap_or(Addressed { id: 0 });
                 return send(reply, &sender.unsupported(&error));
             }
@@ -51,12 +58,26 @@ impl PeerDoor {
             let refusal = Refusal::Forbidden { needs: needs.name().to_owned(), has: role.name().to_owned() };
             return answer(reply, id, Answer::Refused(refusal));
         }
+        if matches!(envelope.body, Body::Registry(_) | Body::Clock(_)) {
+            match self.gossip.judge(peer) {
+                Judged::Answered => {}
+                Judged::Refused(refusal) => return answer(reply, id, Answer::Refused(refusal)),
+                Judged::Flood(refusal) => {
+                    self.blame(peer, Offence::Flood);
+                    return answer(reply, id, Answer::Refused(refusal));
+                }
+            }
+        }
         match envelope.body {
             // A guest is a client of this node, which finds the home for it; a member has found it.
             Body::Ledger(request) if role == Role::Peer => self.to_ledger(peer, request, id, reply),
             Body::Worker(request) if role == Role::Peer => self.to_worker(peer, request, id, reply),
             body => self.behind(speaker, body, envelope.ttl_ms, id, reply),
         }
+    }
+
+    fn blame(&self, peer: PeerId, offence: Offence) {
+        self.routes.peers.blame(peer, offence);
     }
 
     /// What is answered beside the actors.
@@ -101,6 +122,19 @@ impl PeerDoor {
         let reply = Box::new(move |told| asker.hear(Answer::Ledger(told)));
         // Between two lives of it the message ends here, and the asker with it.
         let _ = self.routes.addresses.ledger.cast(LedgerMsg::Request { caller, request, permit, reply });
+    }
+}
+
+/// Whether no version of a node writes such bytes: a later one may well say what this one does not know.
+fn is_malformed(error: &DecodeError) -> bool {
+    match error {
+        DecodeError::Version { .. } | DecodeError::Mismatch(_) => false,
+        DecodeError::Empty
+        | DecodeError::Truncated
+        | DecodeError::Trailing { .. }
+        | DecodeError::TooDeep { .. }
+        | DecodeError::TooManyItems { .. }
+        | DecodeError::Reserved { .. } => true,
     }
 }
 

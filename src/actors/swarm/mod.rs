@@ -1,6 +1,7 @@
 //! The swarm: the thin owner of the network's task. What comes in passes the peers' door, in the order in which it came.
 
 pub mod door;
+mod gossip;
 
 use std::time::Duration;
 

@@ -151,6 +151,7 @@ mod tests {
         let peer = PeerView {
             peer_id: magpie_core::ids::PeerId([7; 32]),
             state: "alive".to_owned(),
+            banned_for_ms: None,
             connected: true,
             rtt_ms: Some(0.123_456),
             ledger: None,

@@ -15,6 +15,7 @@ use super::Suggestion;
 use super::rendezvous::of_peers;
 use crate::book::Source;
 use crate::limits;
+use crate::network::Network;
 
 pub(crate) type Behaviour = kad::Behaviour<MemoryStore>;
 
@@ -41,11 +42,11 @@ pub(crate) fn behaviour(wanted: bool, local: Libp2pPeerId) -> Toggle<Behaviour> 
 /// What the end of a question suggests.
 pub(crate) fn suggestions(
     peers: Vec<PeerInfo>,
-    takes_loopback: bool,
+    shared: Network,
     is_wanted: impl Fn(PeerId) -> bool,
 ) -> Vec<Suggestion> {
     let told = peers.into_iter().take(limits::PEERS_MAX).map(|info| (info.peer_id, info.addrs));
-    of_peers(told, takes_loopback, Source::Kademlia, is_wanted)
+    of_peers(told, shared, Source::Kademlia, is_wanted)
 }
 
 #[cfg(test)]
@@ -62,7 +63,7 @@ mod tests {
         };
         let address = format!("/ip4/10.0.0.1/tcp/1/p2p/{bob}").parse().unwrap();
         let found = Suggestion::PeerFound { address, source: Source::Kademlia };
-        assert_eq!(suggestions(vec![info(alice), info(bob)], false, |peer| peer == bob), [found]);
+        assert_eq!(suggestions(vec![info(alice), info(bob)], Network::Site, |peer| peer == bob), [found]);
     }
 
     #[tokio::test]

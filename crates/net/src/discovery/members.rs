@@ -14,7 +14,7 @@ use crate::book::{Source, split_peer};
 use crate::config::parse_address;
 use crate::identity;
 use crate::limits;
-use crate::node::is_loopback;
+use crate::network::Network;
 
 /// Whom do you know?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,18 +37,17 @@ pub(crate) struct Told {
     pub addresses: Vec<String>,
 }
 
-/// What to tell who asks, of `members` in the order of their ids. Who is on another machine is told of no loopback
-/// address.
+/// What to tell who asks over the network `asker`, of `members` in the order of their ids: no address of a narrower network.
 pub(crate) fn answer(
     ask: &MembersAsk,
     members: impl Iterator<Item = (PeerId, Vec<Multiaddr>)>,
-    asker_is_local: bool,
+    asker: Network,
 ) -> MembersAnswer {
     let mut hasher = Sha256::new();
     let mut told = Vec::new();
     let mut room = limits::MEMBERS_BYTES_MAX - HEAD_BYTES;
     for (peer, addresses) in members.take(limits::PEERS_MAX) {
-        let reachable = addresses.iter().filter(|address| asker_is_local || !is_loopback(address));
+        let reachable = addresses.iter().filter(|address| asker.shares(address));
         let texts = reachable.map(ToString::to_string).filter(|text| text.len() <= limits::ADDRESS_BYTES_MAX);
         let addresses: Vec<String> = texts.take(limits::PEER_ADDRESSES_MAX).collect();
         let bytes = MEMBER_BYTES + addresses.iter().map(|text| text.len() + ADDRESS_HEAD_BYTES).sum::<usize>();
@@ -70,11 +69,11 @@ const HEAD_BYTES: usize = 64;
 const MEMBER_BYTES: usize = 96;
 const ADDRESS_HEAD_BYTES: usize = 5;
 
-/// What an answer suggests; `is_wanted` says of whom more is to be known. Loopback addresses are only taken from a
-/// teller on this machine.
+/// What an answer suggests; `is_wanted` says of whom more is to be known. It counts for no address
+/// that its teller, met over the network `teller`, cannot share.
 pub(crate) fn suggestions(
     answer: MembersAnswer,
-    teller_is_local: bool,
+    teller: Network,
     is_wanted: impl Fn(PeerId) -> bool,
 ) -> Vec<Suggestion> {
     let wanted = answer.members.into_iter().take(limits::PEERS_MAX).filter(|told| is_wanted(told.peer));
@@ -82,7 +81,7 @@ pub(crate) fn suggestions(
     for Told { peer, addresses } in wanted {
         let short = addresses.iter().filter(|text| text.len() <= limits::ADDRESS_BYTES_MAX);
         let parsed = short.filter_map(|text| split_peer(parse_address(text).ok()?)).map(|(address, _)| address);
-        let reachable = parsed.filter(|address| !address.is_empty() && (teller_is_local || !is_loopback(address)));
+        let reachable = parsed.filter(|address| !address.is_empty() && teller.shares(address));
         suggestions.extend(reachable.take(limits::PEER_ADDRESSES_MAX).map(|address| Suggestion::PeerFound {
             address: address.with(Protocol::P2p(identity::to_libp2p(peer))),
             source: Source::Member,
@@ -121,26 +120,41 @@ mod tests {
 
     #[test]
     fn nothing_is_told_twice_and_a_change_is_told() {
-        let first = answer(&ANYWAY, known().into_iter(), true);
+        let first = answer(&ANYWAY, known().into_iter(), Network::Machine);
         assert_eq!(first.members.len(), 2);
         let ask = MembersAsk { digest: first.digest };
-        let again = answer(&ask, known().into_iter(), true);
+        let again = answer(&ask, known().into_iter(), Network::Machine);
         assert_eq!((again.digest, again.members), (first.digest, vec![]));
-        let fewer = answer(&ask, known().into_iter().skip(1), true);
+        let fewer = answer(&ask, known().into_iter().skip(1), Network::Machine);
         assert_eq!(fewer.members, first.members[1..]);
     }
 
     #[test]
     fn loopback_addresses_stay_on_their_machine() {
-        let told = answer(&ANYWAY, known().into_iter(), false);
+        let told = answer(&ANYWAY, known().into_iter(), Network::Site);
         assert_eq!(told.members, [Told { peer: ALICE, addresses: vec!["/ip4/10.0.0.1/tcp/1".into()] }]);
-        let from_afar = suggestions(answer(&ANYWAY, known().into_iter(), true), false, |_| true);
+        let from_afar = suggestions(answer(&ANYWAY, known().into_iter(), Network::Machine), Network::Site, |_| true);
         assert_eq!(texts(from_afar), [format!("/ip4/10.0.0.1/tcp/1/p2p/{ALICE}")]);
+    }
+
+    /// Bacalhau 1775: neither told to, nor taken from, a peer of another network.
+    #[test]
+    fn private_addresses_are_not_advertised() {
+        let private = ["/ip4/127.0.0.1/tcp/1", "/ip6/fe80::1/tcp/1", "/ip4/192.168.0.1/tcp/1", "/ip6/fd00::1/tcp/1"];
+        let public = "/ip4/203.0.113.7/tcp/1";
+        let known = || vec![(ALICE, private.iter().chain([&public]).map(|text| address(text)).collect())].into_iter();
+        let told = answer(&ANYWAY, known(), Network::Internet);
+        assert_eq!(told.members, [Told { peer: ALICE, addresses: vec![public.into()] }]);
+        let indiscreet = || answer(&ANYWAY, known(), Network::Machine);
+        let taken = |over| texts(suggestions(indiscreet(), over, |_| true));
+        assert_eq!(taken(Network::Internet), [format!("{public}/p2p/{ALICE}")]);
+        assert_eq!((taken(Network::Site).len(), taken(Network::Link).len(), taken(Network::Machine).len()), (3, 4, 5));
     }
 
     #[test]
     fn only_those_that_are_wanted_are_suggested() {
-        let told = suggestions(answer(&ANYWAY, known().into_iter(), true), true, |peer| peer == BOB);
+        let told =
+            suggestions(answer(&ANYWAY, known().into_iter(), Network::Machine), Network::Machine, |peer| peer == BOB);
         assert_eq!(texts(told), [format!("/ip6/::1/tcp/1/p2p/{BOB}")]);
     }
 
@@ -148,7 +162,7 @@ mod tests {
     fn what_is_no_address_suggests_nothing() {
         let addresses = ["", "nonsense", "/", &format!("/dns4/{}/tcp/1", "a".repeat(limits::ADDRESS_BYTES_MAX))];
         let members = vec![Told { peer: ALICE, addresses: addresses.map(str::to_owned).to_vec() }];
-        assert_eq!(suggestions(MembersAnswer { digest: 1, members }, true, |_| true), []);
+        assert_eq!(suggestions(MembersAnswer { digest: 1, members }, Network::Machine, |_| true), []);
     }
 
     #[test]
@@ -183,7 +197,7 @@ mod tests {
                 id[..8].copy_from_slice(&n.to_be_bytes());
                 (PeerId(id), vec![long.clone(); addresses])
             });
-            let bytes = rmp_serde::to_vec_named(&answer(&ANYWAY, known, true)).unwrap();
+            let bytes = rmp_serde::to_vec_named(&answer(&ANYWAY, known, Network::Machine)).unwrap();
             prop_assert!(bytes.len() <= limits::MEMBERS_BYTES_MAX, "{}", bytes.len());
         }
     }

@@ -15,7 +15,7 @@ use super::Suggestion;
 use crate::book::{Source, split_peer};
 use crate::identity;
 use crate::limits;
-use crate::node::is_loopback;
+use crate::network::Network;
 
 /// Where the members of a mesh register. The door keeps meshes apart, so one name is enough.
 pub(crate) fn namespace() -> Namespace {
@@ -38,21 +38,21 @@ pub(crate) fn point(wanted: bool) -> Toggle<server::Behaviour> {
     wanted.then(|| server::Behaviour::new(config())).into()
 }
 
-/// Of whom more is to be known, and whether the point is on this machine, so that loopback addresses are of use.
+/// Of whom more is to be known; the point is met over the network `point`, and addresses of narrower ones are of no use.
 pub(crate) fn suggestions(
     registrations: Vec<Registration>,
-    point_is_local: bool,
+    point: Network,
     is_wanted: impl Fn(PeerId) -> bool,
 ) -> Vec<Suggestion> {
     let told = registrations.into_iter().take(limits::PEERS_MAX);
     let records = told.map(|registration| (registration.record.peer_id(), registration.record.addresses().to_vec()));
-    of_peers(records, point_is_local, Source::Rendezvous, is_wanted)
+    of_peers(records, point, Source::Rendezvous, is_wanted)
 }
 
-/// What peers with their addresses suggest, in bounds; loopback addresses only where they are of use.
+/// What peers with their addresses suggest, in bounds; no addresses of networks narrower than `shared`.
 pub(super) fn of_peers(
     peers: impl Iterator<Item = (Libp2pPeerId, Vec<Multiaddr>)>,
-    takes_loopback: bool,
+    shared: Network,
     source: Source,
     is_wanted: impl Fn(PeerId) -> bool,
 ) -> Vec<Suggestion> {
@@ -60,8 +60,7 @@ pub(super) fn of_peers(
     wanted
         .flat_map(|(peer, addresses)| {
             let bare = addresses.into_iter().filter_map(split_peer).map(|(address, _)| address);
-            let reachable =
-                bare.filter(move |address| !address.is_empty() && (takes_loopback || !is_loopback(address)));
+            let reachable = bare.filter(move |address| !address.is_empty() && shared.shares(address));
             let found =
                 move |address: Multiaddr| Suggestion::PeerFound { address: address.with(Protocol::P2p(peer)), source };
             reachable.take(limits::PEER_ADDRESSES_MAX).map(found)
@@ -90,15 +89,21 @@ mod tests {
             address: format!("{text}/p2p/{peer}").parse().unwrap(),
             source: Source::Rendezvous,
         };
-        assert_eq!(suggestions(told(), false, |_| true), [found("/ip4/10.0.0.1/tcp/1")]);
-        assert_eq!(suggestions(told(), true, |_| true), [found("/ip4/127.0.0.1/tcp/1"), found("/ip4/10.0.0.1/tcp/1")]);
-        assert_eq!(suggestions(told(), true, |_| false), []);
+        assert_eq!(suggestions(told(), Network::Site, |_| true), [found("/ip4/10.0.0.1/tcp/1")]);
+        assert_eq!(
+            suggestions(told(), Network::Machine, |_| true),
+            [found("/ip4/127.0.0.1/tcp/1"), found("/ip4/10.0.0.1/tcp/1")]
+        );
+        assert_eq!(suggestions(told(), Network::Machine, |_| false), []);
     }
 
     #[test]
     fn a_registration_with_many_addresses_suggests_few() {
         let many: Vec<String> = (1..100).map(|port| format!("/ip4/10.0.0.1/tcp/{port}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(suggestions(vec![registration(1, &many)], false, |_| true).len(), limits::PEER_ADDRESSES_MAX);
+        assert_eq!(
+            suggestions(vec![registration(1, &many)], Network::Site, |_| true).len(),
+            limits::PEER_ADDRESSES_MAX
+        );
     }
 }

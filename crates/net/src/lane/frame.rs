@@ -4,7 +4,7 @@ use std::io;
 
 use futures::{AsyncRead, AsyncReadExt};
 
-use crate::codec::{read_body, refused};
+use crate::codec::{read_body, refused, too_long};
 use crate::limits;
 
 const HEAD_BYTES: usize = 13;
@@ -62,7 +62,7 @@ pub(super) async fn read_head<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Re
     let [a, b, c, d, id @ .., kind] = head;
     let payload_bytes = u32::from_be_bytes([a, b, c, d]) as usize;
     if payload_bytes > limits::LANE_FRAME_BYTES_MAX {
-        return Err(refused(format!("frame of {payload_bytes} bytes, at most {}", limits::LANE_FRAME_BYTES_MAX)));
+        return Err(too_long(payload_bytes, limits::LANE_FRAME_BYTES_MAX));
     }
     Ok(Some(Head { id: u64::from_be_bytes(id), kind: Kind::from_wire(kind)?, payload_bytes }))
 }
@@ -120,7 +120,7 @@ mod tests {
     fn a_frame_too_long_is_refused_by_its_head() {
         let mut head = (limits::LANE_FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec();
         head.extend_from_slice(&[0; 9]);
-        assert_eq!(read(&head).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read(&head).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(read(&[]).unwrap(), None);
     }
 }

@@ -18,13 +18,14 @@ use crate::event::Requester;
 use crate::handle::Shared;
 use crate::inbox::Inbox;
 use crate::limits;
+use crate::share::Share;
 
 /// What an answering end works with.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub inbox: Inbox,
     pub shared: Arc<Shared>,
-    pub budget: Arc<Semaphore>,
+    pub share: Arc<Share>,
 }
 
 /// A request's place on its lane, and the way of its answer.
@@ -90,7 +91,7 @@ where
 
     let (sender, answers) = mpsc::channel(limits::LANE_REQUESTS_MAX);
     tokio::select! {
-        ended = read_requests(&mut reader, peer, &server, sender) => ended,
+        ended = read_requests(&mut reader, peer, &server, sender) => ended.inspect_err(|error| server.share.blame(error)),
         ended = write_answers(&mut writer, answers) => ended,
     }
 }
@@ -110,8 +111,8 @@ where
     write_out(writer, &mut buffer).await
 }
 
-/// Delivers requests. It waits, and so stops reading from this peer alone, while too many are unanswered or the
-/// budget of bytes is spent.
+/// Delivers requests. It waits, and so stops reading from this peer alone, while too many are unanswered or its share is
+/// used up.
 async fn read_requests<R: AsyncRead + Unpin + Send>(
     reader: &mut R,
     peer: PeerId,
@@ -119,6 +120,7 @@ async fn read_requests<R: AsyncRead + Unpin + Send>(
     answers: mpsc::Sender<Sending>,
 ) -> io::Result<()> {
     let mut places = Places::default();
+    let reading = Duration::from_millis(limits::LANE_READ_MS);
     while let Some(head) = frame::read_head(reader).await? {
         let requester = match head.kind {
             Kind::Request => {
@@ -130,9 +132,10 @@ async fn read_requests<R: AsyncRead + Unpin + Send>(
                 return Err(refused(format!("{:?} on the answering end of a lane", head.kind)));
             }
         };
-        let budget = server.budget.clone().acquire_many_owned(head.payload_bytes as u32).await;
-        let budget = Some(budget.map_err(io::Error::other)?);
-        let request = Request { frame: frame::read_payload(reader, head).await?, budget };
+        let budget = Some(server.share.on_lane(head.payload_bytes).await?);
+        let payload = tokio::time::timeout(reading, frame::read_payload(reader, head)).await;
+        let frame = payload.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let request = Request { frame, budget };
         if !server.inbox.request(peer, Role::Peer, request, requester) {
             server.shared.count(|counters| counters.requests_turned_away += 1);
         }

@@ -7,7 +7,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use magpie_core::ids::PeerId;
 use proptest::prelude::*;
 use tokio::io::DuplexStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
@@ -17,6 +17,7 @@ use crate::codec::Response;
 use crate::event::NetEvent;
 use crate::handle::{RequestError, Shared};
 use crate::inbox::Inbox;
+use crate::share::Shares;
 
 const ALICE: PeerId = PeerId([1; 32]);
 const BOB: PeerId = PeerId([2; 32]);
@@ -32,8 +33,9 @@ fn pipe() -> (End, End) {
 /// The answering end, and what its owner hears.
 fn served(end: End, inbox_len: usize) -> (JoinHandle<io::Result<()>>, mpsc::Receiver<NetEvent>) {
     let (owner, events) = mpsc::channel(inbox_len);
-    let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
-    let server = Server { inbox: Inbox::new(owner), shared: Arc::new(Shared::default()), budget };
+    let shared = Arc::new(Shared::default());
+    let share = Shares::new(shared.watch.clone(), limits::PEER_STREAMS_PER_S_MAX).of(crate::identity::to_libp2p(ALICE));
+    let server = Server { inbox: Inbox::new(owner), shared, share };
     (tokio::spawn(serve(end, ALICE, server)), events)
 }
 
@@ -263,7 +265,7 @@ async fn frames_that_no_asking_end_sends_close_the_lane() {
     }
     let oversize = (limits::LANE_FRAME_BYTES_MAX as u32 + 1).to_be_bytes();
     let head = [&oversize[..], &[0; 8], &[Kind::Request as u8]].concat();
-    assert_eq!(serve_bytes(&head).await.0.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(serve_bytes(&head).await.0.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     assert_eq!(serve_bytes(&[0, 0]).await.0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
 

@@ -21,6 +21,8 @@ use crate::event::NetEvent;
 use crate::handle::Link;
 use crate::identity;
 use crate::limits;
+use crate::network::Network;
+use crate::watch::BannedPeer;
 
 /// How far a connected peer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -296,10 +298,10 @@ impl Node {
         self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
     }
 
-    /// Whether `peer` is on this machine, so that its loopback addresses are ours.
-    pub(super) fn is_local(&self, peer: PeerId) -> bool {
-        let mut connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
-        connections.any(|connection| is_loopback(&connection.remote))
+    /// The nearest network that `peer` is met over: its addresses there are of use to this node, and this node's to it.
+    pub(super) fn network_of(&self, peer: PeerId) -> Network {
+        let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        connections.map(|connection| Network::of(&connection.remote)).min().unwrap_or(Network::Internet)
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {
@@ -321,6 +323,16 @@ impl Node {
     pub(super) fn reconnect(&mut self, peer: PeerId) {
         // It fails when nothing is connected: then it is dialled already.
         let _ = self.swarm.disconnect_peer_id(identity::to_libp2p(peer));
+    }
+
+    /// They may come again when their ban is over: until then the quota refuses their connections.
+    pub(super) fn send_away_the_banned(&mut self) {
+        for BannedPeer { peer, for_ms, times, offence } in self.shared.watch.take_fallen() {
+            let offence = offence.name();
+            tracing::warn!(%peer, offence, for_ms, times, "peer banned");
+            self.shared.count(|counters| counters.peers_banned += 1);
+            self.send_away(peer, "it is banned");
+        }
     }
 
     pub(super) fn send_away_the_late(&mut self) {

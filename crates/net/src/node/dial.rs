@@ -8,7 +8,7 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
 
 use super::Node;
-use super::admit::{Standing, is_loopback};
+use super::admit::Standing;
 use crate::book::{Dial, Source, Target, split_peer};
 use crate::cache;
 use crate::discovery::Suggestion;
@@ -48,6 +48,12 @@ impl Node {
     pub(super) fn dial_the_due(&mut self) {
         let now_ms = self.now_ms();
         for Dial { target, addresses } in self.book.due(now_ms) {
+            if let Target::Peer(peer) = &target
+                && self.shared.watch.ban_of(peer).is_some()
+            {
+                self.book.failed(&target, now_ms);
+                continue;
+            }
             let options = dial_options(&target, addresses);
             let id = options.connection_id();
             match self.swarm.dial(options) {
@@ -80,8 +86,8 @@ impl Node {
             return;
         }
         let now_ms = self.now_ms();
-        let is_local = self.is_local(peer);
-        let reachable = addresses.into_iter().filter(|address| is_local || !is_loopback(address));
+        let network = self.network_of(peer);
+        let reachable = addresses.into_iter().filter(|address| network.shares(address));
         for address in reachable.take(limits::PEER_ADDRESSES_MAX) {
             let of_peer = split_peer(address).filter(|(_, named)| named.is_none_or(|named| named == peer));
             if let Some((address, _)) = of_peer {

@@ -7,6 +7,7 @@ use super::Node;
 use crate::discovery::kademlia;
 use crate::identity;
 use crate::limits;
+use crate::network::Network;
 
 /// When the next question is due.
 #[derive(Debug, Default)]
@@ -66,9 +67,9 @@ impl Node {
             },
             _ => return,
         };
-        // Who told is not known: loopback addresses are of use where some member is on this machine.
-        let takes_loopback = self.peers.keys().any(|peer| self.is_local(*peer));
-        let suggestions = kademlia::suggestions(peers, takes_loopback, |peer| self.is_absent(peer));
+        // Who told is not known: what the nearest member may share is of use.
+        let nearest = self.peers.keys().map(|peer| self.network_of(*peer)).min().unwrap_or(Network::Internet);
+        let suggestions = kademlia::suggestions(peers, nearest, |peer| self.is_absent(peer));
         suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
     }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 
 use magpie_core::ids::PeerId;
-use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::Node;
@@ -17,7 +15,6 @@ use crate::limits;
 /// The lanes of all members. Dropped, it ends them.
 pub(super) struct Lanes {
     enabled: bool,
-    budget: Arc<Semaphore>,
     /// When to open the lane to a member that has none, under way or open.
     due_ms: HashMap<PeerId, u64>,
     /// At most [`limits::LANES_SERVED_MAX`] of one member, the eldest first.
@@ -33,8 +30,8 @@ pub(super) struct Ended {
 }
 
 impl Lanes {
-    pub fn new(enabled: bool, budget: Arc<Semaphore>) -> Self {
-        Self { enabled, budget, due_ms: HashMap::new(), served: HashMap::new(), tasks: JoinSet::new() }
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, due_ms: HashMap::new(), served: HashMap::new(), tasks: JoinSet::new() }
     }
 
     /// The next lane that ended; `None` while there is none.
@@ -104,8 +101,8 @@ impl Node {
             Some(Standing::Admitted) => {}
             Some(Standing::Stranger | Standing::Guest) | None => return,
         }
-        let server =
-            Server { inbox: self.inbox.clone(), shared: self.shared.clone(), budget: self.lanes.budget.clone() };
+        let share = self.shares.of(identity::to_libp2p(peer));
+        let server = Server { inbox: self.inbox.clone(), shared: self.shared.clone(), share };
         let serving =
             async move { Ended { peer, asked_by_us: false, result: lane::serve(stream, peer, server).await } };
         let task = self.lanes.tasks.spawn(serving);

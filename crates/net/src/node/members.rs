@@ -103,7 +103,7 @@ impl Node {
         let mut known: Vec<PeerId> = self.admitted().filter(|known| *known != peer).collect();
         known.sort_unstable();
         let known = known.into_iter().map(|known| (known, self.book.addresses_of(known)));
-        let answer = members::answer(ask, known, self.is_local(peer));
+        let answer = members::answer(ask, known, self.network_of(peer));
         // It fails when the asker has gone.
         let _ = self.swarm.behaviour_mut().members.inner_mut().send_response(channel, answer);
     }
@@ -115,7 +115,7 @@ impl Node {
             return;
         }
         (heard.digest, heard.told_ms) = (answer.digest, now_ms);
-        let suggestions = members::suggestions(answer, self.is_local(peer), |told| self.is_absent(told));
+        let suggestions = members::suggestions(answer, self.network_of(peer), |told| self.is_absent(told));
         suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
     }
 

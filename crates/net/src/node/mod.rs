@@ -47,11 +47,13 @@ use crate::handle::{Command, Shared};
 use crate::identity;
 use crate::inbox::Inbox;
 use crate::limits;
+use crate::share::Shares;
 
 pub(crate) struct Node {
     local: PeerId,
     swarm: Swarm<Behaviour>,
     doors: Doors,
+    shares: Shares,
     admitter: Admitter,
     /// Everyone connected, admitted or not.
     peers: HashMap<PeerId, Peer>,
@@ -186,6 +188,7 @@ impl Node {
     }
 
     fn on_tick(&mut self) {
+        self.send_away_the_banned();
         self.send_away_the_late();
         self.dial_the_due();
         self.open_the_due_lanes();

@@ -13,6 +13,7 @@ use super::admit::Standing;
 use crate::discovery::rendezvous;
 use crate::identity;
 use crate::limits;
+use crate::network::Network;
 
 /// The points, by their peer.
 #[derive(Debug, Default)]
@@ -75,8 +76,9 @@ impl Node {
             }
             client::Event::Discovered { rendezvous_node, registrations, cookie } => {
                 self.change_point(&rendezvous_node, |point| point.cookie = Some(cookie));
-                let is_local = identity::from_libp2p(&rendezvous_node).is_some_and(|point| self.is_local(point));
-                let suggestions = rendezvous::suggestions(registrations, is_local, |peer| self.is_absent(peer));
+                let point = identity::from_libp2p(&rendezvous_node).map(|point| self.network_of(point));
+                let point = point.unwrap_or(Network::Internet);
+                let suggestions = rendezvous::suggestions(registrations, point, |peer| self.is_absent(peer));
                 suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
             }
             client::Event::DiscoverFailed { rendezvous_node, error, .. } => {

@@ -13,7 +13,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use magpie_core::ids::PeerId;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ use crate::handle::{NetError, NetHandle, Shared};
 use crate::inbox::Inbox;
 use crate::key::NodeKey;
 use crate::limits;
+use crate::share::Shares;
 
 /// Starts the network of a node on the caller's runtime, and returns when it listens on every address of `config`.
 ///
@@ -61,7 +62,7 @@ pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEven
     };
     plan.config.github.as_ref().map_or(Ok(()), GithubConfig::check)?;
     let mut tasks = JoinSet::new();
-    let (node, suggestions) = plan.start(&mut tasks).await?;
+    let (node, suggestions) = Box::pin(plan.start(&mut tasks)).await?;
     let running = tokio::spawn(async move {
         Box::pin(node.run(commanded, suggestions)).await;
         tasks.shutdown().await;
@@ -93,7 +94,11 @@ impl Plan {
         let keypair = keypair.map_err(|error| setup(error.to_string()))?;
         let mut boot = [0u8; 8];
         getrandom::fill(&mut boot).map_err(|error| setup(error.to_string()))?;
-        let budget = Arc::new(Semaphore::new(limits::INBOUND_BYTES_MAX));
+        let streams_per_s = match self.config.without_lanes {
+            true => limits::MEASURED_STREAMS_PER_S_MAX,
+            false => limits::PEER_STREAMS_PER_S_MAX,
+        };
+        let shares = Shares::new(self.shared.watch.clone(), streams_per_s);
         let ways = Ways {
             mdns: self.config.mdns,
             rendezvous: !self.points.is_empty(),
@@ -105,8 +110,9 @@ impl Plan {
             points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
             questions: Default::default(),
             members: Members::new(self.config.members),
-            lanes: Lanes::new(!self.config.without_lanes, budget.clone()),
-            swarm: behaviour::swarm(keypair, &doors, &ways, budget).map_err(setup)?,
+            lanes: Lanes::new(!self.config.without_lanes),
+            swarm: behaviour::swarm(keypair, &doors, &ways, &shares).map_err(setup)?,
+            shares,
             doors,
             admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
             peers: Default::default(),

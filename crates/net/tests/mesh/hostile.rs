@@ -1,9 +1,7 @@
 //! Random, oversize and truncated bytes leave a node answering honest peers.
 
-use std::collections::HashSet;
-
 use magpie_core::limits;
-use magpie_net::{Admission, NetConfig};
+use magpie_net::{Admission, NetConfig, Offence};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,13 +14,13 @@ use crate::raw::{Raw, RawEvent, lane_hello};
 const RAW_SEED: u8 = 46;
 
 /// Prints the seed, which a failing run is repeated with.
-fn random() -> TestRng {
+pub fn random() -> TestRng {
     let seed = std::process::id().to_le_bytes().repeat(8);
     println!("seed {seed:?}");
     TestRng::from_seed(RngAlgorithm::ChaCha, &seed)
 }
 
-fn bytes(random: &mut TestRng, length_max: usize) -> Vec<u8> {
+pub fn bytes(random: &mut TestRng, length_max: usize) -> Vec<u8> {
     let mut bytes = vec![0; random.next_u32() as usize % (length_max + 1)];
     random.fill_bytes(&mut bytes);
     bytes
@@ -57,33 +55,70 @@ async fn random_bytes_on_the_port_do_no_harm() {
     talk(&mut node, &mut honest).await;
 }
 
+/// A hundred members, one after the other.
 #[tokio::test]
-async fn ten_thousand_random_payloads_do_no_harm() {
-    let (node, honest) = besieged().await;
+async fn random_payloads_of_members_end_in_bans_and_do_no_harm() {
+    let seeds = 100..200u8;
+    let admission = Admission { allow: seeds.clone().map(Raw::peer_of).collect(), ..with_key() };
+    let mut node = start(1, NetConfig { admission, ..listening(TCP) }).await;
+    let mut honest = start(2, dialling(&[node.address()])).await;
+    node.admitted(honest.peer()).await;
+    honest.admitted(node.peer()).await;
     let address = node.address();
     let (node_peer, honest_peer) = (node.peer(), honest.peer());
     let ((node, _), (honest, _)) = (node.echo(), honest.echo());
-    let mut raw = Raw::admitted_by(&address, RAW_SEED).await;
     let mut random = random();
-    let mut under_way = HashSet::new();
-    let (mut sent, mut answered) = (0, 0);
-    while answered < 10_000 {
-        while under_way.len() < 32 && sent < 10_000 {
-            let payload = bytes(&mut random, 64);
-            under_way.insert(match sent % 3 {
-                0 => (0, raw.send_mailbox(payload)),
-                1 => (1, raw.send_lane(payload)),
-                _ => (1, raw.send_lane([lane_hello(), payload].concat())),
-            });
-            sent += 1;
-        }
-        if let RawEvent::Answered(id, _) = raw.next().await {
-            answered += usize::from(under_way.remove(&(0, id)) || under_way.remove(&(1, id)));
+    for seed in seeds.clone() {
+        let mut raw = Raw::admitted_by(&address, seed).await;
+        let (mut sent, mut under_way) = (0, 0);
+        loop {
+            while under_way < 32 {
+                let payload = bytes(&mut random, 64);
+                match sent % 3 {
+                    0 => raw.send_mailbox(payload),
+                    1 => raw.send_lane(payload),
+                    _ => raw.send_lane([lane_hello(), payload].concat()),
+                };
+                (sent, under_way) = (sent + 1, under_way + 1);
+            }
+            match raw.next().await {
+                RawEvent::Answered(..) => under_way -= 1,
+                RawEvent::Closed => break,
+                RawEvent::Connected | RawEvent::Heard(..) | RawEvent::Other => {}
+            }
         }
     }
+    assert_eq!(node.counters().peers_banned, 100);
     for (asker, to) in [(&node, honest_peer), (&honest, node_peer)] {
         assert_eq!(asker.request(to, vec![1], PATIENCE).await, Ok(vec![1]));
     }
+}
+
+#[tokio::test]
+async fn a_member_that_sends_nonsense_is_kept_out_for_a_while_and_no_other() {
+    let (mut node, mut honest) = besieged().await;
+    let mut raw = Raw::admitted_by(&node.address(), RAW_SEED).await;
+    for _ in 0..10 {
+        // The last ones may find the connection closed.
+        let _ = raw.ask_members(vec![0, 0, 0, 1, 0xc1]).await;
+    }
+    node.lost(Raw::peer_of(RAW_SEED)).await;
+    let bans = node.net.bans();
+    assert_eq!(
+        bans.iter().map(|banned| (banned.peer, banned.times)).collect::<Vec<_>>(),
+        [(Raw::peer_of(RAW_SEED), 1)]
+    );
+    assert!(bans[0].for_ms <= limits::BAN_FIRST_MS && bans[0].offence == Offence::Malformed, "{bans:?}");
+    assert_eq!(node.net.counters().peers_banned, 1);
+    assert!(Raw::try_admitted_by(&node.address(), RAW_SEED, false).await.is_none(), "it is not let in again");
+    talk(&mut node, &mut honest).await;
+    // When the ban is over it may come again.
+    let until_over = async {
+        while Raw::try_admitted_by(&node.address(), RAW_SEED, false).await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, until_over).await.expect("the ban ends");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A bare libp2p peer that speaks the node's protocols byte by byte, well or badly.
 
 use std::io;
+use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
@@ -24,7 +25,10 @@ const LANE_HELLO_BYTES: usize = 14;
 
 /// What goes over a substream, as it is.
 #[derive(Clone, Default)]
-pub struct Verbatim;
+pub struct Verbatim {
+    /// Writes a byte a second.
+    is_slow: bool,
+}
 
 async fn read_all<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -63,7 +67,15 @@ impl request_response::Codec for Verbatim {
         io: &mut T,
         bytes: Vec<u8>,
     ) -> io::Result<()> {
-        io.write_all(&bytes).await
+        if !self.is_slow {
+            return io.write_all(&bytes).await;
+        }
+        for byte in bytes {
+            io.write_all(&[byte]).await?;
+            io.flush().await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(
@@ -153,30 +165,43 @@ pub fn lane_hello() -> Vec<u8> {
     hello
 }
 
+/// A frame of a lane that wants no reply.
+pub fn lane_notice(payload: &[u8]) -> Vec<u8> {
+    let mut head = [0; 13];
+    head[..4].copy_from_slice(&(payload.len() as u32).to_be_bytes());
+    head[12] = 7;
+    [&head[..], payload].concat()
+}
+
 fn key(seed: u8) -> identity::Keypair {
     identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 
 fn exchange(protocol: StreamProtocol) -> Exchange {
-    exchanges([protocol])
+    exchanges([protocol], false)
 }
 
-fn exchanges<const N: usize>(protocols: [StreamProtocol; N]) -> Exchange {
+fn exchanges<const N: usize>(protocols: [StreamProtocol; N], is_slow: bool) -> Exchange {
     let config = request_response::Config::default().with_max_concurrent_streams(1_000);
     let protocols = protocols.map(|protocol| (protocol, ProtocolSupport::Full));
-    Exchange::new(protocols, config.with_request_timeout(PATIENCE))
+    Exchange::with_codec(Verbatim { is_slow }, protocols, config.with_request_timeout(PATIENCE))
 }
 
 impl Raw {
     pub fn new(seed: u8) -> Self {
+        Self::with_mailbox(seed, false)
+    }
+
+    /// Writes to the mailbox a byte a second, if `is_slow`.
+    fn with_mailbox(seed: u8, is_slow: bool) -> Self {
         let swarm = SwarmBuilder::with_existing_identity(key(seed))
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
             .with_behaviour(|key| Behaviour {
                 admission: exchange(ADMISSION),
-                members: exchanges(WAYS_OF_MEMBERS),
-                mailbox: exchange(MAILBOX),
+                members: exchanges(WAYS_OF_MEMBERS, false),
+                mailbox: exchanges([MAILBOX], is_slow),
                 lane: exchange(LANE),
                 identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),
             })
@@ -209,6 +234,15 @@ impl Raw {
         raw.ask_admission(hello(1, &[])).await.expect("welcome");
         raw.ask_admission(confirm()).await.expect("confirmed");
         raw
+    }
+
+    /// None while the node lets this peer not in.
+    pub async fn try_admitted_by(address: &str, seed: u8, is_slow: bool) -> Option<Self> {
+        let mut raw = Self::with_mailbox(seed, is_slow);
+        raw.connect(address).await;
+        raw.ask_admission(hello(1, &[])).await.ok()?;
+        raw.ask_admission(framed(&Greeting::Confirm)).await.ok()?;
+        Some(raw)
     }
 
     pub async fn listen(&mut self) -> String {
@@ -276,6 +310,13 @@ impl Raw {
         let remote = self.remote.unwrap();
         // {"digest": 0}
         let id = self.swarm.behaviour_mut().members.send_request(&remote, b"\0\0\0\x09\x81\xa6digest\0".to_vec());
+        self.answer(id).await
+    }
+
+    /// Sends `bytes` in place of a question about members.
+    pub async fn ask_members(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+        let remote = self.remote.unwrap();
+        let id = self.swarm.behaviour_mut().members.send_request(&remote, bytes);
         self.answer(id).await
     }
 

@@ -1,0 +1,79 @@
+//! How far an address leads: what is of use on one machine or one site is of none, and nobody's business, beyond it.
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+/// Where an address is of use, the nearest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Network {
+    Machine,
+    Link,
+    Site,
+    Internet,
+}
+
+impl Network {
+    /// Of an address; a name may lead anywhere.
+    pub fn of(address: &Multiaddr) -> Self {
+        match address.iter().next() {
+            Some(Protocol::Ip4(ip)) if ip.is_loopback() => Self::Machine,
+            Some(Protocol::Ip4(ip)) if ip.is_link_local() => Self::Link,
+            // 100.64/10 is what carriers, and overlay networks, hand out.
+            Some(Protocol::Ip4(ip)) if ip.is_private() || matches!(ip.octets(), [100, 64..=127, ..]) => Self::Site,
+            Some(Protocol::Ip6(ip)) => match ip.to_ipv4_mapped() {
+                Some(ip) => Self::of(&Multiaddr::from(ip)),
+                None if ip.is_loopback() => Self::Machine,
+                None if ip.is_unicast_link_local() => Self::Link,
+                None if ip.is_unique_local() => Self::Site,
+                None => Self::Internet,
+            },
+            _ => Self::Internet,
+        }
+    }
+
+    /// Whether `address` may be told to, or taken from, a peer that is met over this network.
+    pub fn shares(self, address: &Multiaddr) -> bool {
+        Self::of(address) >= self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Network {
+        Network::of(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_lead_as_far_as_their_network() {
+        for (text, network) in [
+            ("/ip4/127.0.0.1/tcp/1", Network::Machine),
+            ("/ip6/::1/udp/1/quic-v1", Network::Machine),
+            ("/ip6/::ffff:127.0.0.1/tcp/1", Network::Machine),
+            ("/ip4/169.254.1.1/tcp/1", Network::Link),
+            ("/ip6/fe80::1/tcp/1", Network::Link),
+            ("/ip4/10.0.0.1/tcp/1", Network::Site),
+            ("/ip4/172.16.0.1/tcp/1", Network::Site),
+            ("/ip4/192.168.1.1/tcp/1", Network::Site),
+            ("/ip4/100.64.0.1/tcp/1", Network::Site),
+            ("/ip6/fd00::1/tcp/1", Network::Site),
+            ("/ip4/172.32.0.1/tcp/1", Network::Internet),
+            ("/ip4/100.128.0.1/tcp/1", Network::Internet),
+            ("/ip6/2001:db8::1/tcp/1", Network::Internet),
+            ("/dns4/node-0/tcp/1", Network::Internet),
+        ] {
+            assert_eq!(of(text), network, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_peer_shares_the_addresses_of_its_network_and_of_wider_ones() {
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        assert!(Network::Machine.shares(&address("/ip4/127.0.0.1/tcp/1")));
+        assert!(!Network::Site.shares(&address("/ip4/127.0.0.1/tcp/1")));
+        assert!(Network::Site.shares(&address("/ip4/10.0.0.1/tcp/1")));
+        assert!(!Network::Internet.shares(&address("/ip4/10.0.0.1/tcp/1")));
+        assert!(Network::Internet.shares(&address("/ip4/203.0.113.7/tcp/1")));
+    }
+}
