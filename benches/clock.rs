@@ -12,7 +12,8 @@ use magpie_net::NodeKey;
 
 const LEDGERS: u32 = 1_000;
 const ROUNDS: u64 = 1_000;
-const MERGES: u64 = 20;
+const ONE_NEWER: u64 = 500;
+const ALL_NEWER: u64 = 20;
 
 fn main() {
     let keys: Vec<NodeKey> = (0..LEDGERS).map(|n| NodeKey::from_seed(ContentId::of(&n.to_be_bytes()).0)).collect();
@@ -27,16 +28,17 @@ fn main() {
             black_box(clock.root());
         })
     });
-    let one_newer: Vec<Vec<SignedHead>> = (0..MERGES)
-        .map(|n| {
-            let mut heads = heads(1);
-            heads[1 + n as usize] = head(&keys, 1 + n as u32, 2 + ROUNDS);
-            heads
-        })
-        .collect();
-    let merge_one = mean_us(MERGES, || one_newer.iter().for_each(|heads| drop(clock.merge(heads))));
-    let all_newer: Vec<Vec<SignedHead>> = (0..MERGES).map(|n| heads(10_000 + n)).collect();
-    let merge_all = mean_us(MERGES, || all_newer.iter().for_each(|heads| drop(clock.merge(heads))));
+    let known = heads(1);
+    let newer: Vec<SignedHead> = (0..ONE_NEWER).map(|n| head(&keys, 1 + n as u32, 2 + ROUNDS)).collect();
+    let mut merge_one = 0.0;
+    for (n, newer) in newer.into_iter().enumerate() {
+        // Just written, as a clock that was just read from a frame.
+        let mut heads = known.clone();
+        heads[1 + n] = newer;
+        merge_one += mean_us(ONE_NEWER, || drop(clock.merge(black_box(&heads))));
+    }
+    let all_newer: Vec<Vec<SignedHead>> = (0..ALL_NEWER).map(|n| heads(10_000 + n)).collect();
+    let merge_all = mean_us(ALL_NEWER, || all_newer.iter().for_each(|heads| drop(clock.merge(heads))));
     println!(
         r#"{{"bench":"clock","ledgers":{LEDGERS},"tick_us":{tick:.2},"root_us":{root:.2},"merge_one_newer_us":{merge_one:.1},"merge_all_newer_us":{merge_all:.1}}}"#
     );

@@ -23,10 +23,11 @@ class MeshError(Exception):
     """What did not happen, in one sentence."""
 
 
-def binaries():
-    """The folder of node and nodectl: MAGPIE_BIN, or what `make build` left."""
+def binaries(folder=None):
+    """The folder of node and nodectl: the one given, MAGPIE_BIN, or what `make build` left."""
     built = Path(__file__).resolve().parents[1] / "target" / "release"
-    folder = Path(os.environ.get("MAGPIE_BIN") or Path(os.environ.get("CARGO_TARGET_DIR", built.parent)) / "release")
+    made = Path(os.environ.get("CARGO_TARGET_DIR", built.parent)) / "release"
+    folder = folder or Path(os.environ.get("MAGPIE_BIN") or made)
     lacking = [name for name in ("node", "nodectl") if not (folder / name).is_file()]
     if lacking:
         raise MeshError(f"{folder} has no {' and no '.join(lacking)}: run `make build`")
@@ -47,8 +48,8 @@ def wait_until(what, seconds_max, condition, every_s=0.05):
 class Mesh:
     """`nodectl dev COUNT` in a folder of its own; everything it started has ended when the `with` block has."""
 
-    def __init__(self, count, folder=None):
-        self.bin = binaries()
+    def __init__(self, count, folder=None, bin_folder=None):
+        self.bin = bin_folder or binaries()
         self.count = count
         self.own_folder = folder is None
         # A socket's path has room for 107 bytes.

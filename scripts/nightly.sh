@@ -14,6 +14,10 @@ scripts/scenarios.py
 scripts/chaos.py --rounds "${ROUNDS:-500}"
 echo "== membership"
 scripts/membership.py
+echo "== upgrade from the version of yesterday"
+earlier=${EARLIER:-$(git rev-list -1 --before=yesterday HEAD)}
+[ -n "$earlier" ] || { echo "nightly: no earlier version in this clone: give one with EARLIER=REVISION" >&2; exit 1; }
+scripts/upgrade.py --earlier "$earlier"
 echo "== a member that does its worst"
 MAGPIE_SIEGE=1 cargo test --profile sim --quiet -p magpie-net --test mesh -- --nocapture siege::a_member
 echo "== disks that crash and fail at every request"

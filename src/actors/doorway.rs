@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use magpie_core::homes::{Announcement, SignedAnnouncement, Term};
 use magpie_core::ids::PeerId;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
@@ -13,7 +14,7 @@ use super::routes::Routes;
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
 use crate::messages::device::{DeviceActorReply, DeviceView};
-use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
+use crate::messages::node::{HomeView, NodeReply, NodeRequest, NodeStatus};
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
@@ -44,6 +45,7 @@ impl Doorway {
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))
             }
+            Body::Node(NodeRequest::Homes) => Ok(Answer::Node(NodeReply::Homes(self.homes()))),
         };
         answered.unwrap_or_else(Answer::Refused)
     }
@@ -79,6 +81,16 @@ impl Doorway {
             views.push(viewed.unwrap_or_else(|refusal| DeviceView::unavailable(device.name(), refusal.to_string())));
         }
         views
+    }
+
+    fn homes(&self) -> Vec<HomeView> {
+        let (me, homes) = (self.routes.peers.me(), self.routes.peers.homes());
+        let view = |signed: &SignedAnnouncement| {
+            let Announcement { ledger, peer, term: Term { tenure, generation } } = signed.announcement;
+            let (own, last_seen) = (peer == me, homes.last_seen(ledger.tag()));
+            HomeView { ledger, peer_id: peer, tenure, generation, own, last_seen }
+        };
+        homes.announcements().map(view).collect()
     }
 
     async fn status(&self, owner: Arc<str>) -> Result<NodeStatus, Refusal> {

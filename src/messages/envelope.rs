@@ -105,7 +105,8 @@ impl Body {
             Body::Registry(RegistryRequest::List)
             | Body::Clock(ClockRequest::Show)
             | Body::Worker(WorkerRequest::Stats)
-            | Body::Device(_) => &[Role::Agent, Role::Operator][..],
+            | Body::Device(_)
+            | Body::Node(NodeRequest::Homes) => &[Role::Agent, Role::Operator][..],
             Body::Actor(_) | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };
         if needed.contains(&role) { Ok(()) } else { Err(needed[needed.len() - 1]) }

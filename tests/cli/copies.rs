@@ -84,6 +84,11 @@ fn a_restored_disk_stands_still_and_says_why_until_its_ledger_is_claimed() {
     let of_ledger = |head: &&Value| head["ledger"] == ledger;
     let newest = heads["heads"].as_array().unwrap().iter().map(|signed| &signed["head"]).find(of_ledger);
     assert_eq!(newest.unwrap()["tenure"], 2, "{heads:#}");
+    let homes = witness.json(&["home", "ls"]);
+    let home = homes["items"].as_array().unwrap().iter().find(of_ledger).unwrap();
+    assert_eq!((&home["tenure"], &home["own"]), (&json!(2), &json!(false)), "{homes:#}");
+    assert_eq!(home["peer_id"], restored.json(&["status"])["peer_id"], "{homes:#}");
+    assert!(home["last_seen"].is_string(), "{homes:#}");
 }
 
 #[test]
