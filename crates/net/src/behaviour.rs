@@ -121,16 +121,13 @@ fn transport(key: &identity::Keypair, shares: &Shares) -> Result<Connections, St
 fn tcp_and_quic(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
     let mut muxing = yamux::Config::default();
     muxing.set_max_num_streams(limits::CONNECTION_STREAMS_MAX);
-    let mut quic = quic::Config::new(key);
-    quic.max_connection_data = limits::QUIC_CONNECTION_BYTES_MAX;
-    quic.max_stream_data = limits::QUIC_CONNECTION_BYTES_MAX;
     let (by_tcp, by_quic) = (shares.clone(), shares.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key).map_err(|error| error.to_string())?)
         .multiplex(muxing)
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_tcp.of(peer)))));
-    let quic = quic::tokio::Transport::new(quic)
+    let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_quic.of(peer)))));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }

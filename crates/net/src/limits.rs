@@ -78,8 +78,6 @@ pub(crate) const LANE_MESSAGES_PER_S_MAX: u64 = 10_000;
 pub(crate) const LANE_MESSAGES_BURST: u64 = 10_000;
 /// Substreams of one connection that yamux holds, of all protocols and both directions; past this it closes the connection.
 pub(crate) const CONNECTION_STREAMS_MAX: usize = 256;
-/// Bytes that a QUIC connection holds before they are read.
-pub(crate) const QUIC_CONNECTION_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// Commands that wait for the swarm loop.
 pub(crate) const COMMANDS_LEN_MAX: usize = 1_024;
 /// Events other than requests that wait for a full inbox, before the swarm is no longer polled.
