@@ -13,7 +13,7 @@ use magpie_core::lease::Slots;
 use magpie_core::matching::Capabilities;
 use magpie_core::queue::{CompactionPolicy, QueueSettings, RetentionPolicy};
 use magpie_core::task::TaskKind;
-use magpie_net::{Admission, NetConfig, NodeKey, cached_peers};
+use magpie_net::{Admission, NetConfig, NodeKey, PeerRules, cached_peers};
 use ractor::{Actor, ActorCell, ActorRef, Message};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -28,6 +28,7 @@ use crate::actors::device::{DeviceActor, DeviceArguments, DeviceEmbedder};
 use crate::actors::device_mailbox::DeviceMsg;
 use crate::actors::doorway::Doorway;
 use crate::actors::ledger::{LedgerActor, LedgerArguments};
+use crate::actors::peer_desk::PeerDesk;
 use crate::actors::peers::Peers;
 use crate::actors::registry::{RegistryActor, RegistryArguments};
 use crate::actors::routes::Routes;
@@ -223,6 +224,12 @@ impl Parts {
         let doorway = Arc::new(Doorway {
             routes: routes.clone(),
             blobs: peer_blobs.clone(),
+            desk: PeerDesk {
+                peers: self.peers.clone(),
+                registry: self.addresses.registry.clone(),
+                rules: self.net.admission.rules.clone(),
+                ways: ways(&self.net),
+            },
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
             started: Instant::now(),
             notices: self.notices,
@@ -304,6 +311,7 @@ fn cores() -> u32 {
 fn net_config(config: &NodeConfig, dir: &DataDir, admission: Admission) -> Result<NetConfig, StartError> {
     let github = |registry: &GithubRegistry| registry.resolve(|name| std::env::var_os(name)).map_err(StartError::Key);
     let github = config.github.as_ref().map(github).transpose()?;
+    let rules = PeerRules::open(&dir.peer_rules()).map_err(|error| StartError::Key(error.to_string()))?;
     Ok(NetConfig {
         listen: config.listen.clone(),
         bootstrap: config.bootstrap.clone(),
@@ -316,9 +324,24 @@ fn net_config(config: &NodeConfig, dir: &DataDir, admission: Admission) -> Resul
         rendezvous_point: config.rendezvous_point,
         kademlia: config.kademlia,
         github,
-        admission,
+        admission: Admission { rules, ..admission },
         ..NetConfig::default()
     })
+}
+
+/// The ways of finding peers that are on.
+fn ways(net: &NetConfig) -> BTreeSet<&'static str> {
+    let ways = [
+        ("bootstrap", !net.bootstrap.is_empty()),
+        ("peer_file", net.peer_file.is_some()),
+        ("dns", !net.dns.is_empty()),
+        ("mdns", net.mdns),
+        ("members", net.members),
+        ("rendezvous", !net.rendezvous.is_empty()),
+        ("kademlia", net.kademlia),
+        ("github", net.github.is_some()),
+    ];
+    ways.into_iter().filter(|(_, on)| *on).map(|(way, _)| way).collect()
 }
 
 /// What this machine offers; models are added when a device has loaded them.

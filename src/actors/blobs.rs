@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use magpie_core::ids::{ContentId, LedgerTag, PeerId};
 use magpie_core::lease::Completion;
 use magpie_core::limits;
 use magpie_core::payload::{BlobRef, Payload};
+use magpie_core::peer_metrics::Measured;
 use magpie_core::queue::Refusal;
 use magpie_core::task::AttemptResult;
 
@@ -123,8 +124,13 @@ impl PeerBlobs {
             let piece = tokio::task::spawn_blocking(read).await.map_err(|error| refused(&error))?;
             let piece = piece.map_err(|error| refused(&error))?;
             let piece = piece.ok_or_else(|| Refusal::Unavailable { what: format!("blob {} is gone", blob.cid) })?;
+            let (bytes, sent) = (piece.len() as u64, Instant::now());
             match self.ask(peer, BlobRequest::Put { blob, offset, piece }).await? {
-                BlobReply::Put { next } if next > offset => offset = next,
+                BlobReply::Put { next } if next > offset => {
+                    let took_us = sent.elapsed().as_micros() as u64;
+                    self.peers.measure(peer, Measured::Sent { bytes, took_us });
+                    offset = next;
+                }
                 _ => return Err(Refusal::Unavailable { what: format!("{peer} did not take blob {}", blob.cid) }),
             }
         }
@@ -153,10 +159,13 @@ impl PeerBlobs {
         while writer.bytes() < blob.bytes {
             let bytes_max = limits::BLOB_CHUNK_BYTES_MAX as u32;
             let request = BlobRequest::Get { cid: blob.cid, offset: writer.bytes(), bytes_max };
+            let asked = Instant::now();
             let piece = match self.ask(peer, request).await.map_err(|refusal| unavailable(refusal.to_string()))? {
                 BlobReply::Piece { piece } if !piece.is_empty() => piece,
                 _ => return Err(unavailable(format!("{peer} has no blob {}", blob.cid))),
             };
+            let (bytes, took_us) = (piece.len() as u64, asked.elapsed().as_micros() as u64);
+            self.peers.measure(peer, Measured::Received { bytes, took_us });
             writer = on_disk(move || writer.write(&piece).map(|()| writer)).await.map_err(kept)?;
         }
         on_disk(move || writer.finish(blob.cid)).await.map_err(kept)?;

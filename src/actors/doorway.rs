@@ -9,11 +9,14 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
 use super::address::Address;
 use super::blobs::PeerBlobs;
+use super::clock_audit;
 use super::device_mailbox::DeviceMsg;
+use super::peer_desk::PeerDesk;
 use super::routes::Routes;
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
 use crate::messages::device::{DeviceActorReply, DeviceView};
+use crate::messages::ledger::LedgerMsg;
 use crate::messages::node::{HomeView, NodeReply, NodeRequest, NodeStatus};
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
@@ -24,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Doorway {
     pub routes: Routes,
     pub blobs: PeerBlobs,
+    pub desk: PeerDesk,
     pub devices: Vec<Address<DeviceMsg>>,
     pub started: Instant,
     /// What does not work on this node, in words.
@@ -42,6 +46,7 @@ impl Doorway {
             Body::Device(_) => Ok(Answer::Device(DeviceActorReply::Devices(self.device_views().await))),
             Body::Blob(request) => self.blobs.answer(from, request).await.map(Answer::Blob),
             Body::Actor(request) => self.supervisor(request).await,
+            Body::Peer(request) => self.desk.answer(request).await.map(Answer::Peer),
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))
             }
@@ -63,6 +68,29 @@ impl Doorway {
     }
 
     async fn clock(&self, from: Option<PeerId>, request: ClockRequest) -> Result<ClockReply, Refusal> {
+        match request {
+            ClockRequest::Audit => self.audit().await,
+            ClockRequest::CheckChain { after, upto } => {
+                let ledger = &self.routes.addresses.ledger;
+                let permit = ledger.admit()?;
+                let checked =
+                    ledger.ask(PATIENCE, |reply| LedgerMsg::CheckChain { after, upto, permit, reply }).await?;
+                checked.map(ClockReply::ChainChecked)
+            }
+            ClockRequest::Exchange(_) | ClockRequest::Show => self.ask_clock(from, request).await,
+        }
+    }
+
+    async fn audit(&self) -> Result<ClockReply, Refusal> {
+        match self.ask_clock(None, ClockRequest::Show).await? {
+            ClockReply::Clock(view) => {
+                Ok(ClockReply::Audited(Box::new(clock_audit::audit(&self.routes.peers, &view).await)))
+            }
+            other => Ok(other),
+        }
+    }
+
+    async fn ask_clock(&self, from: Option<PeerId>, request: ClockRequest) -> Result<ClockReply, Refusal> {
         let permit = self.routes.addresses.clock.admit()?;
         let message = |reply| ClockMsg::Request { from, request, permit, reply };
         Ok(self.routes.addresses.clock.ask(PATIENCE, message).await?)

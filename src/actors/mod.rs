@@ -15,11 +15,13 @@
 pub mod address;
 pub mod blobs;
 pub mod clock;
+pub mod clock_audit;
 pub mod control;
 pub mod device;
 pub mod device_mailbox;
 pub mod doorway;
 pub mod ledger;
+pub mod peer_desk;
 pub mod peers;
 mod readings;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! Speaking to other nodes: which peer serves which ledger, and requests as the shared vocabulary.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use magpie_core::conduct::Offence;
 use magpie_core::homes::{Announcement, Homes, Term};
 use magpie_core::ids::{LedgerId, LedgerTag, PeerId, TaskId};
+use magpie_core::peer_metrics::{Measured, MetricsTable, MetricsView};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::{limits, wire};
 use magpie_net::{NetHandle, NodeKey, RequestError};
@@ -16,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use super::readings::now;
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
 
 /// Errands under way at a time of which somebody should know.
@@ -40,6 +42,7 @@ struct Shared {
     admission: Arc<Semaphore>,
     /// Places for notices that find no room on their way.
     notices: Arc<Semaphore>,
+    metrics: Mutex<MetricsTable>,
 }
 
 impl Peers {
@@ -54,6 +57,7 @@ impl Peers {
             errands: Mutex::default(),
             admission: Arc::new(Semaphore::new(limits::PEER_ERRANDS_MAX)),
             notices: Arc::new(Semaphore::new(limits::PEER_NOTICES_MAX)),
+            metrics: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -118,6 +122,20 @@ impl Peers {
             principals.clear();
         }
         principals.entry(peer).or_insert_with(|| format!("peer:{peer}").into()).clone()
+    }
+
+    /// Takes up what was measured of a peer.
+    pub fn measure(&self, peer: PeerId, measured: Measured) {
+        self.table().handle(now().mono_ms, peer, measured);
+    }
+
+    /// What was measured of all peers, or of one, with its history.
+    pub fn metrics(&self, of: Option<PeerId>) -> Vec<MetricsView> {
+        self.table().views(now().mono_ms, of)
+    }
+
+    fn table(&self) -> MutexGuard<'_, MetricsTable> {
+        self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request to a peer and waits for its answer, at most `patience`.

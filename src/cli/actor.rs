@@ -37,6 +37,7 @@ pub enum Mailbox {
     Device,
     Blob,
     Node,
+    Peer,
     Supervisor,
 }
 
@@ -51,6 +52,7 @@ impl Mailbox {
             Self::Device => "device",
             Self::Blob => "blob",
             Self::Node => "node",
+            Self::Peer => "peer",
             Self::Supervisor => "actor",
         }
     }

@@ -12,7 +12,8 @@ use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
 use super::output::Format;
 use super::{
-    actor, blob, clock, completions, dev, device, dlq, home, peer, queue, run, schedule, status, task, worker, workflow,
+    actor, blob, clock, completions, dev, device, dlq, doctor, home, peer, queue, run, schedule, status, task, worker,
+    workflow,
 };
 
 const GLOBAL: &str = "Global options";
@@ -52,6 +53,7 @@ enum Command {
     Run(run::RunArgs),
     /// Show the node, its peers, its queue and its devices
     Status,
+    Doctor(doctor::DoctorArgs),
     /// Submit, watch and cancel tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -70,7 +72,7 @@ enum Command {
     /// List workers; drain this node's
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
-    /// List the members of the mesh
+    /// List the members of the mesh; find, connect, allow and deny peers
     #[command(subcommand)]
     Peer(peer::PeerCommand),
     /// Decide which copy of a ledger goes on
@@ -166,6 +168,8 @@ impl NodectlArgs {
             Command::Dev(dev) => return dev.run().await,
             // It needs no node.
             Command::Completions(completions) => return completions.run(),
+            // It works without one.
+            Command::Doctor(doctor) => return doctor.run(self.control, self.output).await,
             _ => {}
         }
         let socket = self.control.map_or_else(default_socket, Ok)?;
@@ -184,6 +188,7 @@ impl Command {
             Self::Dev(dev) => dev.run().await,
             Self::Run(run) => run.run(context).await,
             Self::Status => status::run(context).await,
+            Self::Doctor(doctor) => doctor.run(None, context.format).await,
             Self::Task(task) => task.run(context).await,
             Self::Workflow(workflow) => workflow.run(context).await,
             Self::Schedule(schedule) => schedule.run(context).await,

@@ -10,6 +10,7 @@ mod deadline;
 mod dev;
 mod device;
 mod dlq;
+mod doctor;
 mod exit;
 mod home;
 mod home_arg;

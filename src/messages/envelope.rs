@@ -12,6 +12,7 @@ use super::blob::{BlobReply, BlobRequest};
 use super::clock::{ClockReply, ClockRequest};
 use super::device::{DeviceActorReply, DeviceActorRequest};
 use super::node::{NodeReply, NodeRequest};
+use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
 use super::worker::{WorkerReply, WorkerRequest};
 
@@ -76,6 +77,7 @@ pub enum Body {
     Blob(BlobRequest),
     Actor(ActorRequest),
     Node(NodeRequest),
+    Peer(PeerRequest),
 }
 
 /// The answer to a [`Body`] of the same name, or a refusal.
@@ -90,6 +92,7 @@ pub enum Answer {
     Blob(BlobReply),
     Actor(ActorReply),
     Node(NodeReply),
+    Peer(PeerReply),
     Refused(Refusal),
 }
 
@@ -103,11 +106,20 @@ impl Body {
             | Body::Worker(WorkerRequest::Notice { .. }) => &[Role::Peer][..],
             Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Role::Peer, Role::Agent, Role::Operator][..],
             Body::Registry(RegistryRequest::List)
-            | Body::Clock(ClockRequest::Show)
+            | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
             | Body::Worker(WorkerRequest::Stats)
             | Body::Device(_)
-            | Body::Node(NodeRequest::Homes) => &[Role::Agent, Role::Operator][..],
-            Body::Actor(_) | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
+            | Body::Node(NodeRequest::Homes)
+            | Body::Peer(
+                PeerRequest::Get { .. }
+                | PeerRequest::Contacts
+                | PeerRequest::Rules
+                | PeerRequest::Metrics { .. }
+                | PeerRequest::Discover,
+            ) => &[Role::Agent, Role::Operator][..],
+            Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
+            | Body::Actor(_)
+            | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };
         if needed.contains(&role) { Ok(()) } else { Err(needed[needed.len() - 1]) }
     }

@@ -19,6 +19,7 @@ use super::blob::{BlobReply, BlobRequest};
 use super::clock::{ClockReply, ClockRequest};
 use super::device::{DeviceActorReply, DeviceActorRequest};
 use super::node::{NodeReply, NodeRequest};
+use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
 use super::worker::{WorkerReply, WorkerRequest};
 use super::*;
@@ -126,6 +127,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "blob"], variants::<BlobRequest>());
     asked(&["body", "actor"], variants::<ActorRequest>());
     asked(&["body", "node"], variants::<NodeRequest>());
+    asked(&["body", "peer"], variants::<PeerRequest>());
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
     answered(&["answer", "ledger", "schedule"], variants::<ScheduleReply>());
@@ -137,6 +139,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "blob"], variants::<BlobReply>());
     answered(&["answer", "actor"], variants::<ActorReply>());
     answered(&["answer", "node"], variants::<NodeReply>());
+    answered(&["answer", "peer"], variants::<PeerReply>());
 }
 
 /// `value` with a field more in each of its structs. A map of one field may be a variant, which has one name.

@@ -3,14 +3,17 @@
 use magpie_core::clock::Head;
 use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::homes::Term;
-use magpie_core::ids::{LedgerTag, PeerId};
+use magpie_core::ids::{LedgerTag, LogIndex, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
 use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Disk, Watermark};
 pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::task::TaskError;
+use ractor::RpcReplyPort;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
+
+use super::clock::{ChainPiece, Link};
 
 /// Where an answer goes: it takes it at once, and never waits.
 pub type LedgerPort = Box<dyn FnOnce(LedgerReply) + Send>;
@@ -60,6 +63,13 @@ pub enum LedgerMsg {
         answer: Result<PermitAnswer, Refusal>,
     },
     Durable(Watermark),
+    /// The next piece of the log is to be followed along its chain.
+    CheckChain {
+        after: Option<Link>,
+        upto: Option<LogIndex>,
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<Result<ChainPiece, Refusal>>,
+    },
     /// How the log's disk stands from now on.
     Disk(Disk),
     Tick,

@@ -12,6 +12,7 @@ pub mod envelope;
 mod golden;
 pub mod ledger;
 pub mod node;
+pub mod peer;
 pub mod registry;
 pub mod scheduler;
 pub mod session;

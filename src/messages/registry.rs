@@ -74,6 +74,9 @@ pub struct PeerView {
     pub capabilities: Option<Arc<Capabilities>>,
     pub addresses: Vec<String>,
     pub last_heard_ms_ago: Option<u64>,
+    /// Its wall clock less this node's; off by the way of a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 pub enum RegistryMsg {

@@ -115,6 +115,11 @@ impl DataDir {
         self.path().join("peers.json")
     }
 
+    /// What a person decided about single peers, mode 0600.
+    pub fn peer_rules(&self) -> PathBuf {
+        self.path().join("peer.rules")
+    }
+
     /// Working directories of `process` tasks.
     pub fn work(&self) -> PathBuf {
         self.path().join("work")

@@ -94,10 +94,45 @@ pub struct CloseLogError {
 /// Dropping it closes it, which blocks until what is queued is on the disk or the disk refuses.
 #[derive(Debug)]
 pub struct LedgerLog {
+    reader: LogReader,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<Result<(), CloseLogError>>>,
+}
+
+/// Reads an open log, from any thread.
+#[derive(Debug, Clone)]
+pub struct LogReader {
     file: PathBuf,
     shared: Arc<Shared>,
-    reader: Mutex<Connection>,
-    writer: Option<JoinHandle<Result<(), CloseLogError>>>,
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl LogReader {
+    /// As [`LedgerLog::read`].
+    ///
+    /// # Errors
+    /// As [`LedgerLog::read`].
+    pub fn read(&self, from: LogIndex, len_max: usize) -> Result<Vec<StoredEntry>, ReadLogError> {
+        let from = from.max(LogIndex(1));
+        let pruned = || Some(self.shared.first()).filter(|before| from < *before);
+        let len_max = len_max.min(limits::LIST_LEN_MAX) as u64;
+        let last = from.0.saturating_add(len_max).saturating_sub(1).min(self.shared.synced().0);
+        let reader = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = match pruned() {
+            Some(before) => return Err(ReadLogError::Pruned { from, before }),
+            None => read_range(&reader, from, LogIndex(last)),
+        };
+        // It may have been cut off while it was read.
+        read.map_err(|failure| match pruned() {
+            Some(before) => ReadLogError::Pruned { from, before },
+            None => ReadLogError::Disk { file: self.file.clone(), from, failure },
+        })
+    }
+
+    /// The first record that is kept.
+    pub fn first(&self) -> LogIndex {
+        self.shared.first()
+    }
 }
 
 impl LedgerLog {
@@ -115,7 +150,8 @@ impl LedgerLog {
         reader: Connection,
         writer: JoinHandle<Result<(), CloseLogError>>,
     ) -> Self {
-        Self { file, shared, reader: Mutex::new(reader), writer: Some(writer) }
+        let reader = LogReader { file, shared: shared.clone(), connection: Arc::new(Mutex::new(reader)) };
+        Self { reader, shared, writer: Some(writer) }
     }
 
     /// Queues `entries` for the next transaction and returns at once.
@@ -159,20 +195,12 @@ impl LedgerLog {
     /// [`ReadLogError::Pruned`] if the log begins behind `from`; a missing or changed entry, with its index, or the disk's
     /// refusal.
     pub fn read(&self, from: LogIndex, len_max: usize) -> Result<Vec<StoredEntry>, ReadLogError> {
-        let from = from.max(LogIndex(1));
-        let pruned = || Some(self.shared.first()).filter(|before| from < *before);
-        let len_max = len_max.min(limits::LIST_LEN_MAX) as u64;
-        let last = from.0.saturating_add(len_max).saturating_sub(1).min(self.shared.synced().0);
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = match pruned() {
-            Some(before) => return Err(ReadLogError::Pruned { from, before }),
-            None => read_range(&reader, from, LogIndex(last)),
-        };
-        // It may have been cut off while it was read.
-        read.map_err(|failure| match pruned() {
-            Some(before) => ReadLogError::Pruned { from, before },
-            None => ReadLogError::Disk { file: self.file.clone(), from, failure },
-        })
+        self.reader.read(from, len_max)
+    }
+
+    /// A reader that may outlive the log.
+    pub fn reader(&self) -> LogReader {
+        self.reader.clone()
     }
 
     /// Writes and syncs what is queued, empties the write-ahead log, and ends the writer. Blocks.
@@ -369,7 +397,7 @@ mod tests {
         let log = open(root.path(), &probe);
         log.append(entries(1..=50, Durability::Sync)).unwrap();
         probe.wait_synced(50);
-        let intruder = Connection::open(&log.file).unwrap();
+        let intruder = Connection::open(&log.reader.file).unwrap();
         intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
         log.append(entries(51..=51, Durability::Sync)).unwrap();
         probe.wait_failure();

@@ -101,21 +101,31 @@ impl Node {
         Self::start_on(tempfile::tempdir().unwrap(), prepare)
     }
 
+    /// As [`Self::start`], with `lines` at the head of its configuration.
+    pub fn start_configured(lines: &str) -> Self {
+        Self::start_prepared(|dir| configure(dir, &format!("{lines}\n")))
+    }
+
     /// As [`Self::start_prepared`], on the data that is in `dir`.
     fn start_on(dir: TempDir, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_on_with(dir, &[], prepare)
+    }
+
+    fn start_on_with(dir: TempDir, variables: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         let config = "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nslots = 2\n\
                       [process]\nallow = [\"*\"]\n[inference]\nenabled = false\n";
         fs::write(dir.path().join("node.toml"), config).unwrap();
         prepare(dir.path());
-        let child = Self::spawn(dir.path());
+        let child = Self::spawn(dir.path(), variables);
         let node = Self { dir, child };
         node.until_it_answers();
         node
     }
 
-    fn spawn(dir: &Path) -> Child {
+    fn spawn(dir: &Path, variables: &[(&str, &str)]) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("node.log")).unwrap();
         Command::new(NODE)
+            .envs(variables.iter().copied())
             .arg("--config")
             .arg(dir.join("node.toml"))
             .arg("--data-dir")
@@ -149,9 +159,18 @@ impl Node {
 
     /// As [`Self::start_beside`], on the data that is in `dir`.
     pub fn start_on_beside(dir: TempDir, other: &Self, lines: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::join(dir, other, lines, &[], prepare)
+    }
+
+    /// As [`Self::start_beside`], with variables in its environment.
+    pub fn start_beside_with(other: &Self, variables: &[(&str, &str)]) -> Self {
+        Self::join(tempfile::tempdir().unwrap(), other, "", variables, |_| {})
+    }
+
+    fn join(dir: TempDir, other: &Self, lines: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         let listen = other.json(&["status"])["listen"].clone();
         let key = other.cluster_key();
-        let node = Self::start_on(dir, |dir| {
+        let node = Self::start_on_with(dir, variables, |dir| {
             configure(dir, &format!("cluster_key = {key:?}\nbootstrap = {listen}\n{lines}"));
             prepare(dir);
         });
@@ -199,7 +218,7 @@ impl Node {
 
     /// Starts it on its data, and does not wait.
     pub fn start_again(&mut self) {
-        self.child = Self::spawn(self.dir.path());
+        self.child = Self::spawn(self.dir.path(), &[]);
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -5,16 +5,22 @@
 #[cfg(test)]
 mod attempts;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod copies;
 mod dev;
 #[cfg(test)]
 mod dlq;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::fixture::{Node, wait_until};
 
 /// A small disk of its own, where this process may mount one.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Option<Self> {
+    pub fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(at).output();
         mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Self(at.to_owned()))

@@ -13,8 +13,7 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected =
-        "dev run status task workflow schedule queue dlq worker peer home device actor clock blob completions help";
+    let expected = "dev run status doctor task workflow schedule queue dlq worker peer home device actor clock blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -22,7 +21,7 @@ fn only_commands_that_work_are_listed() {
 fn an_unknown_command_is_a_usage_error() {
     let told = refused(&["taks"]);
     assert!(told.starts_with("error: unrecognized subcommand 'taks'\n\n  tip: "), "{told}");
-    for missing in ["top", "doctor", "events", "home", "model", "config", "token", "audit"] {
+    for missing in ["top", "events", "home", "model", "config", "token", "audit"] {
         refused(&[missing]);
     }
 }
@@ -46,7 +45,7 @@ fn wrong_values_are_told_with_the_right_ones() {
         (&["run", "x.yaml", "--input", "k"], "\"k\" is not K=V"),
         (&["status", "-o", "xml"], "[possible values: table, wide, json, yaml]"),
         (&["blob", "get", "x"], "\"x\" is not a content id"),
-        (&["actor", "call", "postman", "{}"], "ledger, worker, registry, clock, device, blob, node, supervisor"),
+        (&["actor", "call", "postman", "{}"], "ledger, worker, registry, clock, device, blob, node, peer, supervisor"),
     ] {
         let words = refused(arguments);
         assert!(words.contains(told), "{arguments:?}: {words}");

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod matching;
 pub mod membership;
 pub mod payload;
+pub mod peer_metrics;
 pub mod placement;
 pub mod progress;
 pub mod queue;

@@ -230,6 +230,10 @@ pub const PEER_ERRANDS_MAX: usize = 8_192;
 /// Notices that wait for room on their way to peers. What is beyond gets lost, as a notice may.
 pub const PEER_NOTICES_MAX: usize = 8_192;
 
+/// What is measured of a peer: the length of a window, how many are kept (a day), and round trips of one for percentiles.
+pub const METRICS_WINDOW_MS: u64 = 15 * 60_000;
+pub const METRICS_WINDOWS_MAX: usize = 96;
+pub const METRICS_SAMPLES_MAX: usize = 128;
 /// Points of a peer's offences that are a ban, and how fast they wear off.
 pub const OFFENCE_POINTS_MAX: u64 = 100;
 pub const OFFENCE_POINT_WEARS_OFF_MS: u64 = 1_000;

@@ -27,7 +27,7 @@ async fn main() -> Result<(), Failure> {
     println!("|---|---|---|---|---|---|---|---|---|");
     for transport in [TCP, QUIC] {
         for without_lanes in [true, false] {
-            let (asker, answerer) = pair(transport, without_lanes).await?;
+            let (asker, answerer) = Box::pin(pair(transport, without_lanes)).await?;
             for tasks in [1, 16, 128] {
                 for in_flight in [1, 64] {
                     measure(&asker, &answerer, tasks, in_flight).await?;

@@ -18,6 +18,7 @@ use sha2::Sha256;
 
 use crate::config::Admission;
 use crate::key::ClusterKey;
+use crate::peer_rules::ShutOut;
 
 /// The version of the mailbox protocol. A node speaks with its predecessor and its successor.
 pub(crate) const MAILBOX_VERSION: u16 = 1;
@@ -71,6 +72,8 @@ pub(crate) enum AdmitError {
     Denied,
     #[error("this node has no cluster key and the peer is not on its allow list")]
     Closed,
+    #[error(transparent)]
+    ShutOut(#[from] ShutOut),
     #[error("it speaks version {presented} of the mailbox protocol, this node {MAILBOX_VERSION}")]
     Version { presented: u16 },
 }
@@ -138,11 +141,12 @@ impl Admitter {
     }
 
     fn judge(&self, peer: PeerId, presented: &Credentials, now: Wall) -> Result<Passport, AdmitError> {
+        let is_allowed = self.rules.rules.admits(peer)?;
         if self.rules.deny.contains(&peer) {
             return Err(AdmitError::Denied);
         }
         let member = |ground| Ok(Passport { role: Role::Peer, ground });
-        if self.rules.allow.contains(&peer) {
+        if is_allowed || self.rules.allow.contains(&peer) {
             return member(Ground::AllowList);
         }
         if let Some(cluster) = self.proven_cluster(peer, presented) {
@@ -182,11 +186,12 @@ impl Admitter {
     /// # Errors
     /// Why it may not.
     pub fn holds(&self, peer: PeerId, passport: &Passport, now: Wall) -> Result<(), AdmitError> {
+        let is_allowed = self.rules.rules.admits(peer)?;
         if self.rules.deny.contains(&peer) {
             return Err(AdmitError::Denied);
         }
         match passport.ground {
-            _ if self.rules.allow.contains(&peer) => Ok(()),
+            _ if is_allowed || self.rules.allow.contains(&peer) => Ok(()),
             Ground::AllowList => Err(AdmitError::NoProof),
             Ground::ClusterKey(cluster) if self.clusters.contains(&cluster) => Ok(()),
             Ground::ClusterKey(_) => Err(AdmitError::WrongProof),

@@ -12,6 +12,7 @@ use crate::discovery::dns::{DnsName, ParseNameError};
 use crate::discovery::github::GithubConfig;
 use crate::handle::NetError;
 use crate::key::ClusterKey;
+use crate::peer_rules::PeerRules;
 
 /// Who may speak to this node, and what it shows of itself to be admitted elsewhere. The default admits nobody. A
 /// running network may be given another: [`NetHandle::admit_by`](crate::NetHandle::admit_by).
@@ -25,6 +26,8 @@ pub struct Admission {
     pub ticket: Option<SignedTicket>,
     /// Admits these peers without a proof.
     pub allow: BTreeSet<PeerId>,
+    /// What a person decided about single peers, which goes before both.
+    pub rules: PeerRules,
     /// Admits none of these, whatever they show.
     pub deny: BTreeSet<PeerId>,
 }

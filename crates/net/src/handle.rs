@@ -10,12 +10,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::book::Contact;
 use crate::config::{Admission, ParseAddressError, parse_address};
 use crate::discovery::dns::ParseNameError;
 use crate::discovery::github::GithubConfigError;
 use crate::lane::{Lane, NotSent};
 use crate::limits;
-use crate::node::reply_of;
+use crate::node::{Question, reply_of};
 use crate::watch::{BannedPeer, Watch};
 
 /// A network that could not be started.
@@ -91,8 +92,7 @@ pub struct PeerInfo {
 
 pub(crate) enum Command {
     Request(OutboundRequest),
-    Dial { address: libp2p::Multiaddr },
-    Disconnect { peer: PeerId },
+    Question(Question),
     Reconnect { peer: PeerId },
     AdmitBy { rules: Box<Admission> },
     Marker { id: u64 },
@@ -146,6 +146,9 @@ pub struct NetCounters {
     pub peers_lost: u64,
     /// Peers that were sent away, or left, before they were admitted.
     pub peers_refused: u64,
+    /// Connections that peers made to this node, and of these the ones from beyond its machine.
+    pub connections_taken: u64,
+    pub connections_from_afar: u64,
     /// Requests answered with busy because the owner's inbox was full.
     pub requests_turned_away: u64,
     pub peers_banned: u64,
@@ -326,14 +329,34 @@ impl NetHandle {
     /// If `address` is no multiaddr.
     pub async fn dial(&self, address: &str) -> Result<(), ParseAddressError> {
         let address = parse_address(address)?;
-        // A stopped network dials nobody.
-        let _ = self.commands.send(Command::Dial { address }).await;
+        self.put(Question::Dial { address }).await;
         Ok(())
     }
 
-    /// Closes all connections to `peer`. It is dialled again with the back-off of a peer that was refused.
+    /// Closes all connections to `peer`, and neither dials nor admits it until it is asked for again, by
+    /// [`NetHandle::dial`] or [`NetHandle::discover`], or until the network is restarted.
     pub async fn disconnect(&self, peer: PeerId) {
-        let _ = self.commands.send(Command::Disconnect { peer }).await;
+        self.put(Question::Disconnect { peer }).await;
+    }
+
+    /// Asks in every configured way for peers, and dials those that are away, now.
+    pub async fn discover(&self) {
+        self.put(Question::Discover).await;
+    }
+
+    /// Everyone whom this node dials or knows to be somewhere, and what came of it.
+    ///
+    /// # Errors
+    /// If the network is stopped.
+    pub async fn contacts(&self) -> Result<Vec<Contact>, RequestError> {
+        let (reply, replied) = oneshot::channel();
+        self.put(Question::Contacts { reply }).await;
+        replied.await.map_err(|_| RequestError::Stopped)
+    }
+
+    async fn put(&self, question: Question) {
+        // A stopped network does nothing.
+        let _ = self.commands.send(Command::Question(question)).await;
     }
 
     /// Closes all connections to `peer`, which do not carry anything any more, and dials it anew at once and for ever: TCP

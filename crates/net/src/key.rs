@@ -54,7 +54,11 @@ impl NodeKey {
         Self::load(path)?.ok_or_else(|| malformed(path, NODE_KEY))
     }
 
-    fn load(path: &Path) -> Result<Option<Self>, NodeKeyError> {
+    /// Loads the key at `path`, if there is one.
+    ///
+    /// # Errors
+    /// As [`NodeKey::load_or_create`].
+    pub fn load(path: &Path) -> Result<Option<Self>, NodeKeyError> {
         let Some(text) = secret_file::read(path, NODE_KEY)? else { return Ok(None) };
         let seed = text.strip_prefix(NODE_KEY_LABEL).and_then(parse_seed);
         seed.map(|seed| Some(Self::from_seed(seed))).ok_or_else(|| malformed(path, NODE_KEY))

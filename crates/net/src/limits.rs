@@ -144,11 +144,17 @@ pub(crate) const GITHUB_CALL_MS: u64 = 30_000;
 /// The registry is read this often with a token, this often without one, and this soon after the first record.
 pub(crate) const GITHUB_EVERY_MS: u64 = 60_000;
 pub(crate) const GITHUB_ANONYMOUS_EVERY_MS: u64 = 10 * 60_000;
+/// A person who asks for a look gets one this long after the last.
+pub(crate) const GITHUB_ASKED_MS: u64 = 10_000;
 pub(crate) const GITHUB_AGAIN_MS: u64 = 2_000;
 /// After a failure, doubling: where GitHub says no limit, where it names one without an end, and the most.
 pub(crate) const GITHUB_RETRY_S: u64 = 10;
 pub(crate) const GITHUB_LIMITED_S: u64 = 60;
 pub(crate) const GITHUB_WAIT_S_MAX: u64 = 3_600;
+/// Rules about single peers.
+pub(crate) const PEER_RULES_MAX: usize = 4 * PEERS_MAX;
+/// What is kept of why a dial came to nothing.
+pub(crate) const TROUBLE_BYTES_MAX: usize = 512;
 /// A peer file or peer cache is read up to here.
 pub(crate) const PEER_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The peer cache is rewritten at most this often.

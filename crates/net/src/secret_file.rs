@@ -35,6 +35,15 @@ pub(crate) fn random_seed() -> Result<[u8; 32], SecretFileError> {
 
 /// The text of the file at `path`, or `None` if there is none.
 pub(crate) fn read(path: &Path, expected: &'static str) -> Result<Option<String>, SecretFileError> {
+    read_long(path, expected, FILE_BYTES_MAX)
+}
+
+/// As [`read`], of a file of at most `bytes_max`: a longer one is refused, since half of it says something else.
+pub(crate) fn read_long(
+    path: &Path,
+    expected: &'static str,
+    bytes_max: u64,
+) -> Result<Option<String>, SecretFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -42,8 +51,12 @@ pub(crate) fn read(path: &Path, expected: &'static str) -> Result<Option<String>
     };
     refuse_other_readers(path, &file)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| SecretFileError::io(path, error))?;
-    let text = String::from_utf8(bytes).map_err(|_| SecretFileError::Malformed { path: path.to_owned(), expected })?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| SecretFileError::io(path, error))?;
+    let malformed = || SecretFileError::Malformed { path: path.to_owned(), expected };
+    if bytes.len() as u64 > bytes_max {
+        return Err(malformed());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| malformed())?;
     Ok(Some(text.trim().to_owned()))
 }
 
@@ -75,6 +88,13 @@ pub(crate) fn create(path: &Path, text: &str) -> Result<bool, SecretFileError> {
     let created = outcome.map_err(|error| SecretFileError::io(path, error))?;
     removed.and_then(|()| sync_folder(path)).map_err(|error| SecretFileError::io(path, error))?;
     Ok(created)
+}
+
+/// Replaces `path` by a file with `text`, durable on return.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), SecretFileError> {
+    let fresh = path.with_extension("new");
+    let replaced = write_whole(&fresh, text).and_then(|()| fs::rename(&fresh, path)).and_then(|()| sync_folder(path));
+    replaced.map_err(|error| SecretFileError::io(path, error))
 }
 
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {

@@ -8,7 +8,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 
 use crate::messages::ledger::LedgerMsg;
 use crate::store::DiskFailure;
-use crate::store::log::{AppendError, LedgerLog, LogCallbacks};
+use crate::store::log::{AppendError, LedgerLog, LogCallbacks, LogReader};
 
 /// Room that submissions must leave in the log's queue for what follows from accepted work.
 const RESERVE_ENTRIES: usize = 4_096;
@@ -32,6 +32,11 @@ impl LogFeed {
     /// The event of one entry; `None` if it is not synced, not kept any more, or cannot be read.
     pub fn event_at(&self, index: LogIndex) -> Option<ContentId> {
         self.log.read(index, 1).ok()?.first().map(|entry| entry.event)
+    }
+
+    /// Reads the log, from any thread.
+    pub fn reader(&self) -> LogReader {
+        self.log.reader()
     }
 
     /// Queues entries behind those that wait already.

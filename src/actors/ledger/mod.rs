@@ -1,6 +1,7 @@
 //! The ledger: this node's home. It translates between mailboxes, the core and the log, and decides nothing.
 
 mod alarm;
+mod chain;
 mod log_feed;
 mod permits;
 
@@ -145,6 +146,7 @@ impl Actor for LedgerActor {
                 state.event(Event::PermitsAnswered { home, ask, answer });
             }
             LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
+            LedgerMsg::CheckChain { after, upto, permit, reply } => state.check_chain((after, upto), permit, reply),
             LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),
             LedgerMsg::Tick => {
                 state.alarm.rang();

@@ -12,6 +12,7 @@ use magpie_core::lease::Slots;
 use magpie_core::limits;
 use magpie_core::matching::Capabilities;
 use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, Peer, PeerState};
+use magpie_core::peer_metrics::Measured;
 use magpie_core::queue::ShapeBacklog;
 use magpie_core::task::TaskKind;
 use magpie_core::time::Wall;
@@ -111,7 +112,10 @@ impl Actor for RegistryActor {
             RegistryMsg::Request { from: _, request: RegistryRequest::List, permit: _permit, reply } => {
                 let _ = reply.send(RegistryReply::Peers(state.views()));
             }
-            RegistryMsg::PeerAdmitted { peer } => state.greet(peer),
+            RegistryMsg::PeerAdmitted { peer } => {
+                state.arguments.peers.measure(peer, Measured::Connected);
+                state.greet(peer);
+            }
             RegistryMsg::PeerLost { peer } => state.connection_lost(peer),
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
             RegistryMsg::SchedulerStarted => state.tell_members(),
@@ -146,7 +150,10 @@ impl RegistryState {
             let _ = device.cast(DeviceMsg::RegistryStarted);
         }
         let connected = self.arguments.peers.net().map(|net| net.peers()).unwrap_or_default();
-        connected.into_iter().for_each(|info| self.greet(info.peer));
+        for info in connected {
+            self.arguments.peers.measure(info.peer, Measured::Connected);
+            self.greet(info.peer);
+        }
     }
 
     fn tell_own_capabilities(&self) {
@@ -223,12 +230,14 @@ impl RegistryState {
     /// Sends a heartbeat; the answer is one too.
     fn greet(&mut self, peer: PeerId) {
         let body = Body::Registry(RegistryRequest::Heartbeat(Box::new(self.own_heartbeat())));
-        let (me, sent) = (self.me.clone(), Instant::now());
-        self.arguments.peers.tell(peer, body, move |answer| {
-            if let Ok(Answer::Registry(RegistryReply::Heartbeat(heartbeat))) = answer {
-                let rtt_ms = sent.elapsed().as_secs_f64() * 1_000.0;
-                let _ = me.cast(RegistryMsg::Heard { peer, heartbeat, rtt_ms });
+        let (me, sent, peers) = (self.me.clone(), Instant::now(), self.arguments.peers.clone());
+        self.arguments.peers.tell(peer, body, move |answer| match answer {
+            Ok(Answer::Registry(RegistryReply::Heartbeat(heartbeat))) => {
+                let took = sent.elapsed();
+                peers.measure(peer, Measured::Answered { round_trip_us: took.as_micros() as u64 });
+                let _ = me.cast(RegistryMsg::Heard { peer, heartbeat, rtt_ms: took.as_secs_f64() * 1_000.0 });
             }
+            _ => peers.measure(peer, Measured::Unanswered),
         });
     }
 
@@ -315,6 +324,7 @@ impl RegistryState {
     }
 
     fn connection_lost(&mut self, peer: PeerId) {
+        self.arguments.peers.measure(peer, Measured::Disconnected);
         let homes = self.arguments.peers.homes();
         if let Some(home) = homes.announced_by(peer).map(|known| known.ledger.tag()) {
             let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
@@ -371,6 +381,7 @@ impl RegistryState {
                 worker: known.and_then(|known| known.heartbeat.worker),
                 capabilities: known.map(|known| known.heartbeat.capabilities.clone()),
                 addresses: link.map(|info| info.addresses.clone()).unwrap_or_default(),
+                clock_ahead_ms: known.and_then(|known| known.clock_ahead_ms),
                 last_heard_ms_ago: Some(now().mono_ms.saturating_sub(entry.heard_mono_ms)),
             }
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use magpie_core::conduct::Offence;
 use magpie_core::homes::Term;
 use magpie_core::ids::PeerId;
+use magpie_core::peer_metrics::Measured;
 use magpie_core::queue::{Caller, LedgerRequest, Refusal};
 use magpie_core::wire::DecodeError;
 use magpie_core::{limits, wire};
@@ -58,6 +59,7 @@ impl PeerDoor {
             let refusal = Refusal::Forbidden { needs: needs.name().to_owned(), has: role.name().to_owned() };
             return answer(reply, id, Answer::Refused(refusal));
         }
+        self.routes.peers.measure(peer, Measured::Served);
         if matches!(envelope.body, Body::Registry(_) | Body::Clock(_)) {
             match self.gossip.judge(peer) {
                 Judged::Answered => {}

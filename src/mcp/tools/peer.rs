@@ -161,6 +161,7 @@ mod tests {
             capabilities: Some(Default::default()),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
             last_heard_ms_ago: Some(3),
+            clock_ahead_ms: None,
         };
         let short = serde_json::to_value(PeerRow::of(peer.clone(), false)).unwrap();
         assert_eq!((short["rtt_ms"].as_f64(), short.get("capabilities")), (Some(0.123), None));

@@ -4,6 +4,7 @@
 //! ledger to its newest known head under one root; a [`Descent`] finds where two clocks differ.
 //! A Merkle clock orders and proves; it does not elect.
 
+mod audit;
 pub(crate) mod bytes;
 pub mod chain;
 mod compare;
@@ -14,6 +15,7 @@ mod prefix;
 mod proof;
 mod trie;
 
+pub use audit::{Beside, Rebuilt};
 pub use chain::{AcceptEventError, Chain, ChainEvent};
 pub use compare::{ClockOrdering, Summary};
 pub use descent::{Branch, Descent, DescentError, Digests};

@@ -8,6 +8,7 @@ mod asks;
 mod attempts;
 mod bind;
 mod bindings;
+mod chain_check;
 mod children;
 mod compaction;
 mod dead_letters;
@@ -63,6 +64,7 @@ mod workflow_state;
 mod workflow_views;
 
 pub use bind::{Values, bind};
+pub use chain_check::ChainCheck;
 pub use compaction::CompactionPolicy;
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use disk::Disk;

@@ -3,6 +3,7 @@ use magpie_core::ids::TicketId;
 use proptest::prelude::*;
 
 use super::*;
+use crate::peer_rules::{PeerRule, PeerRules};
 
 const ALICE: PeerId = PeerId([1; 32]);
 const BOB: PeerId = PeerId([2; 32]);
@@ -121,6 +122,32 @@ fn the_deny_list_beats_every_proof() {
     let passport = judged(&alice, &with_key(BOB, 9)).unwrap();
     alice.set_rules(denies);
     assert_eq!(alice.holds(BOB, &passport, NOW), Err(AdmitError::Denied), "whoever is in already too");
+}
+
+#[test]
+fn this_nodes_own_rules_go_before_the_key_and_the_list() {
+    let rules = PeerRules::default();
+    let admission = Admission {
+        cluster_key: Some(cluster_key(9)),
+        allow: [EVE].into(),
+        rules: rules.clone(),
+        ..Admission::default()
+    };
+    let bob = with(BOB, admission);
+    let (holder, stranger) = (with_key(ALICE, 9), with_list(ALICE, &[]));
+    assert_eq!(judged(&bob, &stranger), Err(AdmitError::NoProof));
+    rules.set(ALICE, PeerRule::Allow).unwrap();
+    let passport = judged(&bob, &stranger).unwrap();
+    assert_eq!(bob.holds(ALICE, &passport, NOW), Ok(()));
+    rules.set(ALICE, PeerRule::Deny).unwrap();
+    rules.set(EVE, PeerRule::Deny).unwrap();
+    assert_eq!(judged(&bob, &holder), Err(AdmitError::ShutOut(ShutOut::Denied)));
+    assert_eq!(judged(&bob, &with_list(EVE, &[])), Err(AdmitError::ShutOut(ShutOut::Denied)));
+    assert_eq!(
+        bob.holds(ALICE, &passport, NOW),
+        Err(AdmitError::ShutOut(ShutOut::Denied)),
+        "whoever is in already too"
+    );
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! Time is an argument: milliseconds of a clock that never steps.
 
 mod backoff;
+mod contact;
+
+pub use contact::Contact;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -98,6 +101,8 @@ struct Entry {
     due_ms: u64,
     /// When it was last suggested or connected.
     seen_ms: u64,
+    /// Why the last dial or connection came to nothing.
+    trouble: Option<String>,
 }
 
 impl Entry {
@@ -112,6 +117,7 @@ impl Entry {
             refusals: 0,
             due_ms: now_ms,
             seen_ms: now_ms,
+            trouble: None,
         }
     }
 
@@ -247,6 +253,7 @@ impl Book {
             entry.member = true;
             entry.seen_ms = now_ms;
             (entry.failures, entry.refusals) = (0, 0);
+            entry.trouble = None;
         });
     }
 

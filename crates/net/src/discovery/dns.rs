@@ -8,11 +8,12 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::Suggestion;
 use crate::book::Source;
@@ -77,13 +78,15 @@ impl DnsName {
     }
 }
 
-/// Looks `name` up, until nobody listens any more, by `resolve` and every so often as `draw`, of 0..256, spreads it.
+/// Looks `name` up, until nobody listens any more, by `resolve` and every so often as `draw`, of 0..256, spreads it, or
+/// when `look_again` wakes it.
 ///
 /// A lookup that fails takes nothing back: a name server that is away says nothing about nodes.
 pub(crate) async fn watch<F>(
     name: DnsName,
     resolve: impl Fn(DnsName) -> F + Send,
     draw: impl Fn() -> u8 + Send,
+    look_again: Arc<Notify>,
     suggestions: mpsc::Sender<Suggestion>,
 ) where
     F: Future<Output = io::Result<Vec<IpAddr>>> + Send,
@@ -113,6 +116,7 @@ pub(crate) async fn watch<F>(
         }
         tokio::select! {
             () = tokio::time::sleep(wait(quiet, draw())) => {}
+            () = look_again.notified() => {}
             () = suggestions.closed() => return,
         }
     }
@@ -127,7 +131,7 @@ fn wait(quiet: u32, draw: u8) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
     use proptest::prelude::*;
@@ -161,7 +165,7 @@ mod tests {
                 }
             }
         };
-        let watching = tokio::spawn(watch(name(), resolve, || 0, sender));
+        let watching = tokio::spawn(watch(name(), resolve, || 0, Arc::default(), sender));
         // With a clock that only goes on when all wait, this is the end.
         tokio::time::sleep(Duration::from_secs(3_600)).await;
         watching.abort();
@@ -201,7 +205,7 @@ mod tests {
     async fn a_real_name_is_looked_up() {
         let (sender, mut suggestions) = mpsc::channel(8);
         let name: DnsName = "localhost:7400".parse().unwrap();
-        let watching = tokio::spawn(watch(name, DnsName::resolve, || 0, sender));
+        let watching = tokio::spawn(watch(name, DnsName::resolve, || 0, Arc::default(), sender));
         let first = tokio::time::timeout(Duration::from_secs(20), suggestions.recv()).await.unwrap().unwrap();
         assert!([found("/ip4/127.0.0.1/tcp/7400"), found("/ip6/::1/tcp/7400")].contains(&first), "{first:?}");
         watching.abort();

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use libp2p::Multiaddr;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::Suggestion;
 use crate::book::Source;
@@ -13,12 +14,16 @@ use crate::cache;
 use crate::limits;
 
 /// Watches the file at `path` until nobody listens any more. A file that is absent or unreadable names nobody.
-pub(crate) async fn watch(path: PathBuf, suggestions: mpsc::Sender<Suggestion>) {
+/// `look_again` wakes it before its time.
+pub(crate) async fn watch(path: PathBuf, look_again: Arc<Notify>, suggestions: mpsc::Sender<Suggestion>) {
     let mut known = BTreeSet::new();
     let mut seen = None;
     let mut every = tokio::time::interval(Duration::from_millis(limits::PEER_FILE_EVERY_MS));
     loop {
-        every.tick().await;
+        tokio::select! {
+            _ = every.tick() => {}
+            () = look_again.notified() => {}
+        }
         let stamp = stamp(&path).await;
         if stamp == seen {
             continue;
@@ -66,7 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("peers");
         let (sender, mut suggestions) = mpsc::channel(8);
-        let watching = tokio::spawn(watch(path.clone(), sender));
+        let watching = tokio::spawn(watch(path.clone(), Arc::default(), sender));
         let source = Source::PeerFile;
         let mut next = async || timeout(Duration::from_secs(20), suggestions.recv()).await.unwrap().unwrap();
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use libp2p::core::ConnectedPoint;
-use libp2p::request_response::{Event, Message, ResponseChannel};
+use libp2p::request_response::{Event, Message, OutboundFailure, ResponseChannel};
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
 use magpie_core::access::Role;
@@ -23,6 +23,10 @@ use crate::identity;
 use crate::limits;
 use crate::network::Network;
 use crate::watch::BannedPeer;
+
+/// What a node that does not admit this one says: nothing.
+const NOT_ADMITTED: &str =
+    "it closed the connection and did not admit this node: another cluster key, or not on its list";
 
 /// How far a connected peer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +81,13 @@ impl Node {
         self.book.connected(peer, via.as_ref(), now_ms);
         let dialled = endpoint.is_dialer().then(|| endpoint.get_remote_address().clone());
         let is_dialler = dialled.is_some();
+        if !is_dialler {
+            let is_far = !is_loopback(endpoint.get_remote_address());
+            self.shared.count(|counters| {
+                counters.connections_taken += 1;
+                counters.connections_from_afar += u64::from(is_far);
+            });
+        }
         let connection = Connection { id, dialled, remote: endpoint.get_remote_address().clone() };
         let entry = self.peers.entry(peer).or_insert_with(|| Peer {
             standing: Standing::Stranger,
@@ -117,6 +128,9 @@ impl Node {
             Standing::Admitted => self.lose(peer),
             Standing::Guest => tracing::info!(%peer, "guest left"),
             Standing::Stranger | Standing::Verified => {
+                if self.book.trouble_of(peer).is_none() {
+                    self.book.note_refusal(peer, NOT_ADMITTED);
+                }
                 self.book.refused(peer, now_ms);
                 self.shared.count(|counters| counters.peers_refused += 1);
             }
@@ -146,7 +160,8 @@ impl Node {
             Event::OutboundFailure { peer, error, .. } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
                 if self.standing(peer) < Some(Standing::Guest) {
-                    self.send_away(peer, &error.to_string());
+                    let closed = matches!(error, OutboundFailure::ConnectionClosed | OutboundFailure::Io(_));
+                    self.send_away(peer, &if closed { NOT_ADMITTED.to_owned() } else { error.to_string() });
                 }
             }
             Event::InboundFailure { peer, error, .. } => {
@@ -315,6 +330,7 @@ impl Node {
         }
         tracing::info!(%peer, reason, "peer sent away");
         let now_ms = self.now_ms();
+        self.book.note_refusal(peer, reason);
         self.book.refused(peer, now_ms);
         // It fails when the last connection has just closed.
         let _ = self.swarm.disconnect_peer_id(identity::to_libp2p(peer));
@@ -356,7 +372,8 @@ impl Node {
 
     /// Takes other rules: whom they do not admit goes at once, and who stays is shown what this node is by now.
     pub(super) fn admit_by(&mut self, rules: Admission) {
-        self.admitter.set_rules(rules);
+        // What a person decided about single peers is not among them.
+        self.admitter.set_rules(Admission { rules: self.rules.clone(), ..rules });
         self.send_away_the_late();
         let members: Vec<PeerId> = self.admitted().collect();
         for peer in members {

@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
 
 use super::Node;
 use super::admit::Standing;
+use super::asked::{OWN_ADDRESS, dial_trouble};
 use crate::book::{Dial, Source, Target, split_peer};
 use crate::cache;
 use crate::discovery::Suggestion;
@@ -40,17 +41,12 @@ impl Node {
         }
     }
 
-    pub(super) fn dial_on_request(&mut self, address: Multiaddr) {
-        self.on_suggestion(Suggestion::PeerFound { address, source: Source::Asked });
-        self.dial_the_due();
-    }
-
     pub(super) fn dial_the_due(&mut self) {
         let now_ms = self.now_ms();
         for Dial { target, addresses } in self.book.due(now_ms) {
-            if let Target::Peer(peer) = &target
-                && self.shared.watch.ban_of(peer).is_some()
-            {
+            let banned = matches!(&target, Target::Peer(peer) if self.shared.watch.ban_of(peer).is_some());
+            if banned || self.is_shut_out(self.book.peer_at(&target)) {
+                // It is looked at again, and dialled once it may be.
                 self.book.failed(&target, now_ms);
                 continue;
             }
@@ -71,10 +67,18 @@ impl Node {
 
     fn on_target_failed(&mut self, target: &Target, error: &DialError) {
         tracing::debug!(?target, %error, "a dial came to nothing");
+        self.book.note_failure(target, &dial_trouble(error));
         let now_ms = self.now_ms();
         if let DialError::LocalPeerId { address } | DialError::WrongPeerId { address, .. } = error {
             let is_own = matches!(error, DialError::LocalPeerId { .. });
             self.book.misled(target, address.clone(), is_own);
+        }
+        // The swarm leaves out addresses that it listens on itself.
+        if let (DialError::NoAddresses, Target::Address(address)) = (error, target)
+            && self.swarm.listeners().any(|own| own == address)
+        {
+            self.book.misled(target, address.clone(), true);
+            self.book.note_failure(target, OWN_ADDRESS);
         }
         self.book.failed(target, now_ms);
     }

@@ -17,6 +17,12 @@ pub(super) struct Questions {
     asked: u32,
 }
 
+impl Questions {
+    pub fn ask_at_once(&mut self) {
+        self.due_ms = 0;
+    }
+}
+
 impl Node {
     /// Takes an admitted member into the table, wherever it is known to be.
     pub(super) fn add_to_table(&mut self, peer: PeerId) {

@@ -3,6 +3,7 @@
 //! It runs no handlers. Requests go out through the [`Inbox`], replies come back through futures that the loop polls.
 
 mod admit;
+mod asked;
 mod dial;
 mod kademlia;
 mod lanes;
@@ -22,11 +23,12 @@ use futures::stream::FuturesOrdered;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, identify, ping};
 use magpie_core::ids::PeerId;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub(crate) use admit::is_loopback;
+pub(crate) use asked::Question;
 pub(crate) use mailbox::reply_of;
 pub use start::spawn;
 
@@ -47,6 +49,7 @@ use crate::handle::{Command, Shared};
 use crate::identity;
 use crate::inbox::Inbox;
 use crate::limits;
+use crate::peer_rules::PeerRules;
 use crate::share::Shares;
 
 pub(crate) struct Node {
@@ -68,6 +71,9 @@ pub(crate) struct Node {
     inbox: Inbox,
     shared: Arc<Shared>,
     cache: Cache,
+    rules: PeerRules,
+    /// Wakes the methods of discovery that look again and again.
+    look_again: Arc<Notify>,
     started: Instant,
 }
 
@@ -111,8 +117,7 @@ impl Node {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Request(request) => self.send_request(request),
-            Command::Dial { address } => self.dial_on_request(address),
-            Command::Disconnect { peer } => self.send_away(peer, "its owner said so"),
+            Command::Question(question) => self.on_question(question),
             Command::Reconnect { peer } => self.reconnect(peer),
             Command::AdmitBy { rules } => self.admit_by(*rules),
             Command::Marker { id } => self.place_marker(id),

@@ -32,6 +32,11 @@ impl Points {
         Self(peers.map(|peer| (peer, Point::default())).collect())
     }
 
+    /// Each is asked for others with the next visit.
+    pub fn ask_at_once(&mut self) {
+        self.0.values_mut().for_each(|point| point.ask_due_ms = 0);
+    }
+
     /// The point's memory may be gone: it is told all and asked for all again.
     pub fn forget(&mut self, peer: PeerId) {
         if let Some(point) = self.0.get_mut(&peer) {

@@ -114,6 +114,8 @@ impl Plan {
             swarm: behaviour::swarm(keypair, &doors, &ways, &shares).map_err(setup)?,
             shares,
             doors,
+            rules: self.config.admission.rules.clone(),
+            look_again: Arc::default(),
             admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
             peers: Default::default(),
             book: Book::new(local),
@@ -131,14 +133,20 @@ impl Plan {
         discovery::bootstrap::suggestions(named).for_each(|suggestion| node.on_suggestion(suggestion));
         let (suggest, suggestions) = mpsc::channel(limits::SUGGESTIONS_LEN_MAX);
         if let Some(path) = self.config.peer_file {
-            tasks.spawn(discovery::peer_file::watch(path, suggest.clone()));
+            tasks.spawn(discovery::peer_file::watch(path, node.look_again.clone(), suggest.clone()));
         }
         for name in self.names {
-            tasks.spawn(discovery::dns::watch(name, DnsName::resolve, draw, suggest.clone()));
+            tasks.spawn(discovery::dns::watch(name, DnsName::resolve, draw, node.look_again.clone(), suggest.clone()));
         }
         if let Some(github) = self.config.github {
             let shared = node.shared.clone();
-            tasks.spawn(discovery::github::watch(github, self.key, move || shared.listening(), suggest));
+            tasks.spawn(discovery::github::watch(
+                github,
+                self.key,
+                move || shared.listening(),
+                node.look_again.clone(),
+                suggest,
+            ));
         }
         Ok((node, suggestions))
     }

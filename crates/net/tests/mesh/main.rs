@@ -9,6 +9,7 @@ mod hostile;
 mod meet;
 mod named;
 mod node;
+mod parting;
 mod raw;
 mod refuse;
 mod registry;

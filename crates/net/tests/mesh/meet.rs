@@ -183,13 +183,3 @@ async fn a_peer_whose_connections_are_made_anew_is_met_again() {
     b.admitted(a.peer()).await;
     talk(&mut a, &mut b).await;
 }
-
-#[tokio::test]
-async fn a_disconnected_peer_is_lost_and_met_again() {
-    let (mut a, mut b) = pair(TCP).await;
-    a.net.disconnect(b.peer()).await;
-    a.lost(b.peer()).await;
-    b.lost(a.peer()).await;
-    a.admitted(b.peer()).await;
-    b.admitted(a.peer()).await;
-}

@@ -15,6 +15,33 @@ fn the_generation_grows_with_each_start_and_epochs_with_it() {
 }
 
 #[test]
+fn a_chain_is_followed_from_anywhere_and_breaks_at_the_record_that_was_changed() {
+    let mut home = Bench::new();
+    home.submit_all((0..20).map(|_| noop()).collect());
+    let follow = |check: &mut ChainCheck, from: usize, log: &[NewEntry]| {
+        log[from..].iter().try_for_each(|entry| check.follow(entry.index, &entry.body, entry.event))
+    };
+    let last = home.log.last().map(|entry| (entry.index, entry.event)).unwrap();
+    let mut whole = ChainCheck::genesis(LEDGER);
+    follow(&mut whole, 0, &home.log).unwrap();
+    assert_eq!(whole.reached(), last);
+    for from in 1..home.log.len() {
+        let before = &home.log[from - 1];
+        let mut check = ChainCheck::after(LEDGER, before.index, before.event);
+        follow(&mut check, from, &home.log).unwrap();
+        assert_eq!(check.reached(), last);
+        let mut changed = home.log.clone();
+        changed[from].body = before.body.clone();
+        let mut check = ChainCheck::genesis(LEDGER);
+        assert_eq!(follow(&mut check, 0, &changed), Err(ReplayError::ChainBroken { index: changed[from].index }));
+        changed.remove(from);
+        let mut check = ChainCheck::genesis(LEDGER);
+        let lacks = follow(&mut check, 0, &changed);
+        assert_eq!(lacks.is_err(), from < changed.len(), "only the end may be missing unseen");
+    }
+}
+
+#[test]
 fn tokens_of_another_life_cannot_be_guessed_from_this_ones() {
     let token = |secret| {
         grant::derive_bytes([secret; 32], Fence { task: TaskId { ulid: 1, ledger: LEDGER.tag() }, epoch: Epoch(1) })

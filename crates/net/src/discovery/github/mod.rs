@@ -8,10 +8,12 @@ mod api;
 mod record;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use libp2p::Multiaddr;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use self::api::{Api, ApiError, Comment};
 use self::record::Record;
@@ -29,6 +31,7 @@ pub(crate) async fn watch(
     config: GithubConfig,
     key: NodeKey,
     listening: impl Fn() -> Vec<String> + Send,
+    look_again: Arc<Notify>,
     suggestions: mpsc::Sender<Suggestion>,
 ) {
     let mut registry = Registry { api: Api::new(config), key, comment: None, failures: 0 };
@@ -49,11 +52,20 @@ pub(crate) async fn watch(
             Err(error) => Err(error),
         };
         let wait = registry.wait_ms(written);
+        // Whoever asks again and again does not use up what GitHub allows, nor shorten what it told us to wait.
+        let pause_ms = if registry.failures > 0 { wait } else { limits::GITHUB_ASKED_MS };
+        let may_look = Instant::now() + Duration::from_millis(pause_ms);
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+            () = asked(&look_again, may_look) => {}
             () = suggestions.closed() => return,
         }
     }
+}
+
+async fn asked(look_again: &Notify, may_look: Instant) {
+    look_again.notified().await;
+    tokio::time::sleep_until(may_look).await;
 }
 
 /// All that are named, so that none goes stale while it is, and those that are named no more.

@@ -1,12 +1,14 @@
 //! `nodectl clock`.
 
+mod verify;
+
 use clap::Subcommand;
 use magpie_core::clock::SignedHead;
 
-use super::args::Context;
-use super::connection::unexpected;
-use super::exit::{CommandError, Exit};
-use super::table;
+use crate::cli::args::Context;
+use crate::cli::connection::unexpected;
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::table;
 use crate::messages::clock::{ClockReply, ClockRequest, ClockView};
 use crate::messages::{Answer, Body};
 
@@ -14,17 +16,26 @@ use crate::messages::{Answer, Body};
 pub enum ClockCommand {
     /// Show the Merkle clock: how far each ledger has come, as this node knows
     Show,
+    /// Check every head's signature, the Merkle root, this node's own chain against its log, and compare with peers;
+    /// exit code 1 if something is wrong
+    Verify,
 }
 
 impl ClockCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
-        let Self::Show = self;
-        let Answer::Clock(ClockReply::Clock(view)) = context.link.ask(Body::Clock(ClockRequest::Show)).await? else {
-            return Err(unexpected());
-        };
-        context.format.document(&view, || text(&view))?;
-        Ok(Exit::Ok)
+        match self {
+            Self::Show => show(context).await,
+            Self::Verify => verify::run(context).await,
+        }
     }
+}
+
+async fn show(context: &Context) -> Result<Exit, CommandError> {
+    let Answer::Clock(ClockReply::Clock(view)) = context.link.ask(Body::Clock(ClockRequest::Show)).await? else {
+        return Err(unexpected());
+    };
+    context.format.document(&view, || text(&view))?;
+    Ok(Exit::Ok)
 }
 
 fn text(view: &ClockView) -> String {
