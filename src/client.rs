@@ -27,6 +27,8 @@ const SLACK: Duration = Duration::from_secs(1);
 pub enum ClientError {
     #[error("no node listens on {}: {source}; start one with `node`, or name its socket with --control", socket.display())]
     Unreachable { socket: PathBuf, source: io::Error },
+    #[error("no node at {address} admits this client: {reason}")]
+    NotAdmitted { address: String, reason: String },
     #[error("the node closed the connection")]
     Closed,
     #[error("the node did not answer within {} ms", patience.as_millis())]

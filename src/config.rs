@@ -395,6 +395,11 @@ pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
     xdg("XDG_DATA_HOME", ".local/share").map(|dir| dir.join("magpie")).ok_or(ConfigError::NoDataDir)
 }
 
+/// `$XDG_CONFIG_HOME/magpie`, else `~/.config/magpie`.
+pub fn config_dir() -> Option<PathBuf> {
+    xdg("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("magpie"))
+}
+
 /// `$MAGPIE_CACHE`, else `$XDG_CACHE_HOME/magpie`, else `~/.cache/magpie`: where fetched models and libtorch are.
 fn default_cache_dir() -> Option<PathBuf> {
     let own = std::env::var_os("MAGPIE_CACHE").map(PathBuf::from);

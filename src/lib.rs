@@ -10,5 +10,6 @@ pub mod mcp;
 pub mod messages;
 pub mod node;
 mod node_thread;
+pub mod remote_client;
 pub mod store;
 pub mod telemetry;

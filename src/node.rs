@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::actors::Addresses;
+use crate::actors::access::Access;
 use crate::actors::address::Address;
 use crate::actors::blobs::PeerBlobs;
 use crate::actors::clock::{ClockActor, ClockArguments};
@@ -83,6 +84,7 @@ struct Parts {
     /// Members of the process before.
     known: BTreeSet<PeerId>,
     net: NetConfig,
+    access: Access,
     addresses: Addresses,
     peers: Peers,
     blobs: Blobs,
@@ -179,6 +181,10 @@ impl Parts {
         if let Some(damage) = damage {
             tracing::error!(%damage, "the spool was damaged");
         }
+        let rules = PeerRules::open(&dir.peer_rules()).map_err(|error| StartError::Key(error.to_string()))?;
+        let admission = Admission { rules, ..admission::of(config, me)? };
+        let access = Access::open(peers.clone(), admission, dir.revocations());
+        let access = access.map_err(StartError::Store)?;
         let mut notices = Vec::new();
         let known = cached_peers(&dir.peers_json()).unwrap_or_else(|error| {
             notices.push(format!("the peer cache cannot be read: {error}"));
@@ -196,7 +202,8 @@ impl Parts {
         let volume = crate::store::disk::volume_bytes(dir.path())
             .map_err(|error| StartError::Store(format!("the volume's size cannot be read: {error}")))?;
         Ok(Self {
-            net: net_config(config, &dir, admission::of(config, key.peer_id())?)?,
+            net: net_config(config, &dir)?,
+            access,
             control: config.control.clone().unwrap_or_else(|| dir.control_sock()),
             dir: Arc::new(dir),
             key,
@@ -217,23 +224,28 @@ impl Parts {
         })
     }
 
-    /// In the order in which they start: each finds those that it needs at its start already there.
-    fn children(self) -> Vec<Child> {
-        let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
-        let peer_blobs = PeerBlobs::new(self.blobs.clone(), self.peers.clone());
-        let doorway = Arc::new(Doorway {
+    fn doorway(&self, routes: &Routes, blobs: &PeerBlobs) -> Doorway {
+        Doorway {
             routes: routes.clone(),
-            blobs: peer_blobs.clone(),
+            access: self.access.clone(),
+            blobs: blobs.clone(),
             desk: PeerDesk {
                 peers: self.peers.clone(),
                 registry: self.addresses.registry.clone(),
-                rules: self.net.admission.rules.clone(),
+                rules: self.access.rules().rules,
                 ways: ways(&self.net),
             },
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
             started: Instant::now(),
-            notices: self.notices,
-        });
+            notices: self.notices.clone(),
+        }
+    }
+
+    /// In the order in which they start: each finds those that it needs at its start already there.
+    fn children(self) -> Vec<Child> {
+        let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
+        let peer_blobs = PeerBlobs::new(self.blobs.clone(), self.peers.clone());
+        let doorway = Arc::new(self.doorway(&routes, &peer_blobs));
         let work_dir = self.capabilities.kinds.iter().any(|kind| kind.needs_room()).then(|| self.dir.work());
         let ledger = LedgerArguments {
             dir: self.dir,
@@ -252,9 +264,16 @@ impl Parts {
         let clock =
             ClockArguments { key: self.key.clone(), peers: self.peers.clone(), addresses: self.addresses.clone() };
         let door = PeerDoor::new(routes.clone(), doorway.clone());
-        let swarm = SwarmArguments { key: self.key, config: self.net, routes: routes.clone(), door };
+        let swarm = SwarmArguments {
+            key: self.key,
+            config: self.net,
+            access: self.access.clone(),
+            routes: routes.clone(),
+            door,
+        };
         let registry = RegistryArguments {
             peers: self.peers,
+            access: self.access,
             addresses: self.addresses.clone(),
             capabilities: self.capabilities.clone(),
             devices: doorway.devices.clone(),
@@ -308,10 +327,9 @@ fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
-fn net_config(config: &NodeConfig, dir: &DataDir, admission: Admission) -> Result<NetConfig, StartError> {
+fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartError> {
     let github = |registry: &GithubRegistry| registry.resolve(|name| std::env::var_os(name)).map_err(StartError::Key);
     let github = config.github.as_ref().map(github).transpose()?;
-    let rules = PeerRules::open(&dir.peer_rules()).map_err(|error| StartError::Key(error.to_string()))?;
     Ok(NetConfig {
         listen: config.listen.clone(),
         bootstrap: config.bootstrap.clone(),
@@ -324,7 +342,6 @@ fn net_config(config: &NodeConfig, dir: &DataDir, admission: Admission) -> Resul
         rendezvous_point: config.rendezvous_point,
         kademlia: config.kademlia,
         github,
-        admission: Admission { rules, ..admission },
         ..NetConfig::default()
     })
 }

@@ -7,6 +7,7 @@ use magpie_core::homes::{Announcement, SignedAnnouncement, Term};
 use magpie_core::ids::PeerId;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
+use super::access::Access;
 use super::address::Address;
 use super::blobs::PeerBlobs;
 use super::clock_audit;
@@ -26,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct Doorway {
     pub routes: Routes,
+    pub access: Access,
     pub blobs: PeerBlobs,
     pub desk: PeerDesk,
     pub devices: Vec<Address<DeviceMsg>>,
@@ -46,6 +48,7 @@ impl Doorway {
             Body::Device(_) => Ok(Answer::Device(DeviceActorReply::Devices(self.device_views().await))),
             Body::Blob(request) => self.blobs.answer(from, request).await.map(Answer::Blob),
             Body::Actor(request) => self.supervisor(request).await,
+            Body::Access(request) => self.access.answer(request).await.map(Answer::Access),
             Body::Peer(request) => self.desk.answer(request).await.map(Answer::Peer),
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))

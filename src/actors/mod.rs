@@ -12,6 +12,7 @@
 //! `- control     the socket; below it one session per client
 //! ```
 
+pub mod access;
 pub mod address;
 pub mod blobs;
 pub mod clock;

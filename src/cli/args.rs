@@ -10,13 +10,14 @@ use magpie_core::time::DurationMs;
 
 use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
+use super::guest::GuestArgs;
 use super::output::Format;
 use super::{
-    actor, blob, clock, completions, dev, device, dlq, doctor, home, peer, queue, run, schedule, status, task, worker,
-    workflow,
+    actor, blob, clock, completions, dev, device, dlq, doctor, home, key, peer, queue, run, schedule, status, task,
+    token, worker, workflow,
 };
 
-const GLOBAL: &str = "Global options";
+pub(super) const GLOBAL: &str = "Global options";
 
 /// Speaks to a Magpie node, and starts several on this machine.
 ///
@@ -28,9 +29,8 @@ pub struct NodectlArgs {
     /// Control socket of the node (default: control.sock in the node's default data directory)
     #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     control: Option<PathBuf>,
-    /// A node elsewhere (not built yet: this version speaks through a control socket)
-    #[arg(long, global = true, value_name = "MULTIADDR", conflicts_with = "control", help_heading = GLOBAL)]
-    node: Option<String>,
+    #[command(flatten)]
+    guest: GuestArgs,
     /// What to print: table or wide for people, json or yaml for programs
     #[arg(
         short,
@@ -75,6 +75,12 @@ enum Command {
     /// List the members of the mesh; find, connect, allow and deny peers
     #[command(subcommand)]
     Peer(peer::PeerCommand),
+    /// Show the keys that this node holds and accepts
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Issue tickets, which admit one peer each, and take them back
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Decide which copy of a ledger goes on
     #[command(subcommand)]
     Home(home::HomeCommand),
@@ -158,22 +164,23 @@ impl NodectlArgs {
     }
 
     async fn dispatch(self) -> Result<Exit, CommandError> {
-        if self.node.is_some() {
-            return Err(CommandError::usage(
-                "--node: this version speaks to a node through its socket only; use --control PATH on its machine",
-            ));
-        }
         match self.command {
             // It ends its nodes itself.
             Command::Dev(dev) => return dev.run().await,
             // It needs no node.
             Command::Completions(completions) => return completions.run(),
             // It works without one.
-            Command::Doctor(doctor) => return doctor.run(self.control, self.output).await,
+            Command::Doctor(doctor) => {
+                self.guest.refuse("doctor looks at this machine: run it on the node's")?;
+                return doctor.run(self.control, self.output).await;
+            }
             _ => {}
         }
-        let socket = self.control.map_or_else(default_socket, Ok)?;
-        let context = Context { link: Arc::new(NodeLink::new(socket)), format: self.output, goes_on: Mutex::default() };
+        let link = match self.guest.at()? {
+            Some(guest) => NodeLink::elsewhere(guest),
+            None => NodeLink::new(self.control.map_or_else(default_socket, Ok)?),
+        };
+        let context = Context { link: Arc::new(link), format: self.output, goes_on: Mutex::default() };
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => Err(context.interrupted()),
@@ -196,6 +203,8 @@ impl Command {
             Self::Dlq(dlq) => dlq.run(context).await,
             Self::Worker(worker) => worker.run(context).await,
             Self::Peer(peer) => peer.run(context).await,
+            Self::Key(key) => key.run(context).await,
+            Self::Token(token) => token.run(context).await,
             Self::Home(home) => home.run(context).await,
             Self::Device(device) => device.run(context).await,
             Self::Actor(actor) => actor.run(context).await,

@@ -10,9 +10,11 @@ use tokio::sync::Mutex;
 
 use super::deadline::Deadline;
 use super::exit::CommandError;
+use super::guest::Guest;
 use crate::client::{Client, ClientError};
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::{Answer, Body, Role};
+use crate::remote_client::RemoteClient;
 
 /// What a request that waits for nothing may take.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
@@ -21,17 +23,55 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a submission is repeated when no timeout is given.
 pub const SUBMIT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The node behind one control socket; connected when it is first asked, and again when the connection broke.
+/// Where a node is asked.
+enum Door {
+    Socket(PathBuf),
+    /// The peers' door, from elsewhere.
+    Peers(Box<Guest>),
+}
+
+/// A connection through either door.
+enum Connected {
+    Socket(Client),
+    Peers(RemoteClient),
+}
+
+impl Connected {
+    async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
+        match self {
+            Self::Socket(client) => client.ask(body, patience).await,
+            Self::Peers(client) => client.ask(body, patience).await,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Socket(client) => client.is_closed(),
+            Self::Peers(client) => client.is_closed(),
+        }
+    }
+}
+
+/// The node behind one door; connected when it is first asked, and again when the connection broke.
 pub struct NodeLink {
-    socket: PathBuf,
-    client: Mutex<Option<Arc<Client>>>,
+    door: Door,
+    client: Mutex<Option<Arc<Connected>>>,
     /// The home that `--home` names.
     home: OnceLock<LedgerTag>,
 }
 
 impl NodeLink {
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: Mutex::new(None), home: OnceLock::new() }
+        Self::at(Door::Socket(socket))
+    }
+
+    /// A node elsewhere. Needs a runtime of one thread.
+    pub fn elsewhere(guest: Guest) -> Self {
+        Self::at(Door::Peers(Box::new(guest)))
+    }
+
+    fn at(door: Door) -> Self {
+        Self { door, client: Mutex::new(None), home: OnceLock::new() }
     }
 
     /// What is asked of a ledger from now on goes to this home.
@@ -82,12 +122,18 @@ impl NodeLink {
         Ok(Deadline::within(timeout))
     }
 
-    async fn client(&self) -> Result<Arc<Client>, ClientError> {
+    async fn client(&self) -> Result<Arc<Connected>, ClientError> {
         let mut held = self.client.lock().await;
         if let Some(client) = held.as_ref().filter(|client| !client.is_closed()) {
             return Ok(client.clone());
         }
-        let client = Arc::new(Client::connect(&self.socket, "nodectl", Role::Operator).await?);
+        let client = match &self.door {
+            Door::Socket(socket) => Connected::Socket(Client::connect(socket, "nodectl", Role::Operator).await?),
+            Door::Peers(guest) => {
+                Connected::Peers(RemoteClient::connect(&guest.key, guest.ticket, &guest.address).await?)
+            }
+        };
+        let client = Arc::new(client);
         *held = Some(client.clone());
         Ok(client)
     }
@@ -165,7 +211,10 @@ pub fn unexpected() -> CommandError {
 
 fn is_curable(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Closed | ClientError::TimedOut { .. } => true,
+        ClientError::Unreachable { .. }
+        | ClientError::NotAdmitted { .. }
+        | ClientError::Closed
+        | ClientError::TimedOut { .. } => true,
         ClientError::Refused(refusal) => refusal.is_retryable(),
         ClientError::TooLarge(_) | ClientError::Unexpected => false,
     }

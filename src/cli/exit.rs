@@ -72,7 +72,7 @@ impl From<ClientError> for CommandError {
         match error {
             ClientError::Refused(refusal) => refusal.into(),
             ClientError::TooLarge(_) => Self::usage(error.to_string()),
-            ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => {
+            ClientError::Unreachable { .. } | ClientError::NotAdmitted { .. } | ClientError::TimedOut { .. } => {
                 Self::new(Exit::Unreachable, error.to_string())
             }
             ClientError::Closed => {

@@ -115,7 +115,7 @@ impl From<ClientError> for ToolError {
         let message = error.to_string();
         match error {
             ClientError::Refused(refusal) => refusal.into(),
-            ClientError::Unreachable { .. } | ClientError::Closed => {
+            ClientError::Unreachable { .. } | ClientError::NotAdmitted { .. } | ClientError::Closed => {
                 let fix = "start a node with `node` (see `node --help`), or start node-mcp with --control SOCKET of one \
                            that runs; then call again";
                 Self::passing("node_unreachable", message, fix, 1_000)

@@ -7,6 +7,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::wire;
 use serde::{Deserialize, Serialize};
 
+use super::access::{AccessReply, AccessRequest};
 use super::actor::{ActorReply, ActorRequest};
 use super::blob::{BlobReply, BlobRequest};
 use super::clock::{ClockReply, ClockRequest};
@@ -76,6 +77,7 @@ pub enum Body {
     Device(DeviceActorRequest),
     Blob(BlobRequest),
     Actor(ActorRequest),
+    Access(AccessRequest),
     Node(NodeRequest),
     Peer(PeerRequest),
 }
@@ -91,6 +93,7 @@ pub enum Answer {
     Device(DeviceActorReply),
     Blob(BlobReply),
     Actor(ActorReply),
+    Access(AccessReply),
     Node(NodeReply),
     Peer(PeerReply),
     Refused(Refusal),
@@ -103,7 +106,8 @@ impl Body {
             Body::Ledger(request) | Body::Home { request, .. } => may_ask(request),
             Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange(_))
-            | Body::Worker(WorkerRequest::Notice { .. }) => &[Role::Peer][..],
+            | Body::Worker(WorkerRequest::Notice { .. })
+            | Body::Access(AccessRequest::Learn { .. } | AccessRequest::Tell) => &[Role::Peer][..],
             Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Role::Peer, Role::Agent, Role::Operator][..],
             Body::Registry(RegistryRequest::List)
             | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
@@ -118,6 +122,7 @@ impl Body {
                 | PeerRequest::Discover,
             ) => &[Role::Agent, Role::Operator][..],
             Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
+            | Body::Access(AccessRequest::IssueTicket { .. } | AccessRequest::Revoke { .. } | AccessRequest::ShowKey)
             | Body::Actor(_)
             | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };

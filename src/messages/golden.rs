@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::access::{AccessReply, AccessRequest};
 use super::actor::{ActorReply, ActorRequest};
 use super::blob::{BlobReply, BlobRequest};
 use super::clock::{ClockReply, ClockRequest};
@@ -127,6 +128,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "blob"], variants::<BlobRequest>());
     asked(&["body", "actor"], variants::<ActorRequest>());
     asked(&["body", "node"], variants::<NodeRequest>());
+    asked(&["body", "access"], variants::<AccessRequest>());
     asked(&["body", "peer"], variants::<PeerRequest>());
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
@@ -139,6 +141,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "blob"], variants::<BlobReply>());
     answered(&["answer", "actor"], variants::<ActorReply>());
     answered(&["answer", "node"], variants::<NodeReply>());
+    answered(&["answer", "access"], variants::<AccessReply>());
     answered(&["answer", "peer"], variants::<PeerReply>());
 }
 

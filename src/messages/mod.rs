@@ -3,6 +3,7 @@
 //! One vocabulary, three doors: ractor mailboxes inside, frames between peers, frames on the control socket. Inside
 //! the first each actor has its own message enum (`<Actor>Msg`); [`Body`] and [`Answer`] are what passes the others.
 
+pub mod access;
 pub mod actor;
 pub mod blob;
 pub mod clock;

@@ -45,6 +45,9 @@ pub struct Heartbeat {
     /// The sender's wall clock: how far it differs counts, it is never taken as the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<u64>,
+    /// Of all that the sender knows to be revoked; none: of nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_digest: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

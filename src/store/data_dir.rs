@@ -105,6 +105,11 @@ impl DataDir {
         self.path().join("cluster.key")
     }
 
+    /// Tickets and peers that were revoked.
+    pub fn revocations(&self) -> PathBuf {
+        self.path().join("revocations.json")
+    }
+
     /// The socket of `nodectl` and `node-mcp`.
     pub fn control_sock(&self) -> PathBuf {
         self.path().join("control.sock")

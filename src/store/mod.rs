@@ -17,6 +17,7 @@ mod log_queue;
 mod log_writer;
 pub mod recovery;
 mod reserve;
+pub mod revocations;
 pub mod spool;
 mod spool_format;
 mod sqlite;

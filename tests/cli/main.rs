@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod attempts;
 #[cfg(test)]
 mod clocks;

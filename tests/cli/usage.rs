@@ -13,7 +13,7 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = "dev run status doctor task workflow schedule queue dlq worker peer home device actor clock blob completions help";
+    let expected = "dev run status doctor task workflow schedule queue dlq worker peer key token home device actor clock blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -53,12 +53,19 @@ fn wrong_values_are_told_with_the_right_ones() {
 }
 
 #[test]
-fn a_node_elsewhere_is_refused_in_words() {
-    let told = refused(&["--node", "/ip4/127.0.0.1/tcp/1", "status"]);
-    assert_eq!(
-        told,
-        "nodectl: --node: this version speaks to a node through its socket only; use --control PATH on its machine\n"
-    );
+fn a_node_elsewhere_takes_a_ticket_and_says_for_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, ticket) = (dir.path().join("key"), dir.path().join("ticket"));
+    let (key, ticket) = (key.to_str().unwrap(), ticket.to_str().unwrap());
+    let elsewhere = ["--node", "/ip4/127.0.0.1/tcp/1", "--key", key, "status"];
+    let told = refused(&elsewhere);
+    assert!(told.contains("--node needs a --ticket; have one issued") && told.contains("--peer 12D3Koo"), "{told}");
+    assert_eq!(refused(&elsewhere), told, "it keeps its key");
+    std::fs::write(ticket, "nonsense").unwrap();
+    let told = refused(&[&elsewhere[..], &["--ticket", ticket]].concat());
+    assert!(told.contains("it is not a ticket") && told.contains("--peer 12D3Koo"), "{told}");
+    assert!(refused(&["--node", "here", "--key", key, "status"]).contains("is not a multiaddr"));
+    assert!(refused(&["--ticket", ticket, "status"]).contains("--node"));
 }
 
 #[test]

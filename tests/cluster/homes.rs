@@ -75,6 +75,7 @@ impl Impostor {
             backlog: Vec::new(),
             clock_root: [0; 32],
             reports: Vec::new(),
+            revoked_digest: None,
             wall_ms: None,
         };
         let answer = self.says(to, Body::Registry(RegistryRequest::Heartbeat(Box::new(heartbeat)))).await;

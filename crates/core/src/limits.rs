@@ -219,6 +219,8 @@ pub const TICKET_LIFE_MS_MAX: u64 = 400 * 86_400_000;
 pub const TICKET_SKEW_MS: u64 = 60_000;
 /// The text of a ticket, with what a file or a person puts around it.
 pub const TICKET_BYTES_MAX: usize = 512;
+/// Revocations that a node keeps: tickets and peers.
+pub const REVOCATIONS_MAX: usize = 1_024;
 /// Connections on the control socket.
 pub const SESSIONS_MAX: usize = 256;
 /// Requests under way on one control connection.

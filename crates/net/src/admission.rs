@@ -10,7 +10,7 @@
 //! verifier, and a ticket of none to anyone but its peer.
 
 use hmac::{Hmac, KeyInit, Mac};
-use magpie_core::access::{ClusterId, Role, SignedTicket, TicketError};
+use magpie_core::access::{ClusterId, Revoked, Role, SignedTicket, TicketError};
 use magpie_core::ids::{PeerId, TicketId};
 use magpie_core::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -68,8 +68,8 @@ pub(crate) enum AdmitError {
     WrongProof,
     #[error("its ticket does not admit it: {0}")]
     Ticket(#[from] TicketError),
-    #[error("it is on this node's deny list")]
-    Denied,
+    #[error("{0} was revoked")]
+    Revoked(Revoked),
     #[error("this node has no cluster key and the peer is not on its allow list")]
     Closed,
     #[error(transparent)]
@@ -105,13 +105,13 @@ pub(crate) struct Admitter {
 
 impl Admitter {
     pub fn new(local: PeerId, boot: u64, rules: Admission) -> Self {
-        let clusters = clusters_of(&rules);
+        let clusters = rules.accepted_clusters();
         Self { local, boot, rules, clusters }
     }
 
     /// From now on others may come in: see [`Self::holds`] about those who are.
     pub fn set_rules(&mut self, rules: Admission) {
-        self.clusters = clusters_of(&rules);
+        self.clusters = rules.accepted_clusters();
         self.rules = rules;
     }
 
@@ -141,10 +141,8 @@ impl Admitter {
     }
 
     fn judge(&self, peer: PeerId, presented: &Credentials, now: Wall) -> Result<Passport, AdmitError> {
+        self.refuse_revoked(Revoked::Peer(peer))?;
         let is_allowed = self.rules.rules.admits(peer)?;
-        if self.rules.deny.contains(&peer) {
-            return Err(AdmitError::Denied);
-        }
         let member = |ground| Ok(Passport { role: Role::Peer, ground });
         if is_allowed || self.rules.allow.contains(&peer) {
             return member(Ground::AllowList);
@@ -156,6 +154,7 @@ impl Admitter {
             let ticket: SignedTicket = text.parse()?;
             ticket.verify(peer, &self.clusters, now)?;
             let ticket = ticket.ticket;
+            self.refuse_revoked(Revoked::Ticket(ticket.id))?;
             let ground = Ground::Ticket { id: ticket.id, issuer: ticket.issuer, expires: ticket.expires };
             return Ok(Passport { role: ticket.role, ground });
         }
@@ -166,6 +165,11 @@ impl Admitter {
         } else {
             AdmitError::WrongProof
         })
+    }
+
+    /// What no proof makes up for.
+    fn refuse_revoked(&self, what: Revoked) -> Result<(), AdmitError> {
+        if self.rules.revoked.contains(what) { Err(AdmitError::Revoked(what)) } else { Ok(()) }
     }
 
     /// The cluster whose key `peer` proves to hold, of those that are accepted.
@@ -186,10 +190,11 @@ impl Admitter {
     /// # Errors
     /// Why it may not.
     pub fn holds(&self, peer: PeerId, passport: &Passport, now: Wall) -> Result<(), AdmitError> {
-        let is_allowed = self.rules.rules.admits(peer)?;
-        if self.rules.deny.contains(&peer) {
-            return Err(AdmitError::Denied);
+        self.refuse_revoked(Revoked::Peer(peer))?;
+        if let Ground::Ticket { id, .. } = passport.ground {
+            self.refuse_revoked(Revoked::Ticket(id))?;
         }
+        let is_allowed = self.rules.rules.admits(peer)?;
         match passport.ground {
             _ if is_allowed || self.rules.allow.contains(&peer) => Ok(()),
             Ground::AllowList => Err(AdmitError::NoProof),
@@ -200,11 +205,6 @@ impl Admitter {
             Ground::Ticket { issuer, .. } => Err(TicketError::ForeignIssuer { issuer }.into()),
         }
     }
-}
-
-fn clusters_of(rules: &Admission) -> Vec<ClusterId> {
-    let own = rules.cluster_key.as_ref().map(|key| key.issuing_key().cluster());
-    own.into_iter().chain(rules.clusters.iter().copied()).collect()
 }
 
 fn proof(key: &[u8; 32], prover: PeerId, verifier: PeerId) -> Hmac<Sha256> {

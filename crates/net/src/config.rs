@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use libp2p::Multiaddr;
-use magpie_core::access::{ClusterId, SignedTicket};
+use magpie_core::access::{ClusterId, Revocations, SignedTicket};
 use magpie_core::ids::PeerId;
 
 use crate::book::split_peer;
@@ -28,8 +28,16 @@ pub struct Admission {
     pub allow: BTreeSet<PeerId>,
     /// What a person decided about single peers, which goes before both.
     pub rules: PeerRules,
-    /// Admits none of these, whatever they show.
-    pub deny: BTreeSet<PeerId>,
+    /// Admits none of these peers, whatever they show, and nobody by one of these tickets.
+    pub revoked: Revocations,
+}
+
+impl Admission {
+    /// Whose members and tickets are accepted.
+    pub fn accepted_clusters(&self) -> Vec<ClusterId> {
+        let own = self.cluster_key.as_ref().map(|key| key.issuing_key().cluster());
+        own.into_iter().chain(self.clusters.iter().copied()).collect()
+    }
 }
 
 /// The network side of a node. The default listens nowhere, knows nobody and admits nobody.

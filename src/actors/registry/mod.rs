@@ -19,6 +19,7 @@ use magpie_core::time::Wall;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::Addresses;
+use super::access::Access;
 use super::address::Address;
 use super::device_mailbox::DeviceMsg;
 use super::peers::Peers;
@@ -41,6 +42,7 @@ pub struct RegistryActor;
 #[derive(Clone)]
 pub struct RegistryArguments {
     pub peers: Peers,
+    pub access: Access,
     pub addresses: Addresses,
     pub capabilities: Arc<Capabilities>,
     pub devices: Vec<Address<DeviceMsg>>,
@@ -193,6 +195,7 @@ impl RegistryState {
             clock_root: self.clock_root,
             reports: self.core.reports(REPORTS_PER_HEARTBEAT),
             wall_ms: Some(now().wall_ms),
+            revoked_digest: Some(self.arguments.access.digest()).filter(|digest| *digest != 0),
         }
     }
 
@@ -256,6 +259,9 @@ impl RegistryState {
             self.tell_worker(home, &heartbeat);
         }
         let _ = self.arguments.addresses.clock.cast(ClockMsg::PeerRoot { peer, root: heartbeat.clock_root });
+        if let Some(digest) = heartbeat.revoked_digest {
+            self.arguments.access.heard_digest(peer, digest);
+        }
         let before = self.known.remove(&peer);
         let news = before.as_ref().is_none_or(|known| known.heartbeat.capabilities != heartbeat.capabilities);
         let rtt_ms = rtt_ms.or(before.and_then(|known| known.rtt_ms));

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::door::{PeerDoor, Speaker};
+use super::access::Access;
 use super::routes::Routes;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
@@ -25,7 +26,9 @@ pub struct SwarmActor;
 #[derive(Clone)]
 pub struct SwarmArguments {
     pub key: NodeKey,
+    /// But for who may come in.
     pub config: NetConfig,
+    pub access: Access,
     pub routes: Routes,
     pub door: PeerDoor,
 }
@@ -46,7 +49,8 @@ impl Actor for SwarmActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let SwarmArguments { key, config, routes, door } = arguments;
+        let SwarmArguments { key, config, access, routes, door } = arguments;
+        let config = NetConfig { admission: access.rules(), ..config };
         let (sender, receiver) = mpsc::channel(INBOX_LEN_MAX);
         let net = magpie_net::spawn(&key, config, sender).await?;
         routes.peers.connect(Some(net.clone()));

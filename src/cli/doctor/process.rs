@@ -70,7 +70,11 @@ fn unreachable(place: &Place, socket: &Path, error: &ClientError) -> Check {
                           it again; nothing that it acknowledged is lost";
             Check::fault(NAME, found, remedy)
         }
-        ClientError::Closed | ClientError::Unexpected | ClientError::Refused(_) | ClientError::TooLarge(_) => {
+        ClientError::NotAdmitted { .. }
+        | ClientError::Closed
+        | ClientError::Unexpected
+        | ClientError::Refused(_)
+        | ClientError::TooLarge(_) => {
             let remedy =
                 "use the nodectl of the node's version; if it is, try again: the node may be restarting an actor";
             Check::fault(NAME, format!("the node behind {at}: {error}"), remedy)

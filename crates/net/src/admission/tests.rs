@@ -1,4 +1,4 @@
-use magpie_core::access::Ticket;
+use magpie_core::access::{Revocations, SignedRevocation, Ticket};
 use magpie_core::ids::TicketId;
 use proptest::prelude::*;
 
@@ -110,18 +110,21 @@ fn the_allow_list_needs_no_proof_and_the_default_admits_nobody() {
 }
 
 #[test]
-fn the_deny_list_beats_every_proof() {
-    let denies = Admission {
-        allow: [BOB].into(),
-        deny: [BOB].into(),
-        cluster_key: Some(cluster_key(9)),
-        ..Admission::default()
-    };
-    assert_eq!(judged(&with(ALICE, denies.clone()), &with_key(BOB, 9)), Err(AdmitError::Denied));
-    let mut alice = with_key(ALICE, 9);
-    let passport = judged(&alice, &with_key(BOB, 9)).unwrap();
-    alice.set_rules(denies);
-    assert_eq!(alice.holds(BOB, &passport, NOW), Err(AdmitError::Denied), "whoever is in already too");
+fn what_is_revoked_admits_nobody_any_more() {
+    let (mut alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
+    let eve = with_ticket(EVE, 9, ticket(9, EVE, Role::Operator));
+    let (by_key, by_ticket) = (judged(&alice, &bob).unwrap(), judged(&alice, &eve).unwrap());
+    let (key, mut revoked) = (cluster_key(9), Revocations::default());
+    for what in [Revoked::Peer(BOB), Revoked::Ticket(TicketId([7; 16]))] {
+        let signed = SignedRevocation::issue(key.issuing_key(), what, NOW);
+        revoked.learn(signed, &[key.issuing_key().cluster()]).unwrap();
+    }
+    alice.set_rules(Admission { cluster_key: Some(key), allow: [BOB].into(), revoked, ..Admission::default() });
+    assert_eq!(judged(&alice, &bob), Err(AdmitError::Revoked(Revoked::Peer(BOB))), "though it is on the list");
+    assert_eq!(alice.holds(BOB, &by_key, NOW), Err(AdmitError::Revoked(Revoked::Peer(BOB))));
+    let of_ticket = AdmitError::Revoked(Revoked::Ticket(TicketId([7; 16])));
+    assert_eq!(judged(&alice, &eve), Err(of_ticket.clone()));
+    assert_eq!(alice.holds(EVE, &by_ticket, NOW), Err(of_ticket));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use magpie_core::access::Role;
-use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent};
+use magpie_net::{ClusterKey, NetConfig, NetEvent, PeerRule};
 
 use crate::node::*;
 use crate::raw::{Credentials, Raw, RawEvent, confirm, hello, hello_with, lane_hello};
@@ -78,7 +78,8 @@ async fn no_stranger_hears_a_byte_changes_anything_or_stays_five_seconds() {
     const DENIED: u8 = 62;
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("peers");
-    let admission = Admission { deny: [peer(DENIED)].into(), ..with_key() };
+    let admission = with_key();
+    admission.rules.set(peer(DENIED), PeerRule::Deny).unwrap();
     let config =
         NetConfig { peer_cache: Some(cache.clone()), members: true, kademlia: true, admission, ..listening(TCP) };
     let mut node = start(1, config).await;

@@ -81,24 +81,6 @@ async fn a_ticket_that_expires_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn who_is_denied_goes_at_once_and_comes_back_when_it_is_no_longer() {
-    let mut node = start(1, listening(TCP)).await;
-    let mut denied = start(2, dialling(&[node.address()])).await;
-    let mut other = start(3, dialling(&[node.address()])).await;
-    node.admitted(denied.peer()).await;
-    node.admitted(other.peer()).await;
-    other.admitted(node.peer()).await;
-    node.net.admit_by(Admission { deny: [denied.peer()].into(), ..with_key() }).await;
-    node.lost(denied.peer()).await;
-    until(|| node.net.counters().peers_refused > 0).await;
-    talk(&mut node, &mut other).await;
-    assert_eq!(node.net.counters().peers_lost, 1, "nobody else went");
-    node.net.admit_by(with_key()).await;
-    denied.drain();
-    node.admitted(denied.peer()).await;
-}
-
-#[tokio::test]
 async fn a_key_that_comes_later_admits_later() {
     let mut node = start(1, NetConfig { admission: Admission::default(), ..listening(TCP) }).await;
     let mut holder = start(2, dialling(&[node.address()])).await;
