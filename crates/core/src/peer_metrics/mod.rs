@@ -71,7 +71,7 @@ pub struct MetricsView {
     pub bytes_per_s: Option<u64>,
     /// The share of heartbeats without an answer, in the newest two windows.
     pub loss: f64,
-    /// [`PeerMetrics::reliability`], 0 to 1.
+    /// 0 to 1; the formula is in docs/peers.md.
     pub reliability: f64,
     /// The sums over all windows that are kept.
     pub total: WindowView,
