@@ -176,6 +176,9 @@ impl NodectlArgs {
             }
             _ => {}
         }
+        if self.control.is_some() {
+            self.guest.refuse("--control names another node: give one of them")?;
+        }
         let link = match self.guest.at()? {
             Some(guest) => NodeLink::elsewhere(guest),
             None => NodeLink::new(self.control.map_or_else(default_socket, Ok)?),

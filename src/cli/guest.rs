@@ -14,13 +14,13 @@ use super::human;
 #[derive(Debug, Args)]
 pub struct GuestArgs {
     /// A node elsewhere, asked through its peers' door; needs a ticket of role agent or operator
-    #[arg(long, global = true, value_name = "MULTIADDR", conflicts_with = "control", help_heading = super::args::GLOBAL)]
+    #[arg(long, global = true, value_name = "MULTIADDR", help_heading = super::args::GLOBAL)]
     node: Option<String>,
     /// For --node: the file with the ticket, as `nodectl token issue` prints it
-    #[arg(long, global = true, value_name = "FILE", requires = "node", help_heading = super::args::GLOBAL)]
+    #[arg(long, global = true, value_name = "FILE", help_heading = super::args::GLOBAL)]
     ticket: Option<PathBuf>,
     /// For --node: the key that the ticket is for (default: operator.key in magpie's configuration directory)
-    #[arg(long, global = true, value_name = "FILE", requires = "node", help_heading = super::args::GLOBAL)]
+    #[arg(long, global = true, value_name = "FILE", help_heading = super::args::GLOBAL)]
     key: Option<PathBuf>,
 }
 
@@ -44,7 +44,11 @@ impl GuestArgs {
     /// # Errors
     /// What is wrong with them, and whom to ask for a ticket.
     pub fn at(self) -> Result<Option<Guest>, CommandError> {
-        let Some(address) = self.node else { return Ok(None) };
+        // clap would not see a --node before the command beside a --ticket behind it.
+        let Some(address) = self.node else {
+            let given = [("--ticket", &self.ticket), ("--key", &self.key)].into_iter().find(|(_, file)| file.is_some());
+            return given.map_or(Ok(None), |(name, _)| Err(CommandError::usage(format!("{name} needs a --node"))));
+        };
         magpie_net::check_address(&address).map_err(|error| CommandError::usage(format!("--node: {error}")))?;
         let file = self.key.map_or_else(default_key, Ok)?;
         let key = NodeKey::load_or_create(&file).map_err(|error| CommandError::usage(format!("--key: {error}")))?;

@@ -65,7 +65,9 @@ fn a_node_elsewhere_takes_a_ticket_and_says_for_whom() {
     let told = refused(&[&elsewhere[..], &["--ticket", ticket]].concat());
     assert!(told.contains("it is not a ticket") && told.contains("--peer 12D3Koo"), "{told}");
     assert!(refused(&["--node", "here", "--key", key, "status"]).contains("is not a multiaddr"));
-    assert!(refused(&["--ticket", ticket, "status"]).contains("--node"));
+    assert!(refused(&["--ticket", ticket, "status"]).contains("--ticket needs a --node"));
+    assert!(refused(&[&["--control", "socket"], &elsewhere[..]].concat()).contains("--control names another node"));
+    assert!(refused(&["--node", "/ip4/127.0.0.1/tcp/1", "doctor"]).contains("doctor looks at this machine"));
 }
 
 #[test]
