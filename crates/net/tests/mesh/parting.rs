@@ -81,6 +81,9 @@ async fn what_came_of_a_dial_is_told_in_the_words_of_the_system() {
     trouble(&a, &b.bare_address(), &format!("another node answers at {}", b.bare_address())).await;
     a.net.dial(&a.bare_address()).await.unwrap();
     trouble(&a, &a.bare_address(), "this node itself").await;
+    // The dial of another node ended before the connection was made, or after.
+    let mut c = start(3, dialling(&[b.address()])).await;
+    c.admitted(b.peer()).await;
     let counters = b.net.counters();
     assert!(counters.connections_taken >= 1 && counters.connections_from_afar == 0, "{counters:?}");
 }
