@@ -19,6 +19,8 @@ struct Loan {
     token: Option<LeaseToken>,
     seq: u64,
     count: u64,
+    /// What of `count` was lent here, and not taken over from the log or on the borrower's word.
+    lent_here: u64,
     want: u64,
     expires_ms: u64,
     told_contended: bool,
@@ -81,8 +83,8 @@ impl Lender {
     ) -> Self {
         let expires_ms = now_ms + limits::PERMIT_TTL_MS;
         let loan = |LoanFacts { borrower, generation, count }: LoanFacts| {
-            let (token, seq, want) = (None, 0, 0);
-            (borrower, Loan { generation, token, seq, count, want, expires_ms, told_contended: false })
+            let (token, seq, lent_here, want) = (None, 0, 0, 0);
+            (borrower, Loan { generation, token, seq, count, lent_here, want, expires_ms, told_contended: false })
         };
         Self { own, generation, loans: loans.into_iter().map(loan).collect(), queue: VecDeque::new() }
     }
@@ -111,12 +113,15 @@ impl Lender {
             return Err(AskError::Full);
         }
         let based_here = ask.limiter == Some(self.generation);
+        let none = LoanFacts { borrower, generation: ask.generation, count: 0 };
+        let before = self.loans.get(&borrower).map_or(none, |loan| loan.facts(borrower));
         let unknown = Loan {
             generation: ask.generation,
             token: Some(ask.token),
             seq: 0,
             // Starts that were used stay used, also where they are forgotten here; places are counted anew.
             count: if supply.outlives_its_use() { 0 } else { ask.hold },
+            lent_here: 0,
             want: 0,
             expires_ms: 0,
             told_contended: false,
@@ -130,14 +135,17 @@ impl Lender {
             return Err(AskError::Fenced);
         }
         let again = !new_life && loan.token.is_some() && ask.seq == loan.seq;
-        let before = loan.facts(borrower);
         if !again {
             if new_life && !supply.outlives_its_use() {
-                loan.count = ask.hold;
+                (loan.count, loan.lent_here) = (ask.hold, 0);
             } else if new_life || based_here {
                 let back = loan.count.saturating_sub(ask.hold);
                 loan.count -= back;
-                supply.give_back(back);
+                // A place is free again. A start goes back to its rate if it was taken from it here: another may be
+                // back already.
+                let free = if supply.outlives_its_use() { back } else { back.min(loan.lent_here) };
+                loan.lent_here = loan.lent_here.saturating_sub(back);
+                supply.give_back(free);
             }
             (loan.generation, loan.token, loan.seq, loan.want) = (ask.generation, Some(ask.token), ask.seq, ask.want);
             loan.expires_ms = now_ms + limits::PERMIT_TTL_MS;
@@ -186,6 +194,7 @@ impl Lender {
                 break;
             }
             loan.count += taken;
+            loan.lent_here += taken;
             self.queue.pop_front();
             if loan.want > loan.count {
                 self.queue.push_back(first);

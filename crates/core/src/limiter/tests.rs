@@ -408,3 +408,66 @@ fn what_comes_back_pays_for_what_ran_on_before_it_is_lent_again() {
     lender.ask(0, &ask(0, 2, 0, 0), &mut supply).unwrap();
     assert_eq!((lender.lent(), supply), (0, Supply::Places { most: 2, taken: 2 }));
 }
+
+/// A home that starts nothing yet: it was lent one start, and asks again to keep it.
+fn lent_a_start() -> (Lender, Borrower, PermitAsk, Supply) {
+    let mut lender = Lender::recovered(OWN, Generation(1), 0, []);
+    let mut borrower = Borrower::new(borrowing(0, LimitKind::Rate, 1));
+    let (mark, now) = (RateMark::default(), Wall(START_WALL));
+    let mut supply = Supply::Starts { rate: "60/min".parse().unwrap(), mark, now };
+    let mut seq = 0;
+    let ask = borrower.poll(0, 0, 1, &mut seq).unwrap();
+    let standing = lender.ask(0, &ask, &mut supply).unwrap().told[0];
+    assert!(borrower.answered(&answer(standing)));
+    let again = borrower.poll(limits::PERMIT_RENEW_EVERY_MS, 0, 1, &mut seq).unwrap();
+    assert_eq!((again.hold, again.want), (1, 1));
+    (lender, borrower, again, supply)
+}
+
+fn answer(standing: Standing) -> PermitAnswer {
+    PermitAnswer {
+        kind: LimitKind::Rate,
+        name: "k".to_owned(),
+        limiter: OWN,
+        generation: Generation(1),
+        token: standing.token,
+        seq: standing.seq,
+        count: standing.count,
+        ttl_ms: limits::PERMIT_TTL_MS,
+        contended: standing.contended,
+        limit: "60/min".to_owned(),
+    }
+}
+
+#[test]
+fn a_start_whose_renewal_comes_after_its_end_is_recorded_anew_before_it_is_told() {
+    let (mut lender, mut borrower, late, mut supply) = lent_a_start();
+    let ended = LoanFacts { borrower: home(0), generation: Generation(1), count: 0 };
+    let before = supply;
+    assert_eq!(lender.expire(limits::PERMIT_TTL_MS, &mut supply).changed, [ended]);
+    let lent = lender.ask(limits::PERMIT_TTL_MS + 1, &late, &mut supply).unwrap();
+    assert_eq!(lent.changed, [LoanFacts { count: 1, ..ended }], "the log says what the home may use");
+    assert_eq!((lent.told[0].count, supply), (1, before), "it was taken from the rate when it was lent");
+    assert!(borrower.answered(&answer(lent.told[0])));
+    assert_eq!(borrower.allowed(limits::PERMIT_TTL_MS + 1), 1);
+}
+
+#[test]
+fn a_start_goes_back_to_its_rate_once_however_often_its_home_says_so() {
+    let (mut lender, mut borrower, doubled, mut supply) = lent_a_start();
+    let mut seq = doubled.seq;
+    let standing = lender.ask(1, &doubled, &mut supply).unwrap().told[0];
+    borrower.answered(&answer(standing));
+    let mut give_back = |now_ms: u64, lender: &mut Lender, supply: &mut Supply| {
+        let returning = PermitAsk { seq: seq + 1, hold: 0, want: 0, ..doubled.clone() };
+        seq += 1;
+        lender.ask(now_ms, &returning, supply).unwrap();
+    };
+    give_back(2, &mut lender, &mut supply);
+    assert!(lender.is_idle());
+    let returned = supply;
+    // The copy of the renewal comes once the loan is forgotten; then the home speaks again.
+    lender.ask(3, &doubled, &mut supply).unwrap();
+    give_back(4, &mut lender, &mut supply);
+    assert_eq!((lender.lent(), supply), (0, returned), "what was given back once is not given back again");
+}

@@ -269,3 +269,23 @@ fn a_permit_whose_time_is_over_is_not_used_before_the_next_tick_either() {
     borrower.worker(1, 5);
     assert!(borrower.grants().is_empty());
 }
+
+#[test]
+fn a_start_that_a_late_renewal_keeps_is_in_the_limiters_log_when_the_answer_leaves() {
+    let mut pair = Pair::new(0);
+    pair.borrower.submit(TaskSpec { rate_key: key("calls"), ..noop() });
+    pair.pass(1_500);
+    // No worker takes the task. The renewal waits for the disk of its home until the limiter has ended the loan.
+    pair.borrower.pass(limits::PERMIT_RENEW_EVERY_MS);
+    let late = newest_ask(&mut pair.borrower, "calls");
+    assert_eq!((late.hold, late.want), (1, 1));
+    pair.limiter.pass(limits::PERMIT_TTL_MS + limits::TICK_MS);
+    let lent = |limiter: &Bench| match crate::wire::decode_record(&limiter.log.last().unwrap().body).unwrap() {
+        Record::PermitsLent { loans, .. } => loans.iter().map(|facts| facts.count).sum::<u64>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lent(&pair.limiter), 0);
+    let reply = pair.limiter.ask(LedgerRequest::AskPermits(late));
+    let LedgerReply::Permits(answer) = reply else { panic!("{reply:?}") };
+    assert_eq!((answer.count, lent(&pair.limiter)), (1, 1));
+}
