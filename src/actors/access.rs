@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use magpie_core::access::{Revoked, SignedRevocation, Ticket};
+use magpie_core::access::{RevocationError, Revoked, SignedRevocation, Ticket};
 use magpie_core::ids::{PeerId, TicketId};
 use magpie_core::limits;
 use magpie_core::queue::Refusal;
@@ -136,6 +136,11 @@ impl Access {
         for signed in told.into_iter().take(limits::REVOCATIONS_MAX) {
             match revoked.learn(signed, &accepted) {
                 Ok(is_new) => new += u32::from(is_new),
+                // No honest member passes this on: what follows it is not worth the checking.
+                Err(error @ RevocationError::WrongSignature { .. }) => {
+                    tracing::warn!(%error, "the revocations from here on are not taken");
+                    break;
+                }
                 Err(error) => tracing::warn!(%error, "a revocation is not taken"),
             }
         }
