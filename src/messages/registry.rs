@@ -105,8 +105,11 @@ pub enum RegistryMsg {
     SchedulerStarted,
     /// Whom the scheduler holds for members: an earlier life of this registry heard them.
     Members(Vec<PeerId>),
-    /// The models that this node's devices have loaded.
-    Models(BTreeSet<String>),
+    /// The models that a device of this node has loaded.
+    Models {
+        device: String,
+        models: BTreeSet<String>,
+    },
     /// Why this node's disk has no room for tasks that need some; `None`: it has.
     Room(Option<String>),
     /// What this node's worker does.
