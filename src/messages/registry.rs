@@ -67,6 +67,9 @@ pub struct PeerView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banned_for_ms: Option<u64>,
     pub connected: bool,
+    /// Whether a relay lies between.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relayed: bool,
     pub rtt_ms: Option<f64>,
     pub ledger: Option<LedgerId>,
     pub version: Option<String>,

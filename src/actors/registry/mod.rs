@@ -423,6 +423,7 @@ impl RegistryState {
                 },
                 banned_for_ms: ban_of(peer).map(|banned| banned.for_ms),
                 connected: link.is_some(),
+                relayed: link.is_some_and(|info| info.relayed),
                 rtt_ms: known.and_then(|known| known.rtt_ms),
                 ledger: self.arguments.peers.homes().announced_by(*peer).map(|home| home.ledger),
                 version: known.map(|known| known.heartbeat.version.clone()),
