@@ -148,6 +148,7 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::SubmitWorkflow { .. }
         | LedgerRequest::GetTask { .. }
         | LedgerRequest::WaitTask { .. }
+        | LedgerRequest::WaitAttempt { .. }
         | LedgerRequest::ListTasks { .. }
         | LedgerRequest::GetWorkflow { .. }
         | LedgerRequest::WaitWorkflow { .. }

@@ -15,6 +15,7 @@ mod dead_letters;
 mod deadlines;
 mod disk;
 mod effects;
+mod event_view;
 mod fairness;
 mod fingerprint;
 mod grant;
@@ -71,6 +72,7 @@ pub use disk::Disk;
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
+pub use event_view::{EventView, Subject};
 pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;
