@@ -193,8 +193,10 @@ pub const STREAM_PIECE_LEN_MAX: u32 = 1_024;
 pub const STREAM_PIECE_BYTES_MAX: u32 = 32 * 1024;
 /// How long a reader of a stream waits for more before it is told that there is nothing yet.
 pub const STREAM_WAIT_MS_MAX: u64 = 4_000;
-/// Readers of streams that one node serves or asks peers for at a time.
+/// Readers of streams that one node answers at a time: its clients, each peer, and all together. A lane has four times as
+/// many places as one peer's, so that renewals find one.
 pub const STREAM_READERS_MAX: usize = 64;
+pub const STREAMS_READERS_MAX: usize = 4 * STREAM_READERS_MAX;
 /// What a worker keeps of what one attempt said, of all, and of how many that have ended.
 pub const ATTEMPT_STREAM_BYTES_MAX: usize = 1024 * 1024;
 pub const ATTEMPT_STREAMS_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -139,16 +139,14 @@ fn subjects(tag: LedgerTag, record: &Record) -> Subjects {
         Record::Released { releases, .. } => {
             Subjects::of(releases.iter().map(|release| Subject::from(release.fence).saying(released(&release.reason))))
         }
-        Record::Checkpointed { checkpoints, .. } => {
-            Subjects::of(checkpoints.iter().map(|checkpoint| checkpoint.fence))
-        }
+        Record::Checkpointed { checkpoints, .. } => Subjects::of(checkpoints.iter().map(|checkpoint| checkpoint.fence)),
         Record::Started { fences, .. }
         | Record::Expired { fences, .. }
         | Record::Revived { fences, .. }
         | Record::AttemptsStopped { fences, .. } => Subjects::fences(fences),
-        Record::Buried { tasks, .. }
-        | Record::DeadlinePassed { tasks, .. }
-        | Record::ChildrenStarted { tasks, .. } => Subjects::ids(tasks),
+        Record::Buried { tasks, .. } | Record::DeadlinePassed { tasks, .. } | Record::ChildrenStarted { tasks, .. } => {
+            Subjects::ids(tasks)
+        }
         Record::Retried { tasks, .. } => {
             Subjects::of(tasks.iter().map(|task| Subject::from(task.id).saying(format!("in place of {}", task.of))))
         }

@@ -18,6 +18,7 @@ mod effects;
 mod event_view;
 mod fairness;
 mod fingerprint;
+mod following;
 mod grant;
 mod heads;
 mod images;
@@ -73,6 +74,7 @@ pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
 pub use event_view::{EventView, Subject};
+pub use following::{Following, NextRead};
 pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;

@@ -1,6 +1,7 @@
 //! The reading end of a stream.
 
 use super::{Ask, Checkpoint, Gone, Piece, StreamEpoch, Window};
+use crate::invariant::{InvariantId, check};
 
 /// Takes each record once and in its place, whatever becomes of the answers on their way.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,6 +50,11 @@ impl Inlet {
         self.at
     }
 
+    /// Whether no record follows in the epoch at hand.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// What to ask for next.
     pub fn ask(&self, window: Window) -> Ask {
         Ask { after: self.at, window }
@@ -79,6 +85,8 @@ impl Inlet {
         self.at = Some(Checkpoint { epoch, seq: next.max(expected) - 1 });
         let mut records = piece.records;
         records.drain(..known as usize);
+        let is_next = records.is_empty() || first + known == gone.map_or(expected, |gone| gone.before);
+        check(InvariantId::I22, is_next, "a record was taken out of its place");
         Ok(Taken { epoch, left, gone, first: first + known, records, ended: self.ended })
     }
 }

@@ -59,6 +59,11 @@ impl<R: Clone> Outlet<R> {
         self.bytes
     }
 
+    /// The number of the oldest record that is kept, or of the next one.
+    pub fn kept_from(&self) -> u64 {
+        self.kept_from
+    }
+
     /// The number of the last record; 0: there was none.
     pub fn newest(&self) -> u64 {
         self.kept_from + self.records.len() as u64 - 1

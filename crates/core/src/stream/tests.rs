@@ -128,11 +128,14 @@ fn a_shelf_lets_go_what_was_read_to_its_end_then_the_oldest_end_then_of_the_larg
         say(&mut shelf, key, 9);
     }
     assert!(shelf.read(1, &from_the_start).is_none() && shelf.read(3, &from_the_start).is_none());
-    let kept_from = |shelf: &mut Shelf<u32, u64>, key| {
-        shelf.read(key, &from_the_start).unwrap().unwrap().unwrap().kept_from
-    };
+    let kept_from =
+        |shelf: &mut Shelf<u32, u64>, key| shelf.read(key, &from_the_start).unwrap().unwrap().unwrap().kept_from;
     assert_eq!(shelf.bytes(), 100);
-    assert_eq!(kept_from(&mut shelf, 4) + kept_from(&mut shelf, 5), 4 + 4 + 2, "each was cut to 6, and one or both more");
+    assert_eq!(
+        kept_from(&mut shelf, 4) + kept_from(&mut shelf, 5),
+        4 + 4 + 2,
+        "each was cut to 6, and one or both more"
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -282,8 +285,8 @@ proptest! {
     }
 }
 
-/// A sender that waits for its reader loses nothing, whatever the way between them does. The long form is
-/// `cargo bench --bench streams`.
+/// A sender that waits for its reader loses nothing, whatever the way between them does. The long form runs
+/// over real connections, in `scripts/nightly.sh`.
 #[test]
 fn a_sender_within_its_window_loses_no_record_of_many() {
     const RECORDS: u64 = 100_000;

@@ -16,6 +16,7 @@ mod registry;
 mod siege;
 mod start;
 mod strangers;
+mod streams;
 mod tickets;
 mod traffic;
 mod ways;

@@ -1,6 +1,7 @@
 //! What those who follow a home or a task are told, and when.
 
 use super::*;
+use crate::stream::{Ask, Checkpoint, StreamEpoch, Window};
 use crate::wire;
 
 fn events(home: &Bench) -> Vec<EventView> {
@@ -71,7 +72,10 @@ fn every_record_is_an_event_that_names_its_tasks_and_no_token() {
     let other = home.submit(noop());
     home.cancel(other);
     let events = events(&home);
-    assert_eq!(events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), (1..=home.log.len() as u64).collect::<Vec<_>>());
+    assert_eq!(
+        events.iter().map(|event| event.seq.0).collect::<Vec<_>>(),
+        (1..=home.log.len() as u64).collect::<Vec<_>>()
+    );
     let of = |kind: &str, id| {
         let found = events.iter().filter(|event| event.kind == kind).flat_map(|event| &event.subjects);
         found.into_iter().find(|subject| subject.id == id).cloned().unwrap_or_else(|| panic!("{kind}: {events:?}"))
@@ -97,4 +101,42 @@ fn an_event_about_many_names_the_first_and_counts_the_rest() {
     assert_eq!(event.left_out, 10_000 - limits::EVENT_SUBJECTS_MAX as u64);
     let encoded = wire::encode(&event, limits::FRAME_BYTES_MAX).unwrap();
     assert!(encoded.len() <= event.bytes() && event.bytes() < limits::STREAM_PIECE_BYTES_MAX as usize);
+}
+
+#[test]
+fn a_reader_is_led_through_the_attempts_of_a_task_to_its_end() {
+    let ask = |epoch: Option<Epoch>| {
+        let after = epoch.map(|epoch| Checkpoint { epoch: StreamEpoch(epoch.0), seq: 3 });
+        Ask { after, window: Window { len_max: 1, bytes_max: 1 } }
+    };
+    let mut home = Bench::new();
+    let id = home.submit(at_most(2));
+    let mut fresh = Following::new(ask(None), None, false);
+    assert_eq!(fresh.next(&home.task(id)), NextRead::Begin { after: Epoch(0) });
+    home.worker(1, 1);
+    home.credit(1, 1, 0);
+    let first = home.grant();
+    assert_eq!(fresh.next(&home.task(id)), NextRead::Begin { after: Epoch(0) }, "it may never start there");
+    home.renew(&first, true);
+    let read = |fence, is_newest| NextRead::Attempt { fence, worker: peer(1), is_newest };
+    assert_eq!(fresh.next(&home.task(id)), read(first.fence, true));
+    home.complete(&first, failure(true));
+    assert_eq!(fresh.next(&home.task(id)), read(first.fence, true), "its worker may still tell of it");
+    fresh.pass(first.fence.epoch);
+    assert_eq!(fresh.next(&home.task(id)), NextRead::Begin { after: first.fence.epoch });
+    home.pass(1_100);
+    home.credit(1, 1, 1);
+    home.pass(100);
+    let second = home.grant();
+    home.complete(&second, success("1"));
+    // One who is amid the first reads that to its end before.
+    let mut amid = Following::new(ask(Some(first.fence.epoch)), Some(peer(1)), false);
+    assert!(amid.has_begun(first.fence.epoch) && !amid.has_begun(second.fence.epoch));
+    assert_eq!(amid.next(&home.task(id)), read(first.fence, false));
+    let through = Following::new(ask(Some(first.fence.epoch)), Some(peer(1)), true);
+    assert_eq!(through.next(&home.task(id)), read(second.fence, true));
+    amid.pass(first.fence.epoch);
+    assert_eq!(amid.next(&home.task(id)), read(second.fence, true));
+    amid.pass(second.fence.epoch);
+    assert_eq!(amid.next(&home.task(id)), NextRead::Over);
 }
