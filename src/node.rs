@@ -346,6 +346,8 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         members: config.members,
         rendezvous: config.rendezvous.clone(),
         rendezvous_point: config.rendezvous_point,
+        relay_via: config.relay_via.clone(),
+        relay_for_members: config.relay_for_members,
         kademlia: config.kademlia,
         github,
         ..NetConfig::default()

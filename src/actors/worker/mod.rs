@@ -87,6 +87,7 @@ impl Actor for WorkerActor {
         let room = Room::new(arguments.work_dir.clone(), &myself);
         let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), room, arguments, brief: None };
         state.perform();
+        state.tell_brief();
         Ok(state)
     }
 

@@ -13,6 +13,7 @@ mod parting;
 mod raw;
 mod refuse;
 mod registry;
+mod relays;
 mod siege;
 mod start;
 mod strangers;
