@@ -34,6 +34,7 @@ impl Routes {
             LedgerRequest::SubmitWorkflow { spec, .. } => spec.parent,
             LedgerRequest::GetTask { id }
             | LedgerRequest::WaitTask { id, .. }
+            | LedgerRequest::WaitAttempt { id, .. }
             | LedgerRequest::GetWorkflow { id }
             | LedgerRequest::WaitWorkflow { id, .. }
             | LedgerRequest::RetryWorkflow { id, .. }

@@ -6,14 +6,16 @@ use magpie_core::homes::Term;
 use magpie_core::ids::{LedgerTag, LogIndex, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Disk, Watermark};
+use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Disk, EventView, Watermark};
 pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::stream::Piece;
 use magpie_core::task::TaskError;
 use ractor::RpcReplyPort;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::{ChainPiece, Link};
+use super::stream::EventsAsk;
 
 /// Where an answer goes: it takes it at once, and never waits.
 pub type LedgerPort = Box<dyn FnOnce(LedgerReply) + Send>;
@@ -69,6 +71,12 @@ pub enum LedgerMsg {
         upto: Option<LogIndex>,
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<Result<ChainPiece, Refusal>>,
+    },
+    /// Somebody follows the synced records.
+    ReadEvents {
+        ask: EventsAsk,
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<Result<Option<Piece<EventView>>, Refusal>>,
     },
     /// How the log's disk stands from now on.
     Disk(Disk),

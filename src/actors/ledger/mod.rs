@@ -2,6 +2,7 @@
 
 mod alarm;
 mod chain;
+mod events;
 mod log_feed;
 mod permits;
 
@@ -20,6 +21,7 @@ use magpie_core::queue::{
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
 
 use self::alarm::Alarm;
 use self::log_feed::LogFeed;
@@ -65,6 +67,8 @@ pub struct LedgerState {
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
     alarm: Alarm,
+    /// Wakes those who follow the log when more of it is synced.
+    synced: watch::Sender<LogIndex>,
     me: ActorRef<LedgerMsg>,
     arguments: LedgerArguments,
 }
@@ -112,6 +116,7 @@ impl Actor for LedgerActor {
             tag,
             backlog: Vec::new(),
             alarm: Alarm::default(),
+            synced: watch::Sender::new(LogIndex(0)),
             me: myself,
             arguments,
         };
@@ -145,7 +150,11 @@ impl Actor for LedgerActor {
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
                 state.event(Event::PermitsAnswered { home, ask, answer });
             }
-            LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
+            LedgerMsg::Durable(watermark) => {
+                state.event(Event::Durable(watermark));
+                state.synced.send_replace(watermark.synced);
+            }
+            LedgerMsg::ReadEvents { ask, permit: _permit, reply } => state.read_events(ask, reply),
             LedgerMsg::CheckChain { after, upto, permit, reply } => state.check_chain((after, upto), permit, reply),
             LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),
             LedgerMsg::Tick => {

@@ -32,6 +32,7 @@ impl LedgerRequest {
             Self::Claim { .. } => Asks::Claim,
             Self::GetTask { .. }
             | Self::WaitTask { .. }
+            | Self::WaitAttempt { .. }
             | Self::ListTasks { .. }
             | Self::GetWorkflow { .. }
             | Self::WaitWorkflow { .. }

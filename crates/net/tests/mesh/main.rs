@@ -17,6 +17,7 @@ mod relays;
 mod siege;
 mod start;
 mod strangers;
+mod streams;
 mod tickets;
 mod traffic;
 mod ways;
