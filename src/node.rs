@@ -4,6 +4,7 @@ mod admission;
 mod drain;
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -123,6 +124,11 @@ impl Node {
         let (supervisor, ended) = spawned.map_err(|error| StartError::Actor(innermost(&error)))?;
         addresses.supervisor.set(supervisor.clone());
         Ok(Self { peer_id: peers.me(), control, addresses, peers, supervisor, ended, given_up, thread, thread_end })
+    }
+
+    /// Runs `work` in the thread of this node's actors, as a session of theirs; `None` if it panicked.
+    pub async fn beside_actors<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.thread.run(work).await
     }
 
     /// Where this node can be dialled.

@@ -1,6 +1,6 @@
-//! One no-op at a time through another process, class `memory`, the client inside the home's process: beside a plain
-//! TCP echo between two processes in the same run, since latency here is mostly the machine's. A round trip through NATS
-//! core runs beside both where `nats-server` is installed.
+//! One no-op at a time through another process, class `memory`, the client inside the home's process, where an MCP
+//! session is: in the thread of its actors. Beside a plain TCP echo between two processes in the same run, since latency
+//! here is mostly the machine's. A round trip through NATS core runs beside both where `nats-server` is installed.
 //!
 //! `cargo bench --bench latency`; `ROUNDS=2000` by default. Prints one JSON object.
 
@@ -155,6 +155,12 @@ async fn round_trips(rounds: usize) -> Times {
         .spawn()
         .expect("the worker process");
     let _worker = Helper(child);
+    let times = node.beside_actors(measure(client, rounds)).await.expect("no round trip fails");
+    node.stop().await;
+    times
+}
+
+async fn measure(client: Client, rounds: usize) -> Times {
     let mut yardstick = Yardstick::start();
     let (mut times, mut nats) = (Times::default(), Nats::start());
     for round in 0..rounds + rounds / 10 {
@@ -171,7 +177,6 @@ async fn round_trips(rounds: usize) -> Times {
             times.requests.extend(nats.is_some().then(|| done.elapsed()));
         }
     }
-    node.stop().await;
     times
 }
 
