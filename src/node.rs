@@ -258,6 +258,7 @@ impl Parts {
             addresses: self.addresses.clone(),
             peers: self.peers.clone(),
             compare_with: Arc::new(Mutex::new(self.known)),
+            handing: Arc::default(),
         };
         let scheduler =
             SchedulerArguments { blobs: self.blobs, peers: self.peers.clone(), addresses: self.addresses.clone() };

@@ -121,7 +121,8 @@ impl Body {
                 | PeerRequest::Metrics { .. }
                 | PeerRequest::Discover,
             ) => &[Role::Agent, Role::Operator][..],
-            Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
+            Body::Node(NodeRequest::ExportHome { .. } | NodeRequest::ImportHome { .. })
+            | Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
             | Body::Access(AccessRequest::IssueTicket { .. } | AccessRequest::Revoke { .. } | AccessRequest::ShowKey)
             | Body::Actor(_)
             | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use magpie_core::ids::LedgerTag;
+
 use super::{disk, reserve};
 
 /// A data directory did not open.
@@ -83,6 +85,16 @@ impl DataDir {
     /// The log of the home's ledger.
     pub fn ledger_db(&self) -> PathBuf {
         self.path().join("ledger.db")
+    }
+
+    /// A ledger that was taken in and is not served yet.
+    pub fn incoming_ledger(&self) -> PathBuf {
+        self.path().join("ledger.incoming")
+    }
+
+    /// A ledger that was handed over, kept where another took its place.
+    pub fn sealed_ledger(&self, tag: LedgerTag) -> PathBuf {
+        self.path().join(format!("ledger-{tag}.sealed"))
     }
 
     /// Content-addressed files.

@@ -22,6 +22,8 @@ mod drain;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod refusals;

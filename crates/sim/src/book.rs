@@ -256,6 +256,8 @@ impl Book {
             Record::Schedule(record) => self.read_schedule(index, record),
             Record::Suspended { .. }
             | Record::Claimed { .. }
+            | Record::HandedOver { .. }
+            | Record::TakenOver { .. }
             | Record::Carried { .. }
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. } => {}

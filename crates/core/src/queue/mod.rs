@@ -18,6 +18,7 @@ mod effects;
 mod fairness;
 mod fingerprint;
 mod grant;
+mod handover;
 mod heads;
 mod images;
 mod keys;
@@ -71,6 +72,7 @@ pub use disk::Disk;
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
+pub use handover::Seal;
 pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;

@@ -156,6 +156,8 @@ impl Operations {
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
             | Record::Suspended { .. }
+            | Record::HandedOver { .. }
+            | Record::TakenOver { .. }
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. }
             | Record::Carried { .. }

@@ -10,6 +10,7 @@ use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
 use crate::clock::Position;
 use crate::dag::WorkflowSpec;
+use crate::homes::SignedHandover;
 use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
 use crate::limiter::{LimitKind, LoanFacts, RateMark};
@@ -223,6 +224,15 @@ pub enum Record {
         at: Wall,
         operation: OperationId,
     },
+    /// This home never serves the ledger again: the peer that is named does.
+    HandedOver {
+        at: Wall,
+        handover: SignedHandover,
+    },
+    /// The peer that the handover before this names goes on from here.
+    TakenOver {
+        at: Wall,
+    },
     /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
     PermitsLent {
         at: Wall,
@@ -393,6 +403,8 @@ impl Record {
             Self::Checkpoint { .. } => "checkpoint",
             Self::Suspended { .. } => "suspended",
             Self::Claimed { .. } => "claimed",
+            Self::HandedOver { .. } => "handed_over",
+            Self::TakenOver { .. } => "taken_over",
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
@@ -435,6 +447,8 @@ impl Record {
             | Self::Checkpoint { at, .. }
             | Self::Suspended { at, .. }
             | Self::Claimed { at, .. }
+            | Self::HandedOver { at, .. }
+            | Self::TakenOver { at }
             | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,

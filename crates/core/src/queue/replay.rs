@@ -132,7 +132,7 @@ impl Replay {
         }
         let record: Record = wire::decode_record(body)
             .map_err(|error| ReplayError::Undecodable { index, problem: error.to_string() })?;
-        if self.chain.append(record.at(), record.kind(), body) != event {
+        if !self.continues(&record) || self.chain.append(record.at(), record.kind(), body) != event {
             return Err(ReplayError::ChainBroken { index });
         }
         self.operations.remember(&record);
@@ -146,6 +146,12 @@ impl Replay {
         self.state.changes = Changes::default();
         self.next = index.next();
         Ok(())
+    }
+
+    /// A handover says where the log of its home had come to when it was signed.
+    fn continues(&self, record: &Record) -> bool {
+        let Record::HandedOver { handover, .. } = record else { return true };
+        (handover.handover.count.0, handover.handover.event) == (self.chain.count(), self.chain.tip())
     }
 
     /// Starts to serve what [`Self::check`] found whole: the generation grows, every recorded lease lives one full TTL
@@ -205,7 +211,11 @@ impl Replay {
         ledger.fenced_total = ledger.state.fenced_total;
         let used = ledger.state.generation.max(ledger.state.standing.generation_used());
         let generation = Generation(used.0 + 1);
+        if ledger.seal().is_some_and(|seal| seal.handover.handover.to == ledger.identity.home) {
+            ledger.commit(Durability::Sync, Record::TakenOver { at: ledger.at() });
+        }
         let at = ledger.at();
+        ledger.outbox.opened = ledger.next;
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
         ledger.tallied = ledger.tally();
         ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);

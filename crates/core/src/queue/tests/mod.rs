@@ -10,6 +10,7 @@ mod deadlines;
 mod disk;
 mod fairness;
 mod gates;
+mod handover;
 mod keys;
 mod large_views;
 mod leases;
