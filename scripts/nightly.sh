@@ -20,6 +20,8 @@ earlier=${EARLIER:-$(git rev-list -1 --before=yesterday HEAD)}
 scripts/upgrade.py --earlier "$earlier"
 echo "== a member that does its worst"
 MAGPIE_SIEGE=1 cargo test --profile sim --quiet -p magpie-net --test mesh -- --nocapture siege::a_member
+echo "== a million records of a stream over connections that are cut"
+MAGPIE_RECORDS=1000000 cargo test --release --quiet -p magpie-net --test mesh -- --nocapture streams::
 echo "== disks that crash and fail at every request"
 MAGPIE_ALL=1 cargo test --quiet -p magpie --test disk
 echo "== random sessions of strangers"

@@ -39,6 +39,10 @@ pub struct NodeConfig {
     pub rendezvous: Vec<String>,
     /// Whether this node is a rendezvous point for others.
     pub rendezvous_point: bool,
+    /// Multiaddrs, with `/p2p/PEER`, of members by way of which this node is reached where it cannot be dialled.
+    pub relay_via: Vec<String>,
+    /// Whether this node relays connections between members.
+    pub relay_for_members: bool,
     /// Whether to find others by the Kademlia of members.
     pub kademlia: bool,
     /// A file with the cluster's key: who knows it is admitted.
@@ -225,6 +229,8 @@ impl Default for NodeConfig {
             members: true,
             rendezvous: Vec::new(),
             rendezvous_point: false,
+            relay_via: Vec::new(),
+            relay_for_members: false,
             kademlia: false,
             cluster_key: None,
             cluster_public: None,
@@ -294,8 +300,11 @@ impl NodeConfig {
         for name in &self.dns {
             magpie_net::check_dns_name(name).map_err(|error| format!("dns: {error}"))?;
         }
+        for relay in &self.relay_via {
+            magpie_net::check_member(relay).map_err(|error| format!("relay_via: {error}"))?;
+        }
         for point in &self.rendezvous {
-            magpie_net::check_point(point).map_err(|error| format!("rendezvous: {error}"))?;
+            magpie_net::check_member(point).map_err(|error| format!("rendezvous: {error}"))?;
         }
         if let Some(github) = &self.github {
             let without_token = GithubRegistry { token_file: None, ..github.clone() };

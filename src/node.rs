@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::actors::Addresses;
 use crate::actors::access::Access;
 use crate::actors::address::Address;
+use crate::actors::attempt_streams::AttemptStreams;
 use crate::actors::blobs::PeerBlobs;
 use crate::actors::clock::{ClockActor, ClockArguments};
 use crate::actors::control::{ControlActor, ControlArguments};
@@ -34,6 +35,7 @@ use crate::actors::peers::Peers;
 use crate::actors::registry::{RegistryActor, RegistryArguments};
 use crate::actors::routes::Routes;
 use crate::actors::scheduler::{SchedulerActor, SchedulerArguments};
+use crate::actors::streams::Streams;
 use crate::actors::supervisor::{Child, Starting, Supervisor, SupervisorArguments};
 use crate::actors::swarm::door::PeerDoor;
 use crate::actors::swarm::{SwarmActor, SwarmArguments};
@@ -92,6 +94,7 @@ struct Parts {
     /// Where attempts run.
     executing: Handle,
     spool: Arc<Spool>,
+    attempts: AttemptStreams,
     slots: Slots,
     retention: RetentionPolicy,
     compaction: CompactionPolicy,
@@ -214,6 +217,7 @@ impl Parts {
             executors: Arc::new(executors),
             executing,
             spool: Arc::new(spool),
+            attempts: AttemptStreams::default(),
             slots,
             retention: config.retention.policy(volume),
             compaction: config.compaction.policy(),
@@ -235,6 +239,7 @@ impl Parts {
                 rules: self.access.rules().rules,
                 ways: ways(&self.net),
             },
+            streams: Streams::new(routes.clone(), self.attempts.clone()),
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
             started: Instant::now(),
             notices: self.notices.clone(),
@@ -286,6 +291,7 @@ impl Parts {
             executing: self.executing,
             blobs: peer_blobs,
             spool: self.spool,
+            attempts: self.attempts,
             slots: self.slots,
         };
         let control = ControlArguments { socket: self.control, doorway };
@@ -341,6 +347,8 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         members: config.members,
         rendezvous: config.rendezvous.clone(),
         rendezvous_point: config.rendezvous_point,
+        relay_via: config.relay_via.clone(),
+        relay_for_members: config.relay_for_members,
         kademlia: config.kademlia,
         github,
         ..NetConfig::default()

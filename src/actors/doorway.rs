@@ -15,6 +15,7 @@ use super::clock_audit;
 use super::device_mailbox::DeviceMsg;
 use super::peer_desk::PeerDesk;
 use super::routes::Routes;
+use super::streams::Streams;
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
 use crate::messages::device::{DeviceActorReply, DeviceView};
@@ -33,6 +34,7 @@ pub struct Doorway {
     pub access: Access,
     pub blobs: PeerBlobs,
     pub desk: PeerDesk,
+    pub streams: Streams,
     pub devices: Vec<Address<DeviceMsg>>,
     pub started: Instant,
     /// What does not work on this node, in words.
@@ -52,6 +54,7 @@ impl Doorway {
             Body::Blob(request) => self.blobs.answer(from, request).await.map(Answer::Blob),
             Body::Actor(request) => self.supervisor(request).await,
             Body::Access(request) => self.access.answer(request).await.map(Answer::Access),
+            Body::Stream(request) => self.streams.answer(from, owner, request).await.map(Answer::Stream),
             Body::Peer(request) => self.desk.answer(request).await.map(Answer::Peer),
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))

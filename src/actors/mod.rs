@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod address;
+pub mod attempt_streams;
 pub mod blobs;
 pub mod clock;
 pub mod clock_audit;
@@ -29,6 +30,7 @@ pub mod registry;
 pub mod routes;
 pub mod scheduler;
 pub mod session;
+pub mod streams;
 pub mod supervisor;
 pub mod swarm;
 pub mod worker;

@@ -13,8 +13,8 @@ use super::exit::{CommandError, Exit};
 use super::guest::GuestArgs;
 use super::output::Format;
 use super::{
-    actor, blob, clock, completions, dev, device, dlq, doctor, home, key, peer, queue, run, schedule, status, task,
-    token, worker, workflow,
+    actor, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run, schedule, status,
+    task, token, worker, workflow,
 };
 
 pub(super) const GLOBAL: &str = "Global options";
@@ -54,6 +54,7 @@ enum Command {
     /// Show the node, its peers, its queue and its devices
     Status,
     Doctor(doctor::DoctorArgs),
+    Events(events::EventsArgs),
     /// Submit, watch and cancel tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -199,6 +200,7 @@ impl Command {
             Self::Run(run) => run.run(context).await,
             Self::Status => status::run(context).await,
             Self::Doctor(doctor) => doctor.run(None, context.format).await,
+            Self::Events(events) => events.run(context).await,
             Self::Task(task) => task.run(context).await,
             Self::Workflow(workflow) => workflow.run(context).await,
             Self::Schedule(schedule) => schedule.run(context).await,

@@ -172,6 +172,8 @@ pub struct PeerDocument<'a> {
     pub device_slots_free: u32,
     pub capabilities: Option<&'a Arc<Capabilities>>,
     pub connected: bool,
+    /// Whether a relay lies between.
+    pub relayed: bool,
     pub ledger: Option<LedgerId>,
     pub version: Option<&'a str>,
     pub addresses: &'a [String],
@@ -189,6 +191,7 @@ impl<'a> PeerDocument<'a> {
             device_slots_free: view.slots_free.device,
             capabilities: view.capabilities.as_ref(),
             connected: view.connected,
+            relayed: view.relayed,
             ledger: view.ledger,
             version: view.version.as_deref(),
             addresses: &view.addresses,

@@ -120,11 +120,17 @@ pub fn peers(peers: &[PeerView], wide: bool) -> String {
     let heard = |peer: &PeerView| {
         peer.last_heard_ms_ago.map_or_else(|| "-".to_owned(), |ms| format!("{} ago", human::duration(ms)))
     };
+    let way = |peer: &PeerView| match (peer.connected, peer.relayed) {
+        (true, true) => "relay",
+        (true, false) => "direct",
+        (false, _) => "-",
+    };
     if wide {
         let row = |peer: &PeerView| {
             [
                 peer.peer_id.to_string(),
                 peer.state.clone(),
+                way(peer).to_owned(),
                 rtt(peer),
                 peer.slots_free.cpu.to_string(),
                 heard(peer),
@@ -133,7 +139,7 @@ pub fn peers(peers: &[PeerView], wide: bool) -> String {
                 peer.addresses.join(" "),
             ]
         };
-        let header = ["PEER", "STATE", "RTT", "FREE", "HEARD", "VERSION", "LEDGER", "ADDRESSES"];
+        let header = ["PEER", "STATE", "WAY", "RTT", "FREE", "HEARD", "VERSION", "LEDGER", "ADDRESSES"];
         return table::rows(header, peers.iter().map(row));
     }
     let row = |peer: &PeerView| {

@@ -7,6 +7,7 @@ mod attempt_error;
 mod blobs;
 mod embed;
 mod lease;
+mod log_tap;
 mod noop;
 mod panic;
 mod process;
@@ -32,6 +33,7 @@ pub use self::attempt_error::AttemptError;
 pub use self::blobs::{BlobAccess, BlobError};
 pub use self::embed::Embedder;
 pub use self::lease::{LeaseEnd, LeaseKeeper, lease_channel};
+pub use self::log_tap::LogTap;
 pub use self::process::ProcessConfig;
 pub use self::stop::{StopReason, StopSignal, Stopper, stop_channel};
 
@@ -53,6 +55,8 @@ pub struct Attempt {
     pub lease: Option<LeaseEnd>,
     /// Where it tells how far it is and from where the next one may go on.
     pub says: watch::Sender<AttemptNews>,
+    /// Where its log goes as it comes.
+    pub log: LogTap,
     /// Where one that has something to prepare tells that it is prepared, before it begins.
     pub begun: watch::Sender<bool>,
 }
@@ -68,7 +72,8 @@ impl Attempt {
     /// One that is the first, not exclusive, and to which nobody listens.
     pub fn new(fence: Fence, spec: Arc<TaskSpec>) -> Self {
         let says = watch::Sender::new(AttemptNews::default());
-        Self { fence, number: 1, spec, checkpoint: None, lease: None, says, begun: watch::Sender::new(false) }
+        let (log, begun) = (LogTap::default(), watch::Sender::new(false));
+        Self { fence, number: 1, spec, checkpoint: None, lease: None, says, log, begun }
     }
 }
 

@@ -15,6 +15,7 @@ use super::device::{DeviceActorReply, DeviceActorRequest};
 use super::node::{NodeReply, NodeRequest};
 use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
+use super::stream::{StreamReply, StreamRequest};
 use super::worker::{WorkerReply, WorkerRequest};
 
 /// A request and what travels with it. Its bytes are one frame of [`magpie_core::wire`], which carries the version.
@@ -80,6 +81,7 @@ pub enum Body {
     Access(AccessRequest),
     Node(NodeRequest),
     Peer(PeerRequest),
+    Stream(StreamRequest),
 }
 
 /// The answer to a [`Body`] of the same name, or a refusal.
@@ -96,6 +98,7 @@ pub enum Answer {
     Access(AccessReply),
     Node(NodeReply),
     Peer(PeerReply),
+    Stream(StreamReply),
     Refused(Refusal),
 }
 
@@ -107,8 +110,13 @@ impl Body {
             Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange(_))
             | Body::Worker(WorkerRequest::Notice { .. })
+            | Body::Stream(StreamRequest::Attempt { .. })
             | Body::Access(AccessRequest::Learn { .. } | AccessRequest::Tell) => &[Role::Peer][..],
-            Body::Blob(_) | Body::Node(NodeRequest::Status) => &[Role::Peer, Role::Agent, Role::Operator][..],
+            Body::Blob(_)
+            | Body::Node(NodeRequest::Status)
+            | Body::Stream(StreamRequest::Task { .. } | StreamRequest::Events(_)) => {
+                &[Role::Peer, Role::Agent, Role::Operator][..]
+            }
             Body::Registry(RegistryRequest::List)
             | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
             | Body::Worker(WorkerRequest::Stats)
@@ -149,6 +157,7 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::SubmitWorkflow { .. }
         | LedgerRequest::GetTask { .. }
         | LedgerRequest::WaitTask { .. }
+        | LedgerRequest::WaitAttempt { .. }
         | LedgerRequest::ListTasks { .. }
         | LedgerRequest::GetWorkflow { .. }
         | LedgerRequest::WaitWorkflow { .. }

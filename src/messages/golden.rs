@@ -22,6 +22,7 @@ use super::device::{DeviceActorReply, DeviceActorRequest};
 use super::node::{NodeReply, NodeRequest};
 use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
+use super::stream::{AttemptPiece, StreamReply, StreamRequest};
 use super::worker::{WorkerReply, WorkerRequest};
 use super::*;
 
@@ -130,6 +131,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "node"], variants::<NodeRequest>());
     asked(&["body", "access"], variants::<AccessRequest>());
     asked(&["body", "peer"], variants::<PeerRequest>());
+    asked(&["body", "stream"], variants::<StreamRequest>());
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
     answered(&["answer", "ledger", "schedule"], variants::<ScheduleReply>());
@@ -143,6 +145,8 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "node"], variants::<NodeReply>());
     answered(&["answer", "access"], variants::<AccessReply>());
     answered(&["answer", "peer"], variants::<PeerReply>());
+    answered(&["answer", "stream"], variants::<StreamReply>());
+    answered(&["answer", "stream", "attempt"], variants::<AttemptPiece>());
 }
 
 /// `value` with a field more in each of its structs. A map of one field may be a variant, which has one name.

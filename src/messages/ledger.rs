@@ -6,8 +6,9 @@ use magpie_core::homes::{SignedHandover, Term};
 use magpie_core::ids::{LedgerTag, LogIndex, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
-use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Disk, Watermark};
+use magpie_core::queue::{BindingId, Bound, Caller, ClockRoot, Disk, EventView, Watermark};
 pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::stream::Piece;
 use magpie_core::task::TaskError;
 use ractor::RpcReplyPort;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::{ChainPiece, Link};
 use super::node::HomeMove;
+use super::stream::EventsAsk;
 
 /// Where an answer goes: it takes it at once, and never waits.
 pub type LedgerPort = Box<dyn FnOnce(LedgerReply) + Send>;
@@ -96,6 +98,12 @@ pub enum LedgerMsg {
     Staged {
         staged: Result<StagedLedger, Refusal>,
         reply: RpcReplyPort<Result<HomeMove, Refusal>>,
+    },
+    /// Somebody follows the synced records.
+    ReadEvents {
+        ask: EventsAsk,
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<Result<Option<Piece<EventView>>, Refusal>>,
     },
     /// How the log's disk stands from now on.
     Disk(Disk),

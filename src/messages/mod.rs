@@ -17,6 +17,7 @@ pub mod peer;
 pub mod registry;
 pub mod scheduler;
 pub mod session;
+pub mod stream;
 pub mod swarm;
 pub mod worker;
 

@@ -67,6 +67,9 @@ pub struct PeerView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banned_for_ms: Option<u64>,
     pub connected: bool,
+    /// Whether a relay lies between.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relayed: bool,
     pub rtt_ms: Option<f64>,
     pub ledger: Option<LedgerId>,
     pub version: Option<String>,
@@ -105,8 +108,11 @@ pub enum RegistryMsg {
     SchedulerStarted,
     /// Whom the scheduler holds for members: an earlier life of this registry heard them.
     Members(Vec<PeerId>),
-    /// The models that this node's devices have loaded.
-    Models(BTreeSet<String>),
+    /// The models that a device of this node has loaded.
+    Models {
+        device: String,
+        models: BTreeSet<String>,
+    },
     /// Why this node's disk has no room for tasks that need some; `None`: it has.
     Room(Option<String>),
     /// What this node's worker does.

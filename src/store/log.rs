@@ -147,6 +147,11 @@ impl LogReader {
     pub fn first(&self) -> LogIndex {
         self.shared.first()
     }
+
+    /// The last record that is synced.
+    pub fn synced(&self) -> LogIndex {
+        self.shared.synced()
+    }
 }
 
 impl LedgerLog {

@@ -21,6 +21,7 @@ mod documents;
 mod drain;
 #[cfg(test)]
 mod fixture;
+mod follow;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]

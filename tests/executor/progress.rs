@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use magpie::executor::{Attempt, stop_channel};
+use magpie::executor::{Attempt, LogTap, stop_channel};
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::AttemptNews;
 use magpie_core::task::{AttemptResult, Outcome, TaskSpec};
@@ -85,4 +85,30 @@ async fn a_process_that_says_nothing_says_nothing() {
     assert_eq!((news, outcome.log_tail.as_str()), (AttemptNews::default(), ""));
     let spec = Arc::new(process(&["true"]));
     assert_eq!(Attempt::new(attempt(process(&["true"])).fence, spec).number, 1);
+}
+
+#[tokio::test]
+async fn a_log_is_told_as_it_comes_and_whole() {
+    let fixture = Fixture::new();
+    let go = fixture.path("go");
+    let script =
+        r#"echo one >&2; while ! [ -e "$1" ]; do sleep 0.01; done; printf 'two \303' >&2; printf '\244\n' >&2"#;
+    let (hear, mut heard) = tokio::sync::mpsc::channel(100);
+    let log = LogTap::new(move |text| hear.try_send(text).expect("it is heard"));
+    let attempt = Attempt { log, ..attempt(shell(script, &[&go])) };
+    let (_stopper, stop) = stop_channel();
+    let running = fixture.executors.run(attempt, stop);
+    let listening = async {
+        let first = heard.recv().await.unwrap();
+        std::fs::write(&go, "").unwrap();
+        let mut log = first.clone();
+        while let Some(text) = heard.recv().await {
+            log += &text;
+        }
+        (first, log)
+    };
+    let both = async { tokio::join!(running, listening) };
+    let (outcome, (first, log)) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert_eq!(first, "one\n", "it runs until it was heard");
+    assert_eq!((log.as_str(), outcome.unwrap().log_tail.as_str()), ("one\ntwo \u{e4}\n", "one\ntwo \u{e4}\n"));
 }

@@ -47,10 +47,12 @@ pub enum InvariantId {
     I20,
     /// An idempotency key names one task of its home and namespace.
     I21,
+    /// A reader of a stream takes each record once and in its place.
+    I22,
 }
 
 impl InvariantId {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -71,6 +73,7 @@ impl InvariantId {
         Self::I19,
         Self::I20,
         Self::I21,
+        Self::I22,
     ];
 }
 

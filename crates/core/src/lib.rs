@@ -27,6 +27,7 @@ pub mod progress;
 pub mod queue;
 pub mod retry;
 pub mod signature;
+pub mod stream;
 pub mod task;
 pub mod time;
 pub mod wire;

@@ -188,6 +188,26 @@ pub const PROGRESS_MESSAGE_BYTES_MAX: usize = 1_024;
 pub const PROGRESS_LINE_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 8 * 1024;
 /// How long a worker tells a home that an attempt is gone, if nobody answers.
 pub const STOP_REPORT_MS_MAX: u64 = 60_000;
+/// What one answer of a stream carries: little enough that nothing waits long behind it.
+pub const STREAM_PIECE_LEN_MAX: u32 = 1_024;
+pub const STREAM_PIECE_BYTES_MAX: u32 = 32 * 1024;
+/// How long a reader of a stream waits for more before it is told that there is nothing yet.
+pub const STREAM_WAIT_MS_MAX: u64 = 4_000;
+/// Readers of streams that one node answers at a time: its clients, each peer, and all together. A lane has four times as
+/// many places as one peer's, so that renewals find one.
+pub const STREAM_READERS_MAX: usize = 64;
+pub const STREAMS_READERS_MAX: usize = 4 * STREAM_READERS_MAX;
+/// What a worker keeps of what one attempt said, of all, and of how many that have ended.
+pub const ATTEMPT_STREAM_BYTES_MAX: usize = 1024 * 1024;
+pub const ATTEMPT_STREAMS_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const ATTEMPT_STREAMS_ENDED_MAX: usize = 1_024;
+/// What a record in memory takes beside its text.
+pub const STREAM_RECORD_BYTES: usize = 64;
+/// Records of the log that are read at a time for those who follow it.
+pub const EVENTS_READ_LEN_MAX: usize = 16;
+/// Tasks that one event names, and what it says of each.
+pub const EVENT_SUBJECTS_MAX: usize = 100;
+pub const EVENT_SAYS_BYTES_MAX: usize = 200;
 /// An error message.
 pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 /// A frame on the control socket, between peers, and between a node and its device process.

@@ -90,6 +90,26 @@ impl AttemptNews {
     }
 }
 
+/// What an attempt says, one after the other, to those who follow it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptRecord {
+    /// What came of its log at a time: one after the other they are the log.
+    Log(String),
+    Progress(Progress),
+}
+
+impl AttemptRecord {
+    /// Bytes in memory, more or less.
+    pub fn bytes(&self) -> usize {
+        let text = match self {
+            Self::Log(text) => text,
+            Self::Progress(progress) => &progress.message,
+        };
+        limits::STREAM_RECORD_BYTES + text.len()
+    }
+}
+
 fn cut(mut message: String) -> String {
     message.truncate(message.floor_char_boundary(limits::PROGRESS_MESSAGE_BYTES_MAX));
     message

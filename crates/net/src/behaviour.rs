@@ -9,7 +9,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{self, NetworkBehaviour};
-use libp2p::{PeerId, Swarm, dns, identify, identity, mdns, noise, ping, quic, rendezvous, tcp, yamux};
+use libp2p::{PeerId, Swarm, dcutr, dns, identify, identity, mdns, noise, ping, quic, relay, rendezvous, tcp, yamux};
 
 use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec};
 use crate::discovery;
@@ -33,21 +33,31 @@ pub(crate) struct Behaviour {
     pub rendezvous: Gated<Toggle<rendezvous::client::Behaviour>>,
     pub point: Gated<Toggle<rendezvous::server::Behaviour>>,
     pub kademlia: Gated<Toggle<discovery::kademlia::Behaviour>>,
+    pub relay: Gated<Toggle<relay::Behaviour>>,
+    pub relayed: Gated<relay::client::Behaviour>,
+    pub dcutr: Gated<dcutr::Behaviour>,
     pub ping: Gated<ping::Behaviour>,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// The ways of finding others that take a protocol of their own.
+/// What takes a protocol of its own, and is not everyone's: ways of finding others, and what this node does for others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ways {
     pub mdns: bool,
     pub rendezvous: bool,
     pub point: bool,
     pub kademlia: bool,
+    pub relay: bool,
 }
 
 impl Behaviour {
-    fn new(key: &identity::Keypair, doors: &Doors, ways: &Ways, shares: &Shares) -> Self {
+    fn new(
+        key: &identity::Keypair,
+        doors: &Doors,
+        ways: &Ways,
+        shares: &Shares,
+        relayed: relay::client::Behaviour,
+    ) -> Self {
         let local = key.public().to_peer_id();
         let admission = request_response::Config::default()
             .with_request_timeout(Duration::from_millis(limits::ADMISSION_MS))
@@ -84,13 +94,32 @@ impl Behaviour {
             rendezvous: Gated::answering(discovery::rendezvous::client(ways.rendezvous, key), doors),
             point: Gated::answering(discovery::rendezvous::point(ways.point), doors),
             kademlia: Gated::answering(discovery::kademlia::behaviour(ways.kademlia, local), doors),
+            relay: Gated::answering(ways.relay.then(|| relay::Behaviour::new(local, relaying())).into(), doors),
+            relayed: Gated::answering(relayed, doors),
+            dcutr: Gated::speaking(dcutr::Behaviour::new(local), doors),
             ping: Gated::speaking(ping::Behaviour::new(ping), doors),
             mdns: discovery::mdns::behaviour(ways.mdns, local),
         }
     }
 }
 
-/// Builds the swarm: TCP with Noise and yamux, and QUIC; names are resolved as the system does. Needs a tokio runtime.
+/// Only members ask, and the streams of each are counted (see [`Shares`]): a circuit carries what a connection would.
+fn relaying() -> relay::Config {
+    relay::Config {
+        max_reservations: limits::PEERS_MAX,
+        max_reservations_per_peer: limits::PEER_CONNECTIONS_MAX,
+        reservation_duration: Duration::from_secs(limits::RELAY_RESERVATION_S),
+        reservation_rate_limiters: Vec::new(),
+        max_circuits: limits::RELAY_CIRCUITS_MAX,
+        max_circuits_per_peer: limits::RELAY_PEER_CIRCUITS_MAX,
+        max_circuit_duration: Duration::from_secs(limits::RELAY_CIRCUIT_S),
+        // 0: as many as go through.
+        max_circuit_bytes: 0,
+        circuit_src_rate_limiters: Vec::new(),
+    }
+}
+
+/// Builds the swarm: TCP with Noise and yamux, QUIC, and both by way of a relay; names are resolved as the system does. Needs a tokio runtime.
 pub(crate) fn swarm(
     key: identity::Keypair,
     doors: &Doors,
@@ -98,15 +127,20 @@ pub(crate) fn swarm(
     shares: &Shares,
 ) -> Result<Swarm<Behaviour>, String> {
     let local = key.public().to_peer_id();
-    let behaviour = Behaviour::new(&key, doors, ways, shares);
+    let (circuits, relayed) = relay::client::new(local);
+    let behaviour = Behaviour::new(&key, doors, ways, shares, relayed);
     // Connections are closed by admission, quota and ping, never for being quiet.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
-    Ok(Swarm::new(transport(&key, shares)?, behaviour, local, config))
+    Ok(Swarm::new(transport(&key, shares, circuits)?, behaviour, local, config))
 }
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-fn transport(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
+fn transport(
+    key: &identity::Keypair,
+    shares: &Shares,
+    circuits: relay::client::Transport,
+) -> Result<Connections, String> {
     let connections = match dns::tokio::Transport::system(tcp_and_quic(key, shares)?) {
         Ok(named) => named.boxed(),
         Err(error) => {
@@ -114,18 +148,33 @@ fn transport(key: &identity::Keypair, shares: &Shares) -> Result<Connections, St
             tcp_and_quic(key, shares)?
         }
     };
+    let by_relay = shares.clone();
+    let relayed = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise(key)?)
+        .multiplex(muxing())
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_relay.of(peer)))));
+    let connections = relayed.or_transport(connections).map(|either, _| either.into_inner());
     let setup = Duration::from_millis(limits::CONNECTION_SETUP_MS);
     Ok(TransportTimeout::new(connections, setup).boxed())
 }
 
-fn tcp_and_quic(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
+fn noise(key: &identity::Keypair) -> Result<noise::Config, String> {
+    noise::Config::new(key).map_err(|error| error.to_string())
+}
+
+fn muxing() -> yamux::Config {
     let mut muxing = yamux::Config::default();
     muxing.set_max_num_streams(limits::CONNECTION_STREAMS_MAX);
+    muxing
+}
+
+fn tcp_and_quic(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
     let (by_tcp, by_quic) = (shares.clone(), shares.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(key).map_err(|error| error.to_string())?)
-        .multiplex(muxing)
+        .authenticate(noise(key)?)
+        .multiplex(muxing())
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_tcp.of(peer)))));
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_quic.of(peer)))));

@@ -64,6 +64,10 @@ pub struct NetConfig {
     pub rendezvous_point: bool,
     /// Whether to take part in the Kademlia of members.
     pub kademlia: bool,
+    /// Members, with `/p2p/PEER`, that relay connections to this node: whoever cannot reach it finds it there.
+    pub relay_via: Vec<String>,
+    /// Whether this node relays between members.
+    pub relay_for_members: bool,
     /// A registry of peers in an issue on GitHub.
     pub github: Option<GithubConfig>,
     pub admission: Admission,
@@ -86,15 +90,15 @@ pub fn check_address(text: &str) -> Result<(), ParseAddressError> {
 }
 
 /// # Errors
-/// If `text` is not the multiaddr of a rendezvous point: one that names its peer.
-pub fn check_point(text: &str) -> Result<(), NetError> {
-    parse_point(text).map(drop)
+/// If `text` is not the multiaddr of a member that does something for this node: one that names its peer.
+pub fn check_member(text: &str) -> Result<(), NetError> {
+    parse_member(text).map(drop)
 }
 
-pub(crate) fn parse_point(text: &str) -> Result<(Multiaddr, PeerId), NetError> {
+pub(crate) fn parse_member(text: &str) -> Result<(Multiaddr, PeerId), NetError> {
     let address = parse_address(text)?;
     let peer = split_peer(address.clone()).and_then(|(_, peer)| peer);
-    let peer = peer.ok_or_else(|| NetError::PointWithoutPeer { address: text.to_owned() })?;
+    let peer = peer.ok_or_else(|| NetError::WithoutPeer { address: text.to_owned() })?;
     Ok((address, peer))
 }
 

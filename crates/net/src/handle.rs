@@ -26,10 +26,10 @@ pub enum NetError {
     BadAddress(#[from] ParseAddressError),
     #[error(transparent)]
     BadName(#[from] ParseNameError),
-    #[error("{address} names no peer: a rendezvous point is /ip4/10.0.0.7/tcp/7400/p2p/PEER")]
-    PointWithoutPeer { address: String },
-    #[error("{count} rendezvous points, at most {count_max}", count_max = limits::RENDEZVOUS_POINTS_MAX)]
-    TooManyPoints { count: usize },
+    #[error("{address} names no peer, as /ip4/10.0.0.7/tcp/7400/p2p/PEER does")]
+    WithoutPeer { address: String },
+    #[error("{count} {what}, at most {max}")]
+    TooMany { what: &'static str, count: usize, max: usize },
     #[error(transparent)]
     BadGithub(#[from] GithubConfigError),
     #[error("{count} names to look up, at most {count_max}", count_max = limits::DNS_NAMES_MAX)]
@@ -88,6 +88,8 @@ pub struct PeerInfo {
     pub round_trip: Option<Duration>,
     /// Whether short requests to it share one stream, which is cheaper.
     pub has_lane: bool,
+    /// Whether a relay lies between, on all ways to it.
+    pub relayed: bool,
 }
 
 pub(crate) enum Command {
@@ -117,7 +119,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub fn new(peer: PeerId, addresses: Vec<String>) -> Self {
-        let info = Mutex::new(PeerInfo { peer, addresses, round_trip: None, has_lane: false });
+        let info = Mutex::new(PeerInfo { peer, addresses, round_trip: None, has_lane: false, relayed: false });
         Self { info, permits: Arc::new(Semaphore::new(limits::PEER_REQUESTS_MAX)), lane: Mutex::new(None) }
     }
 

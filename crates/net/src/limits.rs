@@ -127,6 +127,15 @@ pub(crate) const RENDEZVOUS_REGISTER_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
 pub(crate) const RENDEZVOUS_ASK_EVERY_MS: u64 = 2_000;
 /// A registration that was not taken is tried again after this.
 pub(crate) const RENDEZVOUS_RETRY_MS: u64 = 5_000;
+/// Members that relay for this node; and how soon one that does not is asked again.
+pub(crate) const RELAYS_MAX: usize = 8;
+pub(crate) const RELAY_RETRY_MS: u64 = 2_000;
+/// A place at a relay is kept for so long without a word, and renewed before.
+pub(crate) const RELAY_RESERVATION_S: u64 = 3_600;
+/// Connections that a node relays: all, and those that one member dialled; each for so long, then it is dialled anew.
+pub(crate) const RELAY_CIRCUITS_MAX: usize = 1_024;
+pub(crate) const RELAY_PEER_CIRCUITS_MAX: usize = 256;
+pub(crate) const RELAY_CIRCUIT_S: u64 = 7 * 86_400;
 /// The Kademlia table is asked after this, doubling while no member comes, at last this often.
 pub(crate) const KADEMLIA_FIRST_MS: u64 = 1_000;
 pub(crate) const KADEMLIA_EVERY_MS: u64 = 60_000;

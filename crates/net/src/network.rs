@@ -3,6 +3,11 @@
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+/// Whether an address leads to its peer by way of another.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
 /// Where an address is of use, the nearest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Network {

@@ -114,6 +114,8 @@ impl Actor for DeviceActor {
             me: myself,
             arguments,
         };
+        // It may hold what an earlier life of this device had loaded.
+        state.tell_registry();
         state.start();
         Ok(state)
     }
@@ -173,7 +175,8 @@ impl DeviceState {
 
     fn tell_registry(&self) {
         let models = self.process.as_ref().map(|device| device.models.clone()).unwrap_or_default();
-        let _ = self.arguments.addresses.registry.cast(RegistryMsg::Models(models));
+        let message = RegistryMsg::Models { device: self.arguments.name.clone(), models };
+        let _ = self.arguments.addresses.registry.cast(message);
     }
 
     /// Without its process a device offers nothing; what waits is kept for the next one.

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod chain;
+mod events;
 mod log_feed;
 mod moving;
 mod permits;
@@ -21,6 +22,7 @@ use magpie_core::queue::{
 };
 use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
 
 use self::alarm::Alarm;
 use self::log_feed::LogFeed;
@@ -74,6 +76,8 @@ pub struct LedgerState {
     exports: Vec<Export>,
     /// Whether a file is read.
     imports: bool,
+    /// Wakes those who follow the log when more of it is synced.
+    synced: watch::Sender<LogIndex>,
     me: ActorRef<LedgerMsg>,
     arguments: LedgerArguments,
 }
@@ -126,6 +130,7 @@ impl Actor for LedgerActor {
             alarm: Alarm::default(),
             exports: Vec::new(),
             imports: false,
+            synced: watch::Sender::new(LogIndex(0)),
             me: myself,
             arguments,
         };
@@ -161,7 +166,11 @@ impl Actor for LedgerActor {
             LedgerMsg::PermitsAnswered { home, ask, answer } => {
                 state.event(Event::PermitsAnswered { home, ask, answer });
             }
-            LedgerMsg::Durable(watermark) => state.event(Event::Durable(watermark)),
+            LedgerMsg::Durable(watermark) => {
+                state.event(Event::Durable(watermark));
+                state.synced.send_replace(watermark.synced);
+            }
+            LedgerMsg::ReadEvents { ask, permit: _permit, reply } => state.read_events(ask, reply),
             LedgerMsg::CheckChain { after, upto, permit, reply } => state.check_chain((after, upto), permit, reply),
             LedgerMsg::Export { to, file, permit, reply } => state.export(to, Export { file, reply, permit }),
             LedgerMsg::Import { file, permit, reply } => state.import(file, permit, reply),

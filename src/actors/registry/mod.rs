@@ -16,7 +16,8 @@ use magpie_core::peer_metrics::Measured;
 use magpie_core::queue::ShapeBacklog;
 use magpie_core::task::TaskKind;
 use magpie_core::time::Wall;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Addresses;
 use super::access::Access;
@@ -60,13 +61,22 @@ pub struct RegistryState {
     core: Membership,
     known: BTreeMap<PeerId, Known>,
     capabilities: Arc<Capabilities>,
-    models: BTreeSet<String>,
+    /// What each device has loaded, by its name.
+    models: BTreeMap<String, BTreeSet<String>>,
     no_room: Option<String>,
     worker: Option<WorkerBrief>,
     backlog: Vec<ShapeBacklog>,
     clock_root: [u8; 32],
+    /// Heartbeats to answer when the worker and each device have said what they do; `None`: they have.
+    unanswered: Option<Vec<Unanswered>>,
+    began: Instant,
     me: ActorRef<RegistryMsg>,
     arguments: RegistryArguments,
+}
+
+struct Unanswered {
+    reply: RpcReplyPort<RegistryReply>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Actor for RegistryActor {
@@ -85,11 +95,13 @@ impl Actor for RegistryActor {
             core: Membership::new(arguments.peers.me(), incarnation),
             known: BTreeMap::new(),
             capabilities: arguments.capabilities.clone(),
-            models: BTreeSet::new(),
+            models: BTreeMap::new(),
             no_room: None,
             worker: None,
             backlog: Vec::new(),
             clock_root: [0; 32],
+            unanswered: Some(Vec::new()),
+            began: Instant::now(),
             me: myself,
             arguments,
         };
@@ -105,11 +117,11 @@ impl Actor for RegistryActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), permit: _permit, reply } => {
+            RegistryMsg::Request { from, request: RegistryRequest::Heartbeat(heartbeat), permit, reply } => {
                 if let Some(peer) = from {
                     state.heard(peer, heartbeat, None);
                 }
-                let _ = reply.send(RegistryReply::Heartbeat(Box::new(state.own_heartbeat())));
+                state.answer(Unanswered { reply, _permit: permit });
             }
             RegistryMsg::Request { from: _, request: RegistryRequest::List, permit: _permit, reply } => {
                 let _ = reply.send(RegistryReply::Peers(state.views()));
@@ -122,16 +134,20 @@ impl Actor for RegistryActor {
             RegistryMsg::Heard { peer, heartbeat, rtt_ms } => state.heard(peer, heartbeat, Some(rtt_ms)),
             RegistryMsg::SchedulerStarted => state.tell_members(),
             RegistryMsg::Members(members) => members.into_iter().for_each(|peer| state.recall(peer)),
-            RegistryMsg::Models(models) => {
-                state.models = models;
+            RegistryMsg::Models { device, models } => {
+                state.models.insert(device, models);
                 state.offer();
+                state.speak_if_told();
             }
             RegistryMsg::Room(no_room) if no_room == state.no_room => {}
             RegistryMsg::Room(no_room) => {
                 state.no_room = no_room;
                 state.offer();
             }
-            RegistryMsg::Worker(brief) => state.worker = Some(brief),
+            RegistryMsg::Worker(brief) => {
+                state.worker = Some(brief);
+                state.speak_if_told();
+            }
             RegistryMsg::Backlog(backlog) => state.tell_backlog(backlog),
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
             RegistryMsg::Tick => state.tick(),
@@ -151,11 +167,31 @@ impl RegistryState {
         for device in &self.arguments.devices {
             let _ = device.cast(DeviceMsg::RegistryStarted);
         }
+    }
+
+    /// A heartbeat without a worker or without models would turn away work that this node can do.
+    fn speak_if_told(&mut self) {
+        if self.worker.is_some() && self.models.len() == self.arguments.devices.len() {
+            self.speak();
+        }
+    }
+
+    fn speak(&mut self) {
+        let Some(unanswered) = self.unanswered.take() else { return };
+        unanswered.into_iter().for_each(|heartbeat| self.answer(heartbeat));
         let connected = self.arguments.peers.net().map(|net| net.peers()).unwrap_or_default();
         for info in connected {
             self.arguments.peers.measure(info.peer, Measured::Connected);
             self.greet(info.peer);
         }
+    }
+
+    fn answer(&mut self, heartbeat: Unanswered) {
+        if let Some(unanswered) = &mut self.unanswered {
+            // The permits bound how many.
+            return unanswered.push(heartbeat);
+        }
+        let _ = heartbeat.reply.send(RegistryReply::Heartbeat(Box::new(self.own_heartbeat())));
     }
 
     fn tell_own_capabilities(&self) {
@@ -167,13 +203,13 @@ impl RegistryState {
     /// A node without a loaded model offers no inference, one without room nothing that needs some.
     fn offer(&mut self) {
         let mut capabilities = (*self.arguments.capabilities).clone();
-        if !self.models.is_empty() {
+        capabilities.models = self.models.values().flatten().cloned().collect();
+        if !capabilities.models.is_empty() {
             capabilities.kinds.insert(TaskKind::Embed);
         }
         if self.no_room.is_some() {
             capabilities.kinds.retain(|kind| !kind.needs_room());
         }
-        capabilities.models = self.models.clone();
         capabilities.no_room = self.no_room.clone();
         self.capabilities = Arc::new(capabilities);
         self.tell_own_capabilities();
@@ -200,6 +236,10 @@ impl RegistryState {
     }
 
     fn tick(&mut self) {
+        if self.began.elapsed() >= Duration::from_millis(limits::HEARTBEAT_MS) {
+            // Whoever has not said by now what it does is failing: the peers hear that this node lives.
+            self.speak();
+        }
         let changes = self.core.tick(now());
         self.apply(&changes);
         for peer in self.core.probe_targets(now(), HEARTBEATS_PER_ROUND) {
@@ -232,6 +272,9 @@ impl RegistryState {
 
     /// Sends a heartbeat; the answer is one too.
     fn greet(&mut self, peer: PeerId) {
+        if self.unanswered.is_some() {
+            return;
+        }
         let body = Body::Registry(RegistryRequest::Heartbeat(Box::new(self.own_heartbeat())));
         let (me, sent, peers) = (self.me.clone(), Instant::now(), self.arguments.peers.clone());
         self.arguments.peers.tell(peer, body, move |answer| match answer {
@@ -405,6 +448,7 @@ impl RegistryState {
                 },
                 banned_for_ms: ban_of(peer).map(|banned| banned.for_ms),
                 connected: link.is_some(),
+                relayed: link.is_some_and(|info| info.relayed),
                 rtt_ms: known.and_then(|known| known.rtt_ms),
                 ledger: self.arguments.peers.homes().announced_by(*peer).map(|home| home.ledger),
                 version: known.map(|known| known.heartbeat.version.clone()),

@@ -3,6 +3,7 @@
 mod attempts;
 mod room;
 mod spooling;
+mod voice;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use tokio::runtime::Handle;
 use self::attempts::{Attempts, tell, tell_begin};
 use self::room::Room;
 use self::spooling::completions_of;
+use self::voice::Voice;
+use super::attempt_streams::AttemptStreams;
 use super::blobs::{PeerBlobs, outputs_of};
 use super::readings::now;
 use super::routes::Routes;
@@ -41,6 +44,8 @@ pub struct WorkerArguments {
     pub executing: Handle,
     pub blobs: PeerBlobs,
     pub spool: Arc<Spool>,
+    /// What attempts say goes there.
+    pub attempts: AttemptStreams,
     /// Where attempts work, if a kind that this node offers needs room there.
     pub work_dir: Option<PathBuf>,
     pub slots: Slots,
@@ -83,6 +88,7 @@ impl Actor for WorkerActor {
         let room = Room::new(arguments.work_dir.clone(), &myself);
         let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), room, arguments, brief: None };
         state.perform();
+        state.tell_brief();
         Ok(state)
     }
 
@@ -202,12 +208,18 @@ impl WorkerState {
             return;
         }
         let signal = self.attempts.begin(&mut attempt, ends_ms);
-        let executors = self.arguments.executors.clone();
+        let (executors, mut voice) = (self.arguments.executors.clone(), Voice::begin(&self.arguments.attempts, fence));
+        attempt.log = voice.log();
         self.arguments.routes.peers.errand_on(&self.arguments.executing, async move {
             let (said, begun) = (attempt.says.subscribe(), attempt.begun.subscribe());
-            let telling = tell(said, |news| drop(me.cast(WorkerMsg::Progressed { fence, news })));
+            let telling = tell(said, |news| {
+                voice.tell(&news);
+                let _ = me.cast(WorkerMsg::Progressed { fence, news });
+            });
             let running = telling.while_running(executors.run(attempt, signal));
             let ended = tell_begin(begun, running, || drop(me.cast(WorkerMsg::Begun { fence }))).await;
+            // Who follows has heard all before the home hears of the end.
+            drop(voice);
             let _ = me.cast(match ended {
                 Ok(outcome) => WorkerMsg::Finished { fence, outcome },
                 Err(NotStarted { why }) => WorkerMsg::NotStarted { fence, why },

@@ -60,6 +60,7 @@ mod tests {
             peer_id: PeerId([seed as u8; 32]),
             state: "alive".to_owned(),
             connected: true,
+            relayed: false,
             rtt_ms: None,
             ledger: None,
             version: None,

@@ -132,8 +132,8 @@ fn reachable(heard: &Heard) -> Check {
         return Check::ok(REACH, "nobody has tried to reach it from another machine yet");
     }
     let found = format!("{connected} peers were dialled by this node, and none of them ever reached it");
-    let remedy = "it is behind a NAT or a firewall: let its port through (TCP and UDP; on a router forward it), or let peers \
-                  that can be reached stay in its bootstrap list";
+    let remedy = "it is behind a NAT or a firewall: let its port through (TCP and UDP; on a router forward it), or name a \
+                  member that relays for it (relay_via, and relay_for_members there)";
     Check::warning(REACH, found, remedy)
 }
 

@@ -1,20 +1,23 @@
 //! Waiting for a task, with what its attempt says of itself on a terminal.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use magpie_core::ids::TaskId;
+use magpie_core::limits;
+use magpie_core::progress::{AttemptRecord, Progress};
 use magpie_core::queue::TaskView;
+use magpie_core::task::TaskState;
 
+use super::reader::TaskReader;
 use crate::cli::args::Context;
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::CommandError;
 use crate::cli::human;
 use crate::cli::wait::{STEP_MAX, until_terminal};
 
-/// How often the line is brought up to date.
-const REFRESH: Duration = Duration::from_millis(500);
 /// Steps of the bar.
 const LENGTH: u64 = 1_000;
 
@@ -23,12 +26,32 @@ const LENGTH: u64 = 1_000;
 /// # Errors
 /// As [`until_terminal`].
 pub async fn followed(context: &Context, id: TaskId, until: Deadline) -> Result<TaskView, CommandError> {
-    let bar = bar_on_a_terminal();
-    let step = bar.as_ref().map_or(STEP_MAX, |_| REFRESH);
-    let seen = |view: &TaskView| bar.iter().for_each(|bar| show(bar, view));
-    let ended = until_terminal(&context.link, id, until, step, seen).await;
-    bar.iter().for_each(ProgressBar::finish_and_clear);
+    let ended = until_terminal(&context.link, id, until, STEP_MAX, |_| {});
+    let Some(bar) = bar_on_a_terminal() else { return ended.await };
+    let ended = tokio::select! {
+        ended = ended => ended,
+        never = show_progress(&bar, context, id, until) => match never {},
+    };
+    bar.finish_and_clear();
     ended
+}
+
+/// Shows what the attempts say as they say it; what cannot be read is not shown.
+async fn show_progress(bar: &ProgressBar, context: &Context, id: TaskId, until: Deadline) -> Infallible {
+    let (mut reader, mut said) = (TaskReader::new(&context.link, id, None), None);
+    while let Ok(told) = reader.next(Duration::from_millis(limits::STREAM_WAIT_MS_MAX), until).await {
+        for record in told.taken.into_iter().flat_map(|taken| taken.records) {
+            match record {
+                AttemptRecord::Progress(progress) => said = Some(progress),
+                AttemptRecord::Log(_) => {}
+            }
+        }
+        show(bar, told.state, said.as_ref());
+        if told.over {
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 /// On standard error, so that what is printed at the end stands alone on standard output; none where nobody looks.
@@ -37,15 +60,15 @@ fn bar_on_a_terminal() -> Option<ProgressBar> {
     std::io::stderr().is_terminal().then(|| ProgressBar::new(LENGTH).with_style(style))
 }
 
-fn show(bar: &ProgressBar, view: &TaskView) {
-    let fraction = view.progress.as_ref().and_then(|progress| progress.fraction).unwrap_or_default();
+fn show(bar: &ProgressBar, state: TaskState, said: Option<&Progress>) {
+    let fraction = said.and_then(|progress| progress.fraction).unwrap_or_default();
     bar.set_position((fraction * LENGTH as f64) as u64);
-    bar.set_message(message(view));
+    bar.set_message(message(state, said));
 }
 
 /// The state, and what the attempt says.
-fn message(view: &TaskView) -> String {
-    let said = view.progress.as_ref().map(human::progress).unwrap_or_default();
-    let words: Vec<String> = [view.state.to_string(), said].into_iter().filter(|word| !word.is_empty()).collect();
+fn message(state: TaskState, said: Option<&Progress>) -> String {
+    let said = said.map(human::progress).unwrap_or_default();
+    let words: Vec<String> = [state.to_string(), said].into_iter().filter(|word| !word.is_empty()).collect();
     words.join("  ")
 }

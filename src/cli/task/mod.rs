@@ -4,6 +4,8 @@ mod batch;
 mod follow;
 mod lines;
 mod list;
+mod logs;
+mod reader;
 mod result;
 mod retry;
 mod show;
@@ -42,6 +44,7 @@ pub enum TaskCommand {
     Wait(EndArgs),
     /// Print the output of a task
     Result(EndArgs),
+    Logs(logs::LogsArgs),
     /// Cancel a task
     Cancel(CancelArgs),
     Retry(retry::RetryArgs),
@@ -87,6 +90,7 @@ impl TaskCommand {
             Self::Get { id } => get(context, &id).await,
             Self::Wait(wait) => wait_for(context, &wait).await,
             Self::Result(end) => result::task(context, &end).await,
+            Self::Logs(logs) => logs.run(context).await,
             Self::Cancel(args) => cancel(context, Noun::Task, &args).await,
             Self::Retry(retry) => retry.run(context).await,
             Self::Priority { id, priority } => set_priority(context, &id, priority).await,

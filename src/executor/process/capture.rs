@@ -7,6 +7,8 @@ use magpie_core::limits;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::super::log_tap::{LogTap, TextPieces};
+
 /// Standard output up to a limit.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -45,27 +47,47 @@ fn len_as_json(text: &str) -> u64 {
     2 + text.bytes().map(escaped).sum::<u64>()
 }
 
-/// The end of standard error.
+/// Standard error: its end is kept, and all of it told as it comes.
 #[derive(Debug, Default)]
 pub struct Log {
     tail: Vec<u8>,
+    tap: LogTap,
+    pieces: TextPieces,
 }
 
+/// What is read, and told, at a time.
+const LOG_READ_BYTES: usize = 8 * 1024;
+
 impl Log {
+    pub fn new(tap: LogTap) -> Self {
+        Self { tap, ..Self::default() }
+    }
+
     /// Reads to the end and keeps the last [`limits::LOG_TAIL_BYTES_MAX`] bytes.
     pub async fn read(&mut self, mut from: impl AsyncRead + Unpin) -> io::Result<()> {
-        while from.read_buf(&mut self.tail).await? > 0 {
-            if self.tail.len() > 2 * limits::LOG_TAIL_BYTES_MAX {
-                self.tail.drain(..self.tail.len() - limits::LOG_TAIL_BYTES_MAX);
+        let mut bytes = vec![0; LOG_READ_BYTES];
+        loop {
+            let len = from.read(&mut bytes).await?;
+            if len == 0 {
+                self.tap.tell(self.pieces.rest());
+                return Ok(());
             }
+            self.take(&bytes[..len]);
         }
-        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        if self.tail.len() > 2 * limits::LOG_TAIL_BYTES_MAX {
+            self.tail.drain(..self.tail.len() - limits::LOG_TAIL_BYTES_MAX);
+        }
+        self.tap.tell(self.pieces.take(bytes));
     }
 
     /// Adds a line of the node's own.
     pub fn note(&mut self, line: &str) {
         let start = if self.tail.last().is_none_or(|byte| *byte == b'\n') { "" } else { "\n" };
-        self.tail.extend_from_slice(format!("{start}magpie: {line}\n").as_bytes());
+        self.take(format!("{start}magpie: {line}\n").as_bytes());
     }
 
     /// What is not UTF-8 shows as U+FFFD, within the same limit.

@@ -115,7 +115,7 @@ async fn run_in(
     let launch = Launch { shim: &config.shim, directory: &directory.files(), environment: &environment, arguments };
     attempt.begun.send_replace(true);
     let child = child::start(launch).map_err(|error| not_started(&error, &spec.run, process))?;
-    let (mut output, mut log) = (Output::default(), Log::default());
+    let (mut output, mut log) = (Output::default(), Log::new(attempt.log.clone()));
     let ended = {
         let following = follow(child, process, (bounds, attempt.lease.clone()), &mut output, &mut log);
         tokio::select! {

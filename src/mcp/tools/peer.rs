@@ -153,6 +153,7 @@ mod tests {
             state: "alive".to_owned(),
             banned_for_ms: None,
             connected: true,
+            relayed: true,
             rtt_ms: Some(0.123_456),
             ledger: None,
             version: None,

@@ -26,6 +26,7 @@ impl LedgerRequest {
             Self::SubmitWorkflow { spec, .. } => spec.parent,
             Self::GetTask { id }
             | Self::WaitTask { id, .. }
+            | Self::WaitAttempt { id, .. }
             | Self::GetWorkflow { id }
             | Self::WaitWorkflow { id, .. }
             | Self::RetryWorkflow { id, .. }
@@ -80,6 +81,7 @@ impl LedgerRequest {
             Self::Claim { .. } => Asks::Claim,
             Self::GetTask { .. }
             | Self::WaitTask { .. }
+            | Self::WaitAttempt { .. }
             | Self::ListTasks { .. }
             | Self::GetWorkflow { .. }
             | Self::WaitWorkflow { .. }

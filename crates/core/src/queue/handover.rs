@@ -15,6 +15,7 @@ use super::replay::Replay;
 use crate::homes::{Handover, SignedHandover};
 use crate::ids::{LogIndex, PeerId};
 use crate::task::{Durability, TaskState};
+use crate::time::Wall;
 
 /// Where a ledger was sealed, and whom it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,31 @@ pub struct Seal {
     pub handover: SignedHandover,
     /// The record: what is handed over ends with it.
     pub index: LogIndex,
+}
+
+/// What a home writes down of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandoverRecord {
+    /// This home never serves the ledger again: the peer that is named does.
+    HandedOver { at: Wall, handover: SignedHandover },
+    /// The peer that the handover before this names goes on from here.
+    TakenOver { at: Wall },
+}
+
+impl HandoverRecord {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::HandedOver { .. } => "handed_over",
+            Self::TakenOver { .. } => "taken_over",
+        }
+    }
+
+    pub(super) fn at(&self) -> Wall {
+        match self {
+            Self::HandedOver { at, .. } | Self::TakenOver { at } => *at,
+        }
+    }
 }
 
 impl Replay {
@@ -79,7 +105,8 @@ impl Ledger {
     }
 
     fn put_seal(&mut self, handover: SignedHandover) -> Seal {
-        let index = self.commit(Durability::Sync, Record::HandedOver { at: self.at(), handover });
+        let index =
+            self.commit(Durability::Sync, Record::Handover(HandoverRecord::HandedOver { at: self.at(), handover }));
         for (target, to) in self.waiters.take_all() {
             let home = Some(handover.handover.to);
             self.reply(Gate::Synced(index), to, LedgerReply::Refused(Refusal::NotHome { id: target, home }));

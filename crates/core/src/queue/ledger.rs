@@ -197,6 +197,7 @@ impl Ledger {
             LedgerRequest::RetryWorkflow { operation, id } => self.retry_workflow(operation, id, reply),
             LedgerRequest::GetTask { id } => self.get_task(id, reply),
             LedgerRequest::WaitTask { id, timeout_ms } => self.wait_task(id, timeout_ms, reply),
+            LedgerRequest::WaitAttempt { id, after, timeout_ms } => self.wait_attempt(id, after, timeout_ms, reply),
             LedgerRequest::ListTasks { filter, cursor, limit } => self.list_tasks(&filter, cursor, limit, reply),
             LedgerRequest::GetWorkflow { id } => self.get_workflow(id, reply),
             LedgerRequest::WaitWorkflow { id, timeout_ms } => self.wait_workflow(id, timeout_ms, reply),
@@ -422,6 +423,9 @@ impl Ledger {
                     task.soft.recalled_ms = now_ms;
                 }
                 self.leases.insert((task.soft.expires_ms, id));
+                if to == TaskState::Running {
+                    self.waiters.take_begun(id).into_iter().for_each(|to| self.answer_task(id, to));
+                }
             }
             TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
                 self.task_ended(id, change.from);

@@ -15,8 +15,10 @@ mod dead_letters;
 mod deadlines;
 mod disk;
 mod effects;
+mod event_view;
 mod fairness;
 mod fingerprint;
+mod following;
 mod grant;
 mod handover;
 mod heads;
@@ -72,7 +74,9 @@ pub use disk::Disk;
 pub use effects::{
     BindingId, BindingPart, Bound, BoundWindow, Caller, Effect, Event, NewEntry, ReplyTo, StepOutputs, Watermark,
 };
-pub use handover::Seal;
+pub use event_view::{EventView, Subject};
+pub use following::{Following, NextRead};
+pub use handover::{HandoverRecord, Seal};
 pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;

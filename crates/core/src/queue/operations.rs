@@ -156,8 +156,7 @@ impl Operations {
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
             | Record::Suspended { .. }
-            | Record::HandedOver { .. }
-            | Record::TakenOver { .. }
+            | Record::Handover(_)
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. }
             | Record::Carried { .. }

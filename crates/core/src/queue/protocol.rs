@@ -40,6 +40,13 @@ pub enum LedgerRequest {
         id: TaskId,
         timeout_ms: u64,
     },
+    /// Answers when an attempt of a later epoch than `after` has begun, or the task is terminal; at the latest after
+    /// `timeout_ms` with what it is then.
+    WaitAttempt {
+        id: TaskId,
+        after: Epoch,
+        timeout_ms: u64,
+    },
     ListTasks {
         filter: TaskFilter,
         cursor: Option<TaskId>,

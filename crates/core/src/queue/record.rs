@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::handover::HandoverRecord;
 use super::images::{Carried, Totals};
 use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
 use crate::clock::Position;
 use crate::dag::WorkflowSpec;
-use crate::homes::SignedHandover;
 use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, TaskId, WorkflowId};
 use crate::lease::{Fence, ReleaseReason};
 use crate::limiter::{LimitKind, LoanFacts, RateMark};
@@ -224,15 +224,8 @@ pub enum Record {
         at: Wall,
         operation: OperationId,
     },
-    /// This home never serves the ledger again: the peer that is named does.
-    HandedOver {
-        at: Wall,
-        handover: SignedHandover,
-    },
-    /// The peer that the handover before this names goes on from here.
-    TakenOver {
-        at: Wall,
-    },
+    /// The ledger moves to another home.
+    Handover(HandoverRecord),
     /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
     PermitsLent {
         at: Wall,
@@ -403,8 +396,7 @@ impl Record {
             Self::Checkpoint { .. } => "checkpoint",
             Self::Suspended { .. } => "suspended",
             Self::Claimed { .. } => "claimed",
-            Self::HandedOver { .. } => "handed_over",
-            Self::TakenOver { .. } => "taken_over",
+            Self::Handover(record) => record.kind(),
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
@@ -447,12 +439,11 @@ impl Record {
             | Self::Checkpoint { at, .. }
             | Self::Suspended { at, .. }
             | Self::Claimed { at, .. }
-            | Self::HandedOver { at, .. }
-            | Self::TakenOver { at }
             | Self::PermitsLent { at, .. }
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),
+            Self::Handover(record) => record.at(),
         }
     }
 }

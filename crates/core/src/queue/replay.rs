@@ -6,6 +6,7 @@ use super::compaction::{Compaction, CompactionPolicy};
 use super::disk::Disk;
 use super::effects::Outbox;
 use super::fairness::Fairness;
+use super::handover::HandoverRecord;
 use super::images::Partial;
 use super::ledger::{Ledger, LedgerIdentity};
 use super::limit_keys::Limits;
@@ -150,7 +151,7 @@ impl Replay {
 
     /// A handover says where the log of its home had come to when it was signed.
     fn continues(&self, record: &Record) -> bool {
-        let Record::HandedOver { handover, .. } = record else { return true };
+        let Record::Handover(HandoverRecord::HandedOver { handover, .. }) = record else { return true };
         (handover.handover.count.0, handover.handover.event) == (self.chain.count(), self.chain.tip())
     }
 
@@ -212,7 +213,7 @@ impl Replay {
         let used = ledger.state.generation.max(ledger.state.standing.generation_used());
         let generation = Generation(used.0 + 1);
         if ledger.seal().is_some_and(|seal| seal.handover.handover.to == ledger.identity.home) {
-            ledger.commit(Durability::Sync, Record::TakenOver { at: ledger.at() });
+            ledger.commit(Durability::Sync, Record::Handover(HandoverRecord::TakenOver { at: ledger.at() }));
         }
         let at = ledger.at();
         ledger.outbox.opened = ledger.next;

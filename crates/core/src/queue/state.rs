@@ -186,10 +186,9 @@ impl State {
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Carried { carried, .. } => self.carry(index, carried),
             Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
-            Record::Suspended { .. }
-            | Record::Claimed { .. }
-            | Record::HandedOver { .. }
-            | Record::TakenOver { .. } => self.standing.apply(index, record),
+            Record::Suspended { .. } | Record::Claimed { .. } | Record::Handover(_) => {
+                self.standing.apply(index, record)
+            }
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }

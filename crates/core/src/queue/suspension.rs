@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asks::Asks;
 use super::effects::{Effect, Event, Gate, ReplyTo};
-use super::handover::Seal;
+use super::handover::{HandoverRecord, Seal};
 use super::ledger::Ledger;
 use super::operations::Done;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal};
@@ -67,9 +67,11 @@ impl Standing {
         self.claimed = matches!(record, Record::Claimed { .. });
         if let Record::Suspended { at, position } = record {
             self.suspended = Some(Suspension { since: *at, position: *position });
-        } else if let Record::HandedOver { handover, .. } = record {
+        } else if let Record::Handover(HandoverRecord::HandedOver { handover, .. }) = record {
             self.seal = Some(Seal { handover: *handover, index });
-        } else if let (Record::TakenOver { .. }, Some(seal)) = (record, self.seal.take()) {
+        } else if let Record::Handover(HandoverRecord::TakenOver { .. }) = record
+            && let Some(seal) = self.seal.take()
+        {
             self.claims = seal.handover.handover.tenure - 1;
             add_handover(&mut self.handovers, seal.handover);
         }

@@ -6,7 +6,7 @@ use super::ownership::latest;
 use super::protocol::{LedgerReply, PendingView, TaskFilter, TaskView, UnmetAt};
 use super::stats::ShapeBacklog;
 use super::task_entry::Task;
-use crate::ids::TaskId;
+use crate::ids::{Epoch, TaskId};
 use crate::limits;
 use crate::matching::Shape;
 use crate::task::TaskState;
@@ -29,6 +29,21 @@ impl Ledger {
             return self.answer_task(id, reply);
         }
         self.wait_for(id, timeout_ms, reply);
+    }
+
+    pub(super) fn wait_attempt(&mut self, id: TaskId, after: Epoch, timeout_ms: u64, reply: ReplyTo) {
+        let waits = self.state.tasks.get(&id).is_some_and(|task| {
+            let has_begun = task.epoch > after && task.state != TaskState::Leased;
+            !task.state.is_terminal() && !has_begun
+        });
+        if !waits || timeout_ms == 0 {
+            return self.answer_task(id, reply);
+        }
+        if self.waiters.is_full() {
+            return self.refuse(reply, self.too_many_waiters());
+        }
+        let until_ms = self.now.mono_ms + timeout_ms.min(limits::WAIT_MAX_MS);
+        self.waiters.add_for_begin(id, reply, until_ms);
     }
 
     pub(super) fn wait_for(&mut self, target: TaskId, timeout_ms: u64, reply: ReplyTo) {

@@ -15,6 +15,7 @@ use magpie_core::ids::PeerId;
 
 use crate::identity;
 use crate::limits;
+use crate::network::is_relayed;
 
 /// Where an address is known from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,13 +130,15 @@ impl Entry {
         self.addresses.iter().any(|known| known.sources.contains(&Source::Cache))
     }
 
-    /// TCP carries streams and bulk better; QUIC gets its turn at every second attempt.
+    /// TCP carries streams and bulk better; QUIC, and the way by a relay, get their turn at every second attempt.
     fn addresses_to_dial(&self) -> Vec<Multiaddr> {
         let some_lead = self.addresses.iter().any(|known| !known.misleads);
         let leading = self.addresses.iter().filter(|known| !some_lead || !known.misleads);
         let all: Vec<_> = leading.map(|known| known.address.clone()).collect();
-        let tcp: Vec<_> = all.iter().filter(|address| is_tcp(address)).cloned().collect();
-        if tcp.is_empty() || !self.failures.is_multiple_of(2) { all } else { tcp }
+        let direct: Vec<_> = all.iter().filter(|address| !is_relayed(address)).cloned().collect();
+        let tcp: Vec<_> = direct.iter().filter(|address| is_tcp(address)).cloned().collect();
+        let first = if tcp.is_empty() { direct } else { tcp };
+        if first.is_empty() || !self.failures.is_multiple_of(2) { all } else { first }
     }
 }
 

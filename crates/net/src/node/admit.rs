@@ -45,6 +45,7 @@ struct Connection {
     /// Where we dialled it.
     dialled: Option<Multiaddr>,
     remote: Multiaddr,
+    relayed: bool,
 }
 
 /// A connected peer.
@@ -80,15 +81,15 @@ impl Node {
         let now_ms = self.now_ms();
         self.book.connected(peer, via.as_ref(), now_ms);
         let dialled = endpoint.is_dialer().then(|| endpoint.get_remote_address().clone());
-        let is_dialler = dialled.is_some();
-        if !is_dialler {
+        let (is_dialler, relayed) = (dialled.is_some(), endpoint.is_relayed());
+        if !is_dialler && !relayed {
             let is_far = !is_loopback(endpoint.get_remote_address());
             self.shared.count(|counters| {
                 counters.connections_taken += 1;
                 counters.connections_from_afar += u64::from(is_far);
             });
         }
-        let connection = Connection { id, dialled, remote: endpoint.get_remote_address().clone() };
+        let connection = Connection { id, dialled, remote: endpoint.get_remote_address().clone(), relayed };
         let entry = self.peers.entry(peer).or_insert_with(|| Peer {
             standing: Standing::Stranger,
             boot: None,
@@ -100,6 +101,10 @@ impl Node {
         if entry.standing == Standing::Admitted {
             self.doors.shut_half(identity::to_libp2p(peer));
         }
+        if !relayed {
+            self.leave_the_relay(peer);
+        }
+        self.note_relayed(peer);
         if is_dialler {
             let hello = Greeting::Hello(self.admitter.credentials_for(peer));
             self.greet(peer, hello);
@@ -115,6 +120,7 @@ impl Node {
         entry.connections.retain(|connection| connection.id != id);
         let standing = entry.standing;
         if remaining > 0 {
+            self.note_relayed(peer);
             if standing == Standing::Admitted {
                 // Whatever was to be learned over the one that closed: the others were open both ways.
                 self.doors.open(libp2p_peer, Opening::BothWays);
@@ -250,15 +256,19 @@ impl Node {
         entry.standing = Standing::Admitted;
         let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
         let remote: Vec<_> = entry.connections.iter().map(|connection| connection.remote.clone()).collect();
-        let was_reached = entry.connections.iter().any(|connection| connection.dialled.is_none());
+        let was_reached =
+            entry.connections.iter().any(|connection| connection.dialled.is_none() && !connection.relayed);
         let now_ms = self.now_ms();
         self.book.admitted(peer, dialled, now_ms);
         let known = self.book.addresses_of(peer).into_iter().chain(remote);
-        let bare = known.filter_map(split_peer).map(|(address, _)| address.to_string());
+        // Who came by way of a relay came from nowhere else.
+        let bare = known.filter_map(split_peer).map(|(address, _)| address).filter(|address| !address.is_empty());
+        let bare = bare.map(|address| address.to_string());
         let addresses: Vec<String> = bare.collect::<BTreeSet<_>>().into_iter().collect();
         tracing::info!(%peer, ?addresses, "peer admitted");
         self.shared.count(|counters| counters.peers_admitted += 1);
         self.shared.add_link(peer, Link::new(peer, addresses.clone()));
+        self.note_relayed(peer);
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
@@ -316,7 +326,22 @@ impl Node {
     /// The nearest network that `peer` is met over: its addresses there are of use to this node, and this node's to it.
     pub(super) fn network_of(&self, peer: PeerId) -> Network {
         let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
-        connections.map(|connection| Network::of(&connection.remote)).min().unwrap_or(Network::Internet)
+        // Where a relay is says nothing of where the peer is.
+        let direct = connections.filter(|connection| !connection.relayed);
+        direct.map(|connection| Network::of(&connection.remote)).min().unwrap_or(Network::Internet)
+    }
+
+    fn note_relayed(&self, peer: PeerId) {
+        let relayed = self.peers.get(&peer).is_some_and(|entry| entry.connections.iter().all(|held| held.relayed));
+        self.shared.link(peer).into_iter().for_each(|link| link.update(|info| info.relayed = relayed));
+    }
+
+    /// Closes the connections by way of a relay to a peer that is reached without one.
+    fn leave_the_relay(&mut self, peer: PeerId) {
+        let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        let relayed: Vec<_> =
+            connections.filter(|connection| connection.relayed).map(|connection| connection.id).collect();
+        relayed.into_iter().for_each(|connection| self.close(connection));
     }
 
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {

@@ -50,7 +50,7 @@ impl Node {
                 self.book.failed(&target, now_ms);
                 continue;
             }
-            let options = dial_options(&target, addresses);
+            let options = self.dial_options(&target, addresses);
             let id = options.connection_id();
             match self.swarm.dial(options) {
                 Ok(()) => drop(self.dials.0.insert(id, target)),
@@ -136,17 +136,21 @@ impl Node {
             written.is_ok()
         });
     }
-}
 
-/// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the remains
-/// of the earlier connection.
-fn dial_options(target: &Target, addresses: Vec<Multiaddr>) -> DialOpts {
-    match target {
-        Target::Peer(peer) => DialOpts::peer_id(identity::to_libp2p(*peer))
-            .addresses(addresses)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .allocate_new_port()
-            .build(),
-        Target::Address(address) => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+    /// A port of its own for every dial: with the listening port, a peer restarted on its old port would meet the
+    /// remains of the earlier connection. Only at a relay it is the listening port that must be seen: where that one
+    /// appears to be is where others find a way through to it.
+    fn dial_options(&self, target: &Target, addresses: Vec<Multiaddr>) -> DialOpts {
+        match target {
+            Target::Peer(peer) => {
+                let options = DialOpts::peer_id(identity::to_libp2p(*peer))
+                    .addresses(addresses)
+                    .condition(PeerCondition::DisconnectedAndNotDialing);
+                if self.relays.has(*peer) { options.build() } else { options.allocate_new_port().build() }
+            }
+            Target::Address(address) => {
+                DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build()
+            }
+        }
     }
 }

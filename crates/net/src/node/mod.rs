@@ -10,6 +10,7 @@ mod lanes;
 mod mailbox;
 mod marker;
 mod members;
+mod relay;
 mod rendezvous;
 mod start;
 
@@ -38,6 +39,7 @@ use self::kademlia::Questions;
 use self::lanes::Lanes;
 use self::mailbox::Mailbox;
 use self::members::Members;
+use self::relay::Relays;
 use self::rendezvous::Points;
 use crate::admission::Admitter;
 use crate::behaviour::{Behaviour, BehaviourEvent};
@@ -66,6 +68,7 @@ pub(crate) struct Node {
     lanes: Lanes,
     members: Members,
     points: Points,
+    relays: Relays,
     questions: Questions,
     markers: FuturesOrdered<marker::Settling>,
     inbox: Inbox,
@@ -146,8 +149,9 @@ impl Node {
                 self.update_listening();
                 self.listens_at(&address, false);
             }
-            SwarmEvent::ListenerClosed { addresses, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 self.update_listening();
+                self.on_listener_closed(listener_id, reason.err());
                 addresses.iter().for_each(|address| self.listens_at(address, false));
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reports an error"),
@@ -165,6 +169,9 @@ impl Node {
             BehaviourEvent::Rendezvous(event) => self.on_rendezvous_event(event),
             BehaviourEvent::Point(event) => tracing::debug!(?event, "as a rendezvous point"),
             BehaviourEvent::Kademlia(event) => self.on_kademlia_event(event),
+            BehaviourEvent::Relay(event) => tracing::debug!(?event, "as a relay"),
+            BehaviourEvent::Relayed(event) => tracing::debug!(?event, "by a relay"),
+            BehaviourEvent::Dcutr(event) => self.on_punched(&event),
             BehaviourEvent::Mailbox(event) => self.on_mailbox_event(event),
             BehaviourEvent::Lanes(event) => self.on_lane_event(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
@@ -199,6 +206,7 @@ impl Node {
         self.open_the_due_lanes();
         self.ask_the_next_member();
         self.visit_the_points();
+        self.listen_at_the_relays();
         self.ask_the_table();
         self.write_cache();
     }
@@ -213,7 +221,9 @@ impl Node {
     }
 
     fn with_local_peer(&self, address: Multiaddr) -> String {
-        address.with(libp2p::multiaddr::Protocol::P2p(identity::to_libp2p(self.local))).to_string()
+        // A place at a relay names this node already.
+        let named = address.clone().with_p2p(identity::to_libp2p(self.local));
+        named.unwrap_or(address).to_string()
     }
 
     /// Says goodbye, so that peers need not wait for a timeout to know, and returns when the ports are free again.

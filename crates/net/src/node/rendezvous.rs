@@ -13,7 +13,7 @@ use super::admit::Standing;
 use crate::discovery::rendezvous;
 use crate::identity;
 use crate::limits;
-use crate::network::Network;
+use crate::network::{Network, is_relayed};
 
 /// The points, by their peer.
 #[derive(Debug, Default)]
@@ -101,13 +101,20 @@ impl Node {
         }
     }
 
-    /// What a registration says. The swarm is not told: an address that nobody has dialled is not advertised as one.
+    /// What a registration says, and a relay to who listens there. The swarm is not told: an address that nobody has
+    /// dialled is not advertised as one.
     pub(super) fn listens_at(&mut self, address: &Multiaddr, still: bool) {
-        let Some(client) = self.swarm.behaviour_mut().rendezvous.inner_mut().as_mut() else { return };
-        client.on_swarm_event(if still {
+        let news = if still {
             FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: address })
         } else {
             FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr: address })
-        });
+        };
+        let behaviour = self.swarm.behaviour_mut();
+        if let Some(client) = behaviour.rendezvous.inner_mut().as_mut() {
+            client.on_swarm_event(news);
+        }
+        if let Some(relay) = behaviour.relay.inner_mut().as_mut().filter(|_| !is_relayed(address)) {
+            relay.on_swarm_event(news);
+        }
     }
 }

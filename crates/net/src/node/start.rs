@@ -19,13 +19,14 @@ use tokio::time::Instant;
 
 use super::lanes::Lanes;
 use super::members::Members;
+use super::relay::Relays;
 use super::rendezvous::Points;
 use super::{Cache, Node};
 use crate::admission::Admitter;
 use crate::behaviour::{self, Ways};
 use crate::book::{Book, Source};
 use crate::cache;
-use crate::config::{NetConfig, parse_addresses, parse_point};
+use crate::config::{NetConfig, parse_addresses, parse_member};
 use crate::discovery::dns::DnsName;
 use crate::discovery::github::GithubConfig;
 use crate::discovery::{self, Suggestion};
@@ -35,6 +36,7 @@ use crate::handle::{NetError, NetHandle, Shared};
 use crate::inbox::Inbox;
 use crate::key::NodeKey;
 use crate::limits;
+use crate::network::is_relayed;
 use crate::share::Shares;
 
 /// Starts the network of a node on the caller's runtime, and returns when it listens on every address of `config`.
@@ -54,7 +56,8 @@ pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEven
         listen: parse_addresses(&config.listen)?,
         bootstrap: parse_addresses(&config.bootstrap)?,
         names: parse_names(&config.dns)?,
-        points: parse_points(&config.rendezvous)?,
+        points: parse_members("rendezvous points", &config.rendezvous, limits::RENDEZVOUS_POINTS_MAX)?,
+        relays: parse_members("relays", &config.relay_via, limits::RELAYS_MAX)?,
         key: key.clone(),
         shared: shared.clone(),
         inbox: Inbox::new(inbox),
@@ -80,6 +83,7 @@ struct Plan {
     bootstrap: Vec<Multiaddr>,
     names: Vec<DnsName>,
     points: Vec<(Multiaddr, PeerId)>,
+    relays: Vec<(Multiaddr, PeerId)>,
     key: NodeKey,
     shared: Arc<Shared>,
     inbox: Inbox,
@@ -104,10 +108,12 @@ impl Plan {
             rendezvous: !self.points.is_empty(),
             point: self.config.rendezvous_point,
             kademlia: self.config.kademlia,
+            relay: self.config.relay_for_members,
         };
         let mut node = Node {
             local,
             points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
+            relays: Relays::new(self.relays.iter().cloned()),
             questions: Default::default(),
             members: Members::new(self.config.members),
             lanes: Lanes::new(!self.config.without_lanes),
@@ -129,7 +135,8 @@ impl Plan {
         };
         node.listen(self.listen).await?;
         node.read_cache();
-        let named = self.bootstrap.into_iter().chain(self.points.into_iter().map(|(address, _)| address));
+        let members = self.points.into_iter().chain(self.relays).map(|(address, _)| address);
+        let named = self.bootstrap.into_iter().chain(members);
         discovery::bootstrap::suggestions(named).for_each(|suggestion| node.on_suggestion(suggestion));
         let (suggest, suggestions) = mpsc::channel(limits::SUGGESTIONS_LEN_MAX);
         if let Some(path) = self.config.peer_file {
@@ -159,11 +166,11 @@ fn parse_names(texts: &[String]) -> Result<Vec<DnsName>, NetError> {
     texts.iter().map(|text| text.parse().map_err(NetError::from)).collect()
 }
 
-fn parse_points(texts: &[String]) -> Result<Vec<(Multiaddr, PeerId)>, NetError> {
-    if texts.len() > limits::RENDEZVOUS_POINTS_MAX {
-        return Err(NetError::TooManyPoints { count: texts.len() });
+fn parse_members(what: &'static str, texts: &[String], max: usize) -> Result<Vec<(Multiaddr, PeerId)>, NetError> {
+    if texts.len() > max {
+        return Err(NetError::TooMany { what, count: texts.len(), max });
     }
-    texts.iter().map(|text| parse_point(text)).collect()
+    texts.iter().map(|text| parse_member(text)).collect()
 }
 
 /// 0..256, for jitter: without randomness there is none.
@@ -242,7 +249,8 @@ fn refuse_taken_port(address: &Multiaddr) -> Result<(), NetError> {
 /// Waits until nobody holds any of `addresses`.
 pub(super) async fn until_free(addresses: &[Multiaddr]) {
     let is_taken = |address| matches!(refuse_taken_port(address), Err(NetError::PortTaken { .. }));
-    while addresses.iter().any(is_taken) {
+    // A relay's port is the relay's.
+    while addresses.iter().filter(|address| !is_relayed(address)).any(is_taken) {
         tokio::time::sleep(Duration::from_millis(limits::PORT_LOOK_EVERY_MS)).await;
     }
 }

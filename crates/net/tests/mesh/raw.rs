@@ -15,9 +15,15 @@ use crate::node::PATIENCE;
 
 const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
 const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
-/// The ways of finding others that members alone may use.
-const WAYS_OF_MEMBERS: [StreamProtocol; 3] =
-    [MEMBERS, StreamProtocol::new("/rendezvous/1.0.0"), StreamProtocol::new("/magpie/kad/1")];
+/// The ways of finding and reaching others that members alone may use.
+const WAYS_OF_MEMBERS: [StreamProtocol; 6] = [
+    MEMBERS,
+    StreamProtocol::new("/rendezvous/1.0.0"),
+    StreamProtocol::new("/magpie/kad/1"),
+    StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop"),
+    StreamProtocol::new("/libp2p/circuit/relay/0.2.0/stop"),
+    StreamProtocol::new("/libp2p/dcutr"),
+];
 const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
 const LANE: StreamProtocol = StreamProtocol::new("/magpie/mailbox-stream/1");
 /// The first frame of a lane: a head and the version.

@@ -44,8 +44,9 @@ async fn being_listed_by_one_side_only_admits_nobody() {
 
 #[tokio::test]
 async fn a_request_of_a_stranger_finds_no_protocol() {
-    let mut node =
-        start(1, NetConfig { members: true, rendezvous_point: true, kademlia: true, ..listening(TCP) }).await;
+    let all =
+        NetConfig { members: true, rendezvous_point: true, kademlia: true, relay_for_members: true, ..listening(TCP) };
+    let mut node = start(1, all).await;
     let mut raw = Raw::connected_to(&node.address(), 41).await;
     let refusal = raw.ask_mailbox(b"\0\0\0\x05hello".to_vec()).await.unwrap_err();
     assert!(refusal.contains("supports none of the requested protocols"), "{refusal}");

@@ -50,10 +50,21 @@ async fn a_stopped_node_frees_its_port_at_once() {
 }
 
 #[tokio::test]
-async fn a_rendezvous_point_without_a_peer_is_named() {
-    let rendezvous = vec!["/ip4/10.0.0.7/tcp/7400".into()];
-    let words = refusal(NetConfig { rendezvous, ..listening(TCP) }).await.to_string();
-    assert!(words.starts_with("/ip4/10.0.0.7/tcp/7400 names no peer"), "{words}");
+async fn a_rendezvous_point_and_a_relay_without_a_peer_are_named() {
+    let bare = || vec!["/ip4/10.0.0.7/tcp/7400".into()];
+    for config in
+        [NetConfig { rendezvous: bare(), ..listening(TCP) }, NetConfig { relay_via: bare(), ..listening(TCP) }]
+    {
+        let words = refusal(config).await.to_string();
+        assert!(words.starts_with("/ip4/10.0.0.7/tcp/7400 names no peer"), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_relays_are_refused() {
+    let relay_via = (1..=9).map(|host| format!("/ip4/10.0.0.{host}/tcp/1/p2p/{}", peer(host))).collect();
+    let words = refusal(NetConfig { relay_via, ..listening(TCP) }).await.to_string();
+    assert_eq!(words, "9 relays, at most 8");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod dead_letters;
 mod deadlines;
 mod disk;
 mod fairness;
+mod following;
 mod gates;
 mod handover;
 mod keys;
