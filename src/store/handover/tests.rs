@@ -165,7 +165,7 @@ fn a_file_that_is_cut_or_changed_anywhere_is_refused_and_leaves_nothing() {
     exported(&old);
     let whole = fs::read(old.file()).unwrap();
     let file = old.root.path().join("changed");
-    let places = (0..whole.len()).step_by(whole.len() / 40).chain([whole.len() - 1]);
+    let places = (0..whole.len()).step_by(whole.len() / 12).chain([whole.len() - 1]);
     for at in places {
         let mut changed = whole.clone();
         changed[at] ^= 1;
