@@ -14,6 +14,8 @@ scripts/scenarios.py
 scripts/chaos.py --rounds "${ROUNDS:-500}"
 echo "== membership"
 scripts/membership.py
+echo "== overload"
+scripts/overload.py
 echo "== upgrade from the version of yesterday"
 earlier=${EARLIER:-$(git rev-list -1 --before=yesterday HEAD)}
 [ -n "$earlier" ] || { echo "nightly: no earlier version in this clone: give one with EARLIER=REVISION" >&2; exit 1; }

@@ -75,6 +75,7 @@ kills=5
 [ -z "${CI:-}" ] || kills=100
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase namespaces scripts/chaos_netns.py --kills "$kills"
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase membership scripts/membership.py --cut 12 --watch 20 --deaths 3 --slack 3
+MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase overload scripts/overload.py --seconds 10 --slack 3
 
 printf '\n== passed in %d s\n' "$SECONDS"
 printf '%s\n' "${durations[@]}"

@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub concurrency: BTreeMap<String, u32>,
     /// Limits of rate keys at this home: `openai = "60/min"`.
     pub rate: BTreeMap<String, Rate>,
+    /// Tasks at this home that have not ended; more are refused, with when to ask again.
+    pub live_tasks_max: usize,
     /// A registry of peers in an issue on GitHub.
     pub github: Option<GithubRegistry>,
     pub process: ProcessConfig,
@@ -243,6 +245,7 @@ impl Default for NodeConfig {
             namespaces: BTreeMap::new(),
             concurrency: BTreeMap::new(),
             rate: BTreeMap::new(),
+            live_tasks_max: limits::TASKS_LIVE_MAX,
             github: None,
             process: ProcessConfig::default(),
             retention: RetentionConfig::default(),
@@ -343,6 +346,7 @@ impl NodeConfig {
             weights: self.namespaces.clone(),
             concurrency: self.concurrency.clone(),
             rates: self.rate.clone(),
+            live_tasks_max: self.live_tasks_max,
         }
     }
 
@@ -535,6 +539,8 @@ mod tests {
         assert!(problem("\n\nmdns = 3\n").starts_with("node.toml:3: invalid type"));
         assert!(problem("mdns = \n").starts_with("node.toml:1:"));
         assert!(problem("mdns = true\nslots = 0\n").starts_with("node.toml:2: slots is 0"));
+        assert!(problem("live_tasks_max = 0\n").starts_with("node.toml:1: live_tasks_max is 0"));
+        assert!(problem("live_tasks_max = 1000001\n").contains("keeps 1 to 1000000 tasks"));
         assert!(problem("[retention]\ndead = \"1m\"\n").starts_with("node.toml:2: dead is 1m, not 10m to 365d"));
         assert!(problem("[retention]\nbytes = 10\n").starts_with("node.toml:2: bytes is 10: a home needs"));
         assert!(problem("[compaction]\nkeep = \"10ms\"\n").starts_with("node.toml:2: keep is 10ms, not 1s to 365d"));

@@ -34,6 +34,7 @@ impl Settings {
             weights: BTreeMap::from([(NAMESPACES[1].to_owned(), rng.between(1, 5) as u32)]),
             concurrency: BTreeMap::from([(PLACES.to_owned(), rng.between(1, 3) as u32)]),
             rates: BTreeMap::from([(STARTS.to_owned(), rate)]),
+            ..QueueSettings::default()
         };
         Self { limiter, queue, retention: retention(&mut rng) }
     }

@@ -79,9 +79,7 @@ impl Ledger {
         if let Some(why) = why_not(task) {
             return Err(Refusal::WrongState { id: of, why: format!("cannot be retried: {why}") });
         }
-        if self.live_tasks() + planned.len() >= limits::TASKS_LIVE_MAX {
-            return Err(self.too_many_tasks(1));
-        }
+        self.check_live(planned.len() + 1)?;
         planned.insert(of, RetriedTask { of, id, owner: task.owner.clone(), spec: spec_again(task, at) });
         Ok(id)
     }

@@ -6,7 +6,7 @@ use crate::limiter::Rate;
 use crate::limits;
 
 /// Settings of one home. The default has no namespace before another.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct QueueSettings {
     /// Shares of grants by namespace; one that is not named has [`Self::WEIGHT_DEFAULT`].
     pub weights: BTreeMap<String, u32>,
@@ -14,6 +14,19 @@ pub struct QueueSettings {
     pub concurrency: BTreeMap<String, u32>,
     /// Starts by rate key; one that is not named is refused.
     pub rates: BTreeMap<String, Rate>,
+    /// Tasks that have not ended; more are refused until some have.
+    pub live_tasks_max: usize,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            weights: BTreeMap::new(),
+            concurrency: BTreeMap::new(),
+            rates: BTreeMap::new(),
+            live_tasks_max: limits::TASKS_LIVE_MAX,
+        }
+    }
 }
 
 impl QueueSettings {
@@ -35,6 +48,10 @@ impl QueueSettings {
         check_names("namespaces", self.weights.keys())?;
         check_names("concurrency", self.concurrency.keys())?;
         check_names("rate", self.rates.keys())?;
+        if !(1..=limits::TASKS_LIVE_MAX).contains(&self.live_tasks_max) {
+            let (given, most) = (self.live_tasks_max, limits::TASKS_LIVE_MAX);
+            return Err(format!("live_tasks_max is {given}: a home keeps 1 to {most} tasks that have not ended"));
+        }
         check_range("a namespace's weight", &self.weights, limits::NAMESPACE_WEIGHT_MAX)?;
         check_range("a concurrency key's limit", &self.concurrency, limits::CONCURRENCY_MAX)
     }

@@ -80,14 +80,17 @@ impl Ledger {
 
     /// Whether so many more tasks fit. What follows from accepted work is not asked: it always does.
     fn check_room(&mut self, tasks: usize) -> Result<(), Refusal> {
-        let excess = (self.live_tasks() + tasks).saturating_sub(limits::TASKS_LIVE_MAX);
-        if excess > 0 {
-            return Err(self.too_many_tasks(excess));
-        }
+        self.check_live(tasks)?;
         if self.retention.is_full() {
             self.prune();
         }
         if self.retention.is_full() { Err(self.disk_budget_spent()) } else { Ok(()) }
+    }
+
+    /// Whether so many more live tasks are within the bound.
+    pub(super) fn check_live(&self, tasks: usize) -> Result<(), Refusal> {
+        let excess = (self.live_tasks() + tasks).saturating_sub(self.settings.live_tasks_max);
+        if excess > 0 { Err(self.too_many_tasks(excess)) } else { Ok(()) }
     }
 
     pub(super) fn live_tasks(&self) -> usize {
@@ -241,8 +244,7 @@ impl Ledger {
     /// Whether one more run of `spec` stays within the bounds.
     pub(super) fn has_room_for(&self, spec: &WorkflowSpec) -> bool {
         let workflows = (self.state.workflows_running as usize) < limits::WORKFLOWS_LIVE_MAX;
-        let tasks = self.live_tasks() + spec.steps.len() <= limits::TASKS_LIVE_MAX;
-        workflows && tasks && !self.retention.is_full()
+        workflows && self.check_live(spec.steps.len()).is_ok() && !self.retention.is_full()
     }
 
     /// The same, with when to ask again.

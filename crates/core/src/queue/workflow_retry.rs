@@ -68,11 +68,7 @@ impl Ledger {
             return Err(self.too_many_workflows());
         }
         let tasks: usize = run.steps.iter().map(|step| step.tasks.len().max(1)).sum();
-        let excess = (self.live_tasks() + tasks).saturating_sub(limits::TASKS_LIVE_MAX);
-        if excess > 0 {
-            return Err(self.too_many_tasks(excess));
-        }
-        Ok(())
+        self.check_live(tasks)
     }
 }
 

@@ -95,6 +95,19 @@ fn a_full_home_refuses_new_work_of_every_kind_and_answers_replays() {
 }
 
 #[test]
+fn a_home_takes_as_many_live_tasks_as_its_settings_say() {
+    let settings = QueueSettings { live_tasks_max: 3, ..QueueSettings::default() };
+    let now = Now { mono_ms: 1_000, wall_ms: START_MS };
+    let mut home = Bench::open(Replay::new(identity(1)).with_settings(settings), now, Vec::new());
+    let LedgerReply::Submitted { answers } = submit(&mut home, 3) else { panic!("three fit") };
+    retry_after(&submit(&mut home, 1), "live tasks");
+    let SubmitAnswer::Accepted { id } = &answers[0] else { panic!("{answers:?}") };
+    home.cancel(*id);
+    assert!(matches!(submit(&mut home, 1), LedgerReply::Submitted { .. }), "one has ended");
+    retry_after(&submit(&mut home, 1), "live tasks");
+}
+
+#[test]
 fn too_many_workflows_and_waiters_are_told_when_one_goes() {
     let mut home = Bench::new();
     home.ledger.state.workflows_running = limits::WORKFLOWS_LIVE_MAX as u64;
