@@ -191,7 +191,7 @@ fn a_sealed_log_serves_at_the_peer_that_it_names_and_at_no_other() {
     let mut thief = home.opened_at(8, &seal);
     assert_eq!(thief.ledger.seal(), Some(seal));
     assert!(thief.is_told_where(LedgerRequest::GetTask { id }));
-    assert_eq!(thief.ledger.may_give_way_to(&seal.handover.handover).is_err(), true, "nothing newer came");
+    assert!(thief.ledger.may_give_way_to(&seal.handover.handover).is_err(), "nothing newer came");
 }
 
 #[test]
