@@ -197,7 +197,8 @@ fn a_node_of_the_version_before_and_this_one_read_each_other() {
         golden
     );
     let read: Credentials = rmp_serde::from_slice(&golden).unwrap();
-    let expected = Credentials { version: 1, boot: 7, proof: vec![1, 2, 3], signature: Vec::new(), ticket: None };
+    let (signature, successor) = (Vec::new(), Vec::new());
+    let expected = Credentials { version: 1, boot: 7, proof: vec![1, 2, 3], signature, ticket: None, successor };
     assert_eq!(read, expected);
     assert_eq!(rmp_serde::to_vec_named(&expected).unwrap(), golden, "what has nothing new to say says it as before");
 }
@@ -209,8 +210,9 @@ proptest! {
         proof in prop::collection::vec(any::<u8>(), 0..80),
         signature in prop::collection::vec(any::<u8>(), 60..70),
         ticket in prop::option::of(".{0,80}"),
+        successor in prop::collection::vec(any::<u8>(), 0..70),
     ) {
-        let presented = Credentials { version: MAILBOX_VERSION, boot: 0, proof, signature, ticket };
+        let presented = Credentials { version: MAILBOX_VERSION, boot: 0, proof, signature, ticket, successor };
         prop_assert!(with_key(ALICE, seed).verify(EVE, &presented, NOW).is_err());
     }
 
@@ -221,8 +223,9 @@ proptest! {
         proof in prop::collection::vec(any::<u8>(), 0..40),
         signature in prop::collection::vec(any::<u8>(), 0..70),
         ticket in prop::option::of(".{0,80}"),
+        successor in prop::collection::vec(any::<u8>(), 0..70),
     ) {
-        let hello = Greeting::Hello(Credentials { version, boot, proof, signature, ticket });
+        let hello = Greeting::Hello(Credentials { version, boot, proof, signature, ticket, successor });
         let bytes = rmp_serde::to_vec_named(&hello).unwrap();
         prop_assert_eq!(rmp_serde::from_slice::<Greeting>(&bytes).unwrap(), hello);
     }
