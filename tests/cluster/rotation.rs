@@ -85,7 +85,7 @@ async fn three(keys: &Keys) -> Vec<TestNode> {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_cluster_key_is_replaced_node_by_node_while_all_go_on_and_then_opens_nothing() {
     let keys = keys();
     let nodes = Arc::new(three(&keys).await);
