@@ -95,9 +95,9 @@ impl Access {
             AccessRequest::Revoke { revoked } => self.revoke(revoked).await.map(AccessReply::Revoked),
             AccessRequest::RotateKey { file, overlap_ms } => {
                 self.rotate(file.into(), overlap_ms).await?;
-                Ok(AccessReply::Key(self.view()))
+                Ok(AccessReply::Key(Box::new(self.view())))
             }
-            AccessRequest::ShowKey => Ok(AccessReply::Key(self.view())),
+            AccessRequest::ShowKey => Ok(AccessReply::Key(Box::new(self.view()))),
             AccessRequest::Learn { revocations } => {
                 self.learn(revocations).await.map(|new| AccessReply::Learned { new })
             }

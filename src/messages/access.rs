@@ -27,7 +27,7 @@ pub enum AccessRequest {
 pub enum AccessReply {
     Ticket(TicketView),
     Revoked(SignedRevocation),
-    Key(KeyView),
+    Key(Box<KeyView>),
     /// How many of them were news.
     Learned {
         new: u32,

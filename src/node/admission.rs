@@ -30,14 +30,14 @@ pub fn of(config: &NodeConfig, me: PeerId) -> Result<Admission, StartError> {
 ///
 /// # Errors
 /// If `file` cannot be read: with the former key alone the node would be a stranger to its cluster.
-pub fn rotated(admission: Admission, file: &Path, notices: &mut Vec<String>) -> Result<Admission, StartError> {
+pub fn rotated(mut admission: Admission, file: &Path, notices: &mut Vec<String>) -> Result<Admission, StartError> {
     let rotation = KeyRotation::load(file).map_err(|error| StartError::Key(error.to_string()))?;
     let Some(rotation) = rotation else { return Ok(admission) };
-    Ok(admission.rotated(rotation).unwrap_or_else(|(admission, rotation)| {
+    if !admission.rotate(&rotation) {
         let (key, file) = (rotation.key.issuing_key().cluster(), file.display());
         notices.push(format!("the configured cluster key is none that {key} took the place of: {file} is not heeded"));
-        admission
-    }))
+    }
+    Ok(admission)
 }
 
 fn ticket(file: &Path, me: PeerId) -> Result<SignedTicket, String> {

@@ -20,7 +20,7 @@ async fn rotate(node: &TestNode, file: &Path, overlap_ms: u64) -> KeyView {
     let file = file.to_str().unwrap().to_owned();
     let request = Body::Access(AccessRequest::RotateKey { file, overlap_ms });
     match node.client.ask(request, PATIENCE).await.unwrap() {
-        Answer::Access(AccessReply::Key(view)) => view,
+        Answer::Access(AccessReply::Key(view)) => *view,
         other => panic!("{other:?}"),
     }
 }

@@ -48,17 +48,14 @@ impl Admission {
         self.rotation.as_ref()?.former(now)
     }
 
-    /// Holds the newest key where the one that is configured was replaced here; otherwise `rotation` is of no use.
-    ///
-    /// # Errors
-    /// Gives the rotation back if it is about another key.
-    pub fn rotated(self, rotation: KeyRotation) -> Result<Self, (Self, KeyRotation)> {
-        match &self.cluster_key {
-            Some(named) if rotation.is_of(named) => {
-                Ok(Self { cluster_key: Some(rotation.key.clone()), rotation: Some(rotation), ..self })
-            }
-            Some(_) | None => Err((self, rotation)),
+    /// Holds the newest key in the place of the configured one, if `rotation` is about that; whether it is.
+    pub fn rotate(&mut self, rotation: &KeyRotation) -> bool {
+        let is_of = self.cluster_key.as_ref().is_some_and(|named| rotation.is_of(named));
+        if is_of {
+            self.cluster_key = Some(rotation.key.clone());
+            self.rotation = Some(rotation.clone());
         }
+        is_of
     }
 }
 
