@@ -1,10 +1,11 @@
 //! What lies behind every door: a request that was let in goes to its actor, and the actor's answer comes back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie_core::homes::{Announcement, SignedAnnouncement, Term};
-use magpie_core::ids::PeerId;
+use magpie_core::ids::{LedgerId, PeerId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
 use super::access::Access;
@@ -25,6 +26,8 @@ use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A whole ledger with its blobs goes to a disk meanwhile, or comes from there.
+const MOVE_PATIENCE: Duration = Duration::from_secs(3_600);
 
 pub struct Doorway {
     pub routes: Routes,
@@ -56,6 +59,8 @@ impl Doorway {
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))
             }
+            Body::Node(NodeRequest::ExportHome { ledger, to, file }) => self.export_home(ledger, to, file).await,
+            Body::Node(NodeRequest::ImportHome { file }) => self.import_home(file).await,
             Body::Node(NodeRequest::Homes) => Ok(Answer::Node(NodeReply::Homes(self.homes()))),
         };
         answered.unwrap_or_else(Answer::Refused)
@@ -117,6 +122,28 @@ impl Doorway {
         views
     }
 
+    async fn export_home(&self, ledger: LedgerId, to: PeerId, file: String) -> Result<Answer, Refusal> {
+        let own = self.routes.peers.opened_ledger().map(|(own, _)| own);
+        if own != Some(ledger) {
+            let own = own.map_or("none yet".to_owned(), |own| own.to_string());
+            let problem = format!("the ledger of this node is {own}");
+            return Err(Refusal::invalid("/ledger", problem, "ask the node that serves it: `nodectl home ls`"));
+        }
+        let file = absolute(file)?;
+        let permit = self.routes.addresses.ledger.admit()?;
+        let message = |reply| LedgerMsg::Export { to, file, permit, reply };
+        let moved = self.routes.addresses.ledger.ask(MOVE_PATIENCE, message).await??;
+        Ok(Answer::Node(NodeReply::HomeExported(Box::new(moved))))
+    }
+
+    async fn import_home(&self, file: String) -> Result<Answer, Refusal> {
+        let file = absolute(file)?;
+        let permit = self.routes.addresses.ledger.admit()?;
+        let message = |reply| LedgerMsg::Import { file, permit, reply };
+        let moved = self.routes.addresses.ledger.ask(MOVE_PATIENCE, message).await??;
+        Ok(Answer::Node(NodeReply::HomeImported(Box::new(moved))))
+    }
+
     fn homes(&self) -> Vec<HomeView> {
         let (me, homes) = (self.routes.peers.me(), self.routes.peers.homes());
         let view = |signed: &SignedAnnouncement| {
@@ -156,6 +183,14 @@ impl Doorway {
             notices: self.notices.clone(),
         })
     }
+}
+
+/// The node's working directory is not the caller's.
+fn absolute(file: String) -> Result<PathBuf, Refusal> {
+    let path = PathBuf::from(file);
+    let refusal =
+        || Refusal::invalid("/file", "it is not a whole path", "write it from the root on, as /srv/home.ledger");
+    if path.is_absolute() { Ok(path) } else { Err(refusal()) }
 }
 
 async fn view(device: &Address<DeviceMsg>) -> Result<DeviceView, Refusal> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use magpie_core::conduct::Offence;
-use magpie_core::homes::{Announcement, Homes, Term};
+use magpie_core::homes::{Announcement, Handover, Homes, SignedHandover, Term};
 use magpie_core::ids::{LedgerId, LedgerTag, PeerId, TaskId};
 use magpie_core::peer_metrics::{Measured, MetricsTable, MetricsView};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
@@ -92,9 +92,26 @@ impl Peers {
     }
 
     /// From now on this node announces that it serves `ledger`.
-    pub fn serve_ledger(&self, ledger: LedgerId, term: Term) {
+    pub fn serve_ledger(&self, ledger: LedgerId, term: Term, handovers: &[SignedHandover]) {
         let announcement = Announcement { ledger, peer: self.shared.me, term };
-        self.homes_mut().serve(announcement.sign(&self.shared.key.signing_key()));
+        let signed = announcement.sign(&self.shared.key.signing_key());
+        self.homes_mut().serve(signed.with_handovers(handovers.to_vec()));
+    }
+
+    /// From now on this node serves nothing, and sends on who asks for `ledger`.
+    pub fn hand_over_ledger(&self, ledger: LedgerId, term: Term, handover: Handover) {
+        self.homes_mut().hand_over(Announcement { ledger, peer: self.shared.me, term }, handover);
+    }
+
+    /// Signs that this node gives its ledger away.
+    pub fn sign_handover(&self, handover: Handover) -> SignedHandover {
+        handover.sign(&self.shared.key.signing_key())
+    }
+
+    /// The ledger that is on this node's disk, once it is open, whether this node serves it or has handed it over.
+    pub fn opened_ledger(&self) -> Option<(LedgerId, Term)> {
+        let gone = || self.homes().handed_over().map(|own| (own.ledger, own.term));
+        self.own_ledger().or_else(gone)
     }
 
     /// This node's own ledger, once it is open.

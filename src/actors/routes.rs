@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_core::ids::{LedgerTag, PeerId, TaskId};
+use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, Refusal};
 use ractor::RpcReplyPort;
@@ -25,49 +25,13 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// The home that a request is for: of the id it names, else this node's.
-    fn home_of(request: &LedgerRequest) -> Option<TaskId> {
-        match request {
-            LedgerRequest::Schedule(request) => request.id(),
-            // A child lives at its parent's home, so that one record cancels both.
-            LedgerRequest::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
-            LedgerRequest::SubmitWorkflow { spec, .. } => spec.parent,
-            LedgerRequest::GetTask { id }
-            | LedgerRequest::WaitTask { id, .. }
-            | LedgerRequest::WaitAttempt { id, .. }
-            | LedgerRequest::GetWorkflow { id }
-            | LedgerRequest::WaitWorkflow { id, .. }
-            | LedgerRequest::RetryWorkflow { id, .. }
-            | LedgerRequest::Cancel { id, .. }
-            | LedgerRequest::SetPriority { id, .. }
-            | LedgerRequest::WhyPending { id }
-            | LedgerRequest::ShowDead { id } => Some(*id),
-            // They share a home: a caller splits what does not.
-            LedgerRequest::RetryTasks { ids, .. } | LedgerRequest::PurgeDead { ids, .. } => ids.first().copied(),
-            LedgerRequest::ListTasks { .. }
-            | LedgerRequest::ListWorkflows { .. }
-            | LedgerRequest::ListDead { .. }
-            | LedgerRequest::PauseQueue { .. }
-            | LedgerRequest::ResumeQueue { .. }
-            | LedgerRequest::ClearQueue { .. }
-            | LedgerRequest::Claim { .. }
-            | LedgerRequest::Stats
-            | LedgerRequest::Credit(_)
-            | LedgerRequest::Renew(_)
-            | LedgerRequest::Complete(_)
-            | LedgerRequest::Release(_)
-            | LedgerRequest::AskPermits(_)
-            | LedgerRequest::TakePermits(_) => None,
-        }
-    }
-
     /// Takes a request to the home it is for, wherever that is.
     ///
     /// # Errors
     /// Why it has no answer.
     pub async fn ledger(&self, owner: Arc<str>, request: LedgerRequest) -> Result<LedgerReply, Refusal> {
         let own = self.peers.own_ledger().map(|(ledger, _)| ledger.tag());
-        match Self::home_of(&request).filter(|id| Some(id.ledger) != own) {
+        match request.subject().filter(|id| Some(id.ledger) != own) {
             None => self.own_ledger(self.peers.me(), owner, request).await,
             Some(id) => {
                 refuse_blobs(&request)?;

@@ -102,6 +102,7 @@ impl From<Refusal> for CommandError {
             | Refusal::QueueChanged { .. }
             | Refusal::IdempotencyConflict { .. }
             | Refusal::Forbidden { .. }
+            | Refusal::HomeMoved { .. }
             | Refusal::Unsupported { .. } => Exit::Refused,
         };
         Self::new(exit, refusal.to_string())

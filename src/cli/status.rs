@@ -56,6 +56,11 @@ fn text(status: &NodeStatus, wide: bool) -> String {
     if let Some(suspension) = &status.queue.suspended {
         text += &format!("\nsuspended: {}\n", suspended_in_words(status.ledger, suspension));
     }
+    if let Some(home) = status.queue.handed_over_to {
+        let ledger = status.ledger;
+        let what = "this node takes no work until another ledger is imported";
+        text += &format!("\nhanded over: ledger {ledger} is served by {home}; {what}\n");
+    }
     if let Some(trouble) = disk_in_words(&status.queue.disk) {
         text += &format!("\ndisk: {trouble}\n");
     }

@@ -142,6 +142,9 @@ impl From<Refusal> for ToolError {
             Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::HomeAway { .. } => {
                 Self::passing("home_unreachable", message, "its home keeps it: call again when the home is back", 5_000)
             }
+            Refusal::HomeMoved { .. } => {
+                Self::new("home_moved", message, "use the node that the message names, or name that home")
+            }
             Refusal::HomeSuspended { .. } => Self::passing(
                 "home_suspended",
                 message,

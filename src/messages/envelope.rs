@@ -129,8 +129,14 @@ impl Body {
                 | PeerRequest::Metrics { .. }
                 | PeerRequest::Discover,
             ) => &[Role::Agent, Role::Operator][..],
-            Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
-            | Body::Access(AccessRequest::IssueTicket { .. } | AccessRequest::Revoke { .. } | AccessRequest::ShowKey)
+            Body::Node(NodeRequest::ExportHome { .. } | NodeRequest::ImportHome { .. })
+            | Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
+            | Body::Access(
+                AccessRequest::IssueTicket { .. }
+                | AccessRequest::Revoke { .. }
+                | AccessRequest::RotateKey { .. }
+                | AccessRequest::ShowKey,
+            )
             | Body::Actor(_)
             | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };

@@ -2,7 +2,7 @@
 
 use magpie_core::clock::Head;
 use magpie_core::clock_alarm::PeerClocks;
-use magpie_core::homes::Term;
+use magpie_core::homes::{SignedHandover, Term};
 use magpie_core::ids::{LedgerTag, LogIndex, PeerId};
 use magpie_core::limiter::{PermitAnswer, PermitAsk};
 use magpie_core::matching::Capabilities;
@@ -11,14 +11,23 @@ pub use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use magpie_core::stream::Piece;
 use magpie_core::task::TaskError;
 use ractor::RpcReplyPort;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::{ChainPiece, Link};
+use super::node::HomeMove;
 use super::stream::EventsAsk;
 
 /// Where an answer goes: it takes it at once, and never waits.
 pub type LedgerPort = Box<dyn FnOnce(LedgerReply) + Send>;
+
+/// A ledger that was read from a file, whole and checked.
+pub struct StagedLedger {
+    pub path: PathBuf,
+    pub handover: SignedHandover,
+    pub moved: HomeMove,
+}
 
 pub enum LedgerMsg {
     Request {
@@ -71,6 +80,24 @@ pub enum LedgerMsg {
         upto: Option<LogIndex>,
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<Result<ChainPiece, Refusal>>,
+    },
+    /// This ledger is handed over to `to`, and written to `file`.
+    Export {
+        to: PeerId,
+        file: PathBuf,
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<Result<HomeMove, Refusal>>,
+    },
+    /// The ledger in `file` takes the place of this one.
+    Import {
+        file: PathBuf,
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<Result<HomeMove, Refusal>>,
+    },
+    /// It was read, and waits beside this one.
+    Staged {
+        staged: Result<StagedLedger, Refusal>,
+        reply: RpcReplyPort<Result<HomeMove, Refusal>>,
     },
     /// Somebody follows the synced records.
     ReadEvents {

@@ -15,6 +15,16 @@ pub enum NodeRequest {
     Status,
     /// Which node serves which ledger, as far as this one heard.
     Homes,
+    /// Seal this node's ledger for the node `to`, for good, and write it to a file of this machine.
+    ExportHome {
+        ledger: LedgerId,
+        to: PeerId,
+        file: String,
+    },
+    /// Serve the ledger that is in a file of this machine.
+    ImportHome {
+        file: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +32,22 @@ pub enum NodeRequest {
 pub enum NodeReply {
     Status(Box<NodeStatus>),
     Homes(Vec<HomeView>),
+    HomeExported(Box<HomeMove>),
+    HomeImported(Box<HomeMove>),
+}
+
+/// A ledger on its way to another node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HomeMove {
+    pub ledger: LedgerId,
+    pub from: PeerId,
+    pub to: PeerId,
+    /// In which it is served next.
+    pub tenure: u64,
+    pub file: String,
+    pub records: u64,
+    pub blobs: u64,
+    pub bytes: u64,
 }
 
 /// A ledger and the node that serves it.
@@ -29,7 +55,7 @@ pub enum NodeReply {
 pub struct HomeView {
     pub ledger: LedgerId,
     pub peer_id: PeerId,
-    /// 2 and more: it was claimed, after another copy of it was met.
+    /// 2 and more: it moved, or was claimed after another copy of it was met.
     pub tenure: u64,
     /// Its starts.
     pub generation: Generation,

@@ -66,6 +66,10 @@ pub enum WorkerMsg {
         home: LedgerTag,
         backlog: Slots,
     },
+    /// This node's own home is open.
+    HomeOpened {
+        home: LedgerTag,
+    },
     HomeLost {
         home: LedgerTag,
     },

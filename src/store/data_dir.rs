@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use magpie_core::ids::LedgerTag;
+
 use super::{disk, reserve};
 
 /// A data directory did not open.
@@ -85,6 +87,16 @@ impl DataDir {
         self.path().join("ledger.db")
     }
 
+    /// A ledger that was taken in and is not served yet.
+    pub fn incoming_ledger(&self) -> PathBuf {
+        self.path().join("ledger.incoming")
+    }
+
+    /// A ledger that was handed over, kept where another took its place.
+    pub fn sealed_ledger(&self, tag: LedgerTag) -> PathBuf {
+        self.path().join(format!("ledger-{tag}.sealed"))
+    }
+
     /// Content-addressed files.
     pub fn blobs(&self) -> PathBuf {
         self.path().join("blobs")
@@ -103,6 +115,11 @@ impl DataDir {
     /// The key that admits a peer to the mesh, mode 0600.
     pub fn cluster_key(&self) -> PathBuf {
         self.path().join("cluster.key")
+    }
+
+    /// The newest change of the cluster key, mode 0600.
+    pub fn key_rotation(&self) -> PathBuf {
+        self.path().join("cluster.rotation")
     }
 
     /// Tickets and peers that were revoked.

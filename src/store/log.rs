@@ -13,6 +13,7 @@ use magpie_core::ids::{ContentId, LedgerId, LogIndex};
 use magpie_core::limits;
 /// What goes in: `Async` or `Sync` (a record of class `Memory` has no place here), at most
 /// [`limits::LOG_BODY_BYTES_MAX`] bytes. And how far the log reaches: `synced <= written`.
+use magpie_core::queue::LogStart;
 pub use magpie_core::queue::{NewEntry as LogEntry, Watermark};
 use rusqlite::{Connection, params};
 
@@ -127,6 +128,19 @@ impl LogReader {
             Some(before) => ReadLogError::Pruned { from, before },
             None => ReadLogError::Disk { file: self.file.clone(), from, failure },
         })
+    }
+
+    /// Where the log begins, if its oldest part was cut off.
+    ///
+    /// # Errors
+    /// The disk's refusal.
+    pub fn start(&self) -> Result<Option<LogStart>, ReadLogError> {
+        let from = self.shared.first();
+        let failed = |failure| ReadLogError::Disk { file: self.file.clone(), from, failure };
+        let reader = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = |format| DiskFailure::Damaged(format!("it has format {format}"));
+        let header = log_file::read_header(&reader).and_then(|read| read.map_err(|found| newer(found.format)));
+        header.map(|header| header.start).map_err(failed)
     }
 
     /// The first record that is kept.

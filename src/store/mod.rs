@@ -9,6 +9,7 @@ pub mod data_dir;
 pub mod disk;
 #[cfg(test)]
 mod faults;
+pub mod handover;
 pub mod log;
 mod log_file;
 #[cfg(test)]

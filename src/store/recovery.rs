@@ -36,7 +36,7 @@ pub enum OpenLogError {
 }
 
 impl OpenLogError {
-    fn of(file: &Path, failure: impl Into<DiskFailure>) -> Self {
+    pub(super) fn of(file: &Path, failure: impl Into<DiskFailure>) -> Self {
         let file = file.to_path_buf();
         match failure.into() {
             DiskFailure::Damaged(what) => Self::Damaged { file, what },

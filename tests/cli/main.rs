@@ -21,8 +21,9 @@ mod documents;
 mod drain;
 #[cfg(test)]
 mod fixture;
-#[cfg(test)]
 mod follow;
+#[cfg(test)]
+mod handover;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]

@@ -115,6 +115,7 @@ impl Home {
             | Effect::Bind { .. }
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. }
+            | Effect::HandedOver { .. }
             | Effect::StartAnew => {}
         }
     }

@@ -256,6 +256,7 @@ impl Book {
             Record::Schedule(record) => self.read_schedule(index, record),
             Record::Suspended { .. }
             | Record::Claimed { .. }
+            | Record::Handover(_)
             | Record::Carried { .. }
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. } => {}

@@ -295,6 +295,8 @@ impl World {
             Effect::AskPermits { home, ask } => self.ask_permits(node, home, ask),
             Effect::LendPermits { home, answer } => self.lend_permits(node, home, answer),
             Effect::Cut { before } => self.cut_log(node, before),
+            // Nobody here hands a ledger over.
+            Effect::HandedOver { .. } => {}
             Effect::StartAnew => self.crash(node, Crash::Process, true),
             Effect::PublishHead { count, .. } => {
                 self.trace

@@ -154,7 +154,9 @@ impl ClockState {
     /// with its key, shows another copy of its disk.
     fn look_at_own(&mut self, signed: &SignedHead) {
         let head = signed.head;
-        if self.published.get(&head.position()) == Some(&head.event) {
+        let tenure = self.arguments.peers.own_term().map(|term| term.tenure);
+        // What was before a claim, or at a home before this one, is no news.
+        if self.published.get(&head.position()) == Some(&head.event) || Some(head.tenure) < tenure {
             return;
         }
         let verified = signed.verify();
@@ -201,11 +203,23 @@ impl ClockState {
         let _ = self.arguments.addresses.registry.cast(RegistryMsg::ClockRoot(self.core.root()));
     }
 
+    /// What was served by a peer that serves it no more, and is served by nobody or by another: nobody takes such a head, so
+    /// as long as it is kept the roots of two nodes may differ.
+    fn forget_former_homes(&mut self) {
+        let homes = self.arguments.peers.homes();
+        let forgotten = self.core.retain(|head| homes.is_of_its_home(head));
+        drop(homes);
+        if forgotten {
+            self.tell_root();
+        }
+    }
+
     /// A peer with another root and this node exchange what the other may lack.
-    fn compare(&self, peer: PeerId, root: [u8; 32]) {
+    fn compare(&mut self, peer: PeerId, root: [u8; 32]) {
         if root == self.core.root() {
             return self.compared(peer);
         }
+        self.forget_former_homes();
         let me = self.me.clone();
         let body = Body::Clock(ClockRequest::Exchange(self.exchange()));
         self.arguments.peers.tell(peer, body, move |answer| {

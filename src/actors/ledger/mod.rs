@@ -4,6 +4,7 @@ mod alarm;
 mod chain;
 mod events;
 mod log_feed;
+mod moving;
 mod permits;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,6 +26,8 @@ use tokio::sync::watch;
 
 use self::alarm::Alarm;
 use self::log_feed::LogFeed;
+use self::moving::Export;
+pub use self::moving::Handing;
 use super::Addresses;
 use super::peers::Peers;
 use super::readings::now;
@@ -54,6 +57,8 @@ pub struct LedgerArguments {
     pub peers: Peers,
     /// Whose word of this ledger is heard before the first start acts; taken by that.
     pub compare_with: Arc<Mutex<BTreeSet<PeerId>>>,
+    /// A ledger that takes the place of the one that is there, with the next start.
+    pub handing: Arc<Handing>,
 }
 
 pub struct LedgerState {
@@ -67,6 +72,10 @@ pub struct LedgerState {
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
     alarm: Alarm,
+    /// Who waits for the seal.
+    exports: Vec<Export>,
+    /// Whether a file is read.
+    imports: bool,
     /// Wakes those who follow the log when more of it is synced.
     synced: watch::Sender<LogIndex>,
     me: ActorRef<LedgerMsg>,
@@ -94,18 +103,21 @@ impl Actor for LedgerActor {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let feed = myself.clone();
-        let dir = arguments.dir.clone();
+        let (dir, handing) = (arguments.dir.clone(), arguments.handing.clone());
         let (me, fresh) = (arguments.me, arguments.fresh);
         let (settings, compaction) = (arguments.settings.clone(), arguments.compaction);
         let compare_with = mem::take(&mut *arguments.compare_with.lock().unwrap_or_else(PoisonError::into_inner));
         let prepare = move |replay: Replay| {
             replay.with_settings(settings).with_compaction(compaction).comparing_with(compare_with)
         };
-        let opened = tokio::task::spawn_blocking(move || open(&dir, (me, fresh), prepare, feed)).await??;
+        let opened = tokio::task::spawn_blocking(move || {
+            handing.install(&dir)?;
+            open(&dir, (me, fresh), prepare, feed)
+        });
+        let opened = opened.await??;
         let (mut core, log) = opened;
         core.set_retention(arguments.retention);
         let tag = core.id().tag();
-        arguments.peers.serve_ledger(core.id(), core.term());
         tracing::info!(ledger = %core.id(), generation = %core.generation(), "ledger open");
         let mut state = LedgerState {
             core,
@@ -116,10 +128,14 @@ impl Actor for LedgerActor {
             tag,
             backlog: Vec::new(),
             alarm: Alarm::default(),
+            exports: Vec::new(),
+            imports: false,
             synced: watch::Sender::new(LogIndex(0)),
             me: myself,
             arguments,
         };
+        state.tell_home();
+        state.arguments.handing.opened(&state.core);
         state.perform();
         state.alarm.set(&state.me, &state.core);
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
@@ -156,6 +172,9 @@ impl Actor for LedgerActor {
             }
             LedgerMsg::ReadEvents { ask, permit: _permit, reply } => state.read_events(ask, reply),
             LedgerMsg::CheckChain { after, upto, permit, reply } => state.check_chain((after, upto), permit, reply),
+            LedgerMsg::Export { to, file, permit, reply } => state.export(to, Export { file, reply, permit }),
+            LedgerMsg::Import { file, permit, reply } => state.import(file, permit, reply),
+            LedgerMsg::Staged { staged, reply } => state.staged(staged, reply),
             LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),
             LedgerMsg::Tick => {
                 state.alarm.rang();
@@ -308,6 +327,10 @@ impl LedgerState {
                 let Term { tenure, generation } = self.core.term();
                 let position = Position { tenure, generation, count: count.0 };
                 addresses.clock.cast(ClockMsg::PublishHead { position, event })
+            }
+            Effect::HandedOver { seal } => {
+                self.handed_over(seal);
+                Ok(())
             }
             Effect::StartAnew => {
                 self.me.stop(Some("its ledger was claimed, and is opened again".to_owned()));

@@ -216,7 +216,7 @@ impl RegistryState {
     }
 
     fn own_heartbeat(&mut self) -> Heartbeat {
-        let announcement = self.arguments.peers.homes().own().copied().map(Box::new);
+        let announcement = self.arguments.peers.homes().own().cloned().map(Box::new);
         let home = announcement.as_ref().map(|own| own.announcement);
         Heartbeat {
             incarnation: self.core.incarnation(),
@@ -294,6 +294,7 @@ impl RegistryState {
         }
         let now = now();
         let home = self.hear_home(peer, &heartbeat, Wall(now.wall_ms));
+        self.tell_moves(peer, &heartbeat);
         let mut changes = self.core.handle(now, MembershipEvent::Heard { peer, incarnation: heartbeat.incarnation });
         for report in heartbeat.reports.iter().take(REPORTS_PER_HEARTBEAT) {
             changes.extend(self.core.handle(now, MembershipEvent::Reported(*report)));
@@ -322,8 +323,11 @@ impl RegistryState {
         let announced = heartbeat.announcement.as_deref()?;
         match self.arguments.peers.homes_mut().hear(peer, announced, now) {
             Ok(Heard::Known | Heard::News) => Some(announced.announcement.ledger.tag()),
-            // Only this node has this node's key, and it does not speak to itself.
-            Ok(Heard::Copy(_)) => None,
+            // This node handed its ledger over, and its disk is of a time before that.
+            Ok(Heard::Copy(term)) => {
+                let _ = self.arguments.addresses.ledger.cast(LedgerMsg::TermSeen(term));
+                None
+            }
             Err(error) => {
                 if matches!(error, AnnouncementError::Verify(_)) {
                     self.arguments.peers.blame(peer, Offence::WrongSignature);
@@ -333,6 +337,27 @@ impl RegistryState {
                     tracing::warn!(%peer, %error, "this peer is no home");
                 }
                 None
+            }
+        }
+    }
+
+    /// A peer that serves another ledger than before: what this node's worker offered to either went elsewhere.
+    fn tell_moves(&self, peer: PeerId, heartbeat: &Heartbeat) {
+        let ledger_of = |said: &Heartbeat| said.announcement.as_deref().map(|own| own.announcement.ledger.tag());
+        let Some(before) = self.known.get(&peer).map(|known| ledger_of(&known.heartbeat)) else { return };
+        let now = ledger_of(heartbeat);
+        if before == now {
+            return;
+        }
+        for home in before.into_iter().chain(now) {
+            // Who serves it now may have been heard before.
+            if self
+                .arguments
+                .peers
+                .home_of(home)
+                .is_none_or(|serves| serves == peer || serves == self.arguments.peers.me())
+            {
+                let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
             }
         }
     }

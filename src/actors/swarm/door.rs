@@ -113,7 +113,23 @@ impl PeerDoor {
         answer(reply, id, noted.map_or_else(Answer::Refused, Answer::Worker));
     }
 
+    /// A peer may believe that this node serves what it handed over, or serves nothing yet that it is to serve: its ledger
+    /// would answer that it does not know an outcome, and the outcome were lost.
+    fn is_of_own(&self, request: &LedgerRequest) -> Result<(), Refusal> {
+        let own = self.routes.peers.opened_ledger().map(|(own, _)| own.tag());
+        match (own, request.ledger()) {
+            (Some(own), Some(asked)) if own != asked => {
+                let what = format!("it serves ledger {own}, and this is for {asked}");
+                Err(Refusal::Unavailable { what })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn to_ledger(&self, peer: PeerId, request: LedgerRequest, id: u64, reply: Responder) {
+        if let Err(refusal) = self.is_of_own(&request) {
+            return answer(reply, id, Answer::Refused(refusal));
+        }
         let permit = match self.routes.addresses.ledger.admit() {
             Ok(permit) => permit,
             Err(refusal) => return answer(reply, id, Answer::Refused(refusal)),

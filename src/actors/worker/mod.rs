@@ -74,7 +74,8 @@ impl Actor for WorkerActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let (own, Term { generation, .. }) = arguments.routes.peers.own_ledger().ok_or("the ledger is not open yet")?;
+        let (own, Term { generation, .. }) =
+            arguments.routes.peers.opened_ledger().ok_or("the ledger is not open yet")?;
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
         let incarnation = Incarnation(u64::from(generation.0) << START_BITS | start);
         let mut core = Worker::new(own.tag(), incarnation, arguments.slots, now());
@@ -103,6 +104,7 @@ impl Actor for WorkerActor {
                 let _ = reply.send(answer);
             }
             WorkerMsg::HomeSeen { home, backlog } => state.event(WorkerEvent::HomeSeen { home, backlog }),
+            WorkerMsg::HomeOpened { home } => state.event(WorkerEvent::HomeOpened { home }),
             WorkerMsg::HomeLost { home } => state.event(WorkerEvent::HomeLost { home }),
             WorkerMsg::Progressed { fence, news } => state.event(WorkerEvent::Progressed { fence, news }),
             WorkerMsg::Begun { fence } => state.event(WorkerEvent::Begun { fence }),

@@ -5,6 +5,8 @@ mod metrics;
 mod named;
 mod show;
 
+pub use named::resolve;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};

@@ -151,6 +151,17 @@ impl MerkleClock {
         self.heads.insert(head.head.ledger, head);
     }
 
+    /// Forgets the heads that `wanted` does not want; whether there were any. It is rare, and takes as long as all heads.
+    pub fn retain(&mut self, wanted: impl Fn(&Head) -> bool) -> bool {
+        if self.heads.values().all(|signed| wanted(&signed.head)) {
+            return false;
+        }
+        let heads = std::mem::take(&mut self.heads);
+        self.trie = Trie::default();
+        heads.into_values().filter(|signed| wanted(&signed.head)).for_each(|signed| self.set(signed));
+        true
+    }
+
     fn is_full(&self) -> bool {
         self.heads.len() >= PEERS_MAX
     }
@@ -282,6 +293,18 @@ mod tests {
 
     fn is_at_most(left: &MerkleClock, right: &MerkleClock) -> bool {
         entries(&joined(left, right)) == entries(right)
+    }
+
+    #[test]
+    fn a_clock_that_forgot_a_head_is_as_one_that_never_had_it() {
+        let heads: Vec<SignedHead> = (1..=9).map(|ledger| signed(ledger, 5)).collect();
+        let mut clock = clock_of(&heads);
+        assert!(!clock.retain(|_| true));
+        assert!(clock.retain(|head| head.ledger != heads[3].head.ledger));
+        let others: Vec<SignedHead> = heads.iter().filter(|signed| **signed != heads[3]).copied().collect();
+        assert_same(&clock, &clock_of(&others));
+        merge_unverified(&mut clock, &heads);
+        assert_same(&clock, &clock_of(&heads));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use super::handover::SignedHandover;
 use crate::ids::{Generation, LedgerId, PeerId};
 use crate::signature::{self, VerifyError};
 
@@ -42,23 +43,33 @@ impl Announcement {
     /// Signs with the key that `self.peer` names.
     pub fn sign(self, key: &SigningKey) -> SignedAnnouncement {
         let signature = signature::sign(key, &self.peer, &self.signing_bytes());
-        SignedAnnouncement { announcement: self, signature }
+        SignedAnnouncement { announcement: self, signature, handovers: Vec::new() }
     }
 }
 
 /// An announcement and its peer's ed25519 signature of [`Announcement::signing_bytes`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SignedAnnouncement {
     pub announcement: Announcement,
     #[serde(with = "crate::clock::bytes")]
     pub signature: [u8; 64],
+    /// Of a ledger that moved: how it came to this peer, the oldest first. Each is signed for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<SignedHandover>,
 }
 
 impl SignedAnnouncement {
+    /// Shows how the ledger came to this peer.
+    #[must_use]
+    pub fn with_handovers(self, handovers: Vec<SignedHandover>) -> Self {
+        Self { handovers, ..self }
+    }
+
     /// # Errors
-    /// If the peer id is no key, or the signature is not that key's of this announcement.
+    /// If a peer id is no key, or a signature, of this announcement or of a handover, is not that key's.
     pub fn verify(&self) -> Result<(), VerifyError> {
-        signature::verify(self.announcement.peer, &self.announcement.signing_bytes(), &self.signature)
+        signature::verify(self.announcement.peer, &self.announcement.signing_bytes(), &self.signature)?;
+        self.handovers.iter().try_for_each(SignedHandover::verify)
     }
 }
 

@@ -1,20 +1,23 @@
 //! Which node serves which ledger, by the nodes' own signed word.
 //!
 //! A ledger belongs to the peer that announced it first, and a peer has one: what another says of it is refused, so
-//! nobody takes over the tasks of others by saying so. Of one home the latest term speaks; what an earlier one still
-//! says, a copy of its disk or a message long on its way, is refused.
+//! nobody takes over the tasks of others by saying so, unless it shows the signed word of the home before it. Of one home
+//! the latest term speaks; what an earlier one still says, a copy of its disk or a message long on its way, is refused.
 
 mod announcement;
+mod handover;
 
 use std::collections::BTreeMap;
 
 use crate::clock::Head;
-use crate::ids::{LedgerId, LedgerTag, PeerId};
+use crate::ids::{Generation, LedgerId, LedgerTag, PeerId};
 use crate::limits;
 use crate::signature::VerifyError;
 use crate::time::Wall;
 
 pub use announcement::{Announcement, SignedAnnouncement, Term};
+pub(crate) use handover::add_handover;
+pub use handover::{Handover, SignedHandover};
 
 /// What an announcement told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +26,8 @@ pub enum Heard {
     Known,
     /// Of a home that was not known, or a later term of one that was.
     News,
-    /// Of this node's own ledger, rightly signed, with a term that this node never served: a copy of its disk did.
+    /// Of this node's own ledger, rightly signed, with a term that this node never served: a copy of its disk did, or
+    /// the peer that it was handed over to.
     Copy(Term),
 }
 
@@ -40,6 +44,8 @@ pub enum AnnouncementError {
     TagTaken { known: LedgerId, presented: LedgerId },
     #[error("peer {presented} serves ledger {serves}, and others said that it serves {ledger}")]
     OtherLedger { presented: PeerId, serves: LedgerTag, ledger: LedgerId },
+    #[error("ledger {ledger} was handed over {presented} times, of which {handovers_max} may be told")]
+    TooManyHandovers { ledger: LedgerId, presented: usize, handovers_max: usize },
     #[error("peer {from} says in its own name what {presented} serves")]
     NotItsOwn { from: PeerId, presented: PeerId },
     #[error("a home more than the {homes_max} that are kept")]
@@ -57,7 +63,7 @@ pub enum NotItsHome {
     Over { tag: LedgerTag, known: Term, presented: Term },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Home {
     signed: SignedAnnouncement,
     /// When it was last heard itself; none: of it only others told.
@@ -68,6 +74,8 @@ struct Home {
 #[derive(Debug, Clone, Default)]
 pub struct Homes {
     own: Option<SignedAnnouncement>,
+    /// What this node served last, and whom it handed that over to: nobody else is believed to serve it.
+    handed_over: Option<(Announcement, Handover)>,
     homes: BTreeMap<LedgerTag, Home>,
     ledgers: BTreeMap<PeerId, LedgerTag>,
 }
@@ -75,7 +83,26 @@ pub struct Homes {
 impl Homes {
     /// What this node announces of itself.
     pub fn serve(&mut self, own: SignedAnnouncement) {
+        self.handed_over = None;
+        self.forget(own.announcement.ledger.tag());
         self.own = Some(own);
+    }
+
+    /// This node serves `own` no more: once the peer that `handover` names announces it, whoever asks is sent there.
+    pub fn hand_over(&mut self, own: Announcement, handover: Handover) {
+        self.own = None;
+        self.handed_over = Some((own, handover));
+    }
+
+    /// What this node served last, if it handed that over and serves nothing since.
+    pub fn handed_over(&self) -> Option<&Announcement> {
+        self.handed_over.as_ref().map(|(own, _)| own)
+    }
+
+    fn forget(&mut self, tag: LedgerTag) {
+        if let Some(home) = self.homes.remove(&tag) {
+            self.ledgers.remove(&home.signed.announcement.peer);
+        }
     }
 
     pub fn own(&self) -> Option<&SignedAnnouncement> {
@@ -109,39 +136,68 @@ impl Homes {
 
     fn take(&mut self, signed: &SignedAnnouncement, now: Option<Wall>) -> Result<Heard, AnnouncementError> {
         let Announcement { ledger, peer, term } = signed.announcement;
-        let known = self.find(ledger.tag()).copied();
+        let known = self.find(ledger.tag());
         match known {
             Some(known) if known == signed.announcement => return Ok(Heard::Known),
             Some(known) if known.ledger != ledger => {
                 return Err(AnnouncementError::TagTaken { known: known.ledger, presented: ledger });
             }
-            Some(known) if known.peer != peer => {
-                return Err(AnnouncementError::OtherHome { ledger, home: known.peer, presented: peer });
-            }
+            Some(known) if known.peer != peer => self.check_move(known, signed)?,
             Some(known) if term < known.term => {
                 return Err(AnnouncementError::Over { ledger, known: known.term, presented: term });
             }
-            Some(_) | None => signed.verify()?,
+            Some(_) | None => {}
         }
-        if let Some(home) = self.homes.get_mut(&ledger.tag()) {
-            home.signed = *signed;
-            return Ok(Heard::News);
+        if signed.handovers.len() > limits::HANDOVERS_MAX {
+            let (presented, handovers_max) = (signed.handovers.len(), limits::HANDOVERS_MAX);
+            return Err(AnnouncementError::TooManyHandovers { ledger, presented, handovers_max });
         }
-        if known.is_some() {
+        signed.verify()?;
+        if self.own.as_ref().is_some_and(|own| own.announcement.ledger == ledger) {
             return Ok(Heard::Copy(term));
         }
-        self.make_room(&signed.announcement, now)?;
+        if let Some(home) = self.homes.get_mut(&ledger.tag()).filter(|home| home.signed.announcement.peer == peer) {
+            let earlier = std::mem::replace(&mut home.signed, signed.clone()).handovers;
+            // A node of the version before passes them on without.
+            if signed.handovers.is_empty() {
+                home.signed.handovers = earlier;
+            }
+            return Ok(Heard::News);
+        }
+        self.forget(ledger.tag());
+        self.make_room(signed, now)?;
         self.ledgers.insert(peer, ledger.tag());
-        self.homes.insert(ledger.tag(), Home { signed: *signed, last_seen: now });
+        self.homes.insert(ledger.tag(), Home { signed: signed.clone(), last_seen: now });
         Ok(Heard::News)
     }
 
-    /// A peer that says itself that it serves another ledger now has given its former one up. Else the home goes that was
-    /// not heard for the longest time, if it was heard before `now` at all.
-    fn make_room(&mut self, for_home: &Announcement, now: Option<Wall>) -> Result<(), AnnouncementError> {
-        let Announcement { ledger, peer: presented, .. } = *for_home;
+    /// Whether another peer than the one that is known may announce a ledger: if the one that is known, and each after
+    /// it, handed it over.
+    fn check_move(&self, known: Announcement, signed: &SignedAnnouncement) -> Result<(), AnnouncementError> {
+        let Announcement { ledger, peer: presented, term } = signed.announcement;
+        if handover::lead(&signed.handovers, &known, &signed.announcement) {
+            return Ok(());
+        }
+        if self.handovers_of(ledger.tag()).any(|gone| gone.from == presented && gone.tenure > term.tenure) {
+            return Err(AnnouncementError::Over { ledger, known: known.term, presented: term });
+        }
+        Err(AnnouncementError::OtherHome { ledger, home: known.peer, presented })
+    }
+
+    fn handovers_of(&self, tag: LedgerTag) -> impl Iterator<Item = &Handover> {
+        let of_tag = move |signed: &&SignedAnnouncement| signed.announcement.ledger.tag() == tag;
+        let told = self.announcements().filter(of_tag).flat_map(|signed| &signed.handovers);
+        let own = self.handed_over.iter().map(|(_, handover)| handover).filter(move |own| own.ledger.tag() == tag);
+        told.map(|signed| &signed.handover).chain(own)
+    }
+
+    /// A peer that says itself that it serves another ledger now, or shows who handed it over to it, has given its former
+    /// one up. Else the home goes that was not heard for the longest time, if it was heard before `now` at all.
+    fn make_room(&mut self, signed: &SignedAnnouncement, now: Option<Wall>) -> Result<(), AnnouncementError> {
+        let Announcement { ledger, peer: presented, .. } = signed.announcement;
         let former = self.ledgers.get(&presented).copied();
-        if let Some(serves) = former.filter(|_| now.is_none()) {
+        let is_handed = signed.handovers.last().is_some_and(|last| last.handover.to == presented);
+        if let Some(serves) = former.filter(|_| now.is_none() && !is_handed) {
             return Err(AnnouncementError::OtherLedger { presented, serves, ledger });
         }
         let goes = former.or_else(|| {
@@ -149,9 +205,7 @@ impl Homes {
             let (tag, home) = self.homes.iter().min_by_key(|(_, home)| home.last_seen).filter(|_| full)?;
             (home.last_seen < now).then_some(*tag)
         });
-        if let Some(home) = goes.and_then(|tag| self.homes.remove(&tag)) {
-            self.ledgers.remove(&home.signed.announcement.peer);
-        }
+        goes.into_iter().for_each(|tag| self.forget(tag));
         let homes_max = limits::PEERS_MAX;
         if self.homes.len() < homes_max { Ok(()) } else { Err(AnnouncementError::Full { homes_max }) }
     }
@@ -161,14 +215,22 @@ impl Homes {
         self.own.iter().chain(self.homes.values().map(|home| &home.signed))
     }
 
-    fn find(&self, tag: LedgerTag) -> Option<&Announcement> {
+    fn find(&self, tag: LedgerTag) -> Option<Announcement> {
+        self.announced(tag).or_else(|| {
+            let (_, Handover { ledger, to, tenure, .. }) = *self.handed_over.as_ref()?;
+            let term = Term { tenure, generation: Generation(0) };
+            (ledger.tag() == tag).then_some(Announcement { ledger, peer: to, term })
+        })
+    }
+
+    fn announced(&self, tag: LedgerTag) -> Option<Announcement> {
         let own = self.own.as_ref().filter(|own| own.announcement.ledger.tag() == tag);
-        own.or(self.homes.get(&tag).map(|home| &home.signed)).map(|signed| &signed.announcement)
+        own.or(self.homes.get(&tag).map(|home| &home.signed)).map(|signed| signed.announcement)
     }
 
     /// The peer that serves the ledger of this tag.
     pub fn home_of(&self, tag: LedgerTag) -> Option<PeerId> {
-        self.find(tag).map(|known| known.peer)
+        self.announced(tag).map(|known| known.peer)
     }
 
     /// When the home of this ledger was last heard itself.
@@ -177,7 +239,7 @@ impl Homes {
     }
 
     /// What a peer has announced.
-    pub fn announced_by(&self, peer: PeerId) -> Option<&Announcement> {
+    pub fn announced_by(&self, peer: PeerId) -> Option<Announcement> {
         self.find(*self.ledgers.get(&peer)?)
     }
 

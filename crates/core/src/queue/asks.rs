@@ -2,6 +2,8 @@
 
 use super::protocol::LedgerRequest;
 use super::schedules::ScheduleRequest;
+use crate::ids::{LedgerTag, TaskId};
+use crate::lease::Fence;
 
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,53 @@ pub(super) enum Asks {
 }
 
 impl LedgerRequest {
+    /// The id that a request is about: its home answers, and that of a request without one is the node that is asked.
+    pub fn subject(&self) -> Option<TaskId> {
+        match self {
+            Self::Schedule(request) => request.id(),
+            // A child lives at its parent's home, so that one record cancels both.
+            Self::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
+            Self::SubmitWorkflow { spec, .. } => spec.parent,
+            Self::GetTask { id }
+            | Self::WaitTask { id, .. }
+            | Self::WaitAttempt { id, .. }
+            | Self::GetWorkflow { id }
+            | Self::WaitWorkflow { id, .. }
+            | Self::RetryWorkflow { id, .. }
+            | Self::Cancel { id, .. }
+            | Self::SetPriority { id, .. }
+            | Self::WhyPending { id }
+            | Self::ShowDead { id } => Some(*id),
+            // They share a home: a caller splits what does not.
+            Self::RetryTasks { ids, .. } | Self::PurgeDead { ids, .. } => ids.first().copied(),
+            Self::ListTasks { .. }
+            | Self::ListWorkflows { .. }
+            | Self::ListDead { .. }
+            | Self::PauseQueue { .. }
+            | Self::ResumeQueue { .. }
+            | Self::ClearQueue { .. }
+            | Self::Claim { .. }
+            | Self::Stats
+            | Self::Credit(_)
+            | Self::Renew(_)
+            | Self::Complete(_)
+            | Self::Release(_)
+            | Self::AskPermits(_)
+            | Self::TakePermits(_) => None,
+        }
+    }
+
+    /// The ledger that a request is about, by the ids in it: any other would say that it does not know them.
+    pub fn ledger(&self) -> Option<LedgerTag> {
+        let of_fence = |fence: &Fence| fence.task.ledger;
+        match self {
+            Self::Renew(renewals) => renewals.first().map(|renewal| of_fence(&renewal.fence)),
+            Self::Complete(completions) => completions.first().map(|completion| of_fence(&completion.fence)),
+            Self::Release(releases) => releases.first().map(|release| of_fence(&release.fence)),
+            request => request.subject().map(|id| id.ledger),
+        }
+    }
+
     pub(super) fn asks(&self) -> Asks {
         match self {
             Self::Submit { .. }

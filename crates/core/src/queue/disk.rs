@@ -46,7 +46,7 @@ impl Disk {
     }
 
     /// What stands in place of an answer that rests on records which are not on the disk.
-    fn instead(&self) -> Option<Refusal> {
+    pub(super) fn instead(&self) -> Option<Refusal> {
         match self {
             Self::Takes | Self::Spares { .. } => None,
             Self::Refuses { why } => {

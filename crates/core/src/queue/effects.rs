@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::disk::Disk;
+use super::handover::Seal;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use super::record::ClockRoot;
 use crate::clock::Position;
 use crate::clock_alarm::PeerClocks;
 use crate::dag::WorkflowSpec;
-use crate::homes::Term;
+use crate::homes::{SignedHandover, Term};
 use crate::ids::{ContentId, LedgerTag, LogIndex, PeerId, WorkflowId};
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::matching::Capabilities;
@@ -66,6 +67,8 @@ pub enum Event {
     },
     /// A node with this one's key has announced this ledger in a term that is not over: it serves it too.
     TermSeen(Term),
+    /// An operator hands this ledger over, with this home's signature of [`super::Ledger::handover_to`].
+    HandOver(SignedHandover),
     /// The answer to [`Effect::Bind`].
     Bound {
         id: BindingId,
@@ -185,6 +188,10 @@ pub enum Effect {
     PublishHead {
         count: LogIndex,
         event: ContentId,
+    },
+    /// This home's ledger is another's from now on.
+    HandedOver {
+        seal: Seal,
     },
     /// End this ledger and open it again.
     StartAnew,

@@ -166,6 +166,7 @@ fn subjects(tag: LedgerTag, record: &Record) -> Subjects {
         | Record::Checkpoint { .. }
         | Record::Suspended { .. }
         | Record::Claimed { .. }
+        | Record::Handover(_)
         | Record::PermitsLent { .. }
         | Record::MemoryTally { .. } => Subjects::default(),
     }

@@ -145,7 +145,7 @@ impl State {
         };
         Totals {
             generation: *generation,
-            standing: *standing,
+            standing: standing.clone(),
             lost: *lost,
             memory_submitted: *memory_submitted,
             memory_terminal: *memory_terminal,
@@ -183,7 +183,7 @@ impl State {
             operations: _,
         } = totals;
         self.cut = self.cut.max(before);
-        (self.generation, self.standing, self.lost) = (*generation, *standing, *lost);
+        (self.generation, self.standing, self.lost) = (*generation, standing.clone(), *lost);
         (self.memory_submitted, self.memory_terminal) = (*memory_submitted, *memory_terminal);
         (self.released_total, self.expired_total) = (*released_total, *expired_total);
         (self.retried_total, self.fenced_total) = (*retried_total, *fenced_total);

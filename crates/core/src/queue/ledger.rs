@@ -155,6 +155,7 @@ impl Ledger {
             Event::PeerCompared { peer } => self.peer_compared(peer),
             Event::HeadSeen { position, event, recorded } => self.head_seen(position, event, recorded),
             Event::TermSeen(term) => self.term_seen(term),
+            Event::HandOver(handover) => self.hand_over(handover),
             Event::Bound { id, bound } => self.bound(id, bound),
             Event::MarkerOut { marker } => self.marker_out(marker),
             Event::PermitsAnswered { home, ask, answer } => self.permits_answered(home, &ask, answer),

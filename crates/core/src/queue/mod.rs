@@ -20,6 +20,7 @@ mod fairness;
 mod fingerprint;
 mod following;
 mod grant;
+mod handover;
 mod heads;
 mod images;
 mod keys;
@@ -75,6 +76,7 @@ pub use effects::{
 };
 pub use event_view::{EventView, Subject};
 pub use following::{Following, NextRead};
+pub use handover::{HandoverRecord, Seal};
 pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use paused::PausedView;

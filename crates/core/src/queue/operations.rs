@@ -156,6 +156,7 @@ impl Operations {
             | Record::Checkpointed { .. }
             | Record::AttemptsStopped { .. }
             | Record::Suspended { .. }
+            | Record::Handover(_)
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. }
             | Record::Carried { .. }

@@ -237,7 +237,8 @@ pub enum SubmitAnswer {
 pub enum Refusal {
     #[error("{id} is not known at its home")]
     NotFound { id: TaskId },
-    #[error("this node is not the home of {id}")]
+    /// With a home: the ledger moved there, and whoever asks again is led to it.
+    #[error("this node is not the home of {id}{}", .home.map(|home| format!(": {home} is")).unwrap_or_default())]
     NotHome { id: TaskId, home: Option<PeerId> },
     #[error("the home of {id} cannot be reached; the task is not lost: retry")]
     HomeUnreachable { id: TaskId, last_seen: Option<Wall> },
@@ -251,6 +252,10 @@ pub enum Refusal {
         position.generation
     )]
     HomeSuspended { ledger: LedgerId, since: Wall, position: Position },
+    #[error(
+        "this node's ledger {ledger} was handed over to {home}: ask there, or name it with --home {}", ledger.tag()
+    )]
+    HomeMoved { ledger: LedgerId, home: PeerId },
     #[error("overloaded: retry after {retry_after_ms} ms ({what})")]
     Overloaded { retry_after_ms: u64, what: String },
     #[error("{}", invalid_in_words(.errors))]
@@ -286,6 +291,7 @@ impl Refusal {
         matches!(
             self,
             Self::HomeUnreachable { .. }
+                | Self::NotHome { home: Some(_), .. }
                 | Self::HomeAway { .. }
                 | Self::HomeSuspended { .. }
                 | Self::Overloaded { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::handover::HandoverRecord;
 use super::images::{Carried, Totals};
 use super::protocol::TaskCounts;
 use super::schedule_record::ScheduleRecord;
@@ -223,6 +224,8 @@ pub enum Record {
         at: Wall,
         operation: OperationId,
     },
+    /// The ledger moves to another home.
+    Handover(HandoverRecord),
     /// Permits of a limit of this home that others have now: each home's newest count replaces its earlier one.
     PermitsLent {
         at: Wall,
@@ -393,6 +396,7 @@ impl Record {
             Self::Checkpoint { .. } => "checkpoint",
             Self::Suspended { .. } => "suspended",
             Self::Claimed { .. } => "claimed",
+            Self::Handover(record) => record.kind(),
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
@@ -439,6 +443,7 @@ impl Record {
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),
+            Self::Handover(record) => record.at(),
         }
     }
 }

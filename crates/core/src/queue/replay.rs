@@ -6,6 +6,7 @@ use super::compaction::{Compaction, CompactionPolicy};
 use super::disk::Disk;
 use super::effects::Outbox;
 use super::fairness::Fairness;
+use super::handover::HandoverRecord;
 use super::images::Partial;
 use super::ledger::{Ledger, LedgerIdentity};
 use super::limit_keys::Limits;
@@ -132,7 +133,7 @@ impl Replay {
         }
         let record: Record = wire::decode_record(body)
             .map_err(|error| ReplayError::Undecodable { index, problem: error.to_string() })?;
-        if self.chain.append(record.at(), record.kind(), body) != event {
+        if !self.continues(&record) || self.chain.append(record.at(), record.kind(), body) != event {
             return Err(ReplayError::ChainBroken { index });
         }
         self.operations.remember(&record);
@@ -146,6 +147,12 @@ impl Replay {
         self.state.changes = Changes::default();
         self.next = index.next();
         Ok(())
+    }
+
+    /// A handover says where the log of its home had come to when it was signed.
+    fn continues(&self, record: &Record) -> bool {
+        let Record::Handover(HandoverRecord::HandedOver { handover, .. }) = record else { return true };
+        (handover.handover.count.0, handover.handover.event) == (self.chain.count(), self.chain.tip())
     }
 
     /// Starts to serve what [`Self::check`] found whole: the generation grows, every recorded lease lives one full TTL
@@ -205,7 +212,11 @@ impl Replay {
         ledger.fenced_total = ledger.state.fenced_total;
         let used = ledger.state.generation.max(ledger.state.standing.generation_used());
         let generation = Generation(used.0 + 1);
+        if ledger.seal().is_some_and(|seal| seal.handover.handover.to == ledger.identity.home) {
+            ledger.commit(Durability::Sync, Record::Handover(HandoverRecord::TakenOver { at: ledger.at() }));
+        }
         let at = ledger.at();
+        ledger.outbox.opened = ledger.next;
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
         ledger.tallied = ledger.tally();
         ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);

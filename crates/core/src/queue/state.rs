@@ -166,9 +166,7 @@ impl State {
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
             Record::Checkpointed { at, checkpoints } => self.keep_checkpoints(index, *at, checkpoints),
             Record::AttemptsStopped { at, fences } => self.note_stops(index, *at, fences),
-            Record::Buried { at, tasks } => {
-                tasks.iter().for_each(|task| self.change(index, *at, *task, |task| task.bury(*at)));
-            }
+            Record::Buried { at, tasks } => self.bury(index, *at, tasks),
             Record::DeadlinePassed { at, tasks } => {
                 let error = || TaskError::new("deadline", "the deadline passed before the task ended");
                 self.end_each(index, *at, tasks, TaskState::Failed, error);
@@ -188,18 +186,27 @@ impl State {
             Record::WorkflowEnded { at, workflow, outputs } => self.end_workflow(index, *at, *workflow, outputs),
             Record::Carried { carried, .. } => self.carry(index, carried),
             Record::Checkpoint { before, totals, .. } => self.checkpoint(*before, totals),
-            Record::Suspended { .. } | Record::Claimed { .. } => self.standing.apply(record),
+            Record::Suspended { .. } | Record::Claimed { .. } | Record::Handover(_) => {
+                self.standing.apply(index, record)
+            }
             Record::PermitsLent { kind, name, loans, rate_mark, .. } => {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
             Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, fenced_total, .. } => {
-                self.memory_submitted = *submitted;
-                self.memory_terminal = *terminal;
-                self.fenced_total = self.fenced_total.max(*fenced_total);
+                self.tally((*submitted, *terminal), *fenced_total);
             }
         }
+    }
+
+    fn bury(&mut self, index: LogIndex, at: Wall, tasks: &[TaskId]) {
+        tasks.iter().for_each(|task| self.change(index, at, *task, |task| task.bury(at)));
+    }
+
+    fn tally(&mut self, (submitted, terminal): (u64, u64), fenced_total: u64) {
+        (self.memory_submitted, self.memory_terminal) = (submitted, terminal);
+        self.fenced_total = self.fenced_total.max(fenced_total);
     }
 
     fn open(&mut self, generation: Generation) {

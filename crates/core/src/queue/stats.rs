@@ -62,6 +62,9 @@ pub struct QueueStats {
     /// Another copy of the ledger has gone on: nothing is accepted, granted, committed or pruned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<Suspension>,
+    /// It is sealed: this peer serves the ledger, or is about to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over_to: Option<PeerId>,
 }
 
 /// A backlog of one requirement shape.
@@ -136,6 +139,7 @@ impl Ledger {
             clock_alarm: self.clock_watch.alarm(),
             disk: self.disk.clone(),
             suspended: self.state.standing.suspended(),
+            handed_over_to: self.seal().map(|seal| seal.handover.handover.to),
         }
     }
 

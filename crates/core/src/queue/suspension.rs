@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::asks::Asks;
 use super::effects::{Effect, Event, Gate, ReplyTo};
+use super::handover::{HandoverRecord, Seal};
 use super::ledger::Ledger;
 use super::operations::Done;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal};
 use super::record::Record;
 use crate::clock::Position;
-use crate::homes::Term;
+use crate::homes::{SignedHandover, Term, add_handover};
 use crate::ids::{ContentId, Generation, LogIndex, OperationId, PeerId};
 use crate::limits;
 use crate::task::Durability;
@@ -30,14 +31,18 @@ pub struct Suspension {
 }
 
 /// Which copy of the ledger this is, and whether it goes on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Standing {
-    /// Of copies that were given up; the tenure is one more.
+    /// Of copies that were given up, and of homes before this one; the tenure is one more.
     claims: u64,
     suspended: Option<Suspension>,
     /// It goes on with the next start.
     claimed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seal: Option<Seal>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    handovers: Vec<SignedHandover>,
 }
 
 impl Standing {
@@ -49,11 +54,26 @@ impl Standing {
         self.suspended
     }
 
-    /// Takes a record that is about it: it was suspended, or claimed.
-    pub fn apply(&mut self, record: &Record) {
+    pub fn seal(&self) -> Option<Seal> {
+        self.seal
+    }
+
+    pub fn handovers(&self) -> &[SignedHandover] {
+        &self.handovers
+    }
+
+    /// Takes a record that is about it: it was suspended, claimed, handed over or taken over.
+    pub fn apply(&mut self, index: LogIndex, record: &Record) {
         self.claimed = matches!(record, Record::Claimed { .. });
         if let Record::Suspended { at, position } = record {
             self.suspended = Some(Suspension { since: *at, position: *position });
+        } else if let Record::Handover(HandoverRecord::HandedOver { handover, .. }) = record {
+            self.seal = Some(Seal { handover: *handover, index });
+        } else if let Record::Handover(HandoverRecord::TakenOver { .. }) = record
+            && let Some(seal) = self.seal.take()
+        {
+            self.claims = seal.handover.handover.tenure - 1;
+            add_handover(&mut self.handovers, seal.handover);
         }
     }
 
@@ -101,17 +121,22 @@ impl Ledger {
 
     /// Whether it grants, commits, accepts and prunes.
     pub(super) fn acts(&self) -> bool {
-        self.comparing.is_none() && !self.is_suspended()
+        self.comparing.is_none() && !self.is_suspended() && self.seal().is_none()
     }
 
     /// What goes on while it does not act: what it knows of its log, its disk and its members, and answers to readers.
     pub(super) fn stand_by(&mut self, event: Event) {
         match event {
-            Event::Request { caller, request, reply } => match self.instead_of_acting(&request) {
-                Some(refusal) => self.refuse(reply, refusal),
-                None => self.request(&caller, request, reply),
-            },
+            Event::Request { caller, request, reply } => {
+                match (self.moved_refusal(&request), self.instead_of_acting(&request)) {
+                    (Some(moved), _) => self.refuse_moved(reply, moved),
+                    (None, Some(refusal)) => self.refuse(reply, refusal),
+                    (None, None) => self.request(&caller, request, reply),
+                }
+            }
+            Event::HandOver(handover) => self.hand_over(handover),
             Event::Tick => {
+                self.preference_due_ms = None;
                 self.clock_watch.observe(self.now);
                 self.answer_impatient();
                 self.tick_due_ms = self.now.mono_ms + limits::TICK_MS;
@@ -136,8 +161,12 @@ impl Ledger {
 
     fn instead_of_acting(&self, request: &LedgerRequest) -> Option<Refusal> {
         let passive = matches!(request.asks(), Asks::Read | Asks::Claim);
+        (!passive).then(|| self.standing_still())
+    }
+
+    pub(super) fn standing_still(&self) -> Refusal {
         let comparing = || Refusal::Unavailable { what: "its home compares its log with its peers first".to_owned() };
-        (!passive).then(|| self.suspended_refusal().unwrap_or_else(comparing))
+        self.suspended_refusal().unwrap_or_else(comparing)
     }
 
     fn suspended_refusal(&self) -> Option<Refusal> {
@@ -176,7 +205,7 @@ impl Ledger {
     }
 
     fn suspend(&mut self, position: Position) {
-        if self.is_suspended() {
+        if self.is_suspended() || self.seal().is_some() {
             return;
         }
         let at = self.at();

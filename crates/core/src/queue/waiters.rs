@@ -70,6 +70,12 @@ impl Waiters {
         waiting.into_iter().map(|(to, _)| to).collect()
     }
 
+    /// All of them, with what they waited for.
+    pub fn take_all(&mut self) -> Vec<(TaskId, ReplyTo)> {
+        let Self { by_deadline, .. } = std::mem::take(self);
+        by_deadline.into_iter().map(|(_, target, to)| (target, to)).collect()
+    }
+
     /// Those whose patience ended, with what they waited for.
     pub fn take_due(&mut self, now_ms: u64) -> Vec<(TaskId, ReplyTo)> {
         let later = self.by_deadline.split_off(&(

@@ -90,6 +90,7 @@ impl Worker {
                 }
                 self.offers_due = true;
             }
+            WorkerEvent::HomeOpened { home } => self.home_opened(home),
             WorkerEvent::HomeLost { home } => self.home_lost(home),
             WorkerEvent::Granted { home, grants } => self.granted(home, grants),
             WorkerEvent::Recalled { fences } => self.recalled(fences),
@@ -300,6 +301,19 @@ impl Worker {
         for chunk in releases.chunks(limits::BATCH_LEN_MAX) {
             self.effects.push(WorkerEffect::Release { home, releases: chunk.to_vec() });
         }
+    }
+
+    /// Another ledger may have taken the place of this node's own.
+    fn home_opened(&mut self, home: LedgerTag) {
+        if home == self.own {
+            return;
+        }
+        self.home_lost(self.own);
+        self.own = home;
+        // Whatever it was offered went to where it was served before.
+        self.home_lost(home);
+        self.homes.entry(home).or_default().seen(self.now.mono_ms, Slots::default());
+        self.renew_all(home);
     }
 
     fn home_lost(&mut self, home: LedgerTag) {

@@ -15,6 +15,10 @@ pub enum WorkerEvent {
         home: LedgerTag,
         backlog: Slots,
     },
+    /// This node serves that ledger now, maybe in place of another.
+    HomeOpened {
+        home: LedgerTag,
+    },
     HomeLost {
         home: LedgerTag,
     },

@@ -39,6 +39,7 @@ impl Evidence<'_> {
             | Effect::AskPermits { .. }
             | Effect::LendPermits { .. }
             | Effect::PlaceMarker { .. }
+            | Effect::HandedOver { .. }
             | Effect::StartAnew => Ok(()),
         }
     }

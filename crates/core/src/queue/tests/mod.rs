@@ -11,6 +11,7 @@ mod disk;
 mod fairness;
 mod following;
 mod gates;
+mod handover;
 mod keys;
 mod large_views;
 mod leases;
