@@ -186,9 +186,10 @@ impl Parts {
         }
         let rules = PeerRules::open(&dir.peer_rules()).map_err(|error| StartError::Key(error.to_string()))?;
         let admission = Admission { rules, ..admission::of(config, me)? };
-        let access = Access::open(peers.clone(), admission, dir.revocations());
-        let access = access.map_err(StartError::Store)?;
         let mut notices = Vec::new();
+        let admission = admission::rotated(admission, &dir.key_rotation(), &mut notices)?;
+        let access = Access::open(peers.clone(), admission, (dir.revocations(), dir.key_rotation()));
+        let access = access.map_err(StartError::Store)?;
         let known = cached_peers(&dir.peers_json()).unwrap_or_else(|error| {
             notices.push(format!("the peer cache cannot be read: {error}"));
             BTreeSet::new()

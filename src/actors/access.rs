@@ -10,11 +10,11 @@ use magpie_core::ids::{PeerId, TicketId};
 use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use magpie_core::time::Wall;
-use magpie_net::{Admission, ClusterKey};
+use magpie_net::{Admission, ClusterKey, KeyRotation};
 
 use super::peers::Peers;
 use super::readings::now;
-use crate::messages::access::{AccessReply, AccessRequest, KeyView};
+use crate::messages::access::{AccessReply, AccessRequest, FormerKeyView, KeyView};
 use crate::messages::{Answer, Body};
 use crate::store::revocations;
 
@@ -27,6 +27,7 @@ pub struct Access {
 struct Shared {
     peers: Peers,
     file: PathBuf,
+    rotation_file: PathBuf,
     rules: RwLock<Admission>,
     /// One change at a time: each is on the disk before the next is decided.
     turn: tokio::sync::Mutex<()>,
@@ -35,19 +36,27 @@ struct Shared {
 }
 
 impl Access {
-    /// Begins with `rules` and the revocations that are kept in `file`.
+    /// Begins with `rules` and the revocations that are kept in the first file; the second keeps a change of the key.
     ///
     /// # Errors
     /// If the file cannot be read: without it, who was revoked would come in again.
-    pub fn open(peers: Peers, mut rules: Admission, file: PathBuf) -> Result<Self, String> {
-        let accepted = rules.accepted_clusters();
+    pub fn open(peers: Peers, mut rules: Admission, (file, rotation_file): (PathBuf, PathBuf)) -> Result<Self, String> {
+        // What a former key revoked stays so, though nobody is told any more.
+        let mut accepted = rules.accepted_clusters(Wall(now().wall_ms));
+        accepted.extend(rules.rotation.iter().flat_map(|rotation| rotation.replaced()));
         for kept in revocations::read(&file).map_err(|error| error.to_string())? {
             if let Err(error) = rules.revoked.learn(kept, &accepted) {
                 tracing::warn!(%error, "a revocation is left out");
             }
         }
-        let shared =
-            Shared { peers, file, rules: RwLock::new(rules), turn: Default::default(), heard: Mutex::default() };
+        let shared = Shared {
+            peers,
+            file,
+            rotation_file,
+            rules: RwLock::new(rules),
+            turn: Default::default(),
+            heard: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -84,7 +93,11 @@ impl Access {
                 Ok(AccessReply::Ticket(issued.map_err(|error| problem(error.to_string()))?.into()))
             }
             AccessRequest::Revoke { revoked } => self.revoke(revoked).await.map(AccessReply::Revoked),
-            AccessRequest::ShowKey => Ok(AccessReply::Key(self.view())),
+            AccessRequest::RotateKey { file, overlap_ms } => {
+                self.rotate(file.into(), overlap_ms).await?;
+                Ok(AccessReply::Key(Box::new(self.view())))
+            }
+            AccessRequest::ShowKey => Ok(AccessReply::Key(Box::new(self.view()))),
             AccessRequest::Learn { revocations } => {
                 self.learn(revocations).await.map(|new| AccessReply::Learned { new })
             }
@@ -99,14 +112,49 @@ impl Access {
     }
 
     fn view(&self) -> KeyView {
-        let rules = self.rules();
+        let (rules, at) = (self.rules(), Wall(now().wall_ms));
         KeyView {
             peer_id: self.shared.peers.me(),
             cluster: rules.cluster_key.as_ref().map(|key| key.issuing_key().cluster()),
-            accepted: rules.accepted_clusters(),
+            accepted: rules.accepted_clusters(at),
+            former: rules
+                .former_key(at)
+                .zip(rules.rotation.as_ref())
+                .map(|(key, rotation)| FormerKeyView { cluster: key.issuing_key().cluster(), until: rotation.until }),
             ticket: rules.ticket.map(Into::into),
             revocations: rules.revoked.len() as u64,
         }
+    }
+
+    /// Takes the key in `file` in the place of the one that is held, which admits for `overlap_ms` more: on the disk first.
+    async fn rotate(&self, file: PathBuf, overlap_ms: u64) -> Result<(), Refusal> {
+        let _turn = self.shared.turn.lock().await;
+        if overlap_ms > limits::KEY_OVERLAP_MS_MAX {
+            return Err(Refusal::invalid("/overlap", "it is longer than 30 days", "name a length as 24h or 7d"));
+        }
+        let (held, last) = (self.key()?, self.rules().rotation);
+        let (until, kept) = (Wall(now().wall_ms + overlap_ms), self.shared.rotation_file.clone());
+        let rotate = move || {
+            let wrong = |problem: String| {
+                let fix = "name a file of this machine that holds the new key: openssl rand -hex 32, mode 600";
+                Refusal::invalid("/file", problem, fix)
+            };
+            let key = ClusterKey::load(&file).map_err(|error| wrong(error.to_string()))?;
+            let rotation =
+                KeyRotation::next(last.as_ref(), &held, key, until).map_err(|error| wrong(error.to_string()))?;
+            rotation.save(&kept).map_err(|error| Refusal::Unavailable { what: error.to_string() })?;
+            Ok(rotation)
+        };
+        let rotated = tokio::task::spawn_blocking(rotate).await;
+        let rotation = rotated.unwrap_or_else(|error| Err(Refusal::Unavailable { what: error.to_string() }))?;
+        let cluster = rotation.key.issuing_key().cluster();
+        self.change(|rules| {
+            rules.cluster_key = Some(rotation.key.clone());
+            rules.rotation = Some(rotation);
+        })
+        .await;
+        tracing::info!(%cluster, %until, "the cluster key was replaced");
+        Ok(())
     }
 
     async fn revoke(&self, revoked: Revoked) -> Result<SignedRevocation, Refusal> {
@@ -130,7 +178,7 @@ impl Access {
         let _turn = self.shared.turn.lock().await;
         let (accepted, mut revoked) = {
             let rules = self.rules();
-            (rules.accepted_clusters(), rules.revoked)
+            (rules.accepted_clusters(Wall(now().wall_ms)), rules.revoked)
         };
         let mut new = 0;
         for signed in told.into_iter().take(limits::REVOCATIONS_MAX) {

@@ -127,7 +127,11 @@ async fn member(context: &Context, typed: &str) -> Result<PeerId, CommandError> 
     is_member.then_some(to).ok_or_else(|| CommandError::new(Exit::NotFound, what()))
 }
 
-fn whole(file: &Path) -> Result<String, CommandError> {
+/// A path that the node understands, whatever its working directory.
+///
+/// # Errors
+/// If it is no text.
+pub fn whole(file: &Path) -> Result<String, CommandError> {
     let path =
         std::path::absolute(file).map_err(|error| CommandError::usage(format!("{}: {error}", file.display())))?;
     path.into_os_string().into_string().map_err(|path| CommandError::usage(format!("{path:?} is not a text")))

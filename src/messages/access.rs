@@ -12,6 +12,8 @@ pub enum AccessRequest {
     IssueTicket { peer: PeerId, role: Role, life_ms: u64 },
     /// Signs a revocation with this node's cluster key, and tells all members.
     Revoke { revoked: Revoked },
+    /// Take the cluster key in a file of this machine in the place of the one that is held; that admits a while longer.
+    RotateKey { file: String, overlap_ms: u64 },
     /// What this node holds and accepts.
     ShowKey,
     /// A member tells what was revoked.
@@ -25,7 +27,7 @@ pub enum AccessRequest {
 pub enum AccessReply {
     Ticket(TicketView),
     Revoked(SignedRevocation),
-    Key(KeyView),
+    Key(Box<KeyView>),
     /// How many of them were news.
     Learned {
         new: u32,
@@ -60,6 +62,13 @@ impl From<SignedTicket> for TicketView {
     }
 }
 
+/// A cluster key that was replaced, and when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerKeyView {
+    pub cluster: ClusterId,
+    pub until: Wall,
+}
+
 /// What a node holds and accepts; nothing of it is secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
@@ -68,6 +77,9 @@ pub struct KeyView {
     pub cluster: Option<ClusterId>,
     /// Whose members and tickets are accepted.
     pub accepted: Vec<ClusterId>,
+    /// The key before the one that is held, as long as it admits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<FormerKeyView>,
     /// What admits this node elsewhere.
     pub ticket: Option<TicketView>,
     pub revocations: u64,

@@ -131,7 +131,12 @@ impl Body {
             ) => &[Role::Agent, Role::Operator][..],
             Body::Node(NodeRequest::ExportHome { .. } | NodeRequest::ImportHome { .. })
             | Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
-            | Body::Access(AccessRequest::IssueTicket { .. } | AccessRequest::Revoke { .. } | AccessRequest::ShowKey)
+            | Body::Access(
+                AccessRequest::IssueTicket { .. }
+                | AccessRequest::Revoke { .. }
+                | AccessRequest::RotateKey { .. }
+                | AccessRequest::ShowKey,
+            )
             | Body::Actor(_)
             | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use magpie_core::access::{SignedTicket, TicketError};
 use magpie_core::ids::PeerId;
-use magpie_net::{Admission, ClusterKey};
+use magpie_net::{Admission, ClusterKey, KeyRotation};
 
 use super::StartError;
 use crate::config::NodeConfig;
@@ -24,6 +24,20 @@ pub fn of(config: &NodeConfig, me: PeerId) -> Result<Admission, StartError> {
         allow: config.allow.iter().copied().collect(),
         ..Admission::default()
     })
+}
+
+/// Holds the key that took the place of the configured one, if one did.
+///
+/// # Errors
+/// If `file` cannot be read: with the former key alone the node would be a stranger to its cluster.
+pub fn rotated(mut admission: Admission, file: &Path, notices: &mut Vec<String>) -> Result<Admission, StartError> {
+    let rotation = KeyRotation::load(file).map_err(|error| StartError::Key(error.to_string()))?;
+    let Some(rotation) = rotation else { return Ok(admission) };
+    if !admission.rotate(&rotation) {
+        let (key, file) = (rotation.key.issuing_key().cluster(), file.display());
+        notices.push(format!("the configured cluster key is none that {key} took the place of: {file} is not heeded"));
+    }
+    Ok(admission)
 }
 
 fn ticket(file: &Path, me: PeerId) -> Result<SignedTicket, String> {

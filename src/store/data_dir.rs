@@ -117,6 +117,11 @@ impl DataDir {
         self.path().join("cluster.key")
     }
 
+    /// The newest change of the cluster key, mode 0600.
+    pub fn key_rotation(&self) -> PathBuf {
+        self.path().join("cluster.rotation")
+    }
+
     /// Tickets and peers that were revoked.
     pub fn revocations(&self) -> PathBuf {
         self.path().join("revocations.json")

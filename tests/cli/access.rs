@@ -133,3 +133,30 @@ fn what_is_no_ticket_to_issue_or_revoke_is_refused_in_words() {
     let printed = holder.ctl(&["token", "issue", "--peer", &me, "--role", "agent"]).with(0).stdout;
     assert!(printed.starts_with("magpie-ticket-1-") && printed.lines().count() == 1, "{printed}");
 }
+
+#[test]
+fn a_new_cluster_key_is_taken_node_by_node_and_the_former_one_ends_when_it_is_told() {
+    let one = Node::start_with_key("");
+    let other = Node::start_beside(&one, "", |_| {});
+    let (old, new) = (one.dir.path().join("cluster.key"), one.dir.path().join("cluster-2.key"));
+    magpie_net::ClusterKey::load_or_create(&new).unwrap();
+    let (old, new) = (old.to_str().unwrap(), new.to_str().unwrap());
+    let before = one.json(&["key", "show"])["cluster"].clone();
+    for node in [&one, &other] {
+        let view = node.json(&["key", "rotate", new]);
+        assert_eq!(view["former"]["cluster"], before, "{view:#}");
+        assert_ne!(view["cluster"], before);
+    }
+    assert!(one.ctl(&["key", "show"]).with(0).stdout.contains(" until "));
+    for node in [&one, &other] {
+        let view = node.json(&["key", "rotate", new, "--overlap", "0s"]);
+        assert!(view["former"].is_null(), "{view:#}");
+    }
+    let back = one.ctl(&["key", "rotate", old]).with(2);
+    assert!(back.stderr.contains("was replaced"), "{back:?}");
+    let missing = one.ctl(&["key", "rotate", "/nonexistent/key"]).with(2);
+    assert!(missing.stderr.contains("openssl rand"), "{missing:?}");
+    wait_until("the two do not see each other", || {
+        (one.json(&["status"])["peers"][0]["state"] == "alive").then_some(())
+    });
+}

@@ -13,7 +13,7 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = "dev run status doctor task workflow schedule queue dlq worker peer key token home device actor clock blob completions help";
+    let expected = "dev run status doctor events task workflow schedule queue dlq worker peer key token home device actor clock blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -21,7 +21,7 @@ fn only_commands_that_work_are_listed() {
 fn an_unknown_command_is_a_usage_error() {
     let told = refused(&["taks"]);
     assert!(told.starts_with("error: unrecognized subcommand 'taks'\n\n  tip: "), "{told}");
-    for missing in ["top", "events", "home", "model", "config", "token", "audit"] {
+    for missing in ["top", "home", "model", "config", "token", "audit"] {
         refused(&[missing]);
     }
 }

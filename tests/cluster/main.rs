@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod mesh;
 mod parents;
+mod rotation;
 mod single;
 mod stealing;
 mod supervision;

@@ -355,6 +355,10 @@ pub const COMPACTION_PIECE_BYTES_MAX: usize = 1024 * 1024;
 pub const COMPACTION_LAST_PIECES: usize = 4;
 /// After its start, a home waits so long for what its known peers hold of its ledger, before it grants or commits.
 pub const COMPARE_MS_MAX: u64 = 2_000;
+/// Keys that a cluster had before: a configuration that names an older one is not known any more.
+pub const KEYS_REPLACED_MAX: usize = 16;
+/// How long a replaced cluster key may go on admitting.
+pub const KEY_OVERLAP_MS_MAX: u64 = 30 * 24 * 3_600_000;
 /// Handovers of a ledger that its home shows: who has not heard of it since more moves than that must forget it first.
 pub const HANDOVERS_MAX: usize = 8;
 /// Room on the disk for what follows from accepted work, when there is no other; less on a small disk.

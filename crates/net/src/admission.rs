@@ -40,6 +40,10 @@ pub(crate) struct Credentials {
     /// The text of a ticket. What another version calls one must not spoil what stands beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// While a former cluster key admits, proof and signature are that key's, for who was not told the new one yet: this
+    /// is the signature by the new one. Empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub successor: Vec<u8>,
 }
 
 /// From the dialler to the dialled.
@@ -99,28 +103,29 @@ pub(crate) struct Admitter {
     local: PeerId,
     boot: u64,
     rules: Admission,
-    /// Whose tickets and members are accepted.
-    clusters: Vec<ClusterId>,
 }
 
 impl Admitter {
     pub fn new(local: PeerId, boot: u64, rules: Admission) -> Self {
-        let clusters = rules.accepted_clusters();
-        Self { local, boot, rules, clusters }
+        Self { local, boot, rules }
     }
 
     /// From now on others may come in: see [`Self::holds`] about those who are.
     pub fn set_rules(&mut self, rules: Admission) {
-        self.clusters = rules.accepted_clusters();
         self.rules = rules;
     }
 
     /// What this node presents to `peer`.
-    pub fn credentials_for(&self, peer: PeerId) -> Credentials {
-        let key = self.rules.cluster_key.as_ref();
+    pub fn credentials_for(&self, peer: PeerId, now: Wall) -> Credentials {
+        let (newest, former) = (self.rules.cluster_key.as_ref(), self.rules.former_key(now));
+        let key = former.or(newest);
         let proof = key.map(|key| proof(key.as_bytes(), self.local, peer).finalize().into_bytes().to_vec());
-        let signature = key.map(|key| key.issuing_key().sign(&membership(self.local, peer)).to_vec());
+        let statement = membership(self.local, peer);
+        let signed = |key: &ClusterKey| key.issuing_key().sign(&statement).to_vec();
+        let signature = key.map(signed);
+        let successor = newest.filter(|_| former.is_some()).map(signed).unwrap_or_default();
         Credentials {
+            successor,
             version: MAILBOX_VERSION,
             boot: self.boot,
             proof: proof.unwrap_or_default(),
@@ -143,22 +148,23 @@ impl Admitter {
     fn judge(&self, peer: PeerId, presented: &Credentials, now: Wall) -> Result<Passport, AdmitError> {
         self.refuse_revoked(Revoked::Peer(peer))?;
         let is_allowed = self.rules.rules.admits(peer)?;
+        let clusters = self.rules.accepted_clusters(now);
         let member = |ground| Ok(Passport { role: Role::Peer, ground });
         if is_allowed || self.rules.allow.contains(&peer) {
             return member(Ground::AllowList);
         }
-        if let Some(cluster) = self.proven_cluster(peer, presented) {
+        if let Some(cluster) = self.proven_cluster(peer, presented, now) {
             return member(Ground::ClusterKey(cluster));
         }
         if let Some(text) = &presented.ticket {
             let ticket: SignedTicket = text.parse()?;
-            ticket.verify(peer, &self.clusters, now)?;
+            ticket.verify(peer, &clusters, now)?;
             let ticket = ticket.ticket;
             self.refuse_revoked(Revoked::Ticket(ticket.id))?;
             let ground = Ground::Ticket { id: ticket.id, issuer: ticket.issuer, expires: ticket.expires };
             return Ok(Passport { role: ticket.role, ground });
         }
-        Err(if self.clusters.is_empty() {
+        Err(if clusters.is_empty() {
             AdmitError::Closed
         } else if presented.proof.is_empty() && presented.signature.is_empty() {
             AdmitError::NoProof
@@ -173,16 +179,20 @@ impl Admitter {
     }
 
     /// The cluster whose key `peer` proves to hold, of those that are accepted.
-    fn proven_cluster(&self, peer: PeerId, presented: &Credentials) -> Option<ClusterId> {
+    ///
+    /// The newest key that both know is the one that counts: who was admitted by a former one goes when that ends.
+    fn proven_cluster(&self, peer: PeerId, presented: &Credentials, now: Wall) -> Option<ClusterId> {
+        let (statement, clusters) = (membership(peer, self.local), self.rules.accepted_clusters(now));
+        let signer = |signature: &[u8]| {
+            let signature: &[u8; 64] = signature.try_into().ok()?;
+            clusters.iter().copied().find(|cluster| cluster.verify(&statement, signature).is_ok())
+        };
         // `verify_slice` compares in constant time.
-        let key = self.rules.cluster_key.as_ref();
         let proven = |key: &&ClusterKey| proof(key.as_bytes(), peer, self.local).verify_slice(&presented.proof).is_ok();
-        if let Some(key) = key.filter(proven) {
-            return Some(key.issuing_key().cluster());
-        }
-        let signature: &[u8; 64] = presented.signature.as_slice().try_into().ok()?;
-        let statement = membership(peer, self.local);
-        self.clusters.iter().copied().find(|cluster| cluster.verify(&statement, signature).is_ok())
+        let by_proof = || self.rules.cluster_key.iter().chain(self.rules.former_key(now)).find(proven);
+        signer(&presented.successor)
+            .or_else(|| by_proof().map(|key| key.issuing_key().cluster()))
+            .or_else(|| signer(&presented.signature))
     }
 
     /// Whether `peer` may stay, who was admitted with `passport`: time passes, and the rules may be others by now.
@@ -195,13 +205,14 @@ impl Admitter {
             self.refuse_revoked(Revoked::Ticket(id))?;
         }
         let is_allowed = self.rules.rules.admits(peer)?;
+        let clusters = self.rules.accepted_clusters(now);
         match passport.ground {
             _ if is_allowed || self.rules.allow.contains(&peer) => Ok(()),
             Ground::AllowList => Err(AdmitError::NoProof),
-            Ground::ClusterKey(cluster) if self.clusters.contains(&cluster) => Ok(()),
+            Ground::ClusterKey(cluster) if clusters.contains(&cluster) => Ok(()),
             Ground::ClusterKey(_) => Err(AdmitError::WrongProof),
             Ground::Ticket { expires, .. } if expires <= now => Err(TicketError::Expired { expires }.into()),
-            Ground::Ticket { issuer, .. } if self.clusters.contains(&issuer) => Ok(()),
+            Ground::Ticket { issuer, .. } if clusters.contains(&issuer) => Ok(()),
             Ground::Ticket { issuer, .. } => Err(TicketError::ForeignIssuer { issuer }.into()),
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use libp2p::Multiaddr;
 use magpie_core::access::{ClusterId, Revocations, SignedTicket};
 use magpie_core::ids::PeerId;
+use magpie_core::time::Wall;
 
 use crate::book::split_peer;
 use crate::discovery::dns::{DnsName, ParseNameError};
@@ -13,6 +14,7 @@ use crate::discovery::github::GithubConfig;
 use crate::handle::NetError;
 use crate::key::ClusterKey;
 use crate::peer_rules::PeerRules;
+use crate::rotation::KeyRotation;
 
 /// Who may speak to this node, and what it shows of itself to be admitted elsewhere. The default admits nobody. A
 /// running network may be given another: [`NetHandle::admit_by`](crate::NetHandle::admit_by).
@@ -20,6 +22,8 @@ use crate::peer_rules::PeerRules;
 pub struct Admission {
     /// Admits every peer that proves to know it.
     pub cluster_key: Option<ClusterKey>,
+    /// How it came to be that one: the former one admits as well for a while.
+    pub rotation: Option<KeyRotation>,
     /// Clusters whose members and tickets are accepted, though this node does not hold their keys.
     pub clusters: BTreeSet<ClusterId>,
     /// Admits this node where the holders of its issuer's key are.
@@ -34,9 +38,24 @@ pub struct Admission {
 
 impl Admission {
     /// Whose members and tickets are accepted.
-    pub fn accepted_clusters(&self) -> Vec<ClusterId> {
-        let own = self.cluster_key.as_ref().map(|key| key.issuing_key().cluster());
-        own.into_iter().chain(self.clusters.iter().copied()).collect()
+    pub fn accepted_clusters(&self, now: Wall) -> Vec<ClusterId> {
+        let held = self.cluster_key.iter().chain(self.former_key(now));
+        held.map(|key| key.issuing_key().cluster()).chain(self.clusters.iter().copied()).collect()
+    }
+
+    /// The cluster key before this one, as long as it admits.
+    pub fn former_key(&self, now: Wall) -> Option<&ClusterKey> {
+        self.rotation.as_ref()?.former(now)
+    }
+
+    /// Holds the newest key in the place of the configured one, if `rotation` is about that; whether it is.
+    pub fn rotate(&mut self, rotation: &KeyRotation) -> bool {
+        let is_of = self.cluster_key.as_ref().is_some_and(|named| rotation.is_of(named));
+        if is_of {
+            self.cluster_key = Some(rotation.key.clone());
+            self.rotation = Some(rotation.clone());
+        }
+        is_of
     }
 }
 

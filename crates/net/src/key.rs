@@ -160,7 +160,7 @@ fn seed_digest(seed: &[u8; 32]) -> String {
 }
 
 /// A secret and, unless an earlier version or a person wrote it, its digest.
-fn parse_seed(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn parse_seed(text: &str) -> Option<[u8; 32]> {
     let mut words = text.split(' ').filter(|word| !word.is_empty());
     let seed = parse_32_bytes(words.next()?)?;
     let is_whole = words.next().is_none_or(|digest| digest.eq_ignore_ascii_case(&seed_digest(&seed)));

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::peer_rules::{PeerRule, PeerRules};
+use crate::rotation::KeyRotation;
 
 const ALICE: PeerId = PeerId([1; 32]);
 const BOB: PeerId = PeerId([2; 32]);
@@ -39,7 +40,7 @@ fn with_ticket(local: PeerId, seed: u8, ticket: SignedTicket) -> Admitter {
 
 /// What `verifier` says of what `prover` shows to it.
 fn judged(verifier: &Admitter, prover: &Admitter) -> Result<Passport, AdmitError> {
-    verifier.verify(prover.local, &prover.credentials_for(verifier.local), NOW)
+    verifier.verify(prover.local, &prover.credentials_for(verifier.local, NOW), NOW)
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn holders_of_one_key_admit_each_other() {
 #[test]
 fn a_proof_is_useless_to_anyone_else_and_towards_anyone_else() {
     let (alice, bob, eve) = (with_key(ALICE, 9), with_key(BOB, 9), with_key(EVE, 9));
-    let recorded = alice.credentials_for(BOB);
+    let recorded = alice.credentials_for(BOB, NOW);
     assert_eq!(bob.verify(EVE, &recorded, NOW), Err(AdmitError::WrongProof), "another prover");
     assert_eq!(eve.verify(ALICE, &recorded, NOW), Err(AdmitError::WrongProof), "another verifier");
     assert_eq!(alice.verify(BOB, &recorded, NOW), Err(AdmitError::WrongProof), "sent back");
@@ -66,7 +67,7 @@ fn the_public_half_admits_holders_of_the_key_and_of_tickets() {
     for (verifier, prover) in [(&guest, &holder), (&holder, &guest), (&guest, &third), (&third, &guest)] {
         assert_eq!(judged(verifier, prover).map(|passport| passport.role), Ok(Role::Peer));
     }
-    let recorded = holder.credentials_for(BOB);
+    let recorded = holder.credentials_for(BOB, NOW);
     assert_eq!(guest.verify(EVE, &recorded, NOW), Err(AdmitError::WrongProof), "another prover");
     assert_eq!(third.verify(ALICE, &recorded, NOW), Err(AdmitError::WrongProof), "another verifier");
 }
@@ -84,7 +85,7 @@ fn a_ticket_admits_its_peer_alone_as_what_it_says_and_until_it_expires() {
     assert_eq!(foreign, Err(TicketError::ForeignIssuer { issuer }.into()));
 
     let bob = with_ticket(BOB, 9, ticket(9, BOB, Role::Peer));
-    let (credentials, expires) = (bob.credentials_for(ALICE), Wall(NOW.0 + HOUR_MS));
+    let (credentials, expires) = (bob.credentials_for(ALICE, NOW), Wall(NOW.0 + HOUR_MS));
     let passport = holder.verify(BOB, &credentials, NOW).unwrap();
     assert_eq!(holder.holds(BOB, &passport, Wall(expires.0 - 1)), Ok(()));
     let expired = AdmitError::Ticket(TicketError::Expired { expires });
@@ -95,7 +96,7 @@ fn a_ticket_admits_its_peer_alone_as_what_it_says_and_until_it_expires() {
 #[test]
 fn what_is_no_ticket_spoils_no_proof() {
     let (alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
-    let newer = |ticket: &str| Credentials { ticket: Some(ticket.to_owned()), ..alice.credentials_for(BOB) };
+    let newer = |ticket: &str| Credentials { ticket: Some(ticket.to_owned()), ..alice.credentials_for(BOB, NOW) };
     assert!(bob.verify(ALICE, &newer("magpie-ticket-2-abc"), NOW).is_ok());
     assert!(with_key(BOB, 8).verify(ALICE, &newer("nonsense"), NOW).is_err());
 }
@@ -171,7 +172,7 @@ fn neighbouring_versions_speak_and_others_do_not() {
     let (alice, bob) = (with_key(ALICE, 9), with_key(BOB, 9));
     for (version, admitted) in [(MAILBOX_VERSION - 1, true), (MAILBOX_VERSION + 1, true), (MAILBOX_VERSION + 2, false)]
     {
-        let presented = Credentials { version, ..alice.credentials_for(BOB) };
+        let presented = Credentials { version, ..alice.credentials_for(BOB, NOW) };
         assert_eq!(bob.verify(ALICE, &presented, NOW).is_ok(), admitted, "version {version}");
     }
 }
@@ -186,7 +187,7 @@ struct CredentialsBefore {
 
 #[test]
 fn a_node_of_the_version_before_and_this_one_read_each_other() {
-    let presented = with_key(ALICE, 9).credentials_for(BOB);
+    let presented = with_key(ALICE, 9).credentials_for(BOB, NOW);
     let bytes = rmp_serde::to_vec_named(&presented).unwrap();
     let read: CredentialsBefore = rmp_serde::from_slice(&bytes).unwrap();
     assert_eq!(read, CredentialsBefore { version: 1, boot: 7, proof: presented.proof.clone() });
@@ -196,7 +197,8 @@ fn a_node_of_the_version_before_and_this_one_read_each_other() {
         golden
     );
     let read: Credentials = rmp_serde::from_slice(&golden).unwrap();
-    let expected = Credentials { version: 1, boot: 7, proof: vec![1, 2, 3], signature: Vec::new(), ticket: None };
+    let (signature, successor) = (Vec::new(), Vec::new());
+    let expected = Credentials { version: 1, boot: 7, proof: vec![1, 2, 3], signature, ticket: None, successor };
     assert_eq!(read, expected);
     assert_eq!(rmp_serde::to_vec_named(&expected).unwrap(), golden, "what has nothing new to say says it as before");
 }
@@ -208,8 +210,9 @@ proptest! {
         proof in prop::collection::vec(any::<u8>(), 0..80),
         signature in prop::collection::vec(any::<u8>(), 60..70),
         ticket in prop::option::of(".{0,80}"),
+        successor in prop::collection::vec(any::<u8>(), 0..70),
     ) {
-        let presented = Credentials { version: MAILBOX_VERSION, boot: 0, proof, signature, ticket };
+        let presented = Credentials { version: MAILBOX_VERSION, boot: 0, proof, signature, ticket, successor };
         prop_assert!(with_key(ALICE, seed).verify(EVE, &presented, NOW).is_err());
     }
 
@@ -220,9 +223,57 @@ proptest! {
         proof in prop::collection::vec(any::<u8>(), 0..40),
         signature in prop::collection::vec(any::<u8>(), 0..70),
         ticket in prop::option::of(".{0,80}"),
+        successor in prop::collection::vec(any::<u8>(), 0..70),
     ) {
-        let hello = Greeting::Hello(Credentials { version, boot, proof, signature, ticket });
+        let hello = Greeting::Hello(Credentials { version, boot, proof, signature, ticket, successor });
         let bytes = rmp_serde::to_vec_named(&hello).unwrap();
         prop_assert_eq!(rmp_serde::from_slice::<Greeting>(&bytes).unwrap(), hello);
     }
+}
+
+/// Holds key `to`, which took the place of key `from`; that one admits until `until`.
+fn rotated(local: PeerId, from: u8, to: u8, until: Wall) -> Admitter {
+    let rotation = KeyRotation::next(None, &cluster_key(from), cluster_key(to), until).unwrap();
+    with(local, Admission { cluster_key: Some(cluster_key(to)), rotation: Some(rotation), ..Admission::default() })
+}
+
+fn ground(verifier: &Admitter, prover: &Admitter, now: Wall) -> Result<Ground, AdmitError> {
+    let shown = prover.credentials_for(verifier.local, now);
+    verifier.verify(prover.local, &shown, now).map(|passport| passport.ground)
+}
+
+#[test]
+fn while_a_key_is_replaced_node_by_node_all_admit_each_other() {
+    let until = Wall(NOW.0 + HOUR_MS);
+    let by = |seed| Ok(Ground::ClusterKey(cluster_key(seed).issuing_key().cluster()));
+    let (old, new) = (with_key(ALICE, 1), rotated(BOB, 1, 2, until));
+    assert_eq!((ground(&old, &new, NOW), ground(&new, &old, NOW)), (by(1), by(1)));
+    let other = rotated(EVE, 1, 2, until);
+    assert_eq!((ground(&other, &new, NOW), ground(&new, &other, NOW)), (by(2), by(2)), "by the newest that both know");
+    // One whose overlap is over, and one that was set up with the new key alone.
+    for fresh in [rotated(ALICE, 1, 2, NOW), with_key(ALICE, 2)] {
+        assert_eq!((ground(&fresh, &new, NOW), ground(&new, &fresh, NOW)), (by(2), by(2)));
+    }
+    // Who knows only the public half of either, and has its ticket.
+    for (seed, role) in [(1, Role::Peer), (2, Role::Peer)] {
+        let guest = with_ticket(EVE, seed, ticket(seed, EVE, role));
+        assert!(judged(&new, &guest).is_ok() && judged(&guest, &new).is_ok(), "key {seed}");
+    }
+}
+
+#[test]
+fn after_the_overlap_the_former_key_opens_nothing() {
+    let until = Wall(NOW.0 + HOUR_MS);
+    let (old, new) = (with_key(ALICE, 1), rotated(BOB, 1, 2, until));
+    let passport = new.verify(ALICE, &old.credentials_for(BOB, NOW), NOW).unwrap();
+    let before = Wall(until.0 - 1);
+    assert!(new.holds(ALICE, &passport, before).is_ok());
+    assert!(new.holds(ALICE, &passport, until).is_err(), "a connection that stands ends");
+    assert_eq!(new.verify(ALICE, &old.credentials_for(BOB, until), until), Err(AdmitError::WrongProof));
+    let ticketed = with_ticket(EVE, 1, ticket(1, EVE, Role::Peer));
+    assert!(ground(&new, &ticketed, before).is_ok() && ground(&new, &ticketed, until).is_err());
+    let kept = new.credentials_for(ALICE, until);
+    assert!(kept.successor.is_empty() && old.verify(BOB, &kept, until).is_err());
+    let stranger = rotated(EVE, 3, 4, until);
+    assert!(ground(&new, &stranger, NOW).is_err() && ground(&stranger, &new, NOW).is_err());
 }

@@ -106,7 +106,7 @@ impl Node {
         }
         self.note_relayed(peer);
         if is_dialler {
-            let hello = Greeting::Hello(self.admitter.credentials_for(peer));
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
             self.greet(peer, hello);
         }
     }
@@ -186,7 +186,7 @@ impl Node {
             Ok(passport) => self.verified(peer, id, presented.boot, passport),
             Err(error) => return self.send_away(peer, &error.to_string()),
         }
-        let welcome = Answer::Welcome(self.admitter.credentials_for(peer));
+        let welcome = Answer::Welcome(self.admitter.credentials_for(peer, wall()));
         // It fails when the peer has gone: its connection then ends too.
         let _ = self.swarm.behaviour_mut().admission.send_response(channel, welcome);
     }
@@ -402,7 +402,7 @@ impl Node {
         self.send_away_the_late();
         let members: Vec<PeerId> = self.admitted().collect();
         for peer in members {
-            let hello = Greeting::Hello(self.admitter.credentials_for(peer));
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
             self.greet(peer, hello);
         }
     }
