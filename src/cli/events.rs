@@ -13,7 +13,7 @@ use super::connection::unexpected;
 use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
 use super::home_arg::HomeArg;
-use super::stream::{WINDOW, say_gone};
+use super::stream::{WINDOW, say_gone, take};
 use super::{human, table};
 use crate::messages::stream::{EVENTS_EPOCH, EventsAsk, StreamReply, StreamRequest};
 use crate::messages::{Answer, Body};
@@ -88,8 +88,7 @@ async fn next(
         let before = Checkpoint { epoch: piece.epoch, seq: piece.first.saturating_sub(1) };
         *inlet = Inlet::new(Some(before));
     }
-    // What is not taken is asked for again, from where the reader stands.
-    Ok(piece.and_then(|piece| inlet.take(piece).ok()))
+    take(inlet, piece)
 }
 
 fn text(view: &EventView) -> String {

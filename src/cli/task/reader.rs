@@ -11,7 +11,7 @@ use magpie_core::task::TaskState;
 use crate::cli::connection::{NodeLink, unexpected};
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::CommandError;
-use crate::cli::stream::WINDOW;
+use crate::cli::stream::{WINDOW, take};
 use crate::messages::stream::{StreamReply, StreamRequest, TaskPiece, Unread};
 use crate::messages::{Answer, Body};
 
@@ -75,8 +75,7 @@ impl<'a> TaskReader<'a> {
         let Answer::Stream(StreamReply::Task(TaskPiece { state, said_by, piece, over, unread })) = answer else {
             return Err(unexpected());
         };
-        // What is not taken is asked for again, from where the reader stands.
-        let taken = piece.and_then(|piece| self.inlet.take(piece).ok());
+        let taken = take(&mut self.inlet, piece)?;
         if taken.is_some() {
             (self.said_by, self.away) = (said_by, None);
         }
