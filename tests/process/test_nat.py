@@ -17,14 +17,25 @@ def run(*command):
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
+FORWARD = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+MASQUERADE = "iptables -w -t nat -A POSTROUTING -o public -j MASQUERADE".split()
+KNOWN = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT".split()
+
+
 def can_translate():
-    """Whether this machine makes network namespaces, and a NAT in one."""
+    """Whether this machine makes network namespaces, links between them, and a NAT of the kinds that are tested."""
     space = f"mgn-{secrets.token_hex(4)}"
     try:
         run("ip", "netns", "add", space)
         try:
-            rule = "iptables -w -t nat -A POSTROUTING -j MASQUERADE"
-            run("ip", "netns", "exec", space, *rule.split())
+            for command in (
+                ["ip", "link", "add", "lan", "type", "bridge"],
+                ["ip", "link", "add", "one", "type", "veth", "peer", "name", "two"],
+                ["sh", "-c", FORWARD],
+                [*MASQUERADE, "--random-fully"],
+                ["iptables", "-w", "-A", "FORWARD", *KNOWN],
+            ):
+                run("ip", "netns", "exec", space, *command)
         finally:
             run("ip", "netns", "del", space)
         return True
@@ -81,13 +92,11 @@ class Nat(MeshTest):
         self.inside(name, "ip", "address", "add", f"192.168.{number}.2/24", "dev", "eth0")
         self.inside(name, "ip", "link", "set", "eth0", "up")
         self.inside(name, "ip", "route", "add", "default", "via", f"192.168.{number}.1")
-        self.inside(router, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
-        tables = ["iptables", "-w"]
-        self.inside(router, *tables, "-t", "nat", "-A", "POSTROUTING", "-o", "public", "-j", "MASQUERADE", *options)
-        known = ["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"]
+        self.inside(router, "sh", "-c", FORWARD)
+        self.inside(router, *MASQUERADE, *options)
         for chain in ["FORWARD", "INPUT"]:
-            self.inside(router, *tables, "-A", chain, "-i", "public", *known)
-            self.inside(router, *tables, "-A", chain, "-i", "public", "-j", "DROP")
+            self.inside(router, "iptables", "-w", "-A", chain, "-i", "public", *KNOWN)
+            self.inside(router, "iptables", "-w", "-A", chain, "-i", "public", "-j", "DROP")
 
     def start_in(self, name, more):
         self.before = ["ip", "netns", "exec", self.space(name)]
