@@ -25,6 +25,8 @@ BATCH = 200
 CLIENTS = 4
 CALM_S = 20
 GOODPUT_MIN, GROWTH_MAX = 0.8, 1.1
+# A task that has ended is kept for its retention: this is not what is asked about.
+ENDED_KIB_MAX = 1.2
 DRAIN_S_MAX = 300
 REFUSED = 6
 
@@ -131,13 +133,17 @@ def main():
         failed.append(f"{len(offer.wrong)} batches came to nothing without a refusal, as {offer.wrong[0]}")
     if goodput < GOODPUT_MIN * peak / arguments.slack:
         failed.append(f"goodput is {goodput / peak:.2f} of the peak (bar {GOODPUT_MIN})")
-    if most_mib > GROWTH_MAX * full_mib * arguments.slack:
+    ended_mib = goodput * arguments.seconds * ENDED_KIB_MAX / 1024
+    if most_mib - ended_mib > GROWTH_MAX * full_mib * arguments.slack:
         failed.append(f"memory grew from {full_mib:.0f} to {most_mib:.0f} MiB while nothing more was taken")
     if queue["succeeded"] != queue["submitted"]:
         failed.append("not all that was accepted succeeded")
     if failed:
         raise MeshError("; ".join(failed))
-    print(f"goodput {goodput / peak:.2f} of the peak, memory {most_mib / full_mib:.2f} times what a full queue takes")
+    print(
+        f"goodput {goodput / peak:.2f} of the peak; without {ended_mib:.0f} MiB for what had ended, memory is "
+        f"{(most_mib - ended_mib) / full_mib:.2f} times what a full queue takes"
+    )
 
 
 if __name__ == "__main__":
