@@ -61,6 +61,8 @@ pub const PERMIT_RENEW_EVERY_MS: u64 = PERMIT_TTL_MS / 3;
 /// After this it asks again without an answer, and at most so often when it wants more.
 pub const PERMIT_RETRY_MS: u64 = 1_000;
 pub const PERMIT_ASK_EVERY_MS: u64 = TICK_MS;
+/// How long it has a permit for which no worker has a slot, while another home waits for it.
+pub const PERMIT_IDLE_MS_MAX: u64 = IDLE_BESIDE_MS_MAX / 2;
 
 /// Tasks or outcomes in one message between peers.
 pub const BATCH_LEN_MAX: usize = 256;

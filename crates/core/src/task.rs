@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::dag::WorkflowSpec;
-use crate::ids::{ContentId, TaskId};
-use crate::limiter::LimitKey;
+use crate::ids::{ContentId, LedgerTag, TaskId};
+use crate::limiter::{LimitKey, LimitKind};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -345,6 +345,20 @@ impl TaskSpec {
 }
 
 impl TaskSpec {
+    /// The limit of a kind that the task counts under, as its home `own` sees it: without a tag where that home holds it
+    /// and takes from it for itself. A task with both keys borrows its start, if need be from its own home, and so can
+    /// keep it until there is a place: all homes take starts before places, and none waits for another in a circle.
+    pub fn limit(&self, kind: LimitKind, own: LedgerTag) -> Option<LimitKey> {
+        match kind {
+            LimitKind::Concurrency => Some(self.concurrency_key.as_ref()?.seen_from(own)),
+            LimitKind::Rate if self.concurrency_key.is_some() => {
+                let LimitKey { name, home } = self.rate_key.clone()?;
+                Some(LimitKey { name, home: home.or(Some(own)) })
+            }
+            LimitKind::Rate => Some(self.rate_key.as_ref()?.seen_from(own)),
+        }
+    }
+
     pub fn is_same_but_for_input(&self, other: &Self) -> bool {
         let Self {
             kind,

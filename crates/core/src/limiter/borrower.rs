@@ -4,6 +4,7 @@
 
 use super::key::LimitKind;
 use super::protocol::{PermitAnswer, PermitAsk};
+use super::rate::Rate;
 use crate::ids::{Generation, LeaseToken, LedgerTag};
 use crate::limits;
 
@@ -15,6 +16,23 @@ pub struct Borrowing {
     pub borrower: LedgerTag,
     pub generation: Generation,
     pub token: LeaseToken,
+}
+
+/// What waits at a home for permits of one key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Permits in use.
+    pub used: u64,
+    /// More could be used at once, but for a slot of a worker.
+    pub usable: u64,
+    /// More could be used once the places are there that the same tasks need: starts are kept for them meanwhile.
+    pub kept: u64,
+}
+
+impl Demand {
+    fn waiting(self) -> u64 {
+        self.usable + self.kept
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -31,6 +49,8 @@ pub struct Borrower {
     contended: bool,
     /// A permit that was used is free, and another home waits for it.
     owes: bool,
+    /// Since when more is allowed than used.
+    spare_since_ms: u64,
     /// The limit as its home says it, or why there is none.
     said: Result<String, String>,
 }
@@ -48,6 +68,7 @@ impl Borrower {
             limiter: None,
             contended: false,
             owes: false,
+            spare_since_ms: 0,
             said: Err("its home has not answered yet".to_owned()),
         }
     }
@@ -67,12 +88,13 @@ impl Borrower {
         self.allowed(now_ms) == 0 && self.asked == 0
     }
 
-    /// What to ask for now, if anything: `used` permits are in use, `waiting` more could be. `last_seq` is of all asks
-    /// of this life of the home.
-    pub fn poll(&mut self, now_ms: u64, used: u64, waiting: u64, last_seq: &mut u64) -> Option<PermitAsk> {
+    /// What to ask for now, if anything. `last_seq` is of all asks of this life of the home.
+    pub fn poll(&mut self, now_ms: u64, demand: Demand, last_seq: &mut u64) -> Option<PermitAsk> {
         self.allowed = self.allowed(now_ms);
-        let want = used + waiting.min(limits::PERMITS_LENT_MAX);
-        let spare = self.allowed.saturating_sub(used);
+        if self.allowed <= demand.used {
+            self.spare_since_ms = now_ms;
+        }
+        let (want, keep) = (self.want(demand), self.keep(now_ms, demand));
         let silent_ms = now_ms.saturating_sub(self.sent_ms);
         let first = self.seq == 0 || (self.asked == 0 && self.allowed == 0);
         let due = match (self.under_way, want > 0 || self.allowed > 0 || self.asked > 0) {
@@ -80,7 +102,7 @@ impl Borrower {
             // An answer that does not come is not waited for: the next ask replaces this one.
             (true, true) => silent_ms >= limits::PERMIT_RETRY_MS,
             (false, true) => {
-                let returns = self.owes || (self.contended && spare > 0);
+                let returns = self.owes || (self.contended && self.allowed > keep);
                 let more = want > self.asked && want > self.allowed && silent_ms >= limits::PERMIT_ASK_EVERY_MS;
                 first || returns || more || silent_ms >= limits::PERMIT_RENEW_EVERY_MS
             }
@@ -88,15 +110,34 @@ impl Borrower {
         due.then(|| {
             *last_seq += 1;
             self.seq = *last_seq;
-            self.ask(now_ms, used, want)
+            self.allowed = self.allowed.min(keep);
+            self.ask(now_ms, demand.used, want)
         })
     }
 
-    fn ask(&mut self, now_ms: u64, used: u64, want: u64) -> PermitAsk {
-        // Without work for them, or with others waiting, spare permits go back.
-        if self.contended || want <= used {
-            self.allowed = self.allowed.min(used);
+    fn want(&self, demand: Demand) -> u64 {
+        demand.used + demand.waiting().min(self.ahead())
+    }
+
+    /// Permits that this home may have in hand: a rate is none if starts pile up that nothing uses.
+    fn ahead(&self) -> u64 {
+        let said = self.said.as_deref().ok().and_then(|limit| limit.parse().ok());
+        match self.who.kind {
+            LimitKind::Concurrency => limits::PERMITS_LENT_MAX,
+            LimitKind::Rate => said.map_or(1, Rate::at_hand),
         }
+    }
+
+    /// Of what is allowed the part that does not go back. What another home waits for does, unless it is in use, waits
+    /// for the other key of its tasks, or has not been here for long: two homes that both wait for a worker, or for
+    /// another key, would hand a permit to and fro as fast as messages travel.
+    fn keep(&self, now_ms: u64, demand: Demand) -> u64 {
+        let idle = now_ms.saturating_sub(self.spare_since_ms) >= limits::PERMIT_IDLE_MS_MAX;
+        let waiting = if self.contended && idle { demand.kept } else { demand.waiting() };
+        demand.used + waiting.min(self.ahead())
+    }
+
+    fn ask(&mut self, now_ms: u64, used: u64, want: u64) -> PermitAsk {
         self.sent_ms = now_ms;
         self.under_way = true;
         self.owes = false;

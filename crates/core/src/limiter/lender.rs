@@ -64,29 +64,31 @@ pub enum AskError {
     Full,
 }
 
+/// Who stands in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiter {
+    /// The limiter home, which takes for itself when its turn has come.
+    Own,
+    Borrower(LedgerTag),
+}
+
 #[derive(Debug, Clone)]
 pub struct Lender {
-    own: LedgerTag,
     generation: Generation,
     loans: BTreeMap<LedgerTag, Loan>,
-    /// Homes that want more than they have, in the order in which they are served. The own home takes for itself.
-    queue: VecDeque<LedgerTag>,
+    /// Those that want more than they have, in the order in which they are served.
+    queue: VecDeque<Waiter>,
 }
 
 impl Lender {
     /// Of a home that just started: what is recorded may be in use for one TTL from now.
-    pub fn recovered(
-        own: LedgerTag,
-        generation: Generation,
-        now_ms: u64,
-        loans: impl IntoIterator<Item = LoanFacts>,
-    ) -> Self {
+    pub fn recovered(generation: Generation, now_ms: u64, loans: impl IntoIterator<Item = LoanFacts>) -> Self {
         let expires_ms = now_ms + limits::PERMIT_TTL_MS;
         let loan = |LoanFacts { borrower, generation, count }: LoanFacts| {
             let (token, seq, lent_here, want) = (None, 0, 0, 0);
             (borrower, Loan { generation, token, seq, count, lent_here, want, expires_ms, told_contended: false })
         };
-        Self { own, generation, loans: loans.into_iter().map(loan).collect(), queue: VecDeque::new() }
+        Self { generation, loans: loans.into_iter().map(loan).collect(), queue: VecDeque::new() }
     }
 
     /// Permits that other homes have.
@@ -100,7 +102,7 @@ impl Lender {
 
     /// Whether the own home may take what is free: nobody waits, or it is its turn.
     pub fn is_own_turn(&self) -> bool {
-        self.queue.front().is_none_or(|first| *first == self.own)
+        self.queue.front().is_none_or(|first| *first == Waiter::Own)
     }
 
     /// Takes an ask; the asker's standing is the last one told.
@@ -164,9 +166,9 @@ impl Lender {
 
     /// Whether the own home wants something that it may not take now.
     pub fn own_waits(&mut self, waits: bool) {
-        let place = self.queue.iter().position(|home| *home == self.own);
+        let place = self.queue.iter().position(|waiter| *waiter == Waiter::Own);
         match (place, waits) {
-            (None, true) => self.queue.push_back(self.own),
+            (None, true) => self.queue.push_back(Waiter::Own),
             (Some(place), false) => drop(self.queue.remove(place)),
             (None, false) | (Some(_), true) => {}
         }
@@ -174,7 +176,7 @@ impl Lender {
 
     /// The own home took a permit: its turn is over.
     pub fn own_took(&mut self) {
-        if self.queue.front() == Some(&self.own) {
+        if self.queue.front() == Some(&Waiter::Own) {
             self.queue.rotate_left(1);
         }
     }
@@ -182,7 +184,7 @@ impl Lender {
     /// Lends what is free, in turn: one each while several wait, all that is wanted to the only one.
     pub fn serve(&mut self, supply: &mut Supply) -> Lent {
         let mut lent = Lent::default();
-        while let Some(first) = self.queue.front().copied().filter(|first| *first != self.own) {
+        while let Some(Waiter::Borrower(first)) = self.queue.front().copied() {
             let alone = self.queue.len() == 1;
             let Some(loan) = self.loans.get_mut(&first) else {
                 self.queue.pop_front();
@@ -197,7 +199,7 @@ impl Lender {
             loan.lent_here += taken;
             self.queue.pop_front();
             if loan.want > loan.count {
-                self.queue.push_back(first);
+                self.queue.push_back(Waiter::Borrower(first));
             }
             if taken > 0 {
                 lent.changed.retain(|facts| facts.borrower != first);
@@ -218,7 +220,7 @@ impl Lender {
             if supply.outlives_its_use() {
                 supply.give_back(loan.count);
             }
-            self.queue.retain(|waiting| *waiting != home);
+            self.queue.retain(|waiter| *waiter != Waiter::Borrower(home));
             if loan.count > 0 {
                 ended.push(LoanFacts { borrower: home, generation: loan.generation, count: 0 });
             }
@@ -235,11 +237,12 @@ impl Lender {
 
     fn stand_in_line(&mut self, borrower: LedgerTag) {
         let wants = self.loans.get(&borrower).is_some_and(|loan| loan.want > loan.count);
-        let stands = self.queue.contains(&borrower);
+        let waiter = Waiter::Borrower(borrower);
+        let stands = self.queue.contains(&waiter);
         if wants && !stands {
-            self.queue.push_back(borrower);
+            self.queue.push_back(waiter);
         } else if !wants && stands {
-            self.queue.retain(|home| *home != borrower);
+            self.queue.retain(|waiting| *waiting != waiter);
         }
     }
 
@@ -256,7 +259,7 @@ impl Lender {
     }
 
     fn is_contended(&self, borrower: LedgerTag) -> bool {
-        self.queue.iter().any(|home| *home != borrower)
+        self.queue.iter().any(|waiter| *waiter != Waiter::Borrower(borrower))
     }
 
     fn say(&mut self, borrower: LedgerTag) -> Option<Standing> {

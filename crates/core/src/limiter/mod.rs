@@ -13,7 +13,7 @@ mod supply;
 #[cfg(test)]
 mod tests;
 
-pub use borrower::{Borrower, Borrowing};
+pub use borrower::{Borrower, Borrowing, Demand};
 pub use key::{LimitKey, LimitKind, ParseLimitKeyError};
 pub use lender::{AskError, Lender, Lent, LoanFacts, Standing};
 pub use protocol::{PermitAnswer, PermitAsk};

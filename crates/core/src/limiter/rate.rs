@@ -109,6 +109,11 @@ impl Rate {
         self.burst
     }
 
+    /// Starts that a home may have in hand without using them: a burst, or those of a second.
+    pub fn at_hand(self) -> u64 {
+        u64::from(self.burst).max(1_000_000 / self.interval_us().max(1)).max(1)
+    }
+
     /// How far ahead of even spacing starts may be.
     fn ahead_us(self) -> u64 {
         u64::from(self.burst - 1) * self.interval_us()
@@ -189,6 +194,12 @@ mod tests {
         assert_eq!(starts(rate("60/min"), 2_950), [0, 1_000, 2_000]);
         assert_eq!(starts(rate("2/s burst 2"), 1_200), [0, 0, 500, 1_000]);
         assert_eq!(starts(rate("60/min"), 60_000).len(), 60);
+    }
+
+    #[test]
+    fn a_home_has_the_starts_of_a_second_or_a_burst_in_hand() {
+        let at_hand = ["60/min", "500/h", "60/min burst 10", "1000/s", "1000000/s"].map(|text| rate(text).at_hand());
+        assert_eq!(at_hand, [1, 1, 10, 1_000, 1_000_000]);
     }
 
     #[test]

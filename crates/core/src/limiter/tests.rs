@@ -61,6 +61,10 @@ impl Home {
     }
 }
 
+fn demand(used: u64, usable: u64) -> Demand {
+    Demand { used, usable, kept: 0 }
+}
+
 fn borrowing(n: usize, kind: LimitKind, generation: u32) -> Borrowing {
     let token = LeaseToken([generation as u8; 16]);
     Borrowing { kind, name: "k".to_owned(), borrower: home(n), generation: Generation(generation), token }
@@ -81,7 +85,7 @@ impl Mesh {
             now_ms: START_MS,
             limit,
             rate: rate.map(|rate| (rate, RateMark::default())),
-            lender: Lender::recovered(OWN, Generation(1), START_MS, []),
+            lender: Lender::recovered(Generation(1), START_MS, []),
             generation: 1,
             recorded: BTreeMap::new(),
             own_used: 0,
@@ -146,7 +150,7 @@ impl Mesh {
                 count,
                 ttl_ms: limits::PERMIT_TTL_MS,
                 contended,
-                limit: self.limit.to_string(),
+                limit: self.rate.map_or(self.limit.to_string(), |(rate, _)| rate.to_string()),
             };
             self.send(Message::Answer(borrower, answer));
         }
@@ -197,7 +201,7 @@ impl Mesh {
             home.used += 1;
             self.starts.push((self.now_ms, tag));
         }
-        let ask = home.borrower.poll(clock_ms, home.used, home.waiting, &mut home.last_seq);
+        let ask = home.borrower.poll(clock_ms, demand(home.used, home.waiting), &mut home.last_seq);
         if let Some(ask) = ask {
             self.send(Message::Ask(ask));
         }
@@ -224,7 +228,7 @@ impl Mesh {
     fn crash_limiter(&mut self) {
         self.generation += 1;
         let recorded = self.recorded.values().copied().filter(|facts| facts.count > 0);
-        self.lender = Lender::recovered(OWN, Generation(self.generation), self.now_ms, recorded);
+        self.lender = Lender::recovered(Generation(self.generation), self.now_ms, recorded);
     }
 
     fn crash_home(&mut self, n: usize) {
@@ -364,9 +368,9 @@ fn while_the_limiter_is_away_nothing_new_starts() {
 
 #[test]
 fn another_process_of_the_same_life_is_refused() {
-    let mut lender = Lender::recovered(OWN, Generation(1), 0, []);
+    let mut lender = Lender::recovered(Generation(1), 0, []);
     let mut borrower = Borrower::new(borrowing(0, LimitKind::Concurrency, 1));
-    let ask = borrower.poll(0, 0, 1, &mut 0).unwrap();
+    let ask = borrower.poll(0, demand(0, 1), &mut 0).unwrap();
     let mut supply = Supply::Places { most: 2, taken: 0 };
     assert_eq!(lender.ask(0, &ask, &mut supply).unwrap().told[0].count, 1);
     let clone = PermitAsk { token: LeaseToken([77; 16]), seq: 2, ..ask.clone() };
@@ -380,9 +384,9 @@ fn another_process_of_the_same_life_is_refused() {
 #[test]
 fn an_ask_of_before_a_restart_takes_nothing_back() {
     let facts = LoanFacts { borrower: home(0), generation: Generation(1), count: 3 };
-    let mut lender = Lender::recovered(OWN, Generation(2), 0, [facts]);
+    let mut lender = Lender::recovered(Generation(2), 0, [facts]);
     let mut borrower = Borrower::new(borrowing(0, LimitKind::Concurrency, 1));
-    let ask = PermitAsk { limiter: Some(Generation(1)), ..borrower.poll(0, 1, 0, &mut 0).unwrap() };
+    let ask = PermitAsk { limiter: Some(Generation(1)), ..borrower.poll(0, demand(1, 0), &mut 0).unwrap() };
     let mut supply = Supply::Places { most: 3, taken: 3 };
     let lent = lender.ask(0, &ask, &mut supply).unwrap();
     assert_eq!(lent.told[0].count, 3);
@@ -392,13 +396,13 @@ fn an_ask_of_before_a_restart_takes_nothing_back() {
 
 #[test]
 fn what_comes_back_pays_for_what_ran_on_before_it_is_lent_again() {
-    let mut lender = Lender::recovered(OWN, Generation(1), 0, []);
+    let mut lender = Lender::recovered(Generation(1), 0, []);
     let ask = |n, seq, hold, want| PermitAsk {
         seq,
         hold,
         want,
         limiter: Some(Generation(1)),
-        ..Borrower::new(borrowing(n, LimitKind::Concurrency, 1)).poll(0, 0, 1, &mut 0).unwrap()
+        ..Borrower::new(borrowing(n, LimitKind::Concurrency, 1)).poll(0, demand(0, 1), &mut 0).unwrap()
     };
     let mut supply = Supply::Places { most: 2, taken: 1 };
     assert_eq!(lender.ask(0, &ask(0, 1, 0, 1), &mut supply).unwrap().told[0].count, 1);
@@ -411,15 +415,15 @@ fn what_comes_back_pays_for_what_ran_on_before_it_is_lent_again() {
 
 /// A home that starts nothing yet: it was lent one start, and asks again to keep it.
 fn lent_a_start() -> (Lender, Borrower, PermitAsk, Supply) {
-    let mut lender = Lender::recovered(OWN, Generation(1), 0, []);
+    let mut lender = Lender::recovered(Generation(1), 0, []);
     let mut borrower = Borrower::new(borrowing(0, LimitKind::Rate, 1));
     let (mark, now) = (RateMark::default(), Wall(START_WALL));
     let mut supply = Supply::Starts { rate: "60/min".parse().unwrap(), mark, now };
     let mut seq = 0;
-    let ask = borrower.poll(0, 0, 1, &mut seq).unwrap();
+    let ask = borrower.poll(0, demand(0, 1), &mut seq).unwrap();
     let standing = lender.ask(0, &ask, &mut supply).unwrap().told[0];
     assert!(borrower.answered(&answer(standing)));
-    let again = borrower.poll(limits::PERMIT_RENEW_EVERY_MS, 0, 1, &mut seq).unwrap();
+    let again = borrower.poll(limits::PERMIT_RENEW_EVERY_MS, demand(0, 1), &mut seq).unwrap();
     assert_eq!((again.hold, again.want), (1, 1));
     (lender, borrower, again, supply)
 }

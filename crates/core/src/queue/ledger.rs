@@ -227,7 +227,7 @@ impl Ledger {
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
-            LedgerRequest::AskPermits(ask) => self.lend(&ask, reply),
+            LedgerRequest::AskPermits(ask) => self.answer_permit_ask(&ask, reply),
             LedgerRequest::TakePermits(answer) => {
                 self.take_permits(&answer);
                 self.reply(Gate::Open, reply, LedgerReply::PermitsTaken);

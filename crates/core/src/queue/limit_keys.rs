@@ -24,11 +24,8 @@ pub(super) struct Limit {
 
 impl Limit {
     pub fn all_of(spec: &TaskSpec, own: LedgerTag) -> Vec<Self> {
-        let named = [(LimitKind::Concurrency, &spec.concurrency_key), (LimitKind::Rate, &spec.rate_key)];
-        let limit = |(kind, key): (LimitKind, &Option<LimitKey>)| {
-            key.as_ref().map(|key| Self { kind, key: key.seen_from(own) })
-        };
-        named.into_iter().filter_map(limit).collect()
+        let kinds = [LimitKind::Concurrency, LimitKind::Rate].into_iter();
+        kinds.filter_map(|kind| Some(Self { kind, key: spec.limit(kind, own)? })).collect()
     }
 }
 
@@ -55,8 +52,8 @@ impl Limits {
 
     /// Brings the count of `task`'s key in line with whether it has a live lease. Returns the limit that this moved.
     pub fn count(&mut self, task: &mut Task) -> Option<Limit> {
-        let key = task.spec.concurrency_key.as_ref().filter(|_| task.soft.counted != task.has_live_lease())?;
-        let key = key.seen_from(task.id.ledger);
+        let moved = task.soft.counted != task.has_live_lease();
+        let key = task.spec.limit(LimitKind::Concurrency, task.id.ledger).filter(|_| moved)?;
         task.soft.counted = !task.soft.counted;
         self.shift(&key, task.soft.counted);
         Some(Limit { kind: LimitKind::Concurrency, key })
@@ -105,7 +102,7 @@ impl Ledger {
     pub(super) fn is_open(&self, limit: &Limit) -> bool {
         let key = &limit.key;
         if key.home.is_some() {
-            return self.permits.allows(limit, self.now.mono_ms, self.limits.live(key));
+            return self.permits.spare(limit, self.now.mono_ms, self.limits.live(key)) > 0;
         }
         let left = match limit.kind {
             LimitKind::Concurrency => self.free_places(limit) > 0,
@@ -132,7 +129,11 @@ impl Ledger {
 
     pub(super) fn open_or_close(&mut self, limit: &Limit) {
         let open = self.is_open(limit);
-        self.grants_due |= self.ready.set_open(limit, open) && open;
+        if self.ready.set_open(limit, open) {
+            self.grants_due |= open;
+            // What is worth asking for of one key depends on whether the other is there.
+            self.permits.stir_each(&self.ready.beside(limit));
+        }
     }
 
     /// Whether a queue's permits, if it needs some of other homes, may be used at this moment: their time may be over
@@ -184,7 +185,7 @@ impl Ledger {
 
     /// What a grant of `task` that never started gives back to its rate.
     pub(super) fn rate_given_back_us(&self, task: &Task) -> Option<u64> {
-        let key = task.spec.rate_key.as_ref()?.seen_from(task.id.ledger);
+        let key = task.spec.limit(LimitKind::Rate, task.id.ledger)?;
         if key.home.is_some() {
             return None;
         }
@@ -212,8 +213,9 @@ impl Ledger {
     /// The limit that keeps a ready task back, in words.
     pub(super) fn used_up_in_words(&self, task: &Task) -> Option<String> {
         let limits = Limit::all_of(&task.spec, task.id.ledger);
-        let limit = limits.iter().find(|limit| !self.is_open(limit))?;
-        let (kind, key, now) = (limit.kind.name(), &limit.key, Wall(self.now.wall_ms));
+        // Without its start a task asks for no place.
+        let limit = limits.iter().rfind(|limit| !self.is_open(limit))?;
+        let (kind, key, now) = (limit.kind.name(), &limit.key.seen_from(self.state.tag), Wall(self.now.wall_ms));
         let said = self.limit_in_words(limit);
         let how = match (limit.kind, key.home, self.settings.rates.get(&key.name)) {
             (_, Some(_), _) => match self.permits.said(limit) {

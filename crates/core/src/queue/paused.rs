@@ -128,6 +128,8 @@ impl Ledger {
         self.operations.remember(&record);
         let index = self.commit(Durability::Sync, record);
         self.ready.hold(&self.state.paused);
+        // What is held back asks for no permits.
+        self.permits.stir_each(self.ready.gates.keys());
         self.grants_due = true;
         self.answer_queue(Gate::Synced(index), reply);
     }

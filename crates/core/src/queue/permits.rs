@@ -10,7 +10,8 @@ use super::protocol::{LedgerReply, Refusal};
 use super::record::Record;
 use crate::ids::{Generation, LeaseToken, LedgerTag, LogIndex};
 use crate::limiter::{
-    Borrower, Borrowing, Lender, Lent, LimitKey, LimitKind, LoanFacts, PermitAnswer, PermitAsk, Standing, Supply,
+    AskError, Borrower, Borrowing, Demand, Lender, Lent, LimitKey, LimitKind, LoanFacts, PermitAnswer, PermitAsk,
+    Standing, Supply,
 };
 use crate::limits;
 use crate::task::Durability;
@@ -34,13 +35,13 @@ struct Borrowed {
 
 impl Permits {
     /// Of a home that opens: what is recorded as lent may be in use for one more TTL.
-    pub fn recovered(own: LedgerTag, generation: Generation, now_ms: u64, loans: &Loans) -> Self {
+    pub fn recovered(generation: Generation, now_ms: u64, loans: &Loans) -> Self {
         #[cfg(feature = "canary")]
         if crate::canary::has(crate::canary::Bug::LoansForgotten) {
             return Self::default();
         }
         let lender = |(limit, homes): (&Limit, &BTreeMap<LedgerTag, LoanFacts>)| {
-            (limit.clone(), Lender::recovered(own, generation, now_ms, homes.values().copied()))
+            (limit.clone(), Lender::recovered(generation, now_ms, homes.values().copied()))
         };
         Self { lent: loans.iter().map(lender).collect(), ..Self::default() }
     }
@@ -54,9 +55,10 @@ impl Permits {
         self.lent.get(limit).is_none_or(Lender::is_own_turn)
     }
 
-    /// Whether this home may use one more permit of another's limit, while `live` leases are under it.
-    pub fn allows(&self, limit: &Limit, now_ms: u64, live: u64) -> bool {
-        self.borrowed.get(limit).is_some_and(|borrowed| borrowed.used(limit, live) < borrowed.borrower.allowed(now_ms))
+    /// Permits of another's limit that this home may use beyond those in use, while `live` leases are under it.
+    pub fn spare(&self, limit: &Limit, now_ms: u64, live: u64) -> u64 {
+        let spare = |borrowed: &Borrowed| borrowed.borrower.allowed(now_ms).saturating_sub(borrowed.used(limit, live));
+        self.borrowed.get(limit).map_or(0, spare)
     }
 
     pub fn took(&mut self, limit: &Limit) {
@@ -80,6 +82,10 @@ impl Permits {
         if limit.key.home.is_some() || self.lent.contains_key(limit) {
             self.stirred.insert(limit.clone());
         }
+    }
+
+    pub fn stir_each<'a>(&mut self, limits: impl IntoIterator<Item = &'a Limit>) {
+        limits.into_iter().for_each(|limit| self.stir(limit));
     }
 
     /// Whether anything is lent, or borrowed.
@@ -143,38 +149,79 @@ impl Ledger {
 
     /// Asks, gives back and lends what the last event made due. May open a limit for this home.
     pub(super) fn settle_permits(&mut self) {
-        for limit in std::mem::take(&mut self.permits.stirred) {
-            if limit.key.home.is_some() {
-                self.borrow(&limit);
-            } else {
-                self.lend_in_turn(&limit);
-            }
+        let first = std::mem::take(&mut self.permits.stirred);
+        // Starts stand last, and one that came is reason to ask for a place.
+        first.iter().rev().for_each(|limit| self.settle_limit(limit));
+        let stirred_since: Vec<Limit> = self.permits.stirred.difference(&first).cloned().collect();
+        for limit in stirred_since {
+            self.permits.stirred.remove(&limit);
+            self.settle_limit(&limit);
+        }
+    }
+
+    fn settle_limit(&mut self, limit: &Limit) {
+        if limit.key.home.is_some() {
+            self.borrow(limit);
+        } else {
+            self.lend_in_turn(limit);
         }
     }
 
     fn borrow(&mut self, limit: &Limit) {
-        let waiting = self.ready.waiting_behind(limit);
-        let (now_ms, live) = (self.now.mono_ms, self.limits.live(&limit.key));
+        let (mut demand, now_ms, live) = (self.demand(limit), self.now.mono_ms, self.limits.live(&limit.key));
         let known = self.permits.borrowed.contains_key(limit);
-        if !known && (waiting + live == 0 || self.permits.borrowed.len() >= limits::PERMIT_KEYS_MAX) {
+        if !known
+            && (demand == Demand::default() && live == 0 || self.permits.borrowed.len() >= limits::PERMIT_KEYS_MAX)
+        {
             return;
         }
         let who = self.borrowing(limit);
         let Permits { borrowed, last_seq, .. } = &mut self.permits;
         let new = || Borrowed { borrower: Borrower::new(who), starts: 0 };
         let entry = borrowed.entry(limit.clone()).or_insert_with(new);
-        let used = entry.used(limit, live);
-        let ask = entry.borrower.poll(now_ms, used, waiting, last_seq);
+        demand.used = entry.used(limit, live);
+        let ask = entry.borrower.poll(now_ms, demand, last_seq);
         // What waits is asked for once the answer under way is here: it is no reason to forget the key.
-        let unused = used + waiting == 0 && entry.borrower.is_idle(now_ms) && ask.is_none();
+        let unused = demand == Demand::default() && entry.borrower.is_idle(now_ms) && ask.is_none();
         if unused && limit.kind == LimitKind::Concurrency {
             borrowed.remove(limit);
         }
         // What goes back with the ask is used no more.
         self.open_or_close(limit);
-        if let (Some(ask), Some(home)) = (ask, limit.key.home) {
-            // What the ask says is not in use any more must stay so after a crash.
-            self.outbox.push(self.all_synced(), Effect::AskPermits { home, ask });
+        match (ask, limit.key.home) {
+            (Some(ask), Some(home)) if home == self.state.tag => {
+                // What it grants of this stands in the log behind what it was lent.
+                let answer = self.lend(&ask);
+                self.permits_answered(home, &ask, answer);
+            }
+            (Some(ask), Some(home)) => {
+                // What the ask says is not in use any more must stay so after a crash.
+                self.outbox.push(self.all_synced(), Effect::AskPermits { home, ask });
+            }
+            (None, _) | (_, None) => {}
+        }
+    }
+
+    /// What waits for a limit of another home. Starts are taken first, and kept until there is a place; a place is asked
+    /// for by those who have their start.
+    fn demand(&self, limit: &Limit) -> Demand {
+        let mut demand = Demand::default();
+        for queue in self.ready.behind(limit) {
+            let (waiting, other) = (queue.heap.len() as u64, queue.limits.iter().find(|other| *other != limit));
+            match (limit.kind, other) {
+                (LimitKind::Rate, Some(place)) if !self.is_open(place) => demand.kept += waiting,
+                (LimitKind::Concurrency, Some(starts)) => demand.usable += waiting.min(self.starts_at_hand(starts)),
+                (LimitKind::Rate | LimitKind::Concurrency, _) => demand.usable += waiting,
+            }
+        }
+        demand
+    }
+
+    fn starts_at_hand(&self, starts: &Limit) -> u64 {
+        match starts.key.home {
+            Some(_) => self.permits.spare(starts, self.now.mono_ms, 0),
+            None if self.is_open(starts) => u64::MAX,
+            None => 0,
         }
     }
 
@@ -228,36 +275,38 @@ impl Ledger {
     }
 
     /// Another home asks for permits of a limit of this one.
-    pub(super) fn lend(&mut self, ask: &PermitAsk, reply: ReplyTo) {
+    pub(super) fn answer_permit_ask(&mut self, ask: &PermitAsk, reply: ReplyTo) {
+        match self.lend(ask) {
+            Ok(answer) => self.reply(self.all_synced(), reply, LedgerReply::Permits(Box::new(answer))),
+            Err(refusal) => self.refuse(reply, refusal),
+        }
+    }
+
+    fn lend(&mut self, ask: &PermitAsk) -> Result<PermitAnswer, Refusal> {
         let limit = Limit { kind: ask.kind, key: LimitKey { name: ask.name.clone(), home: None } };
         if ask.kind == LimitKind::Rate && !self.settings.rates.contains_key(&ask.name) {
             let (problem, fix) = no_rate(&ask.name);
-            return self.refuse(reply, Refusal::invalid("/rate_key", problem, fix));
+            return Err(Refusal::invalid("/rate_key", problem, fix));
         }
         if !self.permits.lent.contains_key(&limit) && self.permits.lent.len() >= limits::PERMIT_KEYS_MAX {
-            return self.refuse(reply, self.too_many("keys of which permits are lent"));
+            return Err(self.too_many("keys of which permits are lent"));
         }
-        let (own, generation, now_ms) = (self.state.tag, self.state.generation, self.now.mono_ms);
+        let (generation, now_ms) = (self.state.generation, self.now.mono_ms);
         let mut supply = self.supply(&limit);
-        let new = || Lender::recovered(own, generation, now_ms, []);
+        let new = || Lender::recovered(generation, now_ms, []);
         let lender = self.permits.lent.entry(limit.clone()).or_insert_with(new);
-        match lender.ask(now_ms, ask, &mut supply) {
-            Err(error) => self.refuse(reply, Refusal::Unavailable { what: error.to_string() }),
-            Ok(mut lent) => {
-                let to_asker = lent.told.extract_if(.., |standing| standing.borrower == ask.borrower).last();
-                self.lend_out(&limit, lent, supply);
-                if let Some(standing) = to_asker {
-                    let answer = self.permit_answer(&limit, standing);
-                    self.reply(self.all_synced(), reply, LedgerReply::Permits(Box::new(answer)));
-                }
-                self.refresh_limit(&limit);
-            }
-        }
+        let unavailable = |error: AskError| Refusal::Unavailable { what: error.to_string() };
+        let mut lent = lender.ask(now_ms, ask, &mut supply).map_err(unavailable)?;
+        let to_asker = lent.told.extract_if(.., |standing| standing.borrower == ask.borrower).last();
+        self.lend_out(&limit, lent, supply);
+        self.refresh_limit(&limit);
+        let forgotten = || Refusal::Unavailable { what: "this home wants and has nothing of the limit".to_owned() };
+        to_asker.map(|standing| self.permit_answer(&limit, standing)).ok_or_else(forgotten)
     }
 
     /// Lends what is free to those whose turn it is; this home is one of them.
     fn lend_in_turn(&mut self, limit: &Limit) {
-        let waits = self.ready.waiting_behind(limit) > 0 && !self.is_open(limit);
+        let waits = self.demand(limit).usable > 0 && !self.is_open(limit);
         let mut supply = self.supply(limit);
         let Some(lender) = self.permits.lent.get_mut(limit) else { return };
         lender.own_waits(waits);
@@ -284,7 +333,11 @@ impl Ledger {
         }
         for standing in lent.told {
             let (home, answer) = (standing.borrower, self.permit_answer(limit, standing));
-            self.outbox.push(self.all_synced(), Effect::LendPermits { home, answer });
+            if home == self.state.tag {
+                self.take_permits(&answer);
+            } else {
+                self.outbox.push(self.all_synced(), Effect::LendPermits { home, answer });
+            }
         }
     }
 

@@ -177,10 +177,17 @@ impl ReadySet {
         true
     }
 
-    /// Ready tasks behind `limit`.
-    pub fn waiting_behind(&self, limit: &Limit) -> u64 {
+    /// The queues behind `limit` whose namespaces are not held back.
+    pub fn behind(&self, limit: &Limit) -> impl Iterator<Item = &ShapeQueue> {
         let places = self.gates.get(limit).map(|gate| &gate.places);
-        places.into_iter().flatten().map(|place| self.queues[*place].heap.len() as u64).sum()
+        let queues = places.into_iter().flatten().map(|place| &self.queues[*place]);
+        queues.filter(|queue| !self.paused.holds(&queue.namespace))
+    }
+
+    /// The other limits of the queues behind `limit`.
+    pub fn beside(&self, limit: &Limit) -> BTreeSet<Limit> {
+        let limits = self.behind(limit).flat_map(|queue| &queue.limits);
+        limits.filter(|other| *other != limit).cloned().collect()
     }
 
     /// Rates that are used up.

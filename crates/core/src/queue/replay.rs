@@ -219,7 +219,7 @@ impl Replay {
         ledger.outbox.opened = ledger.next;
         ledger.commit(Durability::Sync, Record::Opened { at, generation });
         ledger.tallied = ledger.tally();
-        ledger.permits = Permits::recovered(ledger.state.tag, generation, now.mono_ms, &ledger.state.loans);
+        ledger.permits = Permits::recovered(generation, now.mono_ms, &ledger.state.loans);
         ledger.derive_all();
         if ledger.acts() {
             ledger.bind_wanted();

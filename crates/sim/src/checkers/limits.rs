@@ -20,17 +20,9 @@ use crate::settings::Settings;
 /// One limit as a home sees it: its own without a home.
 pub type Limit = (LimitKind, LimitKey);
 
-fn key(spec: &TaskSpec, kind: LimitKind, own: LedgerTag) -> Option<LimitKey> {
-    let key = match kind {
-        LimitKind::Concurrency => &spec.concurrency_key,
-        LimitKind::Rate => &spec.rate_key,
-    };
-    key.as_ref().map(|key| key.seen_from(own))
-}
-
 fn limits_of(spec: &TaskSpec, own: LedgerTag) -> impl Iterator<Item = Limit> {
     let kinds = [LimitKind::Concurrency, LimitKind::Rate].into_iter();
-    kinds.filter_map(move |kind| Some((kind, key(spec, kind, own)?)))
+    kinds.filter_map(move |kind| Some((kind, spec.limit(kind, own)?)))
 }
 
 /// The limits under which a record adds something.
@@ -67,7 +59,7 @@ pub fn check(books: &[Book], node: usize, (kind, key): &Limit, settings: &Settin
 
 fn leased(book: &Book, limit: &LimitKey) -> u64 {
     let counts = |facts: &&TaskFacts| {
-        facts.is_leased() && key(&facts.spec, LimitKind::Concurrency, book.tag()).as_ref() == Some(limit)
+        facts.is_leased() && facts.spec.limit(LimitKind::Concurrency, book.tag()).as_ref() == Some(limit)
     };
     book.tasks.values().filter(counts).count() as u64
 }
@@ -75,7 +67,7 @@ fn leased(book: &Book, limit: &LimitKey) -> u64 {
 /// Starts under a rate in this life of a home.
 fn started(book: &Book, limit: &LimitKey) -> u64 {
     let under =
-        book.tasks.values().filter(|facts| key(&facts.spec, LimitKind::Rate, book.tag()).as_ref() == Some(limit));
+        book.tasks.values().filter(|facts| facts.spec.limit(LimitKind::Rate, book.tag()).as_ref() == Some(limit));
     let epochs = under.flat_map(|facts| &facts.epochs);
     epochs.filter(|epoch| epoch.epoch.generation() == book.generation).count() as u64
 }
@@ -112,7 +104,7 @@ pub struct Starts {
 pub fn starts(book: &Book, record: &Record, asked: Option<&PermitAsk>) -> Starts {
     let own = |task| {
         let facts = book.tasks.get(task);
-        facts.and_then(|facts| key(&facts.spec, LimitKind::Rate, book.tag())).is_some_and(|key| key.home.is_none())
+        facts.and_then(|facts| facts.spec.limit(LimitKind::Rate, book.tag())).is_some_and(|key| key.home.is_none())
     };
     match record {
         Record::Granted { grants, .. } => {

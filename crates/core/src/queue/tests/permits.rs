@@ -242,21 +242,101 @@ fn answered(home: &mut Bench, ask: &PermitAsk, count: u64, contended: bool) {
     home.event(Event::PermitsAnswered { home: limiter, ask: ask.clone(), answer: Ok(answer) });
 }
 
+fn of_both() -> TaskSpec {
+    TaskSpec { rate_key: key("calls"), ..shared() }
+}
+
+fn hold_and_want(home: &mut Bench, name: &str) -> (u64, u64) {
+    let ask = newest_ask(home, name);
+    (ask.hold, ask.want)
+}
+
 #[test]
-fn a_permit_that_goes_back_is_not_used_when_the_other_limit_of_its_task_opens() {
+fn a_place_is_asked_for_by_those_who_have_their_start_and_no_start_goes_back_before() {
     let mut borrower = Pair::new(0).borrower;
     borrower.worker(1, 5);
-    borrower.submit(TaskSpec { rate_key: key("calls"), ..shared() });
+    borrower.submit(of_both());
+    borrower.pass(300);
+    let asks = |home: &Bench| home.left.iter().filter(|effect| matches!(effect, Effect::AskPermits { .. })).count();
+    assert_eq!((asks(&borrower), hold_and_want(&mut borrower, "calls")), (1, (0, 1)), "a start is asked for, no place");
+    let ask = newest_ask(&mut borrower, "calls");
+    answered(&mut borrower, &ask, 1, true);
+    assert_eq!(hold_and_want(&mut borrower, "shared"), (0, 1), "at once");
+    borrower.pass(limits::PERMIT_RENEW_EVERY_MS + limits::TICK_MS);
+    assert_eq!(hold_and_want(&mut borrower, "calls"), (1, 1), "others wait for it, but the place is on its way");
+    let ask = newest_ask(&mut borrower, "shared");
+    answered(&mut borrower, &ask, 1, false);
+    borrower.credit(1, 5, 0);
+    assert_eq!(borrower.grants().len(), 1);
+}
+
+#[test]
+fn what_no_worker_has_a_slot_for_goes_back_when_another_home_waits_but_not_at_once() {
+    let mut borrower = Pair::new(0).borrower;
+    borrower.submit(shared());
     let ask = newest_ask(&mut borrower, "shared");
     answered(&mut borrower, &ask, 1, true);
+    borrower.pass(limits::PERMIT_IDLE_MS_MAX - limits::TICK_MS);
+    assert_eq!(newest_ask(&mut borrower, "shared").seq, ask.seq, "two homes without a slot do not play ball");
+    borrower.pass(2 * limits::TICK_MS);
     let back = newest_ask(&mut borrower, "shared");
-    assert_eq!((back.seq > ask.seq, back.hold, back.want), (true, 0, 1), "others wait, and a start is missing");
+    assert_eq!((back.seq > ask.seq, back.hold, back.want), (true, 0, 1));
+    borrower.worker(1, 5);
+    assert!(borrower.grants().is_empty(), "what goes back is used no more");
+    answered(&mut borrower, &back, 1, false);
+    assert_eq!(borrower.grants().len(), 1);
+}
+
+#[test]
+fn a_place_for_which_there_is_no_start_any_more_goes_back_at_once() {
+    let mut borrower = Pair::new(0).borrower;
+    borrower.submit(of_both());
     let ask = newest_ask(&mut borrower, "calls");
     answered(&mut borrower, &ask, 1, false);
-    assert!(borrower.grants().is_empty());
-    answered(&mut borrower, &back, 1, false);
-    borrower.pass(100);
-    assert_eq!(borrower.grants().len(), 1);
+    let operation = borrower.operation();
+    borrower.ask(LedgerRequest::PauseQueue { operation, namespace: None, version: 0, reason: String::new() });
+    let ask = newest_ask(&mut borrower, "shared");
+    answered(&mut borrower, &ask, 1, true);
+    assert_eq!(hold_and_want(&mut borrower, "shared"), (0, 0));
+}
+
+#[test]
+fn starts_that_nothing_uses_do_not_pile_up() {
+    let mut pair = Pair::new(0);
+    pair.borrower.submit_all(vec![TaskSpec { rate_key: key("calls"), ..noop() }; 50]);
+    pair.pass(60_000);
+    // A minute at 60/min, and no slot until now.
+    pair.borrower.worker(1, 50);
+    let at_once = pair.borrower.grants().len();
+    assert_eq!(at_once, 1, "a home has the starts of a second in hand, or those of a burst");
+}
+
+#[test]
+fn tasks_that_need_a_place_and_a_start_get_both_at_the_pace_of_the_rate() {
+    for (lost, least) in [(0, 30), (5, 20)] {
+        let mut pair = Pair::new(lost);
+        for home in pair.homes() {
+            home.worker(1, 0);
+            home.submit_all(vec![of_both(); 15]);
+        }
+        let mut done = 0;
+        for _ in 0..350 {
+            pair.pass(100);
+            for home in pair.homes() {
+                for (_, grant) in home.grants() {
+                    home.complete(&grant, success("done"));
+                    done += 1;
+                }
+            }
+        }
+        assert!(done >= least, "{done} of 30 in 35 s at 60/min, every {lost}th message lost");
+        let lent = pair.limiter.log.iter().filter(|entry| is_lent(entry)).count();
+        assert!(lent < 8 * done, "{lent} records of permits for {done} tasks, every {lost}th message lost");
+    }
+}
+
+fn is_lent(entry: &NewEntry) -> bool {
+    matches!(crate::wire::decode_record(&entry.body), Ok(Record::PermitsLent { .. }))
 }
 
 #[test]
