@@ -141,6 +141,14 @@ async fn a_task_that_failed_runs_again_and_one_that_waits_is_moved() {
     let counts = ["submitted", "queued_count", "failed_count"].map(|name| stats[name].as_u64().unwrap());
     assert_eq!(counts, [3, 1, 2], "{stats}");
     assert_eq!(stats["states"]["ready"], 1);
+    let workers = ok(&rig.dispatcher, "worker_status", json!({})).await;
+    let own = &workers["workers"][0];
+    assert_eq!((&workers["total"], &own["status"], &own["slots"]), (&json!(1), &json!("alive"), &json!(2)));
+    assert_eq!((&own["since_start"]["failed"], &own["running"]), (&json!(2), &json!(0)), "{own}");
+    let one = ok(&rig.dispatcher, "p2p_taskqueue_worker_stats", json!({"worker_id": own["worker_id"]})).await;
+    assert_eq!(one["total"], 1);
+    let wrong = failed(&rig.dispatcher, "worker_status", json!({"worker_id": "w"})).await;
+    assert_eq!(wrong["field"], "worker_id");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,7 +168,7 @@ fn schemas_use_only_what_every_client_knows() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 35] = [
+const QUESTIONS: [(&str, &str); 37] = [
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),
@@ -201,6 +201,8 @@ const QUESTIONS: [(&str, &str); 35] = [
     ("mermaid diagram of the workflow", "workflow_dependencies"),
     ("critical path", "workflow_dependencies"),
     ("queue totals", "queue_stats"),
+    ("how many slots are free", "worker_status"),
+    ("is a worker draining", "worker_status"),
     ("find new peers over mdns", "peer_discover"),
     ("which peer is slow", "peer_metrics"),
     ("latency between nodes", "peer_metrics"),

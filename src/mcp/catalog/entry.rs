@@ -94,7 +94,7 @@ impl Category {
         match self {
             Self::Manager => "find and call the tools of the other categories",
             Self::TaskQueue => "single tasks: submit, follow, list, change, cancel; the node and its peers",
-            Self::Queue => "the queue of the node's home as a whole",
+            Self::Queue => "the queue of the node's home as a whole, and the workers",
             Self::Scheduler => "what nodes know of each other's ledgers",
             Self::Workflow => "graphs of tasks: submit, follow, list, draw, cancel",
             Self::Peer => "other nodes: find them, what was measured of them",

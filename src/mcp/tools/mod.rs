@@ -11,4 +11,5 @@ pub mod scheduler;
 pub mod status;
 pub mod task_queue;
 pub mod upload;
+pub mod worker;
 pub mod workflow;
