@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod address;
+mod alarm;
 pub mod attempt_streams;
 pub mod blobs;
 pub mod clock;

@@ -109,14 +109,23 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(cell, _, None) if state.ending => state.stopped(&cell),
-            SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                state.ended(&myself, &cell, reason.unwrap_or_else(|| "stopped".to_owned()));
+            SupervisionEvent::ActorTerminated(cell, itself, reason) => {
+                let why = reason.unwrap_or_else(|| "stopped".to_owned());
+                // One that was killed has no state left.
+                state.ended(&myself, &cell, if itself.is_some() { End::Planned(why) } else { End::Fault(why) });
             }
-            SupervisionEvent::ActorFailed(cell, error) => state.ended(&myself, &cell, error.to_string()),
+            SupervisionEvent::ActorFailed(cell, error) => state.ended(&myself, &cell, End::Fault(error.to_string())),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
     }
+}
+
+/// Why an actor ended.
+enum End {
+    /// It stopped in order to begin anew.
+    Planned(String),
+    Fault(String),
 }
 
 impl SupervisorState {
@@ -142,9 +151,9 @@ impl SupervisorState {
         }
     }
 
-    fn ended(&mut self, myself: &ActorRef<SupervisorMsg>, cell: &ActorCell, why: String) {
+    fn ended(&mut self, myself: &ActorRef<SupervisorMsg>, cell: &ActorCell, end: End) {
         if let Some(name) = self.clear(cell) {
-            self.schedule(myself, name, why);
+            self.schedule(myself, name, end);
         }
     }
 
@@ -165,15 +174,24 @@ impl SupervisorState {
     }
 
     /// Plans the next start after a back-off, or gives the node up.
-    fn schedule(&mut self, myself: &ActorRef<SupervisorMsg>, name: String, why: String) {
+    fn schedule(&mut self, myself: &ActorRef<SupervisorMsg>, name: String, end: End) {
         let Some(child) = self.children.get_mut(&name) else { return };
         let now = Instant::now();
         child.ends.push_back(now);
         while child.ends.front().is_some_and(|end| now - *end > RESTART_WINDOW) {
             child.ends.pop_front();
         }
-        tracing::error!(actor = name, error = why, "actor ended");
-        child.last_error = Some(why.clone());
+        let why = match end {
+            End::Planned(why) => {
+                tracing::info!(actor = name, why, "actor begins anew");
+                why
+            }
+            End::Fault(why) => {
+                tracing::error!(actor = name, error = why, "actor ended");
+                child.last_error = Some(why.clone());
+                why
+            }
+        };
         if child.ends.len() > RESTARTS_MAX {
             if let Some(given_up) = self.given_up.take() {
                 let _ =
@@ -193,7 +211,7 @@ impl SupervisorState {
                 child.cell = Some(cell);
                 child.restarts += 1;
             }
-            Err(error) => self.schedule(myself, name.to_owned(), error.to_string()),
+            Err(error) => self.schedule(myself, name.to_owned(), End::Fault(error.to_string())),
         }
     }
 }

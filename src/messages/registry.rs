@@ -22,7 +22,7 @@ pub enum RegistryRequest {
     List,
 }
 
-/// What a node says of itself, once a second.
+/// What a node says of itself, to one peer after the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     pub incarnation: Incarnation,

@@ -98,6 +98,7 @@ fn a_ledger_moves_with_work_under_way_and_each_task_has_one_result() {
     assert!(three.old.ctl(&["status"]).with(0).stdout.contains("\nhanded over: "));
 
     let imported = three.import(&three.new).with(0).json();
+    assert!(!three.new.log().contains(" ERROR "), "a ledger that is opened anew is no fault");
     assert_eq!(imported["ledger"], three.ledger.as_str());
     assert_eq!(ledger_of(&three.new), three.ledger);
     for node in [&three.old, &three.new, &three.third] {

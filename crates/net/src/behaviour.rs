@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
-use libp2p::core::transport::{Boxed, Transport};
+use libp2p::core::transport::{Boxed, MemoryTransport, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -54,6 +54,8 @@ pub(crate) struct Ways {
     pub point: bool,
     pub kademlia: bool,
     pub relay: bool,
+    /// Others of this process are met, and nobody else.
+    pub in_memory: bool,
 }
 
 impl Behaviour {
@@ -149,23 +151,38 @@ pub(crate) fn swarm(
     let behaviour = Behaviour::new(&key, doors, ways, shares, relayed);
     // Connections are closed by admission, quota and ping, never for being quiet.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
-    Ok(Swarm::new(transport(&key, shares, circuits)?, behaviour, local, config))
+    let connections = if ways.in_memory { by_memory(&key, shares)? } else { by_name(&key, shares)? };
+    Ok(Swarm::new(with_relays(&key, shares, circuits, connections)?, behaviour, local, config))
 }
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-fn transport(
+fn by_name(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
+    match dns::tokio::Transport::system(tcp_and_quic(key, shares)?) {
+        Ok(named) => Ok(named.boxed()),
+        Err(error) => {
+            tracing::warn!(%error, "the system resolves no names: peers are reached by their IP addresses only");
+            tcp_and_quic(key, shares)
+        }
+    }
+}
+
+fn by_memory(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
+    let shares = shares.clone();
+    let connections = MemoryTransport::default()
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise(key)?)
+        .multiplex(muxing())
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, shares.of(peer)))));
+    Ok(connections.boxed())
+}
+
+fn with_relays(
     key: &identity::Keypair,
     shares: &Shares,
     circuits: relay::client::Transport,
+    connections: Connections,
 ) -> Result<Connections, String> {
-    let connections = match dns::tokio::Transport::system(tcp_and_quic(key, shares)?) {
-        Ok(named) => named.boxed(),
-        Err(error) => {
-            tracing::warn!(%error, "the system resolves no names: peers are reached by their IP addresses only");
-            tcp_and_quic(key, shares)?
-        }
-    };
     let by_relay = shares.clone();
     let relayed = circuits
         .upgrade(Version::V1Lazy)

@@ -276,16 +276,20 @@ impl request_response::Codec for MailboxCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Credentials;
+    use crate::discovery::members::Told;
     use crate::share::Shares;
     use crate::watch::Watch;
+    use data_encoding::HEXLOWER;
     use futures::FutureExt;
     use futures::io::Cursor;
     use libp2p::request_response::Codec;
+    use magpie_core::ids::PeerId;
     use proptest::prelude::*;
 
     fn mailbox() -> MailboxCodec {
         let shares = Shares::new(Watch::default(), limits::PEER_STREAMS_PER_S_MAX);
-        shares.arrive(crate::identity::to_libp2p(magpie_core::ids::PeerId([1; 32])));
+        shares.arrive(crate::identity::to_libp2p(PeerId([1; 32])));
         MailboxCodec::new(Reading::new(shares)).clone()
     }
 
@@ -322,6 +326,78 @@ mod tests {
             let _ = now(AdmissionCodec::default().read_response(&ADMISSION, &mut Cursor::new(&bytes)));
             let _ = now(MembersCodec::default().read_request(&MEMBERS, &mut Cursor::new(&bytes)));
             let _ = now(MembersCodec::default().read_response(&MEMBERS, &mut Cursor::new(&bytes)));
+        }
+    }
+
+    fn told() -> Told {
+        Told { peer: PeerId([7; 32]), addresses: vec!["/ip4/10.0.0.1/tcp/1".to_owned()] }
+    }
+
+    fn presented() -> Credentials {
+        let (proof, signature, successor) = (vec![1, 2], vec![3], vec![4, 5]);
+        Credentials { version: 1, boot: 258, proof, signature, ticket: Some("t".to_owned()), successor }
+    }
+
+    /// Bytes of this version, and what they say. Older ones are read as well: `admission::tests`.
+    fn golden<const BYTES_MAX: usize, Q, A>(protocol: &StreamProtocol, asked: &[(Q, &str)], answered: &[(A, &str)])
+    where
+        Q: Serialize + DeserializeOwned + Send + Sync + Clone + PartialEq + fmt::Debug + 'static,
+        A: Serialize + DeserializeOwned + Send + Sync + Clone + PartialEq + fmt::Debug + 'static,
+    {
+        let mut codec = MessageCodec::<BYTES_MAX, Q, A>::default();
+        for (message, golden) in asked {
+            let bytes = written(async |io| codec.write_request(protocol, io, message.clone()).await);
+            assert_eq!(HEXLOWER.encode(&bytes), *golden, "{message:?}");
+            assert_eq!(&now(codec.read_request(protocol, &mut Cursor::new(bytes))).unwrap(), message);
+        }
+        for (message, golden) in answered {
+            let bytes = written(async |io| codec.write_response(protocol, io, message.clone()).await);
+            assert_eq!(HEXLOWER.encode(&bytes), *golden, "{message:?}");
+            assert_eq!(&now(codec.read_response(protocol, &mut Cursor::new(bytes))).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn admission_and_members_have_the_bytes_that_other_nodes_know() {
+        let asked = [
+            (
+                Greeting::Hello(presented()),
+                "0000004481a568656c6c6f86a776657273696f6e01a4626f6f74cd0102a570726f6f66920102a97369676e61\
+             747572659103a67469636b6574a174a9737563636573736f72920405",
+            ),
+            (Greeting::Confirm, "00000008a7636f6e6669726d"),
+        ];
+        let answered = [
+            (
+                Answer::Welcome(presented()),
+                "0000004681a777656c636f6d6586a776657273696f6e01a4626f6f74cd0102a570726f6f66920102a9736967\
+             6e61747572659103a67469636b6574a174a9737563636573736f72920405",
+            ),
+            (Answer::Confirmed, "0000000aa9636f6e6669726d6564"),
+        ];
+        golden::<{ limits::HELLO_BYTES_MAX }, _, _>(&ADMISSION, &asked, &answered);
+        let asked = [(MembersAsk { digest: 258 }, "0000000b81a6646967657374cd0102")];
+        let answered = [(
+            MembersAnswer { digest: 258, members: vec![told()] },
+            "0000005b82a6646967657374cd0102a76d656d626572739182a470656572c420070707070707070707070707\
+             0707070707070707070707070707070707070707a961646472657373657391b32f6970342f31302e302e302e\
+             312f7463702f31",
+        )];
+        golden::<{ limits::MEMBERS_BYTES_MAX }, _, _>(&MEMBERS, &asked, &answered);
+    }
+
+    #[test]
+    fn a_mailbox_has_the_bytes_that_other_nodes_know() {
+        let request = Request { frame: b"frame".to_vec(), budget: None };
+        let bytes = written(async |io| mailbox().write_request(&MAILBOX, io, request).await);
+        assert_eq!(HEXLOWER.encode(&bytes), "000000056672616d65");
+        for (response, golden) in [
+            (Response::Reply(b"frame".to_vec()), "00000006006672616d65"),
+            (Response::Busy, "0000000101"),
+            (Response::Unanswered, "0000000102"),
+        ] {
+            let bytes = written(async |io| mailbox().write_response(&MAILBOX, io, response.clone()).await);
+            assert_eq!(HEXLOWER.encode(&bytes), golden, "{response:?}");
         }
     }
 

@@ -94,6 +94,8 @@ pub struct NetConfig {
     pub admission: Admission,
     /// Sends every request over a substream of its own, for measurements.
     pub without_lanes: bool,
+    /// Listens at `/memory/N` and meets others of its process, nobody else: for measurements of many nodes.
+    pub in_memory: bool,
 }
 
 /// A text that is not a multiaddr.

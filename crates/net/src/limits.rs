@@ -32,8 +32,10 @@ pub(crate) const MEMBERS_STREAMS_MAX: usize = 4;
 pub(crate) const MEMBERS_TIMEOUT_MS: u64 = 5_000;
 /// What a member tells of the others at a time.
 pub(crate) const MEMBERS_BYTES_MAX: usize = 256 * 1024;
-/// One of the members is asked this often, and one that asks more often than the second is not answered.
-pub(crate) const MEMBERS_ASK_EVERY_MS: u64 = 1_000;
+/// One of the members is asked this often, doubling while no answer names anybody new; one that asks more often than the
+/// last is not answered.
+pub(crate) const MEMBERS_ASK_FIRST_MS: u64 = 1_000;
+pub(crate) const MEMBERS_ASK_MAX_MS: u64 = 4_000;
 pub(crate) const MEMBERS_ANSWER_EVERY_MS: u64 = 250;
 /// What a member told is told again after this, although nothing changed.
 pub(crate) const MEMBERS_TELL_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
@@ -108,8 +110,9 @@ pub(crate) const SUGGESTIONS_LEN_MAX: usize = 256;
 /// The swarm loop looks at its deadlines this often.
 pub(crate) const TICK_MS: u64 = 100;
 
-/// A silent connection is pinged this often, and closed when the answer takes longer.
-pub(crate) const PING_EVERY_MS: u64 = 5_000;
+/// Each connection is pinged this often, and closed when the answer takes longer. What a node does for that grows with the
+/// mesh, and who is there is told by heartbeats.
+pub(crate) const PING_EVERY_MS: u64 = 15_000;
 pub(crate) const PING_TIMEOUT_MS: u64 = 10_000;
 
 /// Addresses kept of one peer.

@@ -37,6 +37,8 @@ impl Network {
                 None if ip.is_unique_local() => Self::Site,
                 None => Self::Internet,
             },
+            // Of this process, even.
+            Some(Protocol::Memory(_)) => Self::Machine,
             _ => Self::Internet,
         }
     }
@@ -61,6 +63,7 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/1", Network::Machine),
             ("/ip6/::1/udp/1/quic-v1", Network::Machine),
             ("/ip6/::ffff:127.0.0.1/tcp/1", Network::Machine),
+            ("/memory/1", Network::Machine),
             ("/ip4/169.254.1.1/tcp/1", Network::Link),
             ("/ip6/fe80::1/tcp/1", Network::Link),
             ("/ip4/10.0.0.1/tcp/1", Network::Site),

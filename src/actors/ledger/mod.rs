@@ -1,6 +1,5 @@
 //! The ledger: this node's home. It translates between mailboxes, the core and the log, and decides nothing.
 
-mod alarm;
 mod chain;
 mod events;
 mod log_feed;
@@ -24,11 +23,11 @@ use magpie_core::task::AttemptResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
-use self::alarm::Alarm;
 use self::log_feed::LogFeed;
 use self::moving::Export;
 pub use self::moving::Handing;
 use super::Addresses;
+use super::alarm::Alarm;
 use super::peers::Peers;
 use super::readings::now;
 use crate::messages::Body;
@@ -71,7 +70,7 @@ pub struct LedgerState {
     tag: LedgerTag,
     /// What the registry was last told.
     backlog: Vec<ShapeBacklog>,
-    alarm: Alarm,
+    alarm: Alarm<LedgerMsg>,
     /// Who waits for the seal.
     exports: Vec<Export>,
     /// Whether a file is read.
@@ -137,7 +136,7 @@ impl Actor for LedgerActor {
         state.tell_home();
         state.arguments.handing.opened(&state.core);
         state.perform();
-        state.alarm.set(&state.me, &state.core);
+        state.alarm.set(&state.me, state.core.next_deadline(), || LedgerMsg::Tick);
         let _ = state.arguments.addresses.scheduler.cast(SchedulerMsg::LedgerStarted);
         Ok(state)
     }
@@ -183,7 +182,7 @@ impl Actor for LedgerActor {
             }
         }
         state.log.flush()?;
-        state.alarm.set(&state.me, &state.core);
+        state.alarm.set(&state.me, state.core.next_deadline(), || LedgerMsg::Tick);
         Ok(())
     }
 }

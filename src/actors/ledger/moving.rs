@@ -114,7 +114,7 @@ impl LedgerState {
         let allowed = staged.and_then(|staged| match self.core.may_give_way_to(&staged.handover.handover) {
             Ok(()) => Ok(staged),
             Err(refusal) => {
-                discard(&staged.path);
+                handover::discard(&staged.path);
                 Err(refusal)
             }
         });
@@ -146,13 +146,6 @@ fn stage(file: &Path, dir: &DataDir, blobs: &crate::store::blobs::Blobs, me: Pee
     Ok(StagedLedger { path: staged.path, handover: staged.handover, moved })
 }
 
-/// It is not wanted; what is left of it is written over by the next.
-fn discard(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::debug!(%error, "a ledger that is not wanted stays on the disk");
-    }
-}
-
 fn moved(handover: &SignedHandover, file: &Path, contents: Contents) -> HomeMove {
     let Handover { ledger, from, to, tenure, .. } = handover.handover;
     let Contents { records, blobs, bytes } = contents;
@@ -172,6 +165,7 @@ fn not_taken(error: &ImportError) -> Refusal {
         ImportError::File { .. } => "name a file that the node can read",
         ImportError::NotALedger { .. } => "make the file again: `nodectl home export` on the node that had the ledger",
         ImportError::ForAnother { .. } => "a ledger moves to the one node that it was exported for",
+        ImportError::Former { .. } => "import the newest file of it, at the node that it is for",
         ImportError::Disk(_) | ImportError::Blob(_) => "mend the disk, then import again",
     };
     Refusal::invalid("/file", error.to_string(), fix)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use magpie_core::clock_alarm::PeerClocks;
 use magpie_core::conduct::Offence;
-use magpie_core::homes::{AnnouncementError, Heard};
+use magpie_core::homes::{AnnouncementError, Heard, SignedAnnouncement};
 use magpie_core::ids::{Incarnation, LedgerId, LedgerTag, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::limits;
@@ -32,8 +32,6 @@ use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::worker::{WorkerBrief, WorkerMsg};
 use crate::messages::{Answer, Body};
 
-/// Peers that are sent a heartbeat in one round: the load of a node does not grow with the mesh.
-const HEARTBEATS_PER_ROUND: usize = 8;
 const REPORTS_PER_HEARTBEAT: usize = 32;
 /// Shapes that a heartbeat names: the largest backlogs.
 const SHAPES_PER_HEARTBEAT: usize = 64;
@@ -69,6 +67,9 @@ pub struct RegistryState {
     clock_root: [u8; 32],
     /// Heartbeats to answer when the worker and each device have said what they do; `None`: they have.
     unanswered: Option<Vec<Unanswered>>,
+    /// What peers must hear soon when it changes, and how many are still to hear of the last change.
+    says: (Arc<Capabilities>, Option<SignedAnnouncement>),
+    untold: usize,
     began: Instant,
     me: ActorRef<RegistryMsg>,
     arguments: RegistryArguments,
@@ -89,7 +90,7 @@ impl Actor for RegistryActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        myself.send_interval(Duration::from_millis(limits::HEARTBEAT_MS / 2), || RegistryMsg::Tick);
+        myself.send_interval(Duration::from_millis(limits::PROBE_EVERY_MS), || RegistryMsg::Tick);
         let incarnation = Incarnation(now().wall_ms);
         let mut state = RegistryState {
             core: Membership::new(arguments.peers.me(), incarnation),
@@ -101,6 +102,8 @@ impl Actor for RegistryActor {
             backlog: Vec::new(),
             clock_root: [0; 32],
             unanswered: Some(Vec::new()),
+            says: (arguments.capabilities.clone(), None),
+            untold: 0,
             began: Instant::now(),
             me: myself,
             arguments,
@@ -242,10 +245,20 @@ impl RegistryState {
         }
         let changes = self.core.tick(now());
         self.apply(&changes);
-        for peer in self.core.probe_targets(now(), HEARTBEATS_PER_ROUND) {
-            self.greet(peer);
-        }
+        self.greet_round();
         self.tell_clocks();
+    }
+
+    /// The next in turn are sent a heartbeat: the load of a node does not grow with the mesh.
+    fn greet_round(&mut self) {
+        let says = (self.capabilities.clone(), self.arguments.peers.homes().own().cloned());
+        if says != self.says {
+            (self.says, self.untold) = (says, self.core.peers().count());
+        }
+        let is_busy = self.untold > 0 || !self.backlog.is_empty();
+        let targets = self.core.probe_targets(now(), self.core.probes_due(is_busy));
+        self.untold = self.untold.saturating_sub(targets.len());
+        targets.into_iter().for_each(|peer| self.greet(peer));
     }
 
     /// How many peers' clocks are far from this node's: the ledger's alarm ends only with them.
@@ -264,9 +277,7 @@ impl RegistryState {
         let had_none = self.backlog.is_empty();
         self.backlog = backlog;
         if had_none && !self.backlog.is_empty() {
-            let alive = self.core.peers().filter(|(_, entry)| entry.state == PeerState::Alive);
-            let peers: Vec<PeerId> = alive.map(|(peer, _)| *peer).take(HEARTBEATS_PER_ROUND).collect();
-            peers.into_iter().for_each(|peer| self.greet(peer));
+            self.greet_round();
         }
     }
 
@@ -402,6 +413,12 @@ impl RegistryState {
         let homes = self.arguments.peers.homes();
         if let Some(home) = homes.announced_by(peer).map(|known| known.ledger.tag()) {
             let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
+        }
+        drop(homes);
+        // It may be dead: its turn may be far.
+        if self.core.peer(&peer).is_some() {
+            self.core.probed(now(), &peer);
+            self.greet(peer);
         }
     }
 

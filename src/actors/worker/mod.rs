@@ -8,12 +8,10 @@ mod voice;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use magpie_core::homes::Term;
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::{Completion, Fence, Grant, Slots};
-use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use magpie_core::time::Wall;
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
@@ -25,6 +23,7 @@ use self::attempts::{Attempts, tell, tell_begin};
 use self::room::Room;
 use self::spooling::completions_of;
 use self::voice::Voice;
+use super::alarm::Alarm;
 use super::attempt_streams::AttemptStreams;
 use super::blobs::{PeerBlobs, outputs_of};
 use super::readings::now;
@@ -58,6 +57,7 @@ pub struct WorkerState {
     room: Room,
     arguments: WorkerArguments,
     brief: Option<WorkerBrief>,
+    alarm: Alarm<WorkerMsg>,
 }
 
 /// How often a worker started in this process: the low bits of its incarnations, whose high bits are the generation.
@@ -84,11 +84,12 @@ impl Actor for WorkerActor {
         let spooled = tokio::task::spawn_blocking(move || spool.load(at)).await??;
         core.handle(now(), WorkerEvent::Recovered { completions: completions_of(spooled) });
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
-        myself.send_interval(Duration::from_millis(limits::SPOOL_AFTER_MS), || WorkerMsg::Tick);
         let room = Room::new(arguments.work_dir.clone(), &myself);
-        let mut state = WorkerState { core, me: myself, attempts: Attempts::default(), room, arguments, brief: None };
+        let (attempts, alarm) = (Attempts::default(), Alarm::default());
+        let mut state = WorkerState { core, me: myself, attempts, room, arguments, brief: None, alarm };
         state.perform();
         state.tell_brief();
+        state.set_alarm();
         Ok(state)
     }
 
@@ -126,15 +127,21 @@ impl Actor for WorkerActor {
                 state.event(WorkerEvent::SlotsChanged { slots });
             }
             WorkerMsg::Tick => {
+                state.alarm.rang();
                 state.event(WorkerEvent::Tick);
                 state.tell_brief();
             }
         }
+        state.set_alarm();
         Ok(())
     }
 }
 
 impl WorkerState {
+    fn set_alarm(&mut self) {
+        self.alarm.set(&self.me, self.core.next_tick(now()), || WorkerMsg::Tick);
+    }
+
     fn request(&mut self, request: WorkerRequest) -> WorkerReply {
         match request {
             WorkerRequest::Notice { home, notice: WorkerNotice::Grants(grants), .. } => {

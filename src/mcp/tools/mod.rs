@@ -6,6 +6,7 @@ pub mod manager;
 pub mod operation;
 pub mod output;
 pub mod peer;
+pub mod queue;
 pub mod scheduler;
 pub mod status;
 pub mod task_queue;

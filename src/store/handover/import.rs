@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use magpie_core::homes::SignedHandover;
+use magpie_core::homes::{Handover, SignedHandover};
 use magpie_core::ids::{ContentId, LogIndex, PeerId};
 use magpie_core::queue::{LedgerIdentity, LogStart, Replay};
 use magpie_core::{limits, wire};
 
 use super::part::{Kind, PartReader};
-use super::{Contents, Head, ImportError, MAGIC};
+use super::{Contents, Head, ImportError, MAGIC, kept};
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 use crate::store::log_file::{self, Mark};
@@ -36,31 +36,25 @@ pub struct Staged {
 /// See [`ImportError`].
 pub fn stage(file: &Path, dir: &DataDir, blobs: &Blobs, me: PeerId) -> Result<Staged, ImportError> {
     let path = dir.incoming_ledger();
-    let staged = Stage { file, me, blobs, path: &path }.run();
+    let staged = Stage { file, me, dir, blobs, path: &path }.run();
     if staged.is_err() {
-        remove(&path);
+        discard(&path);
     }
     staged
 }
 
 /// Removes a ledger that is not to be served after all.
-fn remove(path: &Path) {
+pub fn discard(path: &Path) {
     for file in [path.to_owned(), sqlite::write_ahead_log(path)] {
         // What is not there is removed; what cannot be is written over next time.
         let _ = fs::remove_file(file);
     }
 }
 
-impl Staged {
-    /// It is not wanted.
-    pub fn discard(self) {
-        remove(&self.path);
-    }
-}
-
 struct Stage<'a> {
     file: &'a Path,
     me: PeerId,
+    dir: &'a DataDir,
     blobs: &'a Blobs,
     path: &'a Path,
 }
@@ -75,7 +69,7 @@ impl Stage<'_> {
             return Err(self.not_a_ledger("it does not begin as one"));
         }
         let head = self.head(&mut parts)?;
-        remove(self.path);
+        discard(self.path);
         log_file::create(self.path, head.handover.handover.ledger).map_err(ImportError::Disk)?;
         let mut database = Database::open(self.path).map_err(ImportError::Disk)?;
         let contents = self.take(&mut parts, &head, &mut database)?;
@@ -91,8 +85,16 @@ impl Stage<'_> {
         let content = parts.content(len, limits::FRAME_BYTES_MAX).map_err(|error| self.unread(error))?;
         let head: Head = wire::decode_frame(&content).map_err(|error| self.not_a_ledger(error))?;
         head.handover.verify().map_err(|error| self.not_a_ledger(error))?;
-        let to = head.handover.handover.to;
-        if to == self.me { Ok(head) } else { Err(ImportError::ForAnother { to, me: self.me }) }
+        let Handover { ledger, to, tenure, .. } = head.handover.handover;
+        if to != self.me {
+            return Err(ImportError::ForAnother { to, me: self.me });
+        }
+        // This node may have served the ledger, and have handed it over, before the one that it serves now.
+        let former = kept::seal_of(&self.dir.sealed_ledger(ledger.tag())).map_err(ImportError::Disk)?;
+        match former.filter(|seal| seal.ledger == ledger && seal.tenure >= tenure) {
+            Some(seal) => Err(ImportError::Former { to: seal.to }),
+            None => Ok(head),
+        }
     }
 
     /// Takes all entries and blobs, and checks that the log is whole, and the one that the handover names.

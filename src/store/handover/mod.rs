@@ -11,6 +11,7 @@
 mod export;
 mod import;
 mod install;
+mod kept;
 mod part;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use magpie_core::ids::{ContentId, LogIndex};
 use serde::{Deserialize, Serialize};
 
 pub use export::export;
-pub use import::{Staged, stage};
+pub use import::{Staged, discard, stage};
 pub use install::install;
 
 use super::DiskFailure;
@@ -70,6 +71,8 @@ pub enum ImportError {
     NotALedger { file: PathBuf, what: String },
     #[error("it is for {to}, and this node is {me}: import it there")]
     ForAnother { to: magpie_core::ids::PeerId, me: magpie_core::ids::PeerId },
+    #[error("it is of a time before this node handed the same ledger over to {to}")]
+    Former { to: magpie_core::ids::PeerId },
     #[error("it does not fit on this node's disk: {0}")]
     Disk(DiskFailure),
     #[error("a blob is not kept: {0}")]

@@ -201,6 +201,25 @@ fn a_ledger_that_was_handed_over_is_kept_where_another_takes_its_place() {
 }
 
 #[test]
+fn a_file_of_before_a_ledger_was_handed_on_is_refused_also_where_another_ledger_is_served_since() {
+    let (old, new) = (Disk::new(1), Disk::new(2));
+    exported(&old);
+    let staged = new.stage(&old.file()).unwrap();
+    drop(new.open(LedgerId([9; 16])));
+    install(&new.dir, &staged.path, None).unwrap();
+    let mut there = new.open(LEDGER);
+    there.seal(2, 3);
+    drop(there);
+    // It gives way to another ledger, and is kept.
+    let other = new.dir.incoming_ledger();
+    crate::store::log_file::create(&other, LedgerId([7; 16])).unwrap();
+    install(&new.dir, &other, Some(LEDGER.tag())).unwrap();
+    let refused = new.stage(&old.file()).unwrap_err();
+    assert!(matches!(refused, ImportError::Former { to } if to == peer(3)), "{refused}");
+    assert!(!new.dir.incoming_ledger().exists());
+}
+
+#[test]
 fn an_install_that_a_crash_cut_short_is_done_again_or_was_done() {
     let (old, new) = (Disk::new(1), Disk::new(2));
     exported(&old);

@@ -105,12 +105,13 @@ pub struct Membership {
     peers: BTreeMap<PeerId, Peer>,
     /// Peers with reports left, each once.
     news: VecDeque<PeerId>,
-    last_probed: Option<PeerId>,
+    last_probed: PeerId,
 }
 
 impl Membership {
     pub fn new(me: PeerId, incarnation: Incarnation) -> Self {
-        Self { me, incarnation, peers: BTreeMap::new(), news: VecDeque::new(), last_probed: None }
+        // Nodes that start together go round together: each begins behind itself, so all ask another.
+        Self { me, incarnation, peers: BTreeMap::new(), news: VecDeque::new(), last_probed: me }
     }
 
     /// This node's own incarnation: every message between peers carries it.
@@ -153,28 +154,42 @@ impl Membership {
         self.peers.values().filter_map(Peer::deadline).min()
     }
 
-    /// The next peers to send a heartbeat to, at most `n`, every [`limits::HEARTBEAT_MS`]: suspects in up to half of
+    /// How many heartbeats the round has that is due every [`limits::PROBE_EVERY_MS`]. Who is quiet sends one. With something
+    /// to tell, of its own if `is_busy`, it is up to [`limits::PROBES_MAX`], yet none to one peer in each of two rounds.
+    pub fn probes_due(&self, is_busy: bool) -> usize {
+        let is_suspect = |peer: &Peer| peer.state == PeerState::Suspect;
+        if is_busy || !self.news.is_empty() || self.peers.values().any(is_suspect) {
+            self.peers.len().div_ceil(2).clamp(2, limits::PROBES_MAX)
+        } else {
+            1
+        }
+    }
+
+    /// The next peers to send a heartbeat to, at most `n`: suspects in up to half of
     /// the places, then everyone in turn. From here on their answers are waited for.
     pub fn probe_targets(&mut self, now: Now, n: usize) -> Vec<PeerId> {
         let suspects = self.peers.iter().filter(|(_, peer)| peer.state == PeerState::Suspect);
         let mut targets: Vec<PeerId> = suspects.map(|(id, _)| *id).take(n / 2).collect();
-        let after = self.last_probed.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = Bound::Excluded(self.last_probed);
         let in_turn = self.peers.range((after, Bound::Unbounded)).chain(&self.peers).map(|(id, _)| *id);
         for id in in_turn.take(self.peers.len()) {
             if targets.len() == n {
                 break;
             }
-            self.last_probed = Some(id);
+            self.last_probed = id;
             if !targets.contains(&id) {
                 targets.push(id);
             }
         }
-        for id in &targets {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.probed_mono_ms.get_or_insert(now.mono_ms);
-            }
-        }
+        targets.iter().for_each(|id| self.probed(now, id));
         targets
+    }
+
+    /// A heartbeat goes to this peer out of its turn: from here on its answer is waited for.
+    pub fn probed(&mut self, now: Now, id: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.probed_mono_ms.get_or_insert(now.mono_ms);
+        }
     }
 
     /// At most `n` reports to ride on the next heartbeat: each change goes out about 3 log2(peers) times.

@@ -210,6 +210,54 @@ fn suspects_are_probed_first_and_nobody_is_left_out() {
     assert_eq!(probed.len(), 9);
 }
 
+#[test]
+fn a_quiet_node_asks_one_peer_a_round_however_many_there_are() {
+    let mut membership = Membership::new(id(ME), Incarnation(1));
+    (1..=200).for_each(|n| drop(membership.handle(at(0), heard(n, 1))));
+    assert_eq!(membership.probes_due(false), limits::PROBES_MAX, "all are news");
+    while !membership.reports(64).is_empty() {}
+    assert_eq!(membership.probes_due(false), 1);
+    assert_eq!(membership.probes_due(true), limits::PROBES_MAX);
+    membership.handle(at(5_000), MembershipEvent::Reported(report(8, 1, PeerState::Suspect)));
+    while !membership.reports(64).is_empty() {}
+    assert_eq!(membership.probes_due(false), limits::PROBES_MAX, "a suspect may be there");
+}
+
+#[test]
+fn a_busy_node_of_a_small_mesh_asks_nobody_in_two_rounds_on_end() {
+    for peers in 2..=7 {
+        let mut membership = Membership::new(id(ME), Incarnation(1));
+        (1..=peers).for_each(|n| drop(membership.handle(at(0), heard(n, 1))));
+        let due = membership.probes_due(true);
+        assert!(due <= usize::from(peers).div_ceil(2).max(2), "{due} of {peers}");
+        let two: Vec<PeerId> = (0..2).flat_map(|_| membership.probe_targets(at(0), due)).collect();
+        assert!(two.iter().collect::<BTreeSet<_>>().len() == usize::from(peers), "all hear within two rounds");
+    }
+}
+
+#[test]
+fn nodes_that_start_together_ask_different_peers() {
+    const LEN: u8 = 32;
+    let mut nodes: Vec<Membership> = (0..LEN).map(|n| Membership::new(id(n), Incarnation(1))).collect();
+    for node in &mut nodes {
+        (0..LEN).for_each(|n| drop(node.handle(at(0), heard(n, 1))));
+    }
+    for _ in 0..2 * LEN {
+        let asked: BTreeSet<PeerId> = nodes.iter_mut().flat_map(|node| node.probe_targets(at(0), 1)).collect();
+        // Who passes its own place asks the next one, as its neighbour does.
+        assert!(asked.len() >= usize::from(LEN) / 2, "{} are asked by somebody", asked.len());
+    }
+}
+
+#[test]
+fn a_peer_whose_connection_is_lost_is_waited_for_at_once() {
+    let mut membership = with_one_peer();
+    membership.probed(at(10_000), &id(1));
+    assert_eq!(membership.tick(at(10_000 + limits::HEARTBEAT_MS)), became(1, 5, PeerState::Suspect));
+    membership.probed(at(10_000), &id(9));
+    assert_eq!(membership.peers().count(), 1, "nobody is made up");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Event(MembershipEvent),

@@ -84,11 +84,12 @@ impl Worker {
             WorkerEvent::HomeSeen { home, backlog } => {
                 let entry = self.homes.entry(home).or_default();
                 let is_back = !entry.reachable;
+                // That nothing waits there, as before, moves no slot.
+                self.offers_due |= is_back || !backlog.is_zero() || !entry.backlog.is_zero();
                 entry.seen(now.mono_ms, backlog);
                 if is_back {
                     self.renew_all(home);
                 }
-                self.offers_due = true;
             }
             WorkerEvent::HomeOpened { home } => self.home_opened(home),
             WorkerEvent::HomeLost { home } => self.home_lost(home),
@@ -142,6 +143,12 @@ impl Worker {
             spool_refuses: self.stats.spool_refuses.clone().filter(|_| self.stats.reporting > 0),
             ..self.stats.clone()
         }
+    }
+
+    /// When the next [`WorkerEvent::Tick`] is wanted: soon, while anything held may come due.
+    pub fn next_tick(&self, now: Now) -> u64 {
+        let is_quiet = self.held.is_empty() && self.drain.is_none();
+        now.mono_ms + if is_quiet { limits::WORKER_TICK_IDLE_MS } else { limits::SPOOL_AFTER_MS }
     }
 
     /// Whether nothing is held that a drain would wait for.

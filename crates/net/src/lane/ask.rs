@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
 use magpie_core::ids::PeerId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frame::{self, Kind};
@@ -110,11 +110,19 @@ struct Waiting {
 
 /// The requests under way on one lane, by id.
 #[derive(Default)]
-struct UnderWay(Mutex<HashMap<u64, Waiting>>);
+struct UnderWay {
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    begun: Notify,
+}
 
 impl UnderWay {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, id: u64, waiting: Waiting) {
+        self.lock().insert(id, waiting);
+        self.begun.notify_one();
     }
 
     /// Gives up what is older than any caller's patience, so that a peer that never answers does not hold the lane's
@@ -211,7 +219,7 @@ async fn write_requests<W: AsyncWrite + Unpin>(
             frame::append(&mut buffer, id, if caller.is_some() { Kind::Request } else { Kind::Notice }, &frame);
             if let Some(caller) = caller {
                 let waiting = Waiting { caller, parts: Vec::new(), since: Instant::now(), _permit: permit };
-                under_way.lock().insert(id, waiting);
+                under_way.begin(id, waiting);
             }
             let has_room = buffer.len() < limits::LANE_BUFFER_BYTES;
             next = has_room.then(|| asked.try_recv().ok()).flatten();
@@ -230,9 +238,12 @@ async fn read_responses<R: AsyncRead + Unpin + Send>(reader: &mut R, under_way: 
 }
 
 async fn expire_requests(under_way: &UnderWay) {
-    let mut every = tokio::time::interval(Duration::from_millis(limits::LANE_EXPIRY_EVERY_MS));
     loop {
-        every.tick().await;
+        // A lane that is quiet sleeps: a node has one to each member.
+        while under_way.lock().is_empty() {
+            under_way.begun.notified().await;
+        }
+        tokio::time::sleep(Duration::from_millis(limits::LANE_EXPIRY_EVERY_MS)).await;
         under_way.expire();
     }
 }

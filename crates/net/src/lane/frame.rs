@@ -117,6 +117,25 @@ mod tests {
     }
 
     #[test]
+    fn other_nodes_know_these_bytes_of_each_kind() {
+        let kinds = [
+            (Kind::Hello, "00"),
+            (Kind::Welcome, "01"),
+            (Kind::Request, "02"),
+            (Kind::Part, "03"),
+            (Kind::Reply, "04"),
+            (Kind::Busy, "05"),
+            (Kind::Unanswered, "06"),
+            (Kind::Notice, "07"),
+        ];
+        for (kind, number) in kinds {
+            let mut bytes = Vec::new();
+            append(&mut bytes, 0x0102, kind, b"\xabc");
+            assert_eq!(data_encoding::HEXLOWER.encode(&bytes), format!("000000020000000000000102{number}ab63"));
+        }
+    }
+
+    #[test]
     fn a_frame_too_long_is_refused_by_its_head() {
         let mut head = (limits::LANE_FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec();
         head.extend_from_slice(&[0; 9]);

@@ -281,6 +281,7 @@ impl Node {
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
+        self.members.ask_soon();
         self.ask_for_members(peer);
         if was_reached {
             self.was_reached();

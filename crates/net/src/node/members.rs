@@ -17,6 +17,8 @@ pub(super) struct Members {
     enabled: bool,
     heard: HashMap<PeerId, Heard>,
     due_ms: u64,
+    /// Until the next is asked.
+    pause_ms: u64,
     last_asked: Option<PeerId>,
 }
 
@@ -31,11 +33,17 @@ struct Heard {
 
 impl Members {
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, heard: HashMap::new(), due_ms: 0, last_asked: None }
+        Self { enabled, heard: HashMap::new(), due_ms: 0, pause_ms: limits::MEMBERS_ASK_FIRST_MS, last_asked: None }
+    }
+
+    /// Somebody came or went: others may know more.
+    pub(super) fn ask_soon(&mut self) {
+        self.pause_ms = limits::MEMBERS_ASK_FIRST_MS;
     }
 
     pub fn forget(&mut self, peer: PeerId) {
         self.heard.remove(&peer);
+        self.ask_soon();
     }
 }
 
@@ -58,7 +66,8 @@ impl Node {
             return;
         }
         let now_ms = self.now_ms();
-        (self.members.last_asked, self.members.due_ms) = (Some(peer), now_ms + limits::MEMBERS_ASK_EVERY_MS);
+        (self.members.last_asked, self.members.due_ms) = (Some(peer), now_ms + self.members.pause_ms);
+        self.members.pause_ms = (2 * self.members.pause_ms).min(limits::MEMBERS_ASK_MAX_MS);
         let heard = self.members.heard.entry(peer).or_default();
         // What was suggested goes stale: it is told again in time.
         let digest = if heard.told_ms + limits::MEMBERS_TELL_EVERY_MS > now_ms { heard.digest } else { 0 };
@@ -116,6 +125,9 @@ impl Node {
         }
         (heard.digest, heard.told_ms) = (answer.digest, now_ms);
         let suggestions = members::suggestions(answer, self.network_of(peer), |told| self.is_absent(told));
+        if !suggestions.is_empty() {
+            self.members.ask_soon();
+        }
         suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
     }
 

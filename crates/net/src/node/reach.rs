@@ -180,7 +180,7 @@ impl Node {
         // A person made it a relay: whatever it listens on is of use to members.
         let as_relay = self.swarm.listeners().chain(&members).filter(|address| !is_relayed(address));
         let as_relay = as_relay.cloned().collect();
-        let now = Told { members, as_relay, due_ms: now_ms + limits::REACH_ASK_EVERY_MS };
+        let now = Told { members, as_relay, due_ms: now_ms + limits::REACH_RETRY_MS };
         let before = std::mem::replace(&mut self.told, now);
         let Told { members: now, as_relay, .. } = self.told.clone();
         let (near, afar) = (self.met_where(|remote| !is_afar(remote)), self.met_where(is_afar));

@@ -112,6 +112,7 @@ impl Plan {
             point: self.config.rendezvous_point,
             kademlia: self.config.kademlia,
             relay: self.config.relay_for_members,
+            in_memory: self.config.in_memory,
         };
         let mut node = Node {
             local,

@@ -89,3 +89,24 @@ fn outcomes_for_a_home_that_is_away_take_no_place_of_others() {
     bench.event(WorkerEvent::HomeSeen { home: tag(2), backlog: Slots { cpu: 1_000, device: 0 } });
     assert_eq!(bench.offer(tag(2)).free.cpu, 2 + limits::PREFETCH_MAX);
 }
+
+#[test]
+fn a_worker_that_holds_nothing_is_woken_seldom_and_one_that_does_soon() {
+    let mut bench = Bench::new(4);
+    let wait_ms = |bench: &Bench| bench.worker.next_tick(Now { mono_ms: bench.now_ms, wall_ms: 0 }) - bench.now_ms;
+    assert_eq!(wait_ms(&bench), limits::WORKER_TICK_IDLE_MS);
+    bench.started();
+    assert_eq!(wait_ms(&bench), limits::SPOOL_AFTER_MS);
+}
+
+#[test]
+fn a_home_that_has_nothing_as_before_is_offered_nothing_anew() {
+    let mut bench = Bench::new(4);
+    bench.offers(tag(1));
+    // The offer has grown old; the tick sends it anew, not each heartbeat.
+    bench.now_ms += limits::CREDIT_REFRESH_MS;
+    bench.event(WorkerEvent::HomeSeen { home: tag(1), backlog: Slots::default() });
+    assert_eq!(bench.offers(tag(1)).len(), 0);
+    bench.event(WorkerEvent::HomeSeen { home: tag(1), backlog: Slots { cpu: 1, device: 0 } });
+    assert_eq!(bench.offers(tag(1)).len(), 1);
+}
