@@ -94,6 +94,17 @@ struct Plan {
 }
 
 impl Plan {
+    fn ways(&self) -> Ways {
+        Ways {
+            mdns: self.config.mdns,
+            rendezvous: !self.points.is_empty(),
+            point: self.config.rendezvous_point,
+            kademlia: self.config.kademlia,
+            relay: self.config.relay_for_members,
+            in_memory: self.config.in_memory,
+        }
+    }
+
     async fn start(self, tasks: &mut JoinSet<()>) -> Result<(Node, mpsc::Receiver<Suggestion>), NetError> {
         let local = self.key.peer_id();
         let doors = Doors::default();
@@ -106,14 +117,7 @@ impl Plan {
             false => limits::PEER_STREAMS_PER_S_MAX,
         };
         let shares = Shares::new(self.shared.watch.clone(), streams_per_s);
-        let ways = Ways {
-            mdns: self.config.mdns,
-            rendezvous: !self.points.is_empty(),
-            point: self.config.rendezvous_point,
-            kademlia: self.config.kademlia,
-            relay: self.config.relay_for_members,
-            in_memory: self.config.in_memory,
-        };
+        let ways = self.ways();
         let mut node = Node {
             local,
             points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
