@@ -154,7 +154,7 @@ mod tests {
         for (wrong, right) in [
             ("p2p_taskqueue_sbmit", "p2p_taskqueue_submit"),
             ("get_task", "p2p_taskqueue_get_task"),
-            ("workflow_status", "get_workflow_status"),
+            ("workflow_stats", "get_workflow_status"),
             ("peers", "list_peers"),
             ("tools_dispatc", "tools_dispatch"),
         ] {
