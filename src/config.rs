@@ -26,6 +26,8 @@ pub struct NodeConfig {
     pub control: Option<PathBuf>,
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
+    /// Multiaddrs at which others dial this node, where it cannot know that itself: told to them as they are.
+    pub external: Vec<String>,
     /// Multiaddrs of nodes to join.
     pub bootstrap: Vec<String>,
     /// Names with a port whose addresses are all dialled, looked up again and again: `magpie-headless.prod.svc:7400`.
@@ -224,6 +226,7 @@ impl Default for NodeConfig {
             data_dir: None,
             control: None,
             listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned(), "/ip4/0.0.0.0/udp/0/quic-v1".to_owned()],
+            external: Vec::new(),
             bootstrap: Vec::new(),
             dns: Vec::new(),
             peer_file: None,
@@ -299,6 +302,9 @@ impl NodeConfig {
         }
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());
+        }
+        for address in &self.external {
+            magpie_net::check_address(address).map_err(|error| format!("external: {error}"))?;
         }
         for name in &self.dns {
             magpie_net::check_dns_name(name).map_err(|error| format!("dns: {error}"))?;

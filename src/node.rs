@@ -346,6 +346,7 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
     let github = config.github.as_ref().map(github).transpose()?;
     Ok(NetConfig {
         listen: config.listen.clone(),
+        external: config.external.clone(),
         bootstrap: config.bootstrap.clone(),
         dns: config.dns.clone(),
         peer_file: config.peer_file.clone(),

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use magpie_core::ids::PeerId;
 use magpie_core::queue::Refusal;
-use magpie_net::{Contact, NetHandle, PeerRule, PeerRules};
+use magpie_net::{Contact, NetHandle, PeerRule, PeerRules, Reach, ReachInfo};
 
 use super::address::Address;
 use super::peers::Peers;
 use crate::messages::peer::{
-    AddressView, ContactView, ContactsView, PeerReply, PeerRequest, RuleName, RuleView, WayView,
+    AddressView, ContactView, ContactsView, PeerReply, PeerRequest, ReachView, RuleName, RuleView, WayView,
 };
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 
@@ -89,6 +89,7 @@ impl PeerDesk {
             peers_refused: counters.peers_refused,
             connections_taken: counters.connections_taken,
             connections_from_afar: counters.connections_from_afar,
+            reach: net.reach().into_iter().map(reach_view).collect(),
         }))
     }
 
@@ -207,6 +208,15 @@ fn view(contact: Contact, admitted: &BTreeSet<PeerId>) -> ContactView {
         dialled_in_ms: contact.dialled_in_ms,
         trouble: contact.trouble,
     }
+}
+
+fn reach_view(info: ReachInfo) -> ReachView {
+    let reach = match info.reach {
+        Reach::Unknown => "unknown",
+        Reach::Reached => "reached",
+        Reach::Unreached => "unreached",
+    };
+    ReachView { address: info.address, reach: reach.to_owned(), named: info.named, trouble: info.trouble }
 }
 
 fn name(rule: PeerRule) -> RuleName {

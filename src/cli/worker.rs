@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use magpie_core::ids::PeerId;
-use magpie_core::lease::Slots;
 use magpie_core::worker::WorkerStats;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::args::{Context, duration};
@@ -14,8 +11,8 @@ use super::connection::unexpected;
 use super::exit::{CommandError, Exit};
 use super::shapes::Items;
 use super::{human, status, table};
-use crate::messages::node::NodeStatus;
-use crate::messages::worker::{WorkerBrief, WorkerReply, WorkerRequest};
+use crate::messages::node::WorkerView;
+use crate::messages::worker::{WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
 
 /// How often a drain is looked at.
@@ -44,23 +41,6 @@ pub struct DrainArgs {
     timeout: Option<Duration>,
 }
 
-/// A worker as this node knows it: of others it hears little.
-#[derive(Serialize)]
-struct WorkerDocument<'a> {
-    peer_id: PeerId,
-    state: &'a str,
-    slots: Option<u32>,
-    slots_free: u32,
-    device_slots_free: u32,
-    running: Option<u64>,
-    queued: Option<u64>,
-    draining: Option<bool>,
-    /// Why it takes no task that needs room on its disk.
-    no_room: Option<&'a str>,
-    /// This node's own.
-    stats: Option<&'a WorkerStats>,
-}
-
 impl WorkerCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
         match self {
@@ -73,8 +53,8 @@ impl WorkerCommand {
 
 async fn list(context: &Context) -> Result<Exit, CommandError> {
     let status = status::ask(&context.link).await?;
-    let items = Items { items: workers(&status) };
-    let row = |worker: &WorkerDocument<'_>| {
+    let items = Items { items: status.workers() };
+    let row = |worker: &WorkerView<'_>| {
         let count =
             |of: fn(&WorkerStats) -> u64| worker.stats.map_or_else(|| "-".to_owned(), |stats| of(stats).to_string());
         [
@@ -91,45 +71,6 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
     let header = ["WORKER", "STATE", "SLOTS", "FREE", "RUNNING", "QUEUED", "STARTED", "STOLEN"];
     context.format.document(&items, || table::rows(header, items.items.iter().map(row)))?;
     Ok(Exit::Ok)
-}
-
-fn workers(status: &NodeStatus) -> Vec<WorkerDocument<'_>> {
-    let own = WorkerBrief::of(&status.worker);
-    let no_room = status.worker.no_room.as_deref();
-    let own = document(status.peer_id, "alive", status.worker.free, Some(own), no_room);
-    let own = WorkerDocument { stats: Some(&status.worker), ..own };
-    let others = status.peers.iter().map(|peer| {
-        let no_room = peer.capabilities.as_ref().and_then(|capabilities| capabilities.no_room.as_deref());
-        document(peer.peer_id, &peer.state, peer.slots_free, peer.worker, no_room)
-    });
-    [own].into_iter().chain(others).collect()
-}
-
-/// A node that is alive and drains is shown as draining, one without room as that; one that is away, as away.
-fn document<'a>(
-    peer_id: PeerId,
-    state: &'a str,
-    free: Slots,
-    brief: Option<WorkerBrief>,
-    no_room: Option<&'a str>,
-) -> WorkerDocument<'a> {
-    let draining = brief.map(|brief| brief.draining);
-    WorkerDocument {
-        peer_id,
-        state: match state {
-            "alive" if draining == Some(true) => "draining",
-            "alive" if no_room.is_some() => "no room",
-            state => state,
-        },
-        slots: brief.map(|brief| brief.slots.cpu),
-        slots_free: free.cpu,
-        device_slots_free: free.device,
-        running: brief.map(|brief| brief.running),
-        queued: brief.map(|brief| brief.queued),
-        draining,
-        no_room,
-        stats: None,
-    }
 }
 
 async fn drain(context: &Context, args: &DrainArgs) -> Result<Exit, CommandError> {

@@ -1,9 +1,6 @@
 //! `nodectl workflow`.
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand, ValueEnum};
-use magpie_core::dag::{Graph, GraphView};
 use magpie_core::ids::WorkflowId;
 use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, WorkflowState, WorkflowSummary, WorkflowView};
@@ -80,10 +77,8 @@ pub struct LsArgs {
 }
 
 fn state(text: &str) -> Result<WorkflowState, String> {
-    const STATES: [WorkflowState; 4] =
-        [WorkflowState::Running, WorkflowState::Succeeded, WorkflowState::Failed, WorkflowState::Cancelled];
-    let found = STATES.into_iter().find(|state| state.name() == text);
-    found.ok_or_else(|| format!("{text:?} is not a state ({})", STATES.map(WorkflowState::name).join(", ")))
+    let found = WorkflowState::ALL.into_iter().find(|state| state.name() == text);
+    found.ok_or_else(|| format!("{text:?} is not a state ({})", WorkflowState::ALL.map(WorkflowState::name).join(", ")))
 }
 
 #[derive(Serialize)]
@@ -187,11 +182,7 @@ async fn view(context: &Context, id: &str) -> Result<WorkflowView, CommandError>
 }
 
 fn graph(view: &WorkflowView, format: GraphFormat) -> Result<Exit, CommandError> {
-    let graph = Graph::of(&view.spec).map_err(|error| CommandError::new(Exit::Failed, error.to_string()))?;
-    let states: BTreeMap<String, TaskState> = view.steps.iter().map(|step| (step.name.clone(), step.state)).collect();
-    let children = view.steps.iter().filter_map(|step| Some((step.name.clone(), step.child?))).collect();
-    let critical_path = view.critical_path.iter().filter_map(|name| graph.index_of(name)).collect();
-    let drawing = GraphView { states, critical_path, children };
+    let (graph, drawing) = view.drawing().map_err(|error| CommandError::new(Exit::Failed, error.to_string()))?;
     output::print(&match format {
         GraphFormat::Json => format!("{}\n", output::json_pretty(&graph.to_json(&drawing))),
         GraphFormat::Dot => graph.to_dot(&drawing),

@@ -12,6 +12,7 @@ use crate::client::{Client, ClientError};
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::clock::{ClockReply, ClockRequest, ClockView};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
+use crate::messages::peer::{PeerReply, PeerRequest};
 use crate::messages::{Answer, Body, Role};
 
 const CLIENT: &str = "node-mcp";
@@ -95,6 +96,17 @@ impl NodeLink {
     pub async fn clock(&self) -> Result<ClockView, ToolError> {
         match self.ask(Body::Clock(ClockRequest::Show), PATIENCE).await? {
             Answer::Clock(ClockReply::Clock(clock)) => Ok(clock),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// Asks about single peers.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn peer(&self, request: PeerRequest) -> Result<PeerReply, ToolError> {
+        match self.ask(Body::Peer(request), PATIENCE).await? {
+            Answer::Peer(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }
     }

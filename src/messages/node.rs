@@ -1,13 +1,14 @@
 //! The node as a whole.
 
 use magpie_core::ids::{Generation, LedgerId, PeerId};
+use magpie_core::lease::Slots;
 use magpie_core::queue::QueueStats;
 use magpie_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceView;
 use super::registry::PeerView;
-use super::worker::WorkerStats;
+use super::worker::{WorkerBrief, WorkerStats};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,4 +80,63 @@ pub struct NodeStatus {
     pub devices: Vec<DeviceView>,
     /// What does not work on this node, in words.
     pub notices: Vec<String>,
+}
+
+impl NodeStatus {
+    /// The workers of the mesh; its own is the first.
+    pub fn workers(&self) -> Vec<WorkerView<'_>> {
+        let own = WorkerBrief::of(&self.worker);
+        let no_room = self.worker.no_room.as_deref();
+        let own = worker(self.peer_id, "alive", self.worker.free, Some(own), no_room);
+        let own = WorkerView { stats: Some(&self.worker), ..own };
+        let others = self.peers.iter().map(|peer| {
+            let no_room = peer.capabilities.as_ref().and_then(|capabilities| capabilities.no_room.as_deref());
+            worker(peer.peer_id, &peer.state, peer.slots_free, peer.worker, no_room)
+        });
+        [own].into_iter().chain(others).collect()
+    }
+}
+
+/// A worker as this node knows it: of others it hears little.
+#[derive(Debug, Serialize)]
+pub struct WorkerView<'a> {
+    pub peer_id: PeerId,
+    pub state: &'a str,
+    pub slots: Option<u32>,
+    pub slots_free: u32,
+    pub device_slots_free: u32,
+    pub running: Option<u64>,
+    pub queued: Option<u64>,
+    pub draining: Option<bool>,
+    /// Why it takes no task that needs room on its disk.
+    pub no_room: Option<&'a str>,
+    /// This node's own.
+    pub stats: Option<&'a WorkerStats>,
+}
+
+/// A node that is alive and drains is shown as draining, one without room as that; one that is away, as away.
+fn worker<'a>(
+    peer_id: PeerId,
+    state: &'a str,
+    free: Slots,
+    brief: Option<WorkerBrief>,
+    no_room: Option<&'a str>,
+) -> WorkerView<'a> {
+    let draining = brief.map(|brief| brief.draining);
+    WorkerView {
+        peer_id,
+        state: match state {
+            "alive" if draining == Some(true) => "draining",
+            "alive" if no_room.is_some() => "no room",
+            state => state,
+        },
+        slots: brief.map(|brief| brief.slots.cpu),
+        slots_free: free.cpu,
+        device_slots_free: free.device,
+        running: brief.map(|brief| brief.running),
+        queued: brief.map(|brief| brief.queued),
+        draining,
+        no_room,
+        stats: None,
+    }
 }

@@ -109,6 +109,21 @@ pub struct ContactsView {
     /// Connections that peers made to this node since its start, and of these the ones from beyond its machine.
     pub connections_taken: u64,
     pub connections_from_afar: u64,
+    /// This node's addresses that lead beyond its site.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reach: Vec<ReachView>,
+}
+
+/// An address of this node, and whether members that dialled it back got there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReachView {
+    pub address: String,
+    /// `reached`, `unreached`, or `unknown` where nobody could say.
+    pub reach: String,
+    /// Whether the configuration names it: then it is told whatever members say.
+    pub named: bool,
+    /// Why the last member did not get there.
+    pub trouble: Option<String>,
 }
 
 /// A way of finding peers.

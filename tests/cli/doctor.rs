@@ -151,6 +151,32 @@ fn keys_that_others_may_read_or_that_are_damaged_are_told() {
 }
 
 #[test]
+fn a_cluster_key_that_was_replaced_is_told() {
+    let node = Node::start_with_key("");
+    let newest = node.dir.path().join("cluster-2.key");
+    magpie_net::ClusterKey::load_or_create(&newest).unwrap();
+    node.ctl(&["key", "rotate", text(&newest), "--overlap", "24h"]).with(0);
+    let (code, checks) = examine(node.dir.path());
+    let told = of(&checks, "cluster_key", "warning").unwrap();
+    let found = told["found"].as_str().unwrap();
+    assert!(found.contains("the former one admits until") && found.contains("was replaced"), "{told:#}");
+    assert_eq!(code, Some(0), "a warning is no fault");
+    let file = node.dir.path().join("node.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("cluster.key", "cluster-2.key")).unwrap();
+    let (_, checks) = examine(node.dir.path());
+    assert!(of(&checks, "cluster_key", "ok").is_some(), "{checks:#?}");
+    let other = node.dir.path().join("cluster-3.key");
+    magpie_net::ClusterKey::load_or_create(&other).unwrap();
+    fs::write(&file, config.replace("cluster.key", "cluster-3.key")).unwrap();
+    let (_, checks) = examine(node.dir.path());
+    let told = of(&checks, "cluster_key", "warning").unwrap();
+    assert!(told["found"].as_str().unwrap().contains("is about other keys"), "{told:#}");
+    fs::write(node.dir.path().join("data/cluster.rotation"), "nonsense").unwrap();
+    finds(node.dir.path(), "cluster_key", "cluster.rotation", "restore it from a backup");
+}
+
+#[test]
 fn a_port_that_another_process_has_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -91,6 +91,80 @@ async fn a_workflow_with_files_gives_its_outputs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workflows_are_listed_and_drawn_under_every_name() {
+    let rig = Rig::start().await;
+    let steps = json!([{"name": "first", "kind": "noop"}, {"name": "second", "kind": "noop", "needs": ["first"]}]);
+    let answer = ok(&rig.dispatcher, "workflow_submit", json!({"name": "pair", "steps": steps})).await;
+    let id = answer["workflow_id"].clone();
+    followed(&rig.dispatcher, answer).await;
+    for name in ["list_workflows", "workflow_list", "p2p_workflow_list"] {
+        let listed = ok(&rig.dispatcher, name, json!({"status": "completed"})).await;
+        let row = &listed["workflows"][0];
+        assert_eq!((&listed["count"], &row["workflow_id"], &row["name"]), (&json!(1), &id, &json!("pair")));
+        assert_eq!((&row["tasks_done"], &row["tasks"]), (&json!(2), &json!(2)));
+    }
+    let none = ok(&rig.dispatcher, "list_workflows", json!({"status_filter": "failed"})).await;
+    assert_eq!(none["count"], 0);
+    let drawn = ok(&rig.dispatcher, "workflow_dependencies", json!({"workflow_id": id})).await;
+    assert_eq!(drawn["critical_path"], json!(["first", "second"]));
+    assert_eq!(drawn["dag"]["edges"].as_array().map(Vec::len), Some(1), "{drawn}");
+    for (format, begins) in [("mermaid", "flowchart"), ("dot", "digraph")] {
+        let arguments = json!({"workflow_id": id, "fmt": format});
+        let text = ok(&rig.dispatcher, "p2p_workflow_get_dag", arguments).await["dag"].clone();
+        assert!(text.as_str().unwrap().starts_with(begins), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_failed_runs_again_and_one_that_waits_is_moved() {
+    let rig = Rig::start().await;
+    let run = json!(["sh", "-c", "exit 3"]);
+    let retry = json!({"max_attempts": 1});
+    let arguments = json!({"kind": "process", "run": run, "retry": retry, "wait_ms": 20_000});
+    let failing = submitted(&rig.dispatcher, arguments).await;
+    let again = ok(&rig.dispatcher, "p2p_taskqueue_resubmit", json!({"task_id": failing})).await;
+    assert_eq!((&again["retry_of"], again["task_id"] == failing.as_str()), (&json!(failing), false));
+    let twice = ok(&rig.dispatcher, "task_retry", json!({"task_id": failing})).await;
+    assert_eq!(twice["task_id"], again["task_id"], "it was retried before");
+    let done = followed(&rig.dispatcher, again).await;
+    assert_eq!(done["status"], "failed");
+
+    let waiting = submitted(&rig.dispatcher, json!({"kind": "noop", "requires": "gpu.vram >= 1024GiB"})).await;
+    let moved = ok(&rig.dispatcher, "task_priority", json!({"task_id": waiting, "new_priority": 10})).await;
+    assert_eq!((&moved["priority"], &moved["place"]), (&json!(10), &json!(0)));
+    let shown = ok(&rig.dispatcher, "task_status", json!({"task_id": waiting, "detail": "full"})).await;
+    assert_eq!(shown["task"]["priority"], 0);
+    let wrong = failed(&rig.dispatcher, "task_priority", json!({"task_id": waiting, "priority": 11})).await;
+    assert_eq!(wrong["field"], "priority");
+
+    let stats = ok(&rig.dispatcher, "queue_stats", json!({"include_worker_stats": true})).await;
+    let counts = ["submitted", "queued_count", "failed_count"].map(|name| stats[name].as_u64().unwrap());
+    assert_eq!(counts, [3, 1, 2], "{stats}");
+    assert_eq!(stats["states"]["ready"], 1);
+    let workers = ok(&rig.dispatcher, "worker_status", json!({})).await;
+    let own = &workers["workers"][0];
+    assert_eq!((&workers["total"], &own["status"], &own["slots"]), (&json!(1), &json!("alive"), &json!(2)));
+    assert_eq!((&own["since_start"]["failed"], &own["running"]), (&json!(2), &json!(0)), "{own}");
+    let one = ok(&rig.dispatcher, "p2p_taskqueue_worker_stats", json!({"worker_id": own["worker_id"]})).await;
+    assert_eq!(one["total"], 1);
+    let wrong = failed(&rig.dispatcher, "worker_status", json!({"worker_id": "w"})).await;
+    assert_eq!(wrong["field"], "worker_id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_finds_nobody_and_says_how_it_looked() {
+    let rig = Rig::start().await;
+    let found = ok(&rig.dispatcher, "peer_discover", json!({"wait_ms": 0})).await;
+    assert_eq!((&found["discovered_count"], &found["peers"]), (&json!(0), &json!([])));
+    let ways = found["ways"].as_array().unwrap();
+    assert!(ways.iter().any(|way| way["way"] == "mdns" && way["on"] == false), "{found}");
+    let measured = ok(&rig.dispatcher, "peer_metrics", json!({})).await;
+    assert_eq!((&measured["total"], &measured["peers"]), (&json!(0), &json!([])));
+    let wrong = failed(&rig.dispatcher, "peer_metrics", json!({"peer_id": "nobody"})).await;
+    assert_eq!((&wrong["field"], &wrong["next"]["arguments"]["name"]), (&json!("peer_id"), &json!("list_peers")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_of_the_seeds_form_waits_for_a_node_that_has_its_model() {
     let rig = Rig::start().await;
     let document = json!({"name": "distributed-inference", "priority": 1, "tag": "p2p-only",

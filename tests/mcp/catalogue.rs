@@ -67,10 +67,12 @@ fn the_documentation_has_every_tool() {
         let arguments: Vec<&str> = tool.arguments().collect();
         let (scope, category) = (json!(entry.scope), entry.category.name());
         let scope = scope.as_str().unwrap();
-        format!("| `{}` | {category} | {scope} | {} | {} |\n", entry.name, entry.description, arguments.join(", "))
+        let names: Vec<String> = [entry.name].iter().chain(entry.aliases).map(|name| format!("`{name}`")).collect();
+        let (names, arguments) = (names.join(", "), arguments.join(", "));
+        format!("| {names} | {category} | {scope} | {} | {arguments} |\n", entry.description)
     });
     let table = format!(
-        "| tool | toolset | scope | what it does | arguments |\n|---|---|---|---|---|\n{}",
+        "| tool, and its other names | toolset | scope | what it does | arguments |\n|---|---|---|---|---|\n{}",
         rows.collect::<String>()
     );
     let wanted = format!("{before}<!-- tools -->\n{table}<!-- end of tools -->{after}");
@@ -166,7 +168,7 @@ fn schemas_use_only_what_every_client_knows() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 24] = [
+const QUESTIONS: [(&str, &str); 37] = [
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),
@@ -191,6 +193,19 @@ const QUESTIONS: [(&str, &str); 24] = [
     ("node health", "p2p_taskqueue_status"),
     ("which nodes are in the cluster", "list_peers"),
     ("vector clock root", "p2p_get_merkle_clock"),
+    ("retry a failed task", "p2p_taskqueue_resubmit"),
+    ("run the dead task once more", "p2p_taskqueue_resubmit"),
+    ("make a task more urgent", "p2p_taskqueue_priority"),
+    ("change priority", "p2p_taskqueue_priority"),
+    ("which workflows are running", "list_workflows"),
+    ("mermaid diagram of the workflow", "workflow_dependencies"),
+    ("critical path", "workflow_dependencies"),
+    ("queue totals", "queue_stats"),
+    ("how many slots are free", "worker_status"),
+    ("is a worker draining", "worker_status"),
+    ("find new peers over mdns", "peer_discover"),
+    ("which peer is slow", "peer_metrics"),
+    ("latency between nodes", "peer_metrics"),
 ];
 
 #[tokio::test]

@@ -84,7 +84,12 @@ async fn errors_say_what_was_expected() {
         ("p2p_taskqueue_submit", json!({"kind": "noop", "priority": "high"}), "priority", "integer from 1 to 10"),
         ("p2p_taskqueue_list_tasks", json!({"detail": "more"}), "detail", "one of \"concise\", \"full\""),
         ("tools_get_schema", json!({"names": ["a", "b", "c", "d", "e", "f"]}), "names", "1 to 5 names"),
-        ("tools_list_tools", json!({"category": "tasks"}), "category", "one of taskqueue, scheduler, workflow"),
+        (
+            "tools_list_tools",
+            json!({"category": "tasks"}),
+            "category",
+            "one of taskqueue, queue, scheduler, workflow, peer",
+        ),
     ] {
         let error = failed(&dispatcher, name, arguments.clone()).await;
         assert_eq!((error["code"].as_str(), error["field"].as_str()), (Some("wrong_argument"), Some(field)), "{error}");

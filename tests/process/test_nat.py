@@ -1,15 +1,19 @@
-"""Two nodes behind a NAT each find each other by a relay, and a way through to each other without it."""
+"""Nodes behind NATs find each other by a relay, and a way through to each other without it; and each node knows where it
+can be reached, and tells no more."""
 
+import json
 import secrets
 import subprocess
 import time
 import unittest
 
-from mesh import MeshTest
+from mesh import BIN, MeshTest
 
 PORT = 4001
 PUBLIC = "203.0.113"
 MEET_S_MAX = 30
+# A dial back that nothing answers ends after 5 s, and is tried again later.
+REACH_S_MAX = 60
 PUNCH_S_MAX = 60
 
 
@@ -112,7 +116,7 @@ class Nat(MeshTest):
         end = time.monotonic() + seconds_max
         while not condition():
             if time.monotonic() > end:
-                logs = {name: self.log(name)[-3000:] for name in ["relay", "left", "right"]}
+                logs = {path.stem: path.read_text()[-3000:] for path in self.folder.glob("*.log")}
                 self.fail(f"{what} within {seconds_max} s: {logs}")
             time.sleep(0.1)
 
@@ -148,6 +152,88 @@ class Nat(MeshTest):
         self.assertEqual({task["state"] for task in ended}, {"succeeded"})
         worker = self.ask("right", "status")["peer_id"]
         self.assertIn(worker, {task["worker"] for task in ended}, "work is shared by way of the relay")
+
+    def forward(self, number, name):
+        """The router of `name` lets its port through, for TCP alone."""
+        router, inner = f"{name}-router", f"192.168.{number}.2"
+        port = f"-p tcp --dport {PORT}".split()
+        to_it = ["-j", "DNAT", "--to-destination", f"{inner}:{PORT}"]
+        self.inside(router, "iptables", "-w", "-t", "nat", "-A", "PREROUTING", "-i", "public", *port, *to_it)
+        self.inside(router, "iptables", "-w", "-I", "FORWARD", "-i", "public", "-d", inner, *port, "-j", "ACCEPT")
+
+    def start_public(self, name, more=""):
+        """Its address."""
+        self.start_in(name, more)
+        self.address(name)
+        return f"/ip4/{PUBLIC}.1/tcp/{PORT}"
+
+    def reachability(self, name):
+        """What the doctor says of it: the verdict and what was found."""
+        words = ["doctor", "--config", self.folder / f"{name}.toml", "--data-dir", self.folder / name, "-o", "json"]
+        asked = subprocess.run([BIN / "nodectl", *words], capture_output=True, text=True)
+        checks = json.loads(asked.stdout)["checks"]
+        return [(check["verdict"], check["found"]) for check in checks if check["name"] == "reachability"]
+
+    def waits_for(self, name, verdict, found):
+        def is_found():
+            return any(said == verdict and found in words for said, words in self.reachability(name))
+
+        self.wait(f"{name} does not know that it is so: {found!r}", REACH_S_MAX, is_found)
+
+    def known(self, name, of):
+        """The addresses that one node knows of another."""
+        contacts = (self.ask(name, "peer", "get", self.ask(of, "status")["peer_id"]) or {"contacts": []})["contacts"]
+        return {at["address"] for contact in contacts for at in contact["addresses"]}
+
+    def test_a_node_that_nobody_gets_to_knows_it_and_tells_nobody_beyond_its_site_where_it_is(self):
+        self.routers()
+        bootstrap = self.start_public("relay")
+        self.start_in("left", f'bootstrap = ["{bootstrap}"]')
+        self.meet("relay", "left", seconds_max=MEET_S_MAX)
+        self.waits_for("left", "warning", f"did not get to /ip4/{PUBLIC}.11/tcp/{PORT} (nothing came back")
+        self.waits_for("relay", "ok", f"members dialled it back at /ip4/{PUBLIC}.1/tcp/{PORT}")
+        self.assertEqual(self.known("relay", "left"), set())
+
+    def test_a_port_that_a_router_forwards_is_found_out_and_told_to_others(self):
+        self.routers()
+        self.forward(1, "left")
+        bootstrap = self.start_public("relay")
+        self.start_in("left", f'bootstrap = ["{bootstrap}"]')
+        forwarded = f"/ip4/{PUBLIC}.11/tcp/{PORT}"
+        self.waits_for("left", "ok", f"members dialled it back at {forwarded}")
+        self.wait("the relay does not hear of it", REACH_S_MAX, lambda: self.known("relay", "left") == {forwarded})
+        # Behind another NAT: it hears of it by a member, and dials it there.
+        self.start_in("right", f'bootstrap = ["{bootstrap}"]')
+        self.wait("they do not meet", MEET_S_MAX, lambda: self.way("right", "left") == "direct")
+        self.assertEqual(self.known("right", "left"), {forwarded})
+
+    def test_members_of_a_table_find_each_other_by_who_was_dialled_back(self):
+        self.routers()
+        self.forward(1, "left")
+        table = "members = false\nkademlia = true"
+        bootstrap = self.start_public("relay", table)
+        self.start_in("left", f'bootstrap = ["{bootstrap}"]\n{table}')
+        for name in ["relay", "left"]:
+            self.waits_for(name, "ok", "members dialled it back at")
+        self.start_in("right", f'bootstrap = ["{bootstrap}"]\n{table}')
+        self.wait("they do not meet", REACH_S_MAX, lambda: self.way("right", "left") == "direct")
+
+    def test_an_address_that_is_named_wrongly_is_told_as_it_is_and_warned_of(self):
+        self.routers()
+        bootstrap, named = self.start_public("relay"), f"/ip4/{PUBLIC}.11/tcp/{PORT}"
+        self.start_in("left", f'bootstrap = ["{bootstrap}"]\nexternal = ["{named}"]')
+        self.waits_for("left", "warning", f"members do not get to the named address {named}")
+        self.wait("the relay does not hear of it", REACH_S_MAX, lambda: self.known("relay", "left") == {named})
+
+    def test_a_public_address_behind_a_firewall_is_not_told(self):
+        bootstrap = self.start_public("relay")
+        self.host("walled", f"{PUBLIC}.21")
+        self.inside("walled", "iptables", "-w", "-A", "INPUT", "-i", "public", *KNOWN)
+        self.inside("walled", "iptables", "-w", "-A", "INPUT", "-i", "public", "-j", "DROP")
+        self.start_in("walled", f'bootstrap = ["{bootstrap}"]')
+        self.meet("relay", "walled", seconds_max=MEET_S_MAX)
+        self.waits_for("walled", "warning", f"did not get to /ip4/{PUBLIC}.21/tcp/{PORT}")
+        self.assertEqual(self.known("relay", "walled"), set())
 
     def log(self, *names):
         return "".join((self.folder / f"{name}.log").read_text() for name in names)

@@ -11,12 +11,13 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{PeerId, Swarm, dcutr, dns, identify, identity, mdns, noise, ping, quic, relay, rendezvous, tcp, yamux};
 
-use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec};
+use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec, REACH, ReachCodec};
 use crate::discovery;
 use crate::door::Doors;
 use crate::gated::Gated;
 use crate::lane;
 use crate::limits;
+use crate::network::is_afar;
 use crate::quota::Quota;
 use crate::share::{Reading, Shares};
 use crate::turnstile::Turnstile;
@@ -28,9 +29,14 @@ pub(crate) struct Behaviour {
     pub admission: request_response::Behaviour<AdmissionCodec>,
     pub mailbox: Gated<request_response::Behaviour<MailboxCodec>>,
     pub members: Gated<request_response::Behaviour<MembersCodec>>,
+    pub reach: Gated<request_response::Behaviour<ReachCodec>>,
     pub lanes: Gated<lane::behaviour::Behaviour>,
+    /// To whom this node meets on its site, and to whom it meets from beyond: each is told other addresses.
     pub identify: Gated<identify::Behaviour>,
+    pub identify_afar: Gated<identify::Behaviour>,
+    /// At points that are met on this node's site, and at those that are met over the internet: each is told other addresses.
     pub rendezvous: Gated<Toggle<rendezvous::client::Behaviour>>,
+    pub rendezvous_afar: Gated<Toggle<rendezvous::client::Behaviour>>,
     pub point: Gated<Toggle<rendezvous::server::Behaviour>>,
     pub kademlia: Gated<Toggle<discovery::kademlia::Behaviour>>,
     pub relay: Gated<Toggle<relay::Behaviour>>,
@@ -70,15 +76,20 @@ impl Behaviour {
         let members = request_response::Config::default()
             .with_request_timeout(Duration::from_millis(limits::MEMBERS_TIMEOUT_MS))
             .with_max_concurrent_streams(limits::MEMBERS_STREAMS_MAX);
+        let reach = request_response::Config::default()
+            .with_request_timeout(Duration::from_millis(limits::REACH_TIMEOUT_MS))
+            .with_max_concurrent_streams(limits::REACH_STREAMS_MAX);
         let identify = identify::Config::new("magpie/1".into(), key.public())
             .with_agent_version(concat!("magpie/", env!("CARGO_PKG_VERSION")).into())
-            .with_push_listen_addr_updates(true)
+            // What is told is decided elsewhere, and given as external addresses.
+            .with_hide_listen_addrs(true)
             .with_cache_size(0);
         let ping = ping::Config::new()
             .with_interval(Duration::from_millis(limits::PING_EVERY_MS))
             .with_timeout(Duration::from_millis(limits::PING_TIMEOUT_MS));
         let both_ways = ProtocolSupport::Full;
         let mailbox_codec = MailboxCodec::new(Reading::new(shares.clone()));
+        let reach_codec = ReachCodec::reading(Reading::new(shares.clone()));
         let members_codec = MembersCodec::reading(Reading::new(shares.clone()));
         Self {
             quota: Quota::new(doors, shares),
@@ -88,12 +99,19 @@ impl Behaviour {
                 doors,
             ),
             members: Gated::answering(
-                request_response::Behaviour::with_codec(members_codec, [(MEMBERS, both_ways)], members),
+                request_response::Behaviour::with_codec(members_codec, [(MEMBERS, both_ways.clone())], members),
+                doors,
+            ),
+            reach: Gated::answering(
+                request_response::Behaviour::with_codec(reach_codec, [(REACH, both_ways)], reach),
                 doors,
             ),
             lanes: Gated::answering(lane::behaviour::Behaviour::default(), doors),
-            identify: Gated::speaking(identify::Behaviour::new(identify), doors),
+            identify: Gated::speaking(identify::Behaviour::new(identify.clone()), doors)
+                .meeting(|remote| !is_afar(remote)),
+            identify_afar: Gated::speaking(identify::Behaviour::new(identify), doors).meeting(is_afar),
             rendezvous: Gated::answering(discovery::rendezvous::client(ways.rendezvous, key), doors),
+            rendezvous_afar: Gated::answering(discovery::rendezvous::client(ways.rendezvous, key), doors),
             point: Gated::answering(discovery::rendezvous::point(ways.point), doors),
             kademlia: Gated::answering(discovery::kademlia::behaviour(ways.kademlia, local), doors),
             relay: Gated::answering(ways.relay.then(|| relay::Behaviour::new(local, relaying())).into(), doors),

@@ -16,10 +16,12 @@ use serde::de::DeserializeOwned;
 use crate::admission::{Answer, Greeting};
 use crate::discovery::members::{MembersAnswer, MembersAsk};
 use crate::limits;
+use crate::reach::message::{ReachAnswer, ReachAsk};
 use crate::share::{Budget, Reading};
 
 pub(crate) const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
 pub(crate) const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
+pub(crate) const REACH: StreamProtocol = StreamProtocol::new("/magpie/reach/1");
 pub(crate) const MAILBOX: StreamProtocol = StreamProtocol::new("/magpie/mailbox/1");
 
 /// The most that is allocated before a byte of the body has arrived.
@@ -78,6 +80,9 @@ pub(crate) struct MessageCodec<const BYTES_MAX: usize, Q, A> {
 pub(crate) type AdmissionCodec = MessageCodec<{ limits::HELLO_BYTES_MAX }, Greeting, Answer>;
 /// Speaks [`MEMBERS`].
 pub(crate) type MembersCodec = MessageCodec<{ limits::MEMBERS_BYTES_MAX }, MembersAsk, MembersAnswer>;
+
+/// Speaks [`REACH`].
+pub(crate) type ReachCodec = MessageCodec<{ limits::REACH_BYTES_MAX }, ReachAsk, ReachAnswer>;
 
 impl<const BYTES_MAX: usize, Q, A> Default for MessageCodec<BYTES_MAX, Q, A> {
     fn default() -> Self {

@@ -64,6 +64,8 @@ impl Admission {
 pub struct NetConfig {
     /// Multiaddrs: `/ip4/0.0.0.0/tcp/7400`, `/ip4/0.0.0.0/udp/7400/quic-v1`. Port 0 takes a free one.
     pub listen: Vec<String>,
+    /// Multiaddrs at which this node can be dialled from elsewhere, as a person knows: told to others as they are.
+    pub external: Vec<String>,
     /// Multiaddrs that are dialled for ever, with or without `/p2p/PEER`.
     pub bootstrap: Vec<String>,
     /// Names with a port, `magpie-headless.prod.svc:7400`: whoever listens there, at any of a name's addresses, is

@@ -25,13 +25,15 @@ pub(crate) struct Gated<B> {
     doors: Doors,
     hears: Opening,
     speaks: Opening,
+    /// Over which connections, by where the peer is met; over the others its door is never opened.
+    meets: fn(&Multiaddr) -> bool,
 }
 
 impl<B> Gated<B> {
     /// A behaviour whose handlers act as soon as the peer may speak to us; to speak to the peer is its owner's
     /// decision.
     pub fn answering(inner: B, doors: &Doors) -> Self {
-        Self { inner, doors: doors.clone(), hears: Opening::Inward, speaks: Opening::Inward }
+        Self { inner, doors: doors.clone(), hears: Opening::Inward, speaks: Opening::Inward, meets: |_| true }
     }
 
     /// As [`Self::answering`], for guests too.
@@ -41,7 +43,16 @@ impl<B> Gated<B> {
 
     /// A behaviour whose handlers speak of their own accord: they wait until the peer hears them.
     pub fn speaking(inner: B, doors: &Doors) -> Self {
-        Self { inner, doors: doors.clone(), hears: Opening::Inward, speaks: Opening::BothWays }
+        Self { speaks: Opening::BothWays, ..Self::answering(inner, doors) }
+    }
+
+    /// Over connections alone whose other end is met where `meets` says.
+    pub fn meeting(self, meets: fn(&Multiaddr) -> bool) -> Self {
+        Self { meets, ..self }
+    }
+
+    fn door(&self, peer: PeerId, remote: &Multiaddr) -> Arc<Door> {
+        if (self.meets)(remote) { self.doors.of(peer) } else { Arc::default() }
     }
 
     pub fn inner_mut(&mut self) -> &mut B {
@@ -70,7 +81,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
-        Ok(GatedHandler { inner, door: self.doors.of(peer), hears: self.hears, speaks: self.speaks })
+        Ok(GatedHandler { inner, door: self.door(peer, remote), hears: self.hears, speaks: self.speaks })
     }
 
     fn handle_pending_outbound_connection(
@@ -92,7 +103,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
-        Ok(GatedHandler { inner, door: self.doors.of(peer), hears: self.hears, speaks: self.speaks })
+        Ok(GatedHandler { inner, door: self.door(peer, address), hears: self.hears, speaks: self.speaks })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -195,4 +206,65 @@ fn inner_event<H: ConnectionHandler>(event: Event<'_, GatedHandler<H>>) -> Optio
         // The enum is non-exhaustive: an event that this version does not know is not the inner handler's either.
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use libp2p::swarm::derive_prelude::ExternalAddrConfirmed;
+    use libp2p::swarm::{Swarm, SwarmEvent};
+    use libp2p::{SwarmBuilder, identify, noise, tcp, yamux};
+
+    use super::*;
+
+    #[derive(NetworkBehaviour)]
+    struct Two {
+        here: Gated<identify::Behaviour>,
+        elsewhere: Gated<identify::Behaviour>,
+    }
+
+    /// Says `here` over the connections that there are, and `elsewhere` over none.
+    fn saying(here: &str, elsewhere: &str, doors: &Doors) -> Swarm<Two> {
+        let swarm = SwarmBuilder::with_new_identity().with_tokio();
+        let swarm = swarm.with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default).unwrap();
+        let identify = |key: &libp2p::identity::Keypair, address: &str| {
+            let config = identify::Config::new("test".into(), key.public()).with_hide_listen_addrs(true);
+            let mut identify = identify::Behaviour::new(config);
+            let addr = &address.parse().unwrap();
+            identify.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr }));
+            identify
+        };
+        let behaviour = |key: &libp2p::identity::Keypair| Two {
+            here: Gated::speaking(identify(key, here), doors).meeting(|_| true),
+            elsewhere: Gated::speaking(identify(key, elsewhere), doors).meeting(|_| false),
+        };
+        swarm.with_behaviour(behaviour).unwrap().build()
+    }
+
+    #[tokio::test]
+    async fn over_a_connection_that_it_does_not_meet_a_behaviour_says_and_hears_nothing() {
+        let doors = Doors::default();
+        let (near, far) = ("/ip4/10.0.0.1/tcp/1", "/ip4/203.0.113.7/tcp/1");
+        let (mut a, mut b) = (saying(near, far, &doors), saying(near, far, &doors));
+        for peer in [*a.local_peer_id(), *b.local_peer_id()] {
+            doors.open(peer, Opening::BothWays);
+        }
+        a.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            let event = tokio::select! {
+                event = a.select_next_some() => event,
+                event = b.select_next_some() => event,
+            };
+            match event {
+                SwarmEvent::NewListenAddr { address, .. } => b.dial(address).unwrap(),
+                SwarmEvent::Behaviour(TwoEvent::Here(identify::Event::Received { info, .. })) => {
+                    heard.push(info.listen_addrs);
+                }
+                SwarmEvent::Behaviour(TwoEvent::Elsewhere(event)) => panic!("{event:?}"),
+                _ => {}
+            }
+        }
+        assert_eq!(heard, [[near.parse::<Multiaddr>().unwrap()], [near.parse().unwrap()]]);
+    }
 }

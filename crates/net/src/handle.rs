@@ -17,6 +17,7 @@ use crate::discovery::github::GithubConfigError;
 use crate::lane::{Lane, NotSent};
 use crate::limits;
 use crate::node::{Question, reply_of};
+use crate::reach::ReachInfo;
 use crate::watch::{BannedPeer, Watch};
 
 /// A network that could not be started.
@@ -164,6 +165,8 @@ pub(crate) struct Shared {
     counters: Mutex<NetCounters>,
     links: RwLock<HashMap<PeerId, Arc<Link>>>,
     listening: RwLock<Vec<String>>,
+    reach: RwLock<Vec<ReachInfo>>,
+    written: RwLock<Vec<String>>,
     pub watch: Watch,
 }
 
@@ -190,6 +193,16 @@ impl Shared {
 
     pub fn listening(&self) -> Vec<String> {
         self.listening.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is written of where this node is for who has met nobody yet.
+    pub fn written(&self) -> Vec<String> {
+        self.written.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_reach(&self, reach: Vec<ReachInfo>, written: Vec<String>) {
+        *self.reach.write().unwrap_or_else(PoisonError::into_inner) = reach;
+        *self.written.write().unwrap_or_else(PoisonError::into_inner) = written;
     }
 
     pub fn set_listening(&self, addresses: Vec<String>) {
@@ -323,6 +336,11 @@ impl NetHandle {
     /// Where this node can be dialled, with `/p2p/PEER`.
     pub fn listen_addresses(&self) -> Vec<String> {
         self.shared.listening()
+    }
+
+    /// The addresses of this node that lead beyond its site, and whether members got there.
+    pub fn reach(&self) -> Vec<ReachInfo> {
+        self.shared.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Dials `address` now, and from now on whenever nobody there is connected.

@@ -39,6 +39,25 @@ pub(crate) const MEMBERS_ASK_MAX_MS: u64 = 4_000;
 pub(crate) const MEMBERS_ANSWER_EVERY_MS: u64 = 250;
 /// What a member told is told again after this, although nothing changed.
 pub(crate) const MEMBERS_TELL_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
+/// Substreams on which members ask whether they can be reached, on one connection; what one carries, and how long it may
+/// take: as long as a dial.
+pub(crate) const REACH_STREAMS_MAX: usize = 4;
+pub(crate) const REACH_BYTES_MAX: usize = 2 * 1024;
+pub(crate) const REACH_TIMEOUT_MS: u64 = CONNECTION_SETUP_MS + 5_000;
+/// Addresses of this node that a person names, and all that lead beyond its site.
+pub(crate) const EXTERNAL_MAX: usize = 8;
+pub(crate) const REACH_CLAIMS_MAX: usize = 16;
+/// A member is asked about one address at most this often; one that asks more often than the second is not served.
+pub(crate) const REACH_ASK_EVERY_MS: u64 = 1_000;
+pub(crate) const REACH_ANSWER_EVERY_MS: u64 = 250;
+/// Members that are dialled back at the same time.
+pub(crate) const DIAL_BACKS_MAX: usize = 16;
+/// An address that was reached is told for so long, unless so many tries in a row fail, and asked about again after the
+/// second; another after the third, doubling.
+pub(crate) const REACH_HOLDS_MS: u64 = SUGGESTION_TTL_MS;
+pub(crate) const REACH_FAILURES_MAX: u32 = 2;
+pub(crate) const REACH_AGAIN_MS: u64 = SUGGESTION_TTL_MS / 3;
+pub(crate) const REACH_RETRY_MS: u64 = 5_000;
 /// The text of an address that others told.
 pub(crate) const ADDRESS_BYTES_MAX: usize = 256;
 /// A frame of a lane: what is longer takes request-response, or goes in parts.

@@ -8,6 +8,11 @@ pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
+/// Whether who is met at an address is surely met from beyond this node's site. Of a name nobody knows where it led.
+pub(crate) fn is_afar(address: &Multiaddr) -> bool {
+    is_relayed(address) || address.ip_addr().is_some() && Network::of(address) == Network::Internet
+}
+
 /// Where an address is of use, the nearest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Network {
@@ -32,6 +37,8 @@ impl Network {
                 None if ip.is_unique_local() => Self::Site,
                 None => Self::Internet,
             },
+            // Of this process, even.
+            Some(Protocol::Memory(_)) => Self::Machine,
             _ => Self::Internet,
         }
     }
@@ -56,6 +63,7 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/1", Network::Machine),
             ("/ip6/::1/udp/1/quic-v1", Network::Machine),
             ("/ip6/::ffff:127.0.0.1/tcp/1", Network::Machine),
+            ("/memory/1", Network::Machine),
             ("/ip4/169.254.1.1/tcp/1", Network::Link),
             ("/ip6/fe80::1/tcp/1", Network::Link),
             ("/ip4/10.0.0.1/tcp/1", Network::Site),
@@ -70,6 +78,14 @@ mod tests {
         ] {
             assert_eq!(of(text), network, "{text}");
         }
+    }
+
+    #[test]
+    fn who_is_met_by_a_name_may_be_near() {
+        let afar = |text: &str| is_afar(&text.parse().unwrap());
+        assert!(afar("/ip4/203.0.113.7/tcp/1") && afar("/ip6/2001:db8::1/udp/1/quic-v1"));
+        assert!(afar("/ip4/10.0.0.1/tcp/1/p2p-circuit"), "a relay may be nearer than who is met by it");
+        assert!(!afar("/dns4/node-0/tcp/1") && !afar("/ip4/10.0.0.1/tcp/1") && !afar("/ip6/::1/tcp/1"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use magpie_core::access::SignedTicket;
 use magpie_core::time::Wall;
-use magpie_net::{ClusterKey, NodeKey, PeerRule, PeerRules};
+use magpie_net::{ClusterKey, KeyRotation, NodeKey, PeerRule, PeerRules};
 use rustix::fs::{Access, access};
 
 use super::Check;
@@ -19,7 +19,10 @@ pub(super) fn check(place: &Place) -> Vec<Check> {
         let found = "no data directory: neither --data-dir nor XDG_DATA_HOME nor HOME is set";
         return vec![Check::fault("data_dir", found, "name it: --data-dir DIR")];
     };
-    vec![data_dir(dir), identity(&dir.join("identity.key")), admission(place, &dir.join("peer.rules"))]
+    let mut checks =
+        vec![data_dir(dir), identity(&dir.join("identity.key")), admission(place, &dir.join("peer.rules"))];
+    checks.extend(rotation(place, &dir.join("cluster.rotation"), human::now()));
+    checks
 }
 
 fn data_dir(dir: &Path) -> Check {
@@ -92,6 +95,38 @@ fn identity(path: &Path) -> Check {
             Check::fault(NAME, error.to_string(), remedy)
         }
     }
+}
+
+/// The key that took the place of the configured one, if one did: a node starts with it, or not at all.
+fn rotation(place: &Place, path: &Path, now: Wall) -> Option<Check> {
+    const NAME: &str = "cluster_key";
+    let rotation = match KeyRotation::load(path) {
+        Ok(rotation) => rotation?,
+        Err(error) => {
+            let remedy = "restore it from a backup, or `chmod 600` it; without it the node holds the key that its configuration names";
+            return Some(Check::fault(NAME, error.to_string(), remedy));
+        }
+    };
+    let held = rotation.key.issuing_key().cluster();
+    let former = match rotation.former(now) {
+        Some(_) => format!("the former one admits until {}", rotation.until),
+        None => format!("the former one opens nothing since {}", rotation.until),
+    };
+    // What cannot be read is told of the admission.
+    let named = ClusterKey::load(place.config.cluster_key.as_ref()?).ok()?;
+    if !rotation.is_of(&named) {
+        let found = format!("{} is about other keys than the configured one, which is held", path.display());
+        let remedy =
+            "nothing, if the node was given another mesh's key on purpose; else name the newest key in `cluster_key`";
+        return Some(Check::warning(NAME, found, remedy));
+    }
+    let found = format!("the key of {held} took the place of another; {former}");
+    if named.issuing_key().cluster() == held {
+        return Some(Check::ok(NAME, found));
+    }
+    let remedy =
+        "put the file of the newest key into the configuration: another data directory knows nothing of the change";
+    Some(Check::warning(NAME, format!("{found}; the configuration names one that was replaced"), remedy))
 }
 
 /// A ticket that admits this node nowhere. Who issued it is known to others alone.

@@ -11,6 +11,7 @@ mod network;
 mod place;
 mod ports;
 mod process;
+mod reach;
 
 use std::path::PathBuf;
 

@@ -1,23 +1,20 @@
-//! Peers: whether those that were named can be reached, whether they admit this node, and whether it can be reached.
+//! Peers: whether those that were named can be reached, and whether they admit this node.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::place::Place;
 use super::ports::socket_address;
-use super::{Check, Heard};
+use super::{Check, Heard, reach};
 use crate::cli::human;
 use crate::messages::peer::ContactView;
 
 const BOOTSTRAP: &str = "bootstrap";
 const ADMISSION: &str = "membership";
-const REACH: &str = "reachability";
 /// Where a person or a file said that a peer is.
 const NAMED: [&str; 4] = ["bootstrap", "peer_file", "dns", "asked"];
 /// How long a port is knocked at.
 const KNOCK: Duration = Duration::from_secs(3);
-/// A node that is younger may not have been found yet.
-const YOUNG_MS: u64 = 60_000;
 
 /// What a running node met.
 pub(super) fn of_the_node(heard: &Heard) -> Vec<Check> {
@@ -25,7 +22,7 @@ pub(super) fn of_the_node(heard: &Heard) -> Vec<Check> {
     let mut checks = named(contacts);
     checks.extend(not_admitted(contacts));
     checks.push(members(heard));
-    checks.push(reachable(heard));
+    checks.extend(reach::check(heard));
     checks
 }
 
@@ -106,35 +103,6 @@ fn members(heard: &Heard) -> Check {
         found,
         "see whether these nodes run; `nodectl peer get PEER` says what came of dialling one",
     )
-}
-
-/// A node that dials all its peers and is dialled by none may be behind a NAT or a firewall.
-fn reachable(heard: &Heard) -> Check {
-    let contacts = &heard.contacts;
-    let is_loopback = |address: &String| socket_address(address).is_some_and(|(at, _)| at.ip().is_loopback());
-    let all_near = !contacts.listen.is_empty() && contacts.listen.iter().all(is_loopback);
-    let far = |contact: &&ContactView| {
-        contact.addresses.iter().any(|at| !at.address.contains("/127.0.0.1/") && !at.address.contains("/::1/"))
-    };
-    if all_near {
-        let found = "listens on loopback only: no node on another machine can reach it";
-        return if contacts.contacts.iter().any(|contact| far(&contact)) {
-            Check::fault(REACH, found, "listen on /ip4/0.0.0.0/tcp/PORT, or on the address of a network card")
-        } else {
-            Check::warning(REACH, found, "if there are others: listen on /ip4/0.0.0.0/tcp/PORT")
-        };
-    }
-    if contacts.connections_from_afar > 0 {
-        return Check::ok(REACH, format!("{} connections came from other machines", contacts.connections_from_afar));
-    }
-    let connected = contacts.contacts.iter().filter(|contact| contact.admitted).filter(far).count();
-    if connected == 0 || heard.status.uptime_ms < YOUNG_MS {
-        return Check::ok(REACH, "nobody has tried to reach it from another machine yet");
-    }
-    let found = format!("{connected} peers were dialled by this node, and none of them ever reached it");
-    let remedy = "it is behind a NAT or a firewall: let its port through (TCP and UDP; on a router forward it), or name a \
-                  member that relays for it (relay_via, and relay_for_members there)";
-    Check::warning(REACH, found, remedy)
 }
 
 /// Without a node: whether anything answers where the configuration names peers.

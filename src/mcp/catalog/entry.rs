@@ -69,28 +69,35 @@ impl Action {
 pub enum Category {
     Manager,
     TaskQueue,
+    Queue,
     Scheduler,
     Workflow,
+    Peer,
 }
 
 impl Category {
-    pub const ALL: [Self; 4] = [Self::Manager, Self::TaskQueue, Self::Scheduler, Self::Workflow];
+    pub const ALL: [Self; 6] =
+        [Self::Manager, Self::TaskQueue, Self::Queue, Self::Scheduler, Self::Workflow, Self::Peer];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Manager => "manager",
             Self::TaskQueue => "taskqueue",
+            Self::Queue => "queue",
             Self::Scheduler => "scheduler",
             Self::Workflow => "workflow",
+            Self::Peer => "peer",
         }
     }
 
     pub fn description(self) -> &'static str {
         match self {
             Self::Manager => "find and call the tools of the other categories",
-            Self::TaskQueue => "single tasks: submit, follow, list, cancel; the node and its peers",
+            Self::TaskQueue => "single tasks: submit, follow, list, change, cancel; the node and its peers",
+            Self::Queue => "the queue of the node's home as a whole, and the workers",
             Self::Scheduler => "what nodes know of each other's ledgers",
-            Self::Workflow => "graphs of tasks: submit, follow, cancel",
+            Self::Workflow => "graphs of tasks: submit, follow, list, draw, cancel",
+            Self::Peer => "other nodes: find them, what was measured of them",
         }
     }
 

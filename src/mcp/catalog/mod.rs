@@ -27,7 +27,7 @@ pub struct Catalog {
     by_name: BTreeMap<&'static str, usize>,
 }
 
-static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::of(table::TABLE));
+static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::of(table::TABLES.into_iter().flatten()));
 
 impl Catalog {
     /// The catalogue of this program, built at the first use.
@@ -36,12 +36,12 @@ impl Catalog {
     }
 
     /// The catalogue of a table.
-    pub fn of(table: &'static [ToolEntry]) -> Self {
-        let tools: Vec<Tool> = table.iter().map(Tool::of).collect();
-        let names = |(place, entry): (usize, &'static ToolEntry)| {
-            entry.aliases.iter().copied().chain([entry.name]).map(move |name| (name, place))
+    pub fn of(table: impl IntoIterator<Item = &'static ToolEntry>) -> Self {
+        let tools: Vec<Tool> = table.into_iter().map(Tool::of).collect();
+        let names = |(place, tool): (usize, &Tool)| {
+            tool.entry.aliases.iter().copied().chain([tool.entry.name]).map(move |name| (name, place))
         };
-        Self { tools, by_name: table.iter().enumerate().flat_map(names).collect() }
+        Self { by_name: tools.iter().enumerate().flat_map(names).collect(), tools }
     }
 
     /// The tools in the order of the table, which never changes while the program runs.

@@ -11,7 +11,7 @@ use super::record::SubmitItem;
 use super::schedules::{ScheduleReply, ScheduleRequest};
 use super::stats::QueueStats;
 use crate::clock::Position;
-use crate::dag::{SpecError, WorkflowSpec};
+use crate::dag::{Graph, GraphError, GraphView, SpecError, WorkflowSpec};
 use crate::ids::{Epoch, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Release, RenewAnswer, Renewal, Slots};
 use crate::limiter::{PermitAnswer, PermitAsk};
@@ -409,6 +409,8 @@ pub enum WorkflowState {
 }
 
 impl WorkflowState {
+    pub const ALL: [Self; 4] = [Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
     pub fn is_terminal(self) -> bool {
         self != Self::Running
     }
@@ -463,6 +465,20 @@ pub struct WorkflowView {
     /// What this view does not hold because it would not fit a message, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+}
+
+impl WorkflowView {
+    /// Its graph, and what a drawing shows of the steps.
+    ///
+    /// # Errors
+    /// If the specification is no graph: a home accepts none that is not.
+    pub fn drawing(&self) -> Result<(Graph, GraphView), GraphError> {
+        let graph = Graph::of(&self.spec)?;
+        let states = self.steps.iter().map(|step| (step.name.clone(), step.state)).collect();
+        let children = self.steps.iter().filter_map(|step| Some((step.name.clone(), step.child?))).collect();
+        let critical_path = self.critical_path.iter().filter_map(|name| graph.index_of(name)).collect();
+        Ok((graph, GraphView { states, critical_path, children }))
+    }
 }
 
 /// How many steps are over.

@@ -44,6 +44,8 @@ struct Connection {
     id: ConnectionId,
     /// Where we dialled it.
     dialled: Option<Multiaddr>,
+    /// Where it came in, if the peer dialled.
+    arrived: Option<Multiaddr>,
     remote: Multiaddr,
     relayed: bool,
 }
@@ -89,7 +91,11 @@ impl Node {
                 counters.connections_from_afar += u64::from(is_far);
             });
         }
-        let connection = Connection { id, dialled, remote: endpoint.get_remote_address().clone(), relayed };
+        let arrived = match endpoint {
+            ConnectedPoint::Listener { local_addr, .. } => Some(local_addr.clone()),
+            ConnectedPoint::Dialer { .. } => None,
+        };
+        let connection = Connection { id, dialled, arrived, remote: endpoint.get_remote_address().clone(), relayed };
         let entry = self.peers.entry(peer).or_insert_with(|| Peer {
             standing: Standing::Stranger,
             boot: None,
@@ -129,6 +135,7 @@ impl Node {
         }
         self.peers.remove(&peer);
         let now_ms = self.now_ms();
+        self.whereabouts.forget(peer, now_ms);
         self.book.disconnected(peer, now_ms);
         match standing {
             Standing::Admitted => self.lose(peer),
@@ -256,8 +263,10 @@ impl Node {
         entry.standing = Standing::Admitted;
         let dialled = entry.connections.iter().find_map(|connection| connection.dialled.clone());
         let remote: Vec<_> = entry.connections.iter().map(|connection| connection.remote.clone()).collect();
-        let was_reached =
-            entry.connections.iter().any(|connection| connection.dialled.is_none() && !connection.relayed);
+        let was_reached = entry.connections.iter().any(|connection| {
+            let is_near = Network::of(&connection.remote) < Network::Internet;
+            connection.dialled.is_none() && !connection.relayed && is_near
+        });
         let now_ms = self.now_ms();
         self.book.admitted(peer, dialled, now_ms);
         let known = self.book.addresses_of(peer).into_iter().chain(remote);
@@ -326,10 +335,24 @@ impl Node {
 
     /// The nearest network that `peer` is met over: its addresses there are of use to this node, and this node's to it.
     pub(super) fn network_of(&self, peer: PeerId) -> Network {
+        self.remotes_of(peer).map(Network::of).min().unwrap_or(Network::Internet)
+    }
+
+    /// Where `peer` is met; where a relay is says nothing of where the peer is.
+    pub(super) fn remotes_of(&self, peer: PeerId) -> impl Iterator<Item = &Multiaddr> {
         let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
-        // Where a relay is says nothing of where the peer is.
-        let direct = connections.filter(|connection| !connection.relayed);
-        direct.map(|connection| Network::of(&connection.remote)).min().unwrap_or(Network::Internet)
+        connections.filter(|connection| !connection.relayed).map(|connection| &connection.remote)
+    }
+
+    /// Where `peer` is met, by way of relays too.
+    pub(super) fn all_remotes_of(&self, peer: PeerId) -> impl Iterator<Item = &Multiaddr> {
+        self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections).map(|connection| &connection.remote)
+    }
+
+    /// Where that connection came in, if the peer made it.
+    pub(super) fn arrived_at(&self, peer: PeerId, id: ConnectionId) -> Option<Multiaddr> {
+        let connections = &self.peers.get(&peer)?.connections;
+        connections.iter().find(|connection| connection.id == id && !connection.relayed)?.arrived.clone()
     }
 
     fn note_relayed(&self, peer: PeerId) {

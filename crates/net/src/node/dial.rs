@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
+use libp2p::{Multiaddr, PeerId as Libp2pPeerId, identify};
 
 use super::Node;
 use super::admit::Standing;
@@ -84,14 +84,15 @@ impl Node {
     }
 
     /// Keeps where an admitted peer says it listens. What a stranger says is not kept.
-    pub(super) fn on_identified(&mut self, libp2p_peer: &Libp2pPeerId, addresses: Vec<Multiaddr>) {
+    pub(super) fn on_identified(&mut self, libp2p_peer: &Libp2pPeerId, id: ConnectionId, info: identify::Info) {
         let Some(peer) = identity::from_libp2p(libp2p_peer) else { return };
         if self.standing(peer) < Some(Standing::Verified) {
             return;
         }
         let now_ms = self.now_ms();
+        self.on_seen(peer, id, info.observed_addr);
         let network = self.network_of(peer);
-        let reachable = addresses.into_iter().filter(|address| network.shares(address));
+        let reachable = info.listen_addrs.into_iter().filter(|address| network.shares(address));
         for address in reachable.take(limits::PEER_ADDRESSES_MAX) {
             let of_peer = split_peer(address).filter(|(_, named)| named.is_none_or(|named| named == peer));
             if let Some((address, _)) = of_peer {

@@ -15,6 +15,8 @@ pub(super) struct Questions {
     due_ms: u64,
     /// Asked since a member came.
     asked: u32,
+    /// Whether somebody of this node's site dialled it.
+    was_reached: bool,
 }
 
 impl Questions {
@@ -35,7 +37,7 @@ impl Node {
 
     pub(super) fn ask_soon(&mut self) {
         let soon_ms = self.now_ms() + limits::KADEMLIA_FIRST_MS;
-        self.questions = Questions { due_ms: self.questions.due_ms.min(soon_ms), asked: 0 };
+        self.questions = Questions { due_ms: self.questions.due_ms.min(soon_ms), asked: 0, ..self.questions };
     }
 
     pub(super) fn drop_from_table(&mut self, peer: PeerId) {
@@ -44,11 +46,24 @@ impl Node {
         }
     }
 
-    /// Somebody reached this node: it can answer, too.
-    pub(super) fn was_reached(&mut self) {
-        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.inner_mut().as_mut() {
-            kademlia.set_mode(Some(Mode::Server));
+    /// Who can be dialled answers, too: by those of its site who did, or by all since a member dialled it back. A
+    /// connection from beyond may have come through a NAT at a moment that does not come again.
+    pub(super) fn answer_as_it_is_reached(&mut self) {
+        let mode = match self.questions.was_reached || self.whereabouts.is_reached(self.now_ms()) {
+            true => Mode::Server,
+            false => Mode::Client,
+        };
+        if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.inner_mut().as_mut()
+            && kademlia.mode() != mode
+        {
+            kademlia.set_mode(Some(mode));
         }
+    }
+
+    /// A member of this site dialled this node.
+    pub(super) fn was_reached(&mut self) {
+        self.questions.was_reached = true;
+        self.answer_as_it_is_reached();
     }
 
     /// Asks for who is nearest to this node, and in turn for who is nearest to anywhere.

@@ -10,6 +10,7 @@ mod lanes;
 mod mailbox;
 mod marker;
 mod members;
+mod reach;
 mod relay;
 mod rendezvous;
 mod start;
@@ -39,6 +40,7 @@ use self::kademlia::Questions;
 use self::lanes::Lanes;
 use self::mailbox::Mailbox;
 use self::members::Members;
+use self::reach::{DialBacks, Told};
 use self::relay::Relays;
 use self::rendezvous::Points;
 use crate::admission::Admitter;
@@ -52,6 +54,7 @@ use crate::identity;
 use crate::inbox::Inbox;
 use crate::limits;
 use crate::peer_rules::PeerRules;
+use crate::reach::Whereabouts;
 use crate::share::Shares;
 
 pub(crate) struct Node {
@@ -69,6 +72,9 @@ pub(crate) struct Node {
     members: Members,
     points: Points,
     relays: Relays,
+    whereabouts: Whereabouts,
+    told: Told,
+    dial_backs: DialBacks,
     questions: Questions,
     markers: FuturesOrdered<marker::Settling>,
     inbox: Inbox,
@@ -103,6 +109,7 @@ impl Node {
                     Some(command) => self.on_command(command),
                 },
                 Some((channel, response)) = self.mailbox.next_answer() => self.respond(channel, response),
+                Some(ended) = self.dial_backs.next_ended() => self.on_dialled_back(ended),
                 Some(ended) = self.lanes.next_ended() => self.on_lane_ended(ended),
                 Some(suggestion) = suggestions.recv() => self.on_suggestion(suggestion),
                 Some(id) = self.markers.next() => self.on_marker_settled(id),
@@ -142,17 +149,12 @@ impl Node {
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.update_listening();
-                self.listens_at(&address, true);
                 self.inbox.tell(NetEvent::Listening { address: self.with_local_peer(address) });
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.update_listening();
-                self.listens_at(&address, false);
-            }
-            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+            SwarmEvent::ExpiredListenAddr { .. } => self.update_listening(),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 self.update_listening();
                 self.on_listener_closed(listener_id, reason.err());
-                addresses.iter().for_each(|address| self.listens_at(address, false));
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener reports an error"),
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
@@ -166,7 +168,10 @@ impl Node {
         match event {
             BehaviourEvent::Admission(event) => self.on_admission_event(event),
             BehaviourEvent::Members(event) => self.on_members_event(event),
-            BehaviourEvent::Rendezvous(event) => self.on_rendezvous_event(event),
+            BehaviourEvent::Reach(event) => self.on_reach_event(event),
+            BehaviourEvent::Rendezvous(event) | BehaviourEvent::RendezvousAfar(event) => {
+                self.on_rendezvous_event(event)
+            }
             BehaviourEvent::Point(event) => tracing::debug!(?event, "as a rendezvous point"),
             BehaviourEvent::Kademlia(event) => self.on_kademlia_event(event),
             BehaviourEvent::Relay(event) => tracing::debug!(?event, "as a relay"),
@@ -174,10 +179,11 @@ impl Node {
             BehaviourEvent::Dcutr(event) => self.on_punched(&event),
             BehaviourEvent::Mailbox(event) => self.on_mailbox_event(event),
             BehaviourEvent::Lanes(event) => self.on_lane_event(event),
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.on_identified(&peer_id, info.listen_addrs);
+            BehaviourEvent::Identify(event) | BehaviourEvent::IdentifyAfar(event) => {
+                if let identify::Event::Received { peer_id, connection_id, info } = event {
+                    self.on_identified(&peer_id, connection_id, info);
+                }
             }
-            BehaviourEvent::Identify(_) => {}
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Mdns(event) => {
                 discovery::mdns::suggestions(event).into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
@@ -207,6 +213,7 @@ impl Node {
         self.ask_the_next_member();
         self.visit_the_points();
         self.listen_at_the_relays();
+        self.look_where_it_is();
         self.ask_the_table();
         self.write_cache();
     }
@@ -216,6 +223,9 @@ impl Node {
     }
 
     fn update_listening(&mut self) {
+        let now_ms = self.now_ms();
+        self.whereabouts.listens(self.swarm.listeners().cloned(), now_ms);
+        self.tell_where_it_is();
         let addresses = self.swarm.listeners().cloned().map(|address| self.with_local_peer(address)).collect();
         self.shared.set_listening(addresses);
     }

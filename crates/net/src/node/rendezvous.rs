@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use libp2p::PeerId as Libp2pPeerId;
 use libp2p::rendezvous::{Cookie, client};
-use libp2p::swarm::derive_prelude::{ExternalAddrConfirmed, ExternalAddrExpired};
-use libp2p::swarm::{FromSwarm, NetworkBehaviour};
-use libp2p::{Multiaddr, PeerId as Libp2pPeerId};
 use magpie_core::ids::PeerId;
 
 use super::Node;
@@ -13,7 +11,7 @@ use super::admit::Standing;
 use crate::discovery::rendezvous;
 use crate::identity;
 use crate::limits;
-use crate::network::{Network, is_relayed};
+use crate::network::{Network, is_afar};
 
 /// The points, by their peer.
 #[derive(Debug, Default)]
@@ -51,10 +49,14 @@ impl Node {
         let admitted: Vec<PeerId> =
             self.points.0.keys().copied().filter(|peer| self.standing(*peer) == Some(Standing::Admitted)).collect();
         for peer in admitted {
+            let met_afar = self.remotes_of(peer).all(is_afar);
+            let is_somewhere = self.told.members.iter().any(|address| !met_afar || Network::Internet.shares(address));
             let Some(point) = self.points.0.get_mut(&peer) else { continue };
-            let Some(client) = self.swarm.behaviour_mut().rendezvous.inner_mut().as_mut() else { return };
+            let behaviour = self.swarm.behaviour_mut();
+            let clients = if met_afar { &mut behaviour.rendezvous_afar } else { &mut behaviour.rendezvous };
+            let Some(client) = clients.inner_mut().as_mut() else { return };
             let at = identity::to_libp2p(peer);
-            if point.register_due_ms <= now_ms {
+            if point.register_due_ms <= now_ms && is_somewhere {
                 point.register_due_ms = now_ms + limits::RENDEZVOUS_RETRY_MS;
                 if let Err(error) = client.register(rendezvous::namespace(), at, Some(limits::RENDEZVOUS_TTL_S)) {
                     tracing::warn!(%error, "this node cannot register with a rendezvous point");
@@ -98,23 +100,6 @@ impl Node {
     fn change_point(&mut self, peer: &Libp2pPeerId, change: impl FnOnce(&mut Point)) {
         if let Some(point) = identity::from_libp2p(peer).and_then(|peer| self.points.0.get_mut(&peer)) {
             change(point);
-        }
-    }
-
-    /// What a registration says, and a relay to who listens there. The swarm is not told: an address that nobody has
-    /// dialled is not advertised as one.
-    pub(super) fn listens_at(&mut self, address: &Multiaddr, still: bool) {
-        let news = if still {
-            FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: address })
-        } else {
-            FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr: address })
-        };
-        let behaviour = self.swarm.behaviour_mut();
-        if let Some(client) = behaviour.rendezvous.inner_mut().as_mut() {
-            client.on_swarm_event(news);
-        }
-        if let Some(relay) = behaviour.relay.inner_mut().as_mut().filter(|_| !is_relayed(address)) {
-            relay.on_swarm_event(news);
         }
     }
 }

@@ -24,7 +24,7 @@ use super::rendezvous::Points;
 use super::{Cache, Node};
 use crate::admission::Admitter;
 use crate::behaviour::{self, Ways};
-use crate::book::{Book, Source};
+use crate::book::{Book, Source, split_peer};
 use crate::cache;
 use crate::config::{NetConfig, parse_addresses, parse_member};
 use crate::discovery::dns::DnsName;
@@ -37,6 +37,7 @@ use crate::inbox::Inbox;
 use crate::key::NodeKey;
 use crate::limits;
 use crate::network::is_relayed;
+use crate::reach::Whereabouts;
 use crate::share::Shares;
 
 /// Starts the network of a node on the caller's runtime, and returns when it listens on every address of `config`.
@@ -54,6 +55,7 @@ pub async fn spawn(key: &NodeKey, config: NetConfig, inbox: mpsc::Sender<NetEven
     let shared = Arc::new(Shared::default());
     let plan = Plan {
         listen: parse_addresses(&config.listen)?,
+        external: parse_external(&config.external)?,
         bootstrap: parse_addresses(&config.bootstrap)?,
         names: parse_names(&config.dns)?,
         points: parse_members("rendezvous points", &config.rendezvous, limits::RENDEZVOUS_POINTS_MAX)?,
@@ -80,6 +82,7 @@ fn setup(reason: String) -> NetError {
 /// Everything that the network starts from.
 struct Plan {
     listen: Vec<Multiaddr>,
+    external: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     names: Vec<DnsName>,
     points: Vec<(Multiaddr, PeerId)>,
@@ -91,6 +94,17 @@ struct Plan {
 }
 
 impl Plan {
+    fn ways(&self) -> Ways {
+        Ways {
+            mdns: self.config.mdns,
+            rendezvous: !self.points.is_empty(),
+            point: self.config.rendezvous_point,
+            kademlia: self.config.kademlia,
+            relay: self.config.relay_for_members,
+            in_memory: self.config.in_memory,
+        }
+    }
+
     async fn start(self, tasks: &mut JoinSet<()>) -> Result<(Node, mpsc::Receiver<Suggestion>), NetError> {
         let local = self.key.peer_id();
         let doors = Doors::default();
@@ -103,18 +117,14 @@ impl Plan {
             false => limits::PEER_STREAMS_PER_S_MAX,
         };
         let shares = Shares::new(self.shared.watch.clone(), streams_per_s);
-        let ways = Ways {
-            mdns: self.config.mdns,
-            rendezvous: !self.points.is_empty(),
-            point: self.config.rendezvous_point,
-            kademlia: self.config.kademlia,
-            relay: self.config.relay_for_members,
-            in_memory: self.config.in_memory,
-        };
+        let ways = self.ways();
         let mut node = Node {
             local,
             points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
             relays: Relays::new(self.relays.iter().cloned()),
+            whereabouts: Whereabouts::new(self.external),
+            told: Default::default(),
+            dial_backs: Default::default(),
             questions: Default::default(),
             members: Members::new(self.config.members),
             lanes: Lanes::new(!self.config.without_lanes),
@@ -134,6 +144,7 @@ impl Plan {
             cache: Cache { path: self.config.peer_cache, written: String::new(), due_ms: 0, writing: JoinSet::new() },
             started: Instant::now(),
         };
+        node.tell_where_it_is();
         node.listen(self.listen).await?;
         node.read_cache();
         let members = self.points.into_iter().chain(self.relays).map(|(address, _)| address);
@@ -151,7 +162,7 @@ impl Plan {
             tasks.spawn(discovery::github::watch(
                 github,
                 self.key,
-                move || shared.listening(),
+                move || shared.written(),
                 node.look_again.clone(),
                 suggest,
             ));
@@ -165,6 +176,14 @@ fn parse_names(texts: &[String]) -> Result<Vec<DnsName>, NetError> {
         return Err(NetError::TooManyNames { count: texts.len() });
     }
     texts.iter().map(|text| text.parse().map_err(NetError::from)).collect()
+}
+
+/// Where others dial this node, without the peer that they dial there.
+fn parse_external(texts: &[String]) -> Result<Vec<Multiaddr>, NetError> {
+    if texts.len() > limits::EXTERNAL_MAX {
+        return Err(NetError::TooMany { what: "external addresses", count: texts.len(), max: limits::EXTERNAL_MAX });
+    }
+    Ok(parse_addresses(texts)?.into_iter().filter_map(split_peer).map(|(address, _)| address).collect())
 }
 
 fn parse_members(what: &'static str, texts: &[String], max: usize) -> Result<Vec<(Multiaddr, PeerId)>, NetError> {

@@ -11,6 +11,7 @@ mod named;
 mod node;
 mod parting;
 mod raw;
+mod reach;
 mod refuse;
 mod registry;
 mod relays;

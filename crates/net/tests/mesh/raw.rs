@@ -8,16 +8,18 @@ use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, identity, noise, tcp, yamux};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::node::PATIENCE;
 
 const ADMISSION: StreamProtocol = StreamProtocol::new("/magpie/admission/1");
 const MEMBERS: StreamProtocol = StreamProtocol::new("/magpie/members/1");
+const REACH: StreamProtocol = StreamProtocol::new("/magpie/reach/1");
 /// The ways of finding and reaching others that members alone may use.
-const WAYS_OF_MEMBERS: [StreamProtocol; 6] = [
+const WAYS_OF_MEMBERS: [StreamProtocol; 7] = [
     MEMBERS,
+    REACH,
     StreamProtocol::new("/rendezvous/1.0.0"),
     StreamProtocol::new("/magpie/kad/1"),
     StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop"),
@@ -101,6 +103,7 @@ type ExchangeEvent = request_response::Event<Vec<u8>, Vec<u8>>;
 pub struct Behaviour {
     admission: Exchange,
     members: Exchange,
+    reach: Exchange,
     mailbox: Exchange,
     lane: Exchange,
     identify: identify::Behaviour,
@@ -207,6 +210,7 @@ impl Raw {
             .with_behaviour(|key| Behaviour {
                 admission: exchange(ADMISSION),
                 members: exchanges(WAYS_OF_MEMBERS, false),
+                reach: exchange(REACH),
                 mailbox: exchanges([MAILBOX], is_slow),
                 lane: exchange(LANE),
                 identify: identify::Behaviour::new(identify::Config::new("raw".into(), key.public())),
@@ -271,6 +275,7 @@ impl Raw {
             SwarmEvent::OutgoingConnectionError { error, .. } => panic!("the raw peer cannot connect: {error}"),
             SwarmEvent::Behaviour(BehaviourEvent::Admission(event)) => exchange_event("admission", event),
             SwarmEvent::Behaviour(BehaviourEvent::Members(event)) => exchange_event("members", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Reach(event)) => exchange_event("reach", event),
             SwarmEvent::Behaviour(BehaviourEvent::Mailbox(event)) => exchange_event("mailbox", event),
             SwarmEvent::Behaviour(BehaviourEvent::Lane(event)) => exchange_event("lane", event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. })) => {
@@ -317,6 +322,26 @@ impl Raw {
         // {"digest": 0}
         let id = self.swarm.behaviour_mut().members.send_request(&remote, b"\0\0\0\x09\x81\xa6digest\0".to_vec());
         self.answer(id).await
+    }
+
+    /// Asks to be dialled back at `address`: what the other side says of it, and why.
+    pub async fn ask_to_be_dialled_back(&mut self, address: &str) -> Result<(String, Option<String>), String> {
+        #[derive(Serialize)]
+        struct Ask<'a> {
+            address: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Answer {
+            outcome: String,
+            why: Option<String>,
+        }
+        let body = rmp_serde::to_vec_named(&Ask { address }).unwrap();
+        let remote = self.remote.unwrap();
+        let frame = [&(body.len() as u32).to_be_bytes(), body.as_slice()].concat();
+        let id = self.swarm.behaviour_mut().reach.send_request(&remote, frame);
+        let answer = self.answer(id).await?;
+        let Answer { outcome, why } = rmp_serde::from_slice(&answer[4..]).map_err(|error| error.to_string())?;
+        Ok((outcome, why))
     }
 
     /// Sends `bytes` in place of a question about members.

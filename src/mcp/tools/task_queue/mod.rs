@@ -1,6 +1,7 @@
-//! Single tasks: submit, follow, list, cancel; and the state of the node's queue.
+//! Single tasks: submit, follow, list, change, cancel; and the state of the node's queue.
 
 mod cancel;
+mod change;
 mod list;
 mod queue_status;
 mod read;
@@ -8,6 +9,7 @@ mod submit;
 mod view;
 
 pub use cancel::Cancel;
+pub use change::{Resubmit, SetPriority};
 pub use list::{ALSO as LIST_ALSO, ListTasks};
 pub use queue_status::{ALSO as STATUS_ALSO, QueueStatus};
 pub use read::{GetTask, WaitTask};

@@ -114,7 +114,7 @@ impl Handler for Submit {
     }
 }
 
-fn accepted(answers: Vec<SubmitAnswer>) -> Result<TaskId, ToolError> {
+pub(super) fn accepted(answers: Vec<SubmitAnswer>) -> Result<TaskId, ToolError> {
     match answers.into_iter().next() {
         Some(SubmitAnswer::Accepted { id }) => Ok(id),
         Some(SubmitAnswer::Refused(refusal)) => Err(refusal.into()),

@@ -1,12 +1,16 @@
-//! Graphs of tasks: submit, follow, cancel.
+//! Graphs of tasks: submit, follow, list, draw, cancel.
 
 mod cancel;
+mod graph;
+mod list;
 mod read;
 mod seed_form;
 mod submit;
 mod view;
 
 pub use cancel::CancelWorkflow;
+pub use graph::WorkflowGraph;
+pub use list::ListWorkflows;
 pub use read::GetWorkflowStatus;
 pub use submit::SubmitWorkflow;
 

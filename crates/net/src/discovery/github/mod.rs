@@ -21,23 +21,24 @@ use super::Suggestion;
 use crate::book::Source;
 use crate::key::NodeKey;
 use crate::limits;
+use crate::network::Network;
 use crate::node::is_loopback;
 
 pub use self::api::{GithubConfig, GithubConfigError, Token};
 
-/// Keeps this node's record and reads those of the others, until nobody listens any more; `listening` says where this
-/// node is.
+/// Keeps this node's record and reads those of the others, until nobody listens any more; `whereabouts` says where
+/// this node is.
 pub(crate) async fn watch(
     config: GithubConfig,
     key: NodeKey,
-    listening: impl Fn() -> Vec<String> + Send,
+    whereabouts: impl Fn() -> Vec<String> + Send,
     look_again: Arc<Notify>,
     suggestions: mpsc::Sender<Suggestion>,
 ) {
     let mut registry = Registry { api: Api::new(config), key, comment: None, failures: 0 };
     let mut known = BTreeSet::new();
     loop {
-        let addresses = to_publish(listening());
+        let addresses = to_publish(whereabouts());
         let visit = move || (registry.visit(&addresses, unix_s()), registry);
         let Ok((visited, back)) = tokio::task::spawn_blocking(visit).await else { return };
         registry = back;
@@ -84,13 +85,14 @@ async fn tell(
     Ok(())
 }
 
-/// Loopback addresses are of use only to a node that has no other, and then to those on its machine.
-fn to_publish(listening: Vec<String>) -> Vec<String> {
-    let is_far = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| !is_loopback(&address));
-    let far: Vec<String> = listening.iter().filter(|text| is_far(text)).cloned().collect();
-    let mut addresses = if far.is_empty() { listening } else { far };
-    addresses.truncate(limits::PEER_ADDRESSES_MAX);
-    addresses
+/// Those that lead farthest: a comment is read from anywhere. A node that nobody can reach from beyond its site is
+/// found there by the others of the site, and one on loopback by those on its machine.
+fn to_publish(whereabouts: Vec<String>) -> Vec<String> {
+    let parsed = whereabouts.iter().filter_map(|text| Some((Network::of(&text.parse().ok()?), text)));
+    let parsed: Vec<(Network, &String)> = parsed.collect();
+    let widest = parsed.iter().map(|(network, _)| *network).max();
+    let published = parsed.into_iter().filter(|(network, _)| Some(*network) == widest).map(|(_, text)| text.clone());
+    published.take(limits::PEER_ADDRESSES_MAX).collect()
 }
 
 fn unix_s() -> u64 {
@@ -172,11 +174,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_with_other_addresses_keeps_its_loopback_to_itself() {
+    fn a_node_writes_down_the_addresses_that_lead_farthest() {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let both = texts(&["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1"]);
-        assert_eq!(to_publish(both), ["/ip4/10.0.0.1/tcp/1"]);
-        assert_eq!(to_publish(texts(&["/ip4/127.0.0.1/tcp/1"])), ["/ip4/127.0.0.1/tcp/1"]);
+        let (machine, site) = ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1");
+        let (far, by_relay) = ("/ip4/203.0.113.7/tcp/1", "/ip4/203.0.113.1/tcp/1/p2p-circuit");
+        assert_eq!(to_publish(texts(&[machine, site, far, by_relay])), [far, by_relay]);
+        assert_eq!(to_publish(texts(&[machine, site])), [site]);
+        assert_eq!(to_publish(texts(&[machine])), [machine]);
         let many = (1..100).map(|port| format!("/ip4/10.0.0.1/tcp/{port}")).collect();
         assert_eq!(to_publish(many).len(), limits::PEER_ADDRESSES_MAX);
     }

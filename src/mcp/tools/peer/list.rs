@@ -1,11 +1,11 @@
-//! The peers of the mesh, as the node sees them.
+//! The members of the mesh.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::detail::page;
+use super::super::detail::page;
 use crate::mcp::answer::ToolError;
 use crate::mcp::handler::{Call, Handler};
 use crate::mcp::link::PATIENCE;
@@ -115,36 +115,9 @@ impl Handler for ListPeers {
     }
 }
 
-/// The seeds name a remote node to ask; here every node answers for the whole mesh, so only the own one may be named.
-///
-/// # Errors
-/// If it is another.
-pub fn refuse_other_node(field: &str, named: Option<&str>, own: &str) -> Result<(), ToolError> {
-    match named.filter(|named| !named.is_empty() && !named.ends_with(own)) {
-        None => Ok(()),
-        Some(_) => {
-            let fix = format!("leave {field} out: any node answers for every task id; list_peers shows the others");
-            let problem = "this tool asks the node that it is attached to";
-            Err(ToolError::wrong_argument(field, problem, "nothing, or this node's peer id", fix))
-        }
-    }
-}
-
-/// What the seeds call by other names or do elsewhere: discovery runs all the time.
-pub const ALSO: &[(&str, &str)] =
-    &[("capabilities_timeout_s", ""), ("discover", ""), ("discovery_timeout_s", ""), ("discovery_methods", "")];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_own_node_may_be_named() {
-        assert!(refuse_other_node("peer_id", None, "12D3").is_ok());
-        assert!(refuse_other_node("peer_id", Some(""), "12D3").is_ok());
-        assert!(refuse_other_node("remote_multiaddr", Some("/ip4/1.2.3.4/tcp/1/p2p/12D3"), "12D3").is_ok());
-        assert_eq!(refuse_other_node("peer_id", Some("12D4"), "12D3").unwrap_err().code, "wrong_argument");
-    }
 
     #[test]
     fn a_row_without_capabilities_is_short() {
