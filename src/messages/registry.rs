@@ -120,5 +120,7 @@ pub enum RegistryMsg {
     /// What is ready at this node's home.
     Backlog(Vec<ShapeBacklog>),
     ClockRoot([u8; 32]),
+    /// A verdict on a silent peer is due.
+    Due,
     Tick,
 }

@@ -273,10 +273,10 @@ pub const GOSSIP_PER_S: u64 = 50;
 pub const GOSSIP_BURST: u64 = 100;
 pub const GOSSIP_FLOOD_FACTOR: u64 = 10;
 
-/// How long a peer has to answer a heartbeat, and the most that lies between two to one peer of a small mesh.
+/// How long a peer has to answer a heartbeat.
 pub const HEARTBEAT_MS: u64 = 1_000;
-/// A node sends heartbeats this often: one, and while there is something to tell to up to so many peers. What an idle node
-/// does so depends on no mesh's size.
+/// Rounds of heartbeats: a quiet node sends one in two of them, and who has something to tell up to so many in each. So what
+/// an idle node does depends on no mesh's size.
 pub const PROBE_EVERY_MS: u64 = HEARTBEAT_MS / 4;
 pub const PROBES_MAX: usize = 8;
 /// A peer that was silent for so long is suspected, then held dead, then forgotten with its capabilities and credits.
@@ -326,7 +326,7 @@ pub const PREFETCH_HORIZON_MS: u64 = 100;
 /// An outcome that is not acknowledged after this goes to disk.
 pub const SPOOL_AFTER_MS: u64 = 50;
 /// A worker that holds nothing looks at its credits this often.
-pub const WORKER_TICK_IDLE_MS: u64 = 250;
+pub const WORKER_TICK_IDLE_MS: u64 = 500;
 /// Outcomes that wait for a home, in bytes; full, the worker takes no new lease.
 pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const SPOOL_AGE_MAX_MS: u64 = 7 * 86_400_000;

@@ -106,7 +106,7 @@ async fn node(bootstrap: Vec<String>) -> Result<NetHandle, Failure> {
 
 /// As the registry of a quiet node does: one peer after the other.
 async fn beat(net: NetHandle) {
-    let mut every = tokio::time::interval(Duration::from_millis(limits::PROBE_EVERY_MS));
+    let mut every = tokio::time::interval(Duration::from_millis(2 * limits::PROBE_EVERY_MS));
     for turn in 0.. {
         every.tick().await;
         let mut peers: Vec<_> = net.peers().into_iter().map(|info| info.peer).collect();

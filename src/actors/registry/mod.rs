@@ -22,6 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Addresses;
 use super::access::Access;
 use super::address::Address;
+use super::alarm::Alarm;
 use super::device_mailbox::DeviceMsg;
 use super::peers::Peers;
 use super::readings::now;
@@ -70,6 +71,7 @@ pub struct RegistryState {
     /// What peers must hear soon when it changes, and how many are still to hear of the last change.
     says: (Arc<Capabilities>, Option<SignedAnnouncement>),
     untold: usize,
+    alarm: Alarm<RegistryMsg>,
     began: Instant,
     me: ActorRef<RegistryMsg>,
     arguments: RegistryArguments,
@@ -104,6 +106,7 @@ impl Actor for RegistryActor {
             unanswered: Some(Vec::new()),
             says: (arguments.capabilities.clone(), None),
             untold: 0,
+            alarm: Alarm::default(),
             began: Instant::now(),
             me: myself,
             arguments,
@@ -154,6 +157,10 @@ impl Actor for RegistryActor {
             RegistryMsg::Backlog(backlog) => state.tell_backlog(backlog),
             RegistryMsg::ClockRoot(root) => state.clock_root = root,
             RegistryMsg::Tick => state.tick(),
+            RegistryMsg::Due => {
+                state.alarm.rang();
+                state.look();
+            }
         }
         Ok(())
     }
@@ -243,10 +250,20 @@ impl RegistryState {
             // Whoever has not said by now what it does is failing: the peers hear that this node lives.
             self.speak();
         }
-        let changes = self.core.tick(now());
-        self.apply(&changes);
+        self.look();
         self.greet_round();
         self.tell_clocks();
+    }
+
+    /// A verdict that is due before the next tick is not put off until then.
+    fn look(&mut self) {
+        let now = now();
+        let changes = self.core.tick(now);
+        self.apply(&changes);
+        let soon_ms = now.mono_ms + limits::PROBE_EVERY_MS;
+        if let Some(due_ms) = self.core.next_deadline().filter(|due_ms| *due_ms < soon_ms) {
+            self.alarm.set(&self.me, due_ms, || RegistryMsg::Due);
+        }
     }
 
     /// The next in turn are sent a heartbeat: the load of a node does not grow with the mesh.
@@ -256,7 +273,8 @@ impl RegistryState {
             (self.says, self.untold) = (says, self.core.peers().count());
         }
         let is_busy = self.untold > 0 || !self.backlog.is_empty();
-        let targets = self.core.probe_targets(now(), self.core.probes_due(is_busy));
+        let due = self.core.probes_due(is_busy);
+        let targets = self.core.probe_targets(now(), due);
         self.untold = self.untold.saturating_sub(targets.len());
         targets.into_iter().for_each(|peer| self.greet(peer));
     }

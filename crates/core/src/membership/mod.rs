@@ -106,12 +106,13 @@ pub struct Membership {
     /// Peers with reports left, each once.
     news: VecDeque<PeerId>,
     last_probed: PeerId,
+    rounds: u32,
 }
 
 impl Membership {
     pub fn new(me: PeerId, incarnation: Incarnation) -> Self {
         // Nodes that start together go round together: each begins behind itself, so all ask another.
-        Self { me, incarnation, peers: BTreeMap::new(), news: VecDeque::new(), last_probed: me }
+        Self { me, incarnation, peers: BTreeMap::new(), news: VecDeque::new(), last_probed: me, rounds: 0 }
     }
 
     /// This node's own incarnation: every message between peers carries it.
@@ -154,14 +155,16 @@ impl Membership {
         self.peers.values().filter_map(Peer::deadline).min()
     }
 
-    /// How many heartbeats the round has that is due every [`limits::PROBE_EVERY_MS`]. Who is quiet sends one. With something
-    /// to tell, of its own if `is_busy`, it is up to [`limits::PROBES_MAX`], yet none to one peer in each of two rounds.
-    pub fn probes_due(&self, is_busy: bool) -> usize {
+    /// How many heartbeats the round has that is due every [`limits::PROBE_EVERY_MS`]. Who is quiet sends one in every other
+    /// round. With something to tell, of its own if `is_busy`, it is up to [`limits::PROBES_MAX`], yet none to one peer in each
+    /// of two rounds.
+    pub fn probes_due(&mut self, is_busy: bool) -> usize {
+        self.rounds = self.rounds.wrapping_add(1);
         let is_suspect = |peer: &Peer| peer.state == PeerState::Suspect;
         if is_busy || !self.news.is_empty() || self.peers.values().any(is_suspect) {
             self.peers.len().div_ceil(2).clamp(2, limits::PROBES_MAX)
         } else {
-            1
+            usize::from(self.rounds.is_multiple_of(2))
         }
     }
 
