@@ -29,11 +29,12 @@ simulator_is_deterministic() {
 
 python_tests() {
     local folder python
-    python=$(scripts/python.sh)
+    python=$(scripts/python.sh) || return 1
     for folder in tests/*/; do
         if compgen -G "${folder}test_*.py" >/dev/null; then
             echo "-- $folder"
-            "$python" -B -m unittest discover --start-directory "$folder"
+            # Within a phase nothing ends at the first failure by itself.
+            "$python" -B -m unittest discover --start-directory "$folder" || return 1
         fi
     done
 }

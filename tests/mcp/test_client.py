@@ -192,6 +192,9 @@ class Tools(unittest.IsolatedAsyncioTestCase):
             listed = [tool.name for tool in (await client.list_tools()).tools]
             task = await ok(client, "p2p_taskqueue_submit", {"task_type": "noop", "wait_ms": 20000})
             workflow = await ok(client, "submit_p2p_workflow", {"name": "w", "tasks": [{"kind": "noop"}], "priority": 9})
+            fails = {"kind": "process", "run": ["python3", "-c", "raise SystemExit(3)"], "retry": {"max_attempts": 1}}
+            failed = await ok(client, "p2p_taskqueue_submit", fails | {"wait_ms": 20000})
+            waiting = await ok(client, "p2p_taskqueue_submit", {"kind": "noop", "requires": "gpu.vram >= 1024GiB"})
             task_id, workflow_id = {"task_id": task["task_id"]}, {"workflow_id": workflow["workflow_id"]}
             calls = {
                 "p2p_taskqueue_status": {"detail": "full"}, "p2p_taskqueue_submit": {"kind": "noop"},
@@ -199,7 +202,11 @@ class Tools(unittest.IsolatedAsyncioTestCase):
                 "p2p_taskqueue_list_tasks": {"detail": "full"}, "p2p_taskqueue_cancel": task_id,
                 "list_peers": {"include_capabilities": True}, "p2p_get_merkle_clock": {"detail": "full"},
                 "submit_p2p_workflow": WORKFLOW, "get_workflow_status": workflow_id | {"detail": "full", "wait_ms": 20000},
-                "cancel_workflow": workflow_id,
+                "cancel_workflow": workflow_id, "list_workflows": {}, "workflow_dependencies": workflow_id,
+                "p2p_taskqueue_resubmit": {"task_id": failed["task_id"]},
+                "p2p_taskqueue_priority": {"task_id": waiting["task_id"], "priority": 10},
+                "queue_stats": {"include_worker_stats": True}, "worker_status": {}, "peer_discover": {"wait_ms": 0},
+                "peer_metrics": {},
             }
             self.assertEqual(sorted(listed), sorted(calls))
             for name, arguments in calls.items():
@@ -242,7 +249,8 @@ class Tools(unittest.IsolatedAsyncioTestCase):
     async def test_a_toolset_is_listed_and_bounds_what_is_called(self):
         async with connected("--toolset", "workflow") as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
-            self.assertEqual(names, ["submit_p2p_workflow", "get_workflow_status", "cancel_workflow"])
+            of_workflows = ["get_workflow_status", "list_workflows", "workflow_dependencies", "cancel_workflow"]
+            self.assertEqual(names, ["submit_p2p_workflow", *of_workflows])
             self.assertEqual((await error(client, "list_peers"))["code"], "not_in_toolset")
         refused = subprocess.run([BIN / "node-mcp", "--toolset", "work"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         self.assertEqual((refused.returncode, refused.stdout), (2, ""))
@@ -295,7 +303,7 @@ class NodeAway(unittest.IsolatedAsyncioTestCase):
             said = await error(client, "tools_dispatch_read", {"name": "list_peers"})
             self.assertEqual((said["code"], said["retryable"]), ("node_unreachable", True))
             self.assertIn("start a node with `node`", said["fix"])
-            self.assertEqual(len((await ok(client, "tools_list_categories"))["categories"]), 3)
+            self.assertEqual(len((await ok(client, "tools_list_categories"))["categories"]), 5)
             self.node.start()
             await _until_it_answers(self.node, 60)
             submitted = await ok(client, "tools_dispatch", {"name": "p2p_taskqueue_submit", "arguments": {"kind": "noop"}})
