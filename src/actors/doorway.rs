@@ -24,6 +24,7 @@ use crate::messages::node::{HomeView, NodeReply, NodeRequest, NodeStatus};
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
+use crate::telemetry;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A whole ledger with its blobs goes to a disk meanwhile, or comes from there.
@@ -61,6 +62,7 @@ impl Doorway {
             }
             Body::Node(NodeRequest::ExportHome { ledger, to, file }) => self.export_home(ledger, to, file).await,
             Body::Node(NodeRequest::ImportHome { file }) => self.import_home(file).await,
+            Body::Node(NodeRequest::Logs(ask)) => Ok(Answer::Node(NodeReply::Logs(telemetry::recent(&ask)))),
             Body::Node(NodeRequest::Homes) => Ok(Answer::Node(NodeReply::Homes(self.homes()))),
         };
         answered.unwrap_or_else(Answer::Refused)
@@ -168,7 +170,11 @@ impl Doorway {
         };
         let members: Vec<PeerView> = match self.registry(None, RegistryRequest::List).await? {
             RegistryReply::Peers(members) => members,
-            RegistryReply::Heartbeat(_) => Vec::new(),
+            RegistryReply::Heartbeat(_) | RegistryReply::Capabilities(_) => Vec::new(),
+        };
+        let capabilities = match self.registry(None, RegistryRequest::Capabilities).await? {
+            RegistryReply::Capabilities(capabilities) => capabilities,
+            RegistryReply::Heartbeat(_) | RegistryReply::Peers(_) => Arc::default(),
         };
         Ok(NodeStatus {
             peer_id: peers.me(),
@@ -180,6 +186,7 @@ impl Doorway {
             queue,
             worker,
             devices: self.device_views().await,
+            capabilities,
             notices: self.notices.clone(),
         })
     }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest};
 use tokio::sync::Mutex;
 
 use super::answer::ToolError;
 use crate::client::{Client, ClientError};
 use crate::messages::blob::{BlobReply, BlobRequest};
-use crate::messages::clock::{ClockReply, ClockRequest, ClockView};
+use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::peer::{PeerReply, PeerRequest};
 use crate::messages::{Answer, Body, Role};
@@ -78,6 +79,17 @@ impl NodeLink {
         }
     }
 
+    /// Asks the ledger `home`, wherever it is served.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn ledger_of(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, ToolError> {
+        match self.ask(Body::Home { home, request }, PATIENCE).await? {
+            Answer::Ledger(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
     /// What the node says of itself.
     ///
     /// # Errors
@@ -100,12 +112,31 @@ impl NodeLink {
         }
     }
 
+    /// What is wrong with the clock, and how those of the peers that answer stand to it.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn clock_audit(&self) -> Result<ClockAudit, ToolError> {
+        match self.ask(Body::Clock(ClockRequest::Audit), PATIENCE).await? {
+            Answer::Clock(ClockReply::Audited(audit)) => Ok(*audit),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
     /// Asks about single peers.
     ///
     /// # Errors
     /// As [`NodeLink::ask`].
     pub async fn peer(&self, request: PeerRequest) -> Result<PeerReply, ToolError> {
-        match self.ask(Body::Peer(request), PATIENCE).await? {
+        self.peer_within(request, PATIENCE).await
+    }
+
+    /// As [`NodeLink::peer`], with a wait of its own.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn peer_within(&self, request: PeerRequest, patience: Duration) -> Result<PeerReply, ToolError> {
+        match self.ask(Body::Peer(request), patience).await? {
             Answer::Peer(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use magpie::mcp::catalog::{Catalog, Category, search};
+use magpie::mcp::catalog::{Catalog, Category, Tool, search};
 use magpie::mcp::server::listed;
 use magpie::mcp::surface::{Surface, SurfaceOptions};
 use serde_json::{Value, json};
@@ -168,7 +168,7 @@ fn schemas_use_only_what_every_client_knows() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 37] = [
+const QUESTIONS: [(&str, &str); 68] = [
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),
@@ -206,6 +206,37 @@ const QUESTIONS: [(&str, &str); 37] = [
     ("find new peers over mdns", "peer_discover"),
     ("which peer is slow", "peer_metrics"),
     ("latency between nodes", "peer_metrics"),
+    ("run a model on this sentence", "run_inference"),
+    ("get an embedding of a sentence", "run_inference"),
+    ("which models are available", "search_models"),
+    ("recommend a model for embeddings", "get_model_recommendations"),
+    ("can this model run on cpu", "check_model_compatibility"),
+    ("how much memory does the machine have", "detect_hardware"),
+    ("is there a gpu", "detect_hardware"),
+    ("benchmark the gpu", "test_hardware_capability"),
+    ("fastest machine for a model", "get_optimal_configuration"),
+    ("list inference endpoints", "list_endpoints"),
+    ("test an endpoint", "test_endpoint"),
+    ("error rate of tasks", "get_dashboard_metrics"),
+    ("tokens used by models", "get_model_usage_stats"),
+    ("is the system healthy", "get_system_status"),
+    ("is the ledger service ok", "get_service_health"),
+    ("recent errors in the log", "get_recent_logs"),
+    ("search the logs for refused", "search_logs"),
+    ("store a file by content id", "ipfs_add"),
+    ("read a blob by its cid", "ipfs_cat"),
+    ("connect to a peer at an address", "peer_connect"),
+    ("disconnect from a peer", "peer_disconnect"),
+    ("join a cluster", "bootstrap_network"),
+    ("am I cut off from the network", "get_p2p_network_status"),
+    ("public ip of this node", "p2p_peer_get_public_ip"),
+    ("rebalance the load", "rebalance_p2p_tasks"),
+    ("pause the queue", "queue_pause"),
+    ("resume the queue", "queue_resume"),
+    ("cancel all waiting tasks", "queue_clear"),
+    ("drain this node", "p2p_taskqueue_shutdown"),
+    ("which nodes run my workflow", "p2p_workflow_coordinate"),
+    ("does this tag bypass github", "p2p_check_workflow_tags"),
 ];
 
 #[tokio::test]
@@ -228,11 +259,11 @@ async fn a_search_finds_the_tool_among_the_first_three() {
 
 #[test]
 fn a_word_in_the_name_outweighs_one_in_the_description() {
-    let tool = |name| Catalog::shared().find(name).unwrap().entry;
-    assert!(
-        search::score(tool("cancel_workflow"), "cancel") > search::score(tool("p2p_taskqueue_wait_task"), "cancel")
-    );
-    assert_eq!(search::score(tool("list_peers"), "the of zebra"), 0);
+    let tools = ["p2p_taskqueue_wait_task", "cancel_workflow", "list_peers"];
+    let tools: Vec<&Tool> = tools.into_iter().map(|name| Catalog::shared().find(name).unwrap()).collect();
+    let ranked = |query: &str| search::ranked(&tools, query).iter().map(|tool| tool.entry.name).collect::<Vec<_>>();
+    assert_eq!(ranked("cancel").first(), Some(&"cancel_workflow"));
+    assert!(ranked("the of zebra").is_empty());
 }
 
 #[tokio::test]
