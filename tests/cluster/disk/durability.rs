@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use super::apart::apart;
 use super::crashes::crash_everywhere;
-use super::disk::Disk;
 use super::fuse::Mounted;
 use super::node::{TestNode, wait_until};
+use super::recorded::Disk;
 use super::run::{self, Said};
 
 fn id(text: &str) -> TaskId {

@@ -6,7 +6,7 @@ use magpie_core::progress::AttemptNews;
 use magpie_core::task::{AttemptResult, Outcome, TaskSpec};
 use serde_json::json;
 
-use crate::fixture::{Fixture, PATIENCE, attempt, process, shell};
+use super::fixture::{Fixture, PATIENCE, attempt, process, shell};
 
 /// What the attempt said last, and how it ended.
 async fn said(fixture: &Fixture, spec: TaskSpec, checkpoint: Option<&str>) -> (AttemptNews, Outcome) {

@@ -1,20 +1,11 @@
 //! The executors from outside, with the built `node` as the shim of their processes.
 
-#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
-
-#[cfg(test)]
 mod codes;
-#[cfg(test)]
 mod exclusive;
-#[cfg(test)]
 mod fixture;
-#[cfg(test)]
 mod kinds;
-#[cfg(test)]
 mod process;
-#[cfg(test)]
 mod progress;
-#[cfg(test)]
 mod shim;
 
 use std::path::PathBuf;

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::apart::apart;
 use super::crash::{Survivors, every_one, fast_dir, seeded, write_out};
-use super::disk::{Disk, Faults, Happened};
 use super::fuse::Mounted;
+use super::recorded::{Disk, Faults, Happened};
 use super::run;
 use super::tree::Io;
 

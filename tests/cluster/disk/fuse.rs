@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::apart::{apart, given, use_disk};
-use super::disk::{Disk, Faults};
+use super::recorded::{Disk, Faults};
 use super::run::Said;
 use super::tree::{Ino, Io, Kind, Node};
 

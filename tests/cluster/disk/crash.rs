@@ -6,7 +6,7 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::disk::Happened;
+use super::recorded::Happened;
 use super::tree::{Ino, Io, Kind, Node, ROOT, Tree};
 
 /// What a disk keeps whole; a larger write is several of them, each there or not.

@@ -10,9 +10,9 @@ use rustix::process::Resource;
 use serde_json::json;
 
 use super::apart::apart;
-use super::disk::{Disk, Faults};
 use super::fuse::Mounted;
 use super::node::{TestNode, wait_until};
+use super::recorded::{Disk, Faults};
 
 const MIB: u64 = 1024 * 1024;
 

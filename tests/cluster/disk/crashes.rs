@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use super::apart::apart;
 use super::crash::{Survivors, every_one, fast_dir, seeded, write_out};
-use super::disk::{Disk, Happened};
 use super::fuse::Mounted;
+use super::recorded::{Disk, Happened};
 use super::run::{self, Said};
 use super::tree::Tree;
 

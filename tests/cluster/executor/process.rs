@@ -8,7 +8,7 @@ use magpie_core::task::{AttemptResult, TaskKind, TaskSpec};
 use magpie_core::time::DurationMs;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, PATIENCE, attempt, error_of, eventually, len_of, process, shell};
+use super::fixture::{Fixture, PATIENCE, attempt, error_of, eventually, len_of, process, shell};
 
 fn any() -> ProcessConfig {
     ProcessConfig { allow: vec!["*".to_owned()], ..ProcessConfig::default() }

@@ -265,7 +265,7 @@ fn spawn_stand_in(orders: StandIn, descriptor: Option<u32>) -> Child {
     fs::write(directory.join(ORDERS), serde_json::to_vec(&orders).unwrap()).unwrap();
     let open = descriptor.map(|number| format!("exec {number}</dev/null; ")).unwrap_or_default();
     Command::new("sh")
-        .args(["-c", &format!("{open}exec \"$0\" --ignored --exact worker_stand_in --nocapture")])
+        .args(["-c", &format!("{open}exec \"$0\" --ignored --exact executor::worker_stand_in --nocapture")])
         .arg(std::env::current_exe().unwrap())
         .env(STAND_IN, directory.join(ORDERS))
         .stdout(Stdio::null())

@@ -4,7 +4,7 @@ use magpie::executor::{Attempt, LeaseKeeper, StopReason, lease_channel, stop_cha
 use magpie_core::task::Outcome;
 use tokio::task::JoinHandle;
 
-use crate::fixture::{
+use super::fixture::{
     Fixture, PATIENCE, attempt, boot_ms, error_of, eventually, is_alive, kill_9, pid_in, shell, start_leased_stand_in,
     stop,
 };

@@ -9,7 +9,7 @@ use magpie_core::task::{AttemptResult, TaskKind, TaskSpec};
 use magpie_core::time::DurationMs;
 use serde_json::{Value, json};
 
-use crate::fixture::{DirBlobs, Fixture, PATIENCE, error_of, spec};
+use super::fixture::{DirBlobs, Fixture, PATIENCE, error_of, spec};
 
 fn embed(model: &str, input: Value) -> TaskSpec {
     TaskSpec { model: Some(model.to_owned()), ..spec(TaskKind::Embed, input) }
@@ -113,7 +113,7 @@ async fn kinds_that_are_not_offered_are_refused_with_the_fix() {
     assert_eq!(bare.kinds(), BTreeSet::from([TaskKind::Sleep, TaskKind::Noop]));
     for kind in TaskKind::ALL.into_iter().filter(|kind| !bare.kinds().contains(kind)) {
         let (_stopper, stop) = magpie::executor::stop_channel();
-        let outcome = bare.run(crate::fixture::attempt(crate::fixture::spec(kind, Value::Null)), stop).await.unwrap();
+        let outcome = bare.run(super::fixture::attempt(super::fixture::spec(kind, Value::Null)), stop).await.unwrap();
         let (code, message, retryable) = error_of(outcome);
         let expected = if kind == TaskKind::Process { "bad_input" } else { "unsupported_kind" };
         assert_eq!((code.as_str(), retryable), (expected, false), "{message}");

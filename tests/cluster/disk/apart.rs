@@ -22,7 +22,7 @@ const APART_MAX: Duration = Duration::from_secs(900);
 const USE_MAX: Duration = Duration::from_secs(120);
 
 /// Runs `body` in a process with namespaces of its own: its mounts and its children end with it, whatever happens. `test`
-/// is this test's name from the crate on.
+/// is this test's name from this bench's module on.
 pub fn apart(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
@@ -46,7 +46,12 @@ pub fn use_disk(test: &str, volume: &Path, task: impl AsRef<OsStr>) {
 /// As [`use_disk`], but kills the process as soon as `enough` says so.
 pub fn use_disk_until(test: &str, volume: &Path, task: impl AsRef<OsStr>, enough: impl Fn() -> bool) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env(VOLUME, volume).env(TASK, task).args(["--exact", test]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .env(VOLUME, volume)
+        .env(TASK, task)
+        .args(["--exact", &named(test)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     while !enough() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
@@ -63,7 +68,7 @@ pub fn given() -> Option<(PathBuf, String)> {
 /// Runs one test with `command`, which ends in this binary, and returns what it printed.
 fn run_test(mut command: Command, test: &str, patience: Duration) -> String {
     let mut printed = tempfile::tempfile().unwrap();
-    command.args(["--exact", test, "--nocapture"]).stdin(Stdio::null());
+    command.args(["--exact", &named(test), "--nocapture"]).stdin(Stdio::null());
     command.stdout(printed.try_clone().unwrap()).stderr(printed.try_clone().unwrap());
     let success = ends_within(command.spawn().unwrap(), patience);
     let mut text = String::new();
@@ -73,6 +78,11 @@ fn run_test(mut command: Command, test: &str, patience: Duration) -> String {
     assert_eq!(success, Some(true), "{text}");
     assert!(text.contains("1 passed"), "no test has the name {test}: {text}");
     text
+}
+
+/// The whole name of a test of this bench.
+fn named(test: &str) -> String {
+    format!("disk::{test}")
 }
 
 /// Whether `child` succeeds; `None` if it had to be killed.

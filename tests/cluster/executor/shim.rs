@@ -5,7 +5,7 @@ use magpie::executor::StopReason;
 use magpie_core::task::{AttemptResult, TaskSpec};
 use serde_json::json;
 
-use crate::fixture::{
+use super::fixture::{
     Fixture, PATIENCE, error_of, eventually, is_alive, kill_9, parent_of, pid_in, process, shell, stand_in_report,
     start_stand_in, stop,
 };
