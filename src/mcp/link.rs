@@ -21,15 +21,21 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// For an answer that waits for nothing but the node.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The connection to one node. Nothing is kept that a new connection would lack.
-pub struct NodeLink {
-    socket: PathBuf,
+/// The way to one node. A clone is the same way.
+#[derive(Clone)]
+pub struct NodeLink(Arc<Socket>);
+
+/// A control socket, and the connection that was made last. Nothing is kept that a new connection would lack.
+struct Socket {
+    path: PathBuf,
+    role: Role,
     client: Mutex<Option<Arc<Client>>>,
 }
 
 impl NodeLink {
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: Mutex::new(None) }
+    /// By way of its control socket, in a role that is asked for there.
+    pub fn new(socket: PathBuf, role: Role) -> Self {
+        Self(Arc::new(Socket { path: socket, role, client: Mutex::new(None) }))
     }
 
     /// Asks the node. A connection that turns out to be closed is replaced once: each message may be said twice,
@@ -38,34 +44,7 @@ impl NodeLink {
     /// # Errors
     /// `node_unreachable` if no node listens; else what the node refused.
     pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
-        let (client, is_new) = self.connected().await?;
-        match client.ask(body.clone(), patience).await {
-            Err(ClientError::Closed) if !is_new => {
-                self.forget(&client).await;
-                let (client, _) = self.connected().await?;
-                Ok(client.ask(body, patience).await?)
-            }
-            answer => Ok(answer?),
-        }
-    }
-
-    async fn connected(&self) -> Result<(Arc<Client>, bool), ToolError> {
-        let mut place = self.client.lock().await;
-        if let Some(client) = place.as_ref().filter(|client| !client.is_closed()) {
-            return Ok((client.clone(), false));
-        }
-        let connecting = Client::connect(&self.socket, CLIENT, Role::Agent);
-        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
-        let client = Arc::new(connected.unwrap_or(Err(ClientError::TimedOut { patience: CONNECT_PATIENCE }))?);
-        *place = Some(client.clone());
-        Ok((client, true))
-    }
-
-    async fn forget(&self, closed: &Arc<Client>) {
-        let mut place = self.client.lock().await;
-        if place.as_ref().is_some_and(|client| Arc::ptr_eq(client, closed)) {
-            *place = None;
-        }
+        Ok(self.0.ask(body, patience).await?)
     }
 
     /// Asks the ledger of the home that the request's id names.
@@ -150,6 +129,39 @@ impl NodeLink {
         match self.ask(Body::Blob(request), PATIENCE).await? {
             Answer::Blob(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+}
+
+impl Socket {
+    async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
+        let (client, is_new) = self.connected().await?;
+        match client.ask(body.clone(), patience).await {
+            Err(ClientError::Closed) if !is_new => {
+                self.forget(&client).await;
+                let (client, _) = self.connected().await?;
+                client.ask(body, patience).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn connected(&self) -> Result<(Arc<Client>, bool), ClientError> {
+        let mut place = self.client.lock().await;
+        if let Some(client) = place.as_ref().filter(|client| !client.is_closed()) {
+            return Ok((client.clone(), false));
+        }
+        let connecting = Client::connect(&self.path, CLIENT, self.role);
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
+        let client = Arc::new(connected.unwrap_or(Err(ClientError::TimedOut { patience: CONNECT_PATIENCE }))?);
+        *place = Some(client.clone());
+        Ok((client, true))
+    }
+
+    async fn forget(&self, closed: &Arc<Client>) {
+        let mut place = self.client.lock().await;
+        if place.as_ref().is_some_and(|client| Arc::ptr_eq(client, closed)) {
+            *place = None;
         }
     }
 }

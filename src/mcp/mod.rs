@@ -1,7 +1,7 @@
 //! The MCP surface: one catalogue of tools, served on standard input and output by a process that keeps no state.
 //!
 //! [`catalog`] says what every tool is; [`dispatch`] lets calls in, runs them and bounds what comes back; [`link`] is
-//! the way to the node; only [`server`] and [`surface`] speak the protocol's own types.
+//! the way to the node; only [`server`] speak the protocol's own types.
 
 pub mod answer;
 pub mod arguments;
@@ -12,6 +12,7 @@ pub mod handler;
 pub mod link;
 pub mod panic;
 pub mod pointer;
+pub mod principal;
 pub mod server;
 pub mod surface;
 pub mod text;

@@ -13,12 +13,16 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Map, Value};
 
-use super::catalog::{Catalog, Hints, Tool};
+use super::catalog::{Catalog, Hints, Scope, Tool};
 use super::dispatch::Dispatcher;
 use super::handler::{BoxFuture, Caller};
 use super::link::NodeLink;
+use super::principal::Principal;
 use super::surface::{Surface, SurfaceOptions, UnknownToolsetError};
 use crate::config::{ConfigError, default_data_dir};
+
+/// The one client of standard input and output, as the node's socket knows it.
+const PRINCIPAL: &str = "local:node-mcp";
 
 /// The list never changes while the program runs.
 const LIST_TTL_MS: u64 = 3_600_000;
@@ -46,11 +50,13 @@ taken out of every answer. Answers have at most 8 KB (detail: full: 64 KB); `tru
 the rest; lists go on with next_cursor.";
 
 /// What `node-mcp` was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeOptions {
     /// The node's control socket; unset: that of a node started without arguments.
     pub control: Option<PathBuf>,
     pub surface: SurfaceOptions,
+    /// What the client may do.
+    pub scope: Scope,
 }
 
 /// A server that does not start, or ends otherwise than with its client.
@@ -76,7 +82,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         Some(control) => control,
         None => default_data_dir()?.join("control.sock"),
     };
-    let server = McpServer::new(Dispatcher::new(surface, NodeLink::new(control)));
+    let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
+    let server = McpServer::new(Dispatcher::new(&surface, link, Arc::new(principal)));
     let opened = server.serve(rmcp::transport::io::stdio_pipes()).await;
     let running = match opened {
         Ok(running) => running,

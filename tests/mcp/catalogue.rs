@@ -21,9 +21,9 @@ fn golden(name: &str, found: &Value) {
     assert!(kept == text, "{} is not what the catalogue says: UPDATE_GOLDEN=1 writes it anew", path.display());
 }
 
-fn list(toolset: &[&str], read_only: bool, flat: bool) -> Vec<Value> {
-    let toolset = toolset.iter().map(|name| (*name).to_owned()).collect();
-    let surface = Surface::new(Catalog::shared(), &SurfaceOptions { toolset, read_only, flat }).unwrap();
+fn list(toolset: &str, read_only: bool) -> Vec<Value> {
+    let options = SurfaceOptions { toolset: vec![toolset.to_owned()], read_only, flat: false };
+    let surface = Surface::new(Catalog::shared(), &options).unwrap();
     listed(&surface).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
 }
 
@@ -33,10 +33,11 @@ fn bytes(value: &impl serde::Serialize) -> usize {
 
 #[test]
 fn the_lists_are_those_of_the_golden_files() {
-    golden("manager.json", &json!(list(&[], false, false)));
-    golden("manager-read-only.json", &json!(list(&[], true, false)));
-    golden("flat.json", &json!(list(&[], false, true)));
-    golden("toolset-workflow.json", &json!(list(&["workflow"], false, false)));
+    golden("manager.json", &json!(list("manager", false)));
+    golden("manager-read-only.json", &json!(list("manager", true)));
+    golden("core.json", &json!(list("core", false)));
+    golden("full.json", &json!(list("full", false)));
+    golden("toolset-workflow.json", &json!(list("workflow", false)));
 }
 
 #[test]
@@ -84,10 +85,14 @@ fn the_documentation_has_every_tool() {
 
 #[test]
 fn definitions_take_little_of_a_models_context() {
-    let manager = list(&[], false, false);
-    assert_eq!(manager.len(), 5);
-    assert!(bytes(&manager) <= 4_096, "the manager's list has {} bytes", bytes(&manager));
-    let all: Vec<Value> = manager.into_iter().chain(list(&[], false, true)).collect();
+    for (surface, tools_max, bytes_max) in [("manager", 5, 4_096), ("core", 20, 16_384), ("full", 500, 61_440)] {
+        let tools = list(surface, false);
+        let bytes = bytes(&tools);
+        println!("{surface}: {} tools, {bytes} bytes", tools.len());
+        assert!(tools.len() <= tools_max, "{surface} lists {} tools", tools.len());
+        assert!(bytes <= bytes_max, "the list of {surface} has {bytes} bytes");
+    }
+    let all: Vec<Value> = list("manager", false).into_iter().chain(list("full", false)).collect();
     assert_eq!(all.len(), Catalog::shared().tools().len());
     let mean = bytes(&all) / all.len();
     let largest = all.iter().max_by_key(bytes).unwrap();
@@ -109,7 +114,7 @@ fn every_tool_says_what_it_is_when_to_use_it_and_what_it_changes() {
             assert!(!entry.keywords.is_empty(), "{}", entry.name);
         }
     }
-    for tool in list(&[], false, true).into_iter().chain(list(&[], false, false)) {
+    for tool in list("full", false).into_iter().chain(list("manager", false)) {
         for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
             assert!(tool["annotations"][hint].is_boolean(), "{}: {hint}", tool["name"]);
         }
@@ -269,7 +274,7 @@ fn a_word_in_the_name_outweighs_one_in_the_description() {
 #[tokio::test]
 async fn the_way_to_any_tool_is_short() {
     let dispatcher = without_node(&SurfaceOptions::default());
-    let manager = bytes(&list(&[], false, false));
+    let manager = bytes(&list("manager", false));
     for tool in Catalog::shared().tools().iter().filter(|tool| tool.entry.category != Category::Manager) {
         let found = ok(&dispatcher, "tools_list_tools", json!({"category": tool.entry.category.name()})).await;
         let schema = ok(&dispatcher, "tools_get_schema", json!({"names": [tool.entry.name]})).await;

@@ -4,6 +4,7 @@
 
 mod calls;
 mod catalogue;
+mod node_tools;
 mod panics;
 mod rig;
 mod wrong_arguments;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use magpie::mcp::catalog::Catalog;
+use magpie::mcp::catalog::{Catalog, Scope};
 use magpie::mcp::dispatch::{Dispatcher, Outcome};
 use magpie::mcp::handler::{BoxFuture, Caller};
 use magpie::mcp::link::NodeLink;
+use magpie::mcp::principal::Principal;
 use magpie::mcp::surface::{Surface, SurfaceOptions};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -41,7 +42,9 @@ pub fn dispatcher(node: &Path, options: &SurfaceOptions) -> Dispatcher {
 }
 
 pub fn dispatcher_of(catalog: &'static Catalog, node: &Path, options: &SurfaceOptions) -> Dispatcher {
-    Dispatcher::new(Surface::new(catalog, options).unwrap(), NodeLink::new(node.to_owned()))
+    let surface = Surface::new(catalog, options).unwrap();
+    let principal = Principal::new("test", Scope::Admin);
+    Dispatcher::new(&surface, NodeLink::new(node.to_owned(), Scope::Admin.role()), Arc::new(principal))
 }
 
 /// A dispatcher whose node is away.
@@ -89,7 +92,7 @@ impl Rig {
             .arg(config)
             .arg("--data-dir")
             .arg(&data_dir)
-            .env("MAGPIE_LOG", "warn")
+            .env("MAGPIE_LOG", "info")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();

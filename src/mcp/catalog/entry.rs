@@ -1,6 +1,9 @@
 //! What the table says of one tool.
 
-use serde::Serialize;
+use std::str::FromStr;
+
+use magpie_core::access::Role;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::schema;
@@ -149,14 +152,48 @@ impl Category {
     }
 }
 
-/// What a caller must be allowed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// What a caller must be allowed to do. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
+    /// Look at tasks, workflows and nodes.
     Read,
+    /// Submit work, and cancel or change it.
     Submit,
+    /// Change the queue, workers and peers.
     Operate,
+    /// Change who may come in, and whether the node works.
     Admin,
+}
+
+impl Scope {
+    pub const ALL: [Self; 4] = [Self::Read, Self::Submit, Self::Operate, Self::Admin];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// What the node takes who has it for.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Read | Self::Submit => Role::Agent,
+            Self::Operate | Self::Admin => Role::Operator,
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.into_iter().find(|scope| scope.name() == text);
+        named.ok_or_else(|| format!("{text:?} is not a scope; the scopes are {}", Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// The protocol's four hints; [`Hints::read_only`] is enforced too.
