@@ -4,7 +4,6 @@
 mod recent;
 
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
 pub use recent::recent;
@@ -17,7 +16,8 @@ pub fn init() {
     let filter = EnvFilter::try_from_env("MAGPIE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let is_terminal = rustix::termios::isatty(std::io::stderr());
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal);
-    let started = tracing_subscriber::registry().with(filter).with(lines).with(recent::Keeper).try_init();
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines).with(recent::Keeper);
+    let started = tracing::subscriber::set_global_default(subscriber);
     // A second start in one process (tests) keeps the first.
     drop(started);
 }
