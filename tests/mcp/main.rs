@@ -5,6 +5,7 @@
 mod calls;
 mod catalogue;
 mod node_tools;
+mod outside;
 mod panics;
 mod rig;
 mod wrong_arguments;

@@ -11,6 +11,7 @@ use super::images::Partial;
 use super::ledger::{Ledger, LedgerIdentity};
 use super::limit_keys::Limits;
 use super::operations::Operations;
+use super::outside::OutsideWorkers;
 use super::pace::Pace;
 use super::permits::Permits;
 use super::ready::ReadySet;
@@ -172,6 +173,7 @@ impl Replay {
             state: self.state,
             ready: ReadySet::default(),
             workers: Workers::default(),
+            outside: OutsideWorkers::default(),
             outbox: Outbox::starting_at(synced),
             chain: self.chain,
             entries: Vec::new(),
