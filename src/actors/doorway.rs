@@ -1,7 +1,8 @@
 //! What lies behind every door: a request that was let in goes to its actor, and the actor's answer comes back.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use magpie_core::homes::{Announcement, SignedAnnouncement, Term};
@@ -37,6 +38,8 @@ pub struct Doorway {
     pub desk: PeerDesk,
     pub streams: Streams,
     pub devices: Vec<Address<DeviceMsg>>,
+    /// Where HTTP is served, once it is.
+    pub http: Arc<OnceLock<SocketAddr>>,
     pub started: Instant,
     /// What does not work on this node, in words.
     pub notices: Vec<String>,
@@ -179,6 +182,7 @@ impl Doorway {
         Ok(NodeStatus {
             peer_id: peers.me(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            http: self.http.get().map(|address| format!("http://{address}")),
             ledger: queue.ledger,
             uptime_ms: self.started.elapsed().as_millis() as u64,
             listen: peers.net().map(|net| net.listen_addresses()).unwrap_or_default(),

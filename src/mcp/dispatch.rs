@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::ToolError;
 use super::arguments;
-use super::catalog::{Action, Catalog, Category, Tool};
+use super::catalog::{Action, Catalog, Category, Scope, Tool};
 use super::fit::{ANSWER_BYTES_MAX, FULL_ANSWER_BYTES_MAX, fit};
 use super::handler::{Call, Caller};
 use super::link::NodeLink;
@@ -50,10 +50,21 @@ impl Dispatcher {
         Self { surface: surface.within(principal.scope), link, principal }
     }
 
+    /// What is said of a call that needs a scope which the principal lacks, for who tells it in a way of its own.
+    pub fn lacks(&self, name: &str, arguments: &Map<String, Value>) -> Option<ToolError> {
+        if self.principal.scope == Scope::Admin {
+            return None;
+        }
+        let (began, digest) = (Instant::now(), digest(arguments));
+        let error = self.plan(name, arguments.clone()).err().filter(|error| error.needs.is_some())?;
+        self.audit("unnamed", None, name, &digest, error.code, began);
+        Some(error)
+    }
+
     /// Runs one call and writes its audit line. It always answers, in words if it cannot do better.
     pub async fn call(&self, name: &str, arguments: Map<String, Value>, caller: &dyn Caller) -> Outcome {
         let began = Instant::now();
-        let digest = ContentId::of(Value::Object(arguments.clone()).to_string().as_bytes());
+        let digest = digest(&arguments);
         let (tool, bytes_max, result) = match self.plan(name, arguments) {
             Err(error) => (None, ANSWER_BYTES_MAX, Err(error)),
             Ok(planned) => {
@@ -62,19 +73,23 @@ impl Dispatcher {
             }
         };
         let outcome = result.as_ref().map_or_else(|error| error.code, |_| "ok");
-        tracing::info!(
-            target: "audit",
-            principal = &*self.principal.name,
-            client = caller.name(),
-            tool = tool.map_or("none", |tool| tool.entry.name),
-            called = %name.chars().take(64).collect::<String>().escape_debug(),
-            arguments = HEXLOWER.encode(&digest.0[..8]),
-            outcome,
-            ms = began.elapsed().as_millis() as u64,
-        );
+        self.audit(&caller.name(), tool, name, &digest, outcome, began);
         let is_error = result.is_err();
         let value = result.unwrap_or_else(|error| json!(error));
         Outcome { value: self.finish(value, bytes_max, tool.map_or("", |tool| tool.entry.rest)), is_error }
+    }
+
+    fn audit(&self, client: &str, tool: Option<&Tool>, called: &str, digest: &str, outcome: &str, began: Instant) {
+        tracing::info!(
+            target: "audit",
+            principal = &*self.principal.name,
+            client,
+            tool = tool.map_or("none", |tool| tool.entry.name),
+            called = %called.chars().take(64).collect::<String>().escape_debug(),
+            arguments = digest,
+            outcome,
+            ms = began.elapsed().as_millis() as u64,
+        );
     }
 
     fn plan(&self, name: &str, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
@@ -137,6 +152,12 @@ impl Dispatcher {
         next["arguments"] = json!({"name": tool.entry.name, "arguments": arguments});
         next["tool"] = dispatch.into();
     }
+}
+
+/// Tells calls apart without telling what they say.
+fn digest(arguments: &Map<String, Value>) -> String {
+    let text = serde_json::to_string(arguments).unwrap_or_default();
+    HEXLOWER.encode(&ContentId::of(text.as_bytes()).0[..8])
 }
 
 fn bytes_max(arguments: &Map<String, Value>) -> usize {

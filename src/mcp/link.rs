@@ -1,4 +1,4 @@
-//! The way to the node behind the control socket, made anew whenever the node was away.
+//! The way to the node: in its own process, or behind its control socket, where it is made anew whenever the node was away.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use magpie_core::queue::{LedgerReply, LedgerRequest};
 use tokio::sync::Mutex;
 
 use super::answer::ToolError;
+use super::handler::BoxFuture;
+use super::principal::Principal;
 use crate::client::{Client, ClientError};
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
@@ -21,12 +23,26 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// For an answer that waits for nothing but the node.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The node in whose process this runs.
+pub trait Door: Send + Sync {
+    /// Asks in the name of a principal, in the role that its scope gives; a refusal is an error.
+    fn ask<'a>(
+        &'a self,
+        principal: &'a Principal,
+        body: Body,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Answer, ClientError>>;
+}
+
 /// The way to one node. A clone is the same way.
 #[derive(Clone)]
-pub struct NodeLink(Arc<Socket>);
+pub enum NodeLink {
+    Socket(Arc<Socket>),
+    Inside { door: Arc<dyn Door>, principal: Arc<Principal> },
+}
 
 /// A control socket, and the connection that was made last. Nothing is kept that a new connection would lack.
-struct Socket {
+pub struct Socket {
     path: PathBuf,
     role: Role,
     client: Mutex<Option<Arc<Client>>>,
@@ -35,7 +51,12 @@ struct Socket {
 impl NodeLink {
     /// By way of its control socket, in a role that is asked for there.
     pub fn new(socket: PathBuf, role: Role) -> Self {
-        Self(Arc::new(Socket { path: socket, role, client: Mutex::new(None) }))
+        Self::Socket(Arc::new(Socket { path: socket, role, client: Mutex::new(None) }))
+    }
+
+    /// From inside the node's process, in the name of a principal.
+    pub fn inside(door: Arc<dyn Door>, principal: Arc<Principal>) -> Self {
+        Self::Inside { door, principal }
     }
 
     /// Asks the node. A connection that turns out to be closed is replaced once: each message may be said twice,
@@ -44,7 +65,10 @@ impl NodeLink {
     /// # Errors
     /// `node_unreachable` if no node listens; else what the node refused.
     pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
-        Ok(self.0.ask(body, patience).await?)
+        Ok(match self {
+            Self::Socket(socket) => socket.ask(body, patience).await?,
+            Self::Inside { door, principal } => door.ask(principal, body, patience).await?,
+        })
     }
 
     /// Asks the ledger of the home that the request's id names.

@@ -1,4 +1,4 @@
-//! The protocol: rmcp's handler over the dispatcher, in both of its eras, on standard input and output.
+//! The protocol: rmcp's handler over the dispatcher, in both of its eras; and standard input and output.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -83,7 +83,7 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         None => default_data_dir()?.join("control.sock"),
     };
     let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
-    let server = McpServer::new(Dispatcher::new(&surface, link, Arc::new(principal)));
+    let server = McpServer::OneClient(Arc::new(Dispatcher::new(&surface, link, Arc::new(principal))));
     let opened = server.serve(rmcp::transport::io::stdio_pipes()).await;
     let running = match opened {
         Ok(running) => running,
@@ -93,17 +93,23 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     running.waiting().await.map(drop).map_err(|error| ServeError::Broken(error.to_string()))
 }
 
-/// One connection's server. A clone shares all.
+/// The protocol's handler. A clone shares all.
 #[derive(Clone)]
-pub struct McpServer {
-    dispatcher: Arc<Dispatcher>,
-    listed: Arc<Vec<ListedTool>>,
+pub enum McpServer {
+    /// Of one client, who has what it was started with.
+    OneClient(Arc<Dispatcher>),
+    /// Over HTTP, where each request brings its own.
+    Http,
 }
 
 impl McpServer {
-    pub fn new(dispatcher: Dispatcher) -> Self {
-        let listed = listed(&dispatcher.surface);
-        Self { dispatcher: Arc::new(dispatcher), listed: Arc::new(listed) }
+    fn dispatcher<'a>(&'a self, context: &'a RequestContext<RoleServer>) -> Result<&'a Dispatcher, ErrorData> {
+        match self {
+            Self::OneClient(dispatcher) => Ok(dispatcher),
+            Self::Http => super::http::dispatcher_of(&context.extensions)
+                .map(Arc::as_ref)
+                .ok_or_else(|| ErrorData::internal_error("the request came past the gate", None)),
+        }
     }
 }
 
@@ -143,14 +149,14 @@ impl ServerHandler for McpServer {
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let listed = ListToolsResult::with_all_items((*self.listed).clone());
+        let listed = ListToolsResult::with_all_items(listed(&self.dispatcher(&context)?.surface));
         Ok(listed.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
 
     fn get_tool(&self, name: &str) -> Option<ListedTool> {
-        self.listed.iter().find(|tool| tool.name == name).cloned()
+        Catalog::shared().find(name).map(definition)
     }
 
     async fn call_tool(
@@ -159,8 +165,9 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let CallToolRequestParams { name, arguments, .. } = request;
-        let caller = RequestCaller(context);
-        let outcome = self.dispatcher.call(&name, arguments.unwrap_or_default(), &caller).await;
+        let dispatcher = self.dispatcher(&context)?;
+        let caller = RequestCaller(&context);
+        let outcome = dispatcher.call(&name, arguments.unwrap_or_default(), &caller).await;
         let result = if outcome.is_error {
             CallToolResult::structured_error(outcome.value)
         } else {
@@ -171,9 +178,9 @@ impl ServerHandler for McpServer {
 }
 
 /// The client of one request.
-struct RequestCaller(RequestContext<RoleServer>);
+struct RequestCaller<'a>(&'a RequestContext<RoleServer>);
 
-impl Caller for RequestCaller {
+impl Caller for RequestCaller<'_> {
     fn name(&self) -> String {
         let named = self.0.client_info().map(|client| Cow::from(client.name));
         named.unwrap_or(Cow::Borrowed("unnamed")).chars().filter(|letter| !letter.is_control()).take(64).collect()

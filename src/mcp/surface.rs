@@ -53,6 +53,11 @@ impl SurfaceName {
         named.ok_or_else(|| UnknownToolsetError { name: name.chars().take(80).collect() })
     }
 
+    /// The surface of this name alone.
+    pub fn surface(self, catalog: &'static Catalog, read_only: bool) -> Surface {
+        Surface::of(catalog, BTreeSet::from([self]), read_only)
+    }
+
     fn lists(self, tool: &Tool) -> bool {
         let category = tool.entry.category;
         match self {

@@ -110,6 +110,9 @@ pub struct HomeView {
 pub struct NodeStatus {
     pub peer_id: PeerId,
     pub version: String,
+    /// Where it serves HTTP: `http://127.0.0.1:7480`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     pub ledger: LedgerId,
     pub uptime_ms: u64,
     pub listen: Vec<String>,

@@ -8,8 +8,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 pub use recent::recent;
 
-/// Directives as of `tracing_subscriber::EnvFilter`; unset, `info` with the network's chatter left out.
-const DEFAULT: &str = "info,libp2p=warn,rmcp=warn,quinn=warn";
+/// Directives as of `tracing_subscriber::EnvFilter`; unset, `info` with the network's chatter left out, and what rmcp takes for
+/// errors: a client that stopped waiting.
+const DEFAULT: &str = "info,libp2p=warn,rmcp=warn,rmcp::service=off,quinn=warn";
 
 /// Starts logging to standard error, once per process.
 pub fn init() {

@@ -4,8 +4,10 @@
 
 mod calls;
 mod catalogue;
+mod http;
 mod node_tools;
 mod outside;
 mod panics;
 mod rig;
+mod wire;
 mod wrong_arguments;
