@@ -37,7 +37,7 @@ impl Ledger {
             // It spares work, and decides nothing.
             checked: _,
             // No model's log is long enough, and each has one copy.
-            compaction: _, comparing: _, outside: _,
+            compaction: _, comparing: _,
         } = self;
         (identity.secret, grants, clock_root.0, tick_due_ms, grants_due, preference_due_ms, binding).hash(hasher);
         marker.map(|marker| (marker.id, marker.cutoff_ms, marker.placed_ms)).hash(hasher);

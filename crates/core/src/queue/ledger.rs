@@ -12,7 +12,6 @@ use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, R
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
 use super::operations::Operations;
-use super::outside::OutsideWorkers;
 use super::pace::Pace;
 use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
@@ -57,7 +56,6 @@ pub struct Ledger {
     pub(super) state: State,
     pub(super) ready: ReadySet,
     pub(super) workers: Workers,
-    pub(super) outside: OutsideWorkers,
     pub(super) outbox: Outbox,
     pub(super) chain: Chain,
     pub(super) entries: Vec<NewEntry>,
@@ -244,7 +242,7 @@ impl Ledger {
             (self.operations.len(), limits::OPERATIONS_MAX, "too many operations are remembered"),
             (self.waiters.len(), limits::WAITERS_MAX, "too many callers wait"),
             (self.workers.entries.len(), limits::PEERS_MAX + 1, "too many members are kept"),
-            (self.outside.len(), limits::OUTSIDE_WORKERS_MAX, "too many workers that are no nodes are kept"),
+            (self.workers.outside.len(), limits::OUTSIDE_WORKERS_MAX, "too many workers that are no nodes are kept"),
             (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
         ];
         for (len, len_max, what) in bounded {

@@ -164,12 +164,12 @@ impl Ledger {
                 let name = outside_name(caller, &worker);
                 let held = self.held_by(&name).count() as u32;
                 let (held_max, seen_ms) = (held_max.clamp(1, limits::OUTSIDE_HELD_MAX), self.now.mono_ms);
-                self.outside.insert(name, Registered { offers, held_max, seen_ms });
+                self.workers.outside.insert(name, Registered { offers, held_max, seen_ms });
                 self.answer_outside(Gate::Open, reply, OutsideReply::Registered { held });
             }
             OutsideRequest::Unregister { worker } => {
                 let name = outside_name(caller, &worker);
-                self.outside.0.remove(&name);
+                self.workers.outside.0.remove(&name);
                 let held = self.held_by(&name).count() as u32;
                 self.answer_outside(Gate::Open, reply, OutsideReply::Registered { held });
             }
@@ -194,7 +194,7 @@ impl Ledger {
 
     fn take_for_outside(&mut self, peer: PeerId, name: &Arc<str>, offers: Option<Box<Capabilities>>, reply: ReplyTo) {
         let now_ms = self.now.mono_ms;
-        let registered = self.outside.0.get_mut(name).map(|known| {
+        let registered = self.workers.outside.0.get_mut(name).map(|known| {
             known.seen_ms = now_ms;
             (known.offers.clone(), known.held_max)
         });

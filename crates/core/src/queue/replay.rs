@@ -11,7 +11,6 @@ use super::images::Partial;
 use super::ledger::{Ledger, LedgerIdentity};
 use super::limit_keys::Limits;
 use super::operations::Operations;
-use super::outside::OutsideWorkers;
 use super::pace::Pace;
 use super::permits::Permits;
 use super::ready::ReadySet;
@@ -173,7 +172,6 @@ impl Replay {
             state: self.state,
             ready: ReadySet::default(),
             workers: Workers::default(),
-            outside: OutsideWorkers::default(),
             outbox: Outbox::starting_at(synced),
             chain: self.chain,
             entries: Vec::new(),
