@@ -221,6 +221,7 @@ impl Book {
             | Record::ChildrenStarted { .. } => self.read_of_workflow(index, &record),
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
+            Record::TakenOutside { fence, .. } => self.start(index, *fence),
             Record::Completed { results, .. } => results.iter().for_each(|result| self.complete(index, result)),
             Record::Released { releases, .. } => {
                 releases.iter().for_each(|release| self.epoch(index, release.fence, |epoch| epoch.over = true));
