@@ -25,7 +25,7 @@ MAGPIE_SIEGE=1 cargo test --profile sim --quiet -p magpie-net --test mesh -- --n
 echo "== a million records of a stream over connections that are cut"
 MAGPIE_RECORDS=1000000 cargo test --release --quiet -p magpie-net --test mesh -- --nocapture streams::
 echo "== disks that crash and fail at every request"
-MAGPIE_ALL=1 cargo test --quiet -p magpie --test disk
+MAGPIE_ALL=1 cargo test --quiet -p magpie --test cluster disk::
 echo "== random sessions of strangers"
 MAGPIE_SESSIONS=10000 cargo test --quiet -p magpie-net --test mesh random_sessions
 echo "== ownership table"

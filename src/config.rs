@@ -1,5 +1,7 @@
 //! A node's configuration: a TOML file, then the command line. What is wrong is told with file and line.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use magpie_net::{GithubConfig, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::ProcessConfig;
+
+pub use http::HttpConfig;
 
 /// Everything a node can be told. The default is a working node that admits nobody.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +76,7 @@ pub struct NodeConfig {
     pub live_tasks_max: usize,
     /// A registry of peers in an issue on GitHub.
     pub github: Option<GithubRegistry>,
+    pub http: HttpConfig,
     pub process: ProcessConfig,
     pub retention: RetentionConfig,
     pub compaction: CompactionConfig,
@@ -250,6 +255,7 @@ impl Default for NodeConfig {
             rate: BTreeMap::new(),
             live_tasks_max: limits::TASKS_LIVE_MAX,
             github: None,
+            http: HttpConfig::default(),
             process: ProcessConfig::default(),
             retention: RetentionConfig::default(),
             compaction: CompactionConfig::default(),
@@ -319,6 +325,7 @@ impl NodeConfig {
             let without_token = GithubRegistry { token_file: None, ..github.clone() };
             without_token.resolve(|_| None).map_err(|error| format!("[github]: {error}"))?;
         }
+        self.http.validate()?;
         self.retention.validate()?;
         self.compaction.validate()?;
         self.queue_settings().validate()

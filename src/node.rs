@@ -30,6 +30,7 @@ use crate::actors::control::{ControlActor, ControlArguments};
 use crate::actors::device::{DeviceActor, DeviceArguments, DeviceEmbedder};
 use crate::actors::device_mailbox::DeviceMsg;
 use crate::actors::doorway::Doorway;
+use crate::actors::http::{HttpActor, HttpArguments};
 use crate::actors::ledger::{LedgerActor, LedgerArguments};
 use crate::actors::peer_desk::PeerDesk;
 use crate::actors::peers::Peers;
@@ -41,8 +42,9 @@ use crate::actors::supervisor::{Child, Starting, Supervisor, SupervisorArguments
 use crate::actors::swarm::door::PeerDoor;
 use crate::actors::swarm::{SwarmActor, SwarmArguments};
 use crate::actors::worker::{WorkerActor, WorkerArguments};
-use crate::config::{ConfigError, GithubRegistry, NodeConfig};
+use crate::config::{ConfigError, GithubRegistry, HttpConfig, NodeConfig};
 use crate::executor::{Embedder, ExecutorConfig, Executors};
+use crate::mcp::http::gate::Gate;
 use crate::messages::actor::SupervisorMsg;
 use crate::node_thread::{NodeThread, NodeThreadEnd};
 use crate::store::blobs::Blobs;
@@ -102,6 +104,7 @@ struct Parts {
     queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
+    http: HttpConfig,
     notices: Vec<String>,
     control: PathBuf,
 }
@@ -201,6 +204,7 @@ impl Parts {
             BTreeSet::new()
         });
         let devices = crate::actors::device::plan(config, &addresses, &peers, &mut notices);
+        notices.extend(Gate::new(&config.http.rules()).unread);
         let peer_blobs = PeerBlobs::new(blobs.clone(), peers.clone());
         let embedder =
             devices.first().map(|(device, _)| Arc::new(DeviceEmbedder::new(device.clone())) as Arc<dyn Embedder>);
@@ -231,6 +235,7 @@ impl Parts {
             queue: config.queue_settings(),
             capabilities: Arc::new(capabilities),
             devices,
+            http: config.http.clone(),
             notices,
         })
     }
@@ -248,6 +253,7 @@ impl Parts {
             },
             streams: Streams::new(routes.clone(), self.attempts.clone()),
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
+            http: Arc::default(),
             started: Instant::now(),
             notices: self.notices.clone(),
         }
@@ -291,6 +297,13 @@ impl Parts {
             capabilities: self.capabilities.clone(),
             devices: doorway.devices.clone(),
         };
+        let http = self.http.listen.map(|listen| HttpArguments {
+            listen,
+            rules: self.http.rules(),
+            serving: self.executing.clone(),
+            own: self.addresses.http.clone(),
+            doorway: doorway.clone(),
+        });
         let worker = WorkerArguments {
             routes,
             work_dir,
@@ -312,6 +325,7 @@ impl Parts {
         let devices = self.devices.into_iter();
         children.extend(devices.map(|(address, arguments)| child(&address, || DeviceActor, arguments)));
         children.push(child(&self.addresses.worker, || WorkerActor, worker));
+        children.extend(http.map(|http| child(&self.addresses.http, || HttpActor, http)));
         children.push(child(&self.addresses.control, || ControlActor, control));
         children
     }

@@ -1,7 +1,8 @@
 //! What lies behind every door: a request that was let in goes to its actor, and the actor's answer comes back.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use magpie_core::homes::{Announcement, SignedAnnouncement, Term};
@@ -24,6 +25,7 @@ use crate::messages::node::{HomeView, NodeReply, NodeRequest, NodeStatus};
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
+use crate::telemetry;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A whole ledger with its blobs goes to a disk meanwhile, or comes from there.
@@ -36,6 +38,8 @@ pub struct Doorway {
     pub desk: PeerDesk,
     pub streams: Streams,
     pub devices: Vec<Address<DeviceMsg>>,
+    /// Where HTTP is served, once it is.
+    pub http: Arc<OnceLock<SocketAddr>>,
     pub started: Instant,
     /// What does not work on this node, in words.
     pub notices: Vec<String>,
@@ -61,6 +65,7 @@ impl Doorway {
             }
             Body::Node(NodeRequest::ExportHome { ledger, to, file }) => self.export_home(ledger, to, file).await,
             Body::Node(NodeRequest::ImportHome { file }) => self.import_home(file).await,
+            Body::Node(NodeRequest::Logs(ask)) => Ok(Answer::Node(NodeReply::Logs(telemetry::recent(&ask)))),
             Body::Node(NodeRequest::Homes) => Ok(Answer::Node(NodeReply::Homes(self.homes()))),
         };
         answered.unwrap_or_else(Answer::Refused)
@@ -168,11 +173,16 @@ impl Doorway {
         };
         let members: Vec<PeerView> = match self.registry(None, RegistryRequest::List).await? {
             RegistryReply::Peers(members) => members,
-            RegistryReply::Heartbeat(_) => Vec::new(),
+            RegistryReply::Heartbeat(_) | RegistryReply::Capabilities(_) => Vec::new(),
+        };
+        let capabilities = match self.registry(None, RegistryRequest::Capabilities).await? {
+            RegistryReply::Capabilities(capabilities) => capabilities,
+            RegistryReply::Heartbeat(_) | RegistryReply::Peers(_) => Arc::default(),
         };
         Ok(NodeStatus {
             peer_id: peers.me(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            http: self.http.get().map(|address| format!("http://{address}")),
             ledger: queue.ledger,
             uptime_ms: self.started.elapsed().as_millis() as u64,
             listen: peers.net().map(|net| net.listen_addresses()).unwrap_or_default(),
@@ -180,6 +190,7 @@ impl Doorway {
             queue,
             worker,
             devices: self.device_views().await,
+            capabilities,
             notices: self.notices.clone(),
         })
     }

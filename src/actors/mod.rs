@@ -9,6 +9,7 @@
 //! |- registry    members, heartbeats, capabilities               core::membership
 //! |- device-cpu  one per device: batches for its process         inference
 //! |- worker      credits, leases, attempts, outcomes             core::worker over executor
+//! |- http        the HTTP listener, where one was asked for      mcp::http
 //! `- control     the socket; below it one session per client
 //! ```
 
@@ -23,6 +24,7 @@ pub mod control;
 pub mod device;
 pub mod device_mailbox;
 pub mod doorway;
+pub mod http;
 pub mod ledger;
 pub mod peer_desk;
 pub mod peers;
@@ -40,6 +42,7 @@ use address::Address;
 
 use crate::messages::actor::SupervisorMsg;
 use crate::messages::clock::ClockMsg;
+use crate::messages::http::HttpMsg;
 use crate::messages::ledger::LedgerMsg;
 use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
@@ -57,6 +60,7 @@ pub struct Addresses {
     pub swarm: Address<SwarmMsg>,
     pub registry: Address<RegistryMsg>,
     pub worker: Address<WorkerMsg>,
+    pub http: Address<HttpMsg>,
     pub control: Address<ControlMsg>,
 }
 
@@ -72,6 +76,7 @@ impl Addresses {
             swarm: Address::new(&name("swarm")),
             registry: Address::new(&name("registry")),
             worker: Address::new(&name("worker")),
+            http: Address::new(&name("http")),
             control: Address::new(&name("control")),
         }
     }

@@ -75,7 +75,7 @@ impl PeerDesk {
         let message = |reply| RegistryMsg::Request { from: None, request, permit, reply };
         match self.registry.ask(PATIENCE, message).await? {
             RegistryReply::Peers(members) => Ok(members),
-            RegistryReply::Heartbeat(_) => Ok(Vec::new()),
+            RegistryReply::Heartbeat(_) | RegistryReply::Capabilities(_) => Ok(Vec::new()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The arguments of `node`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,9 +38,9 @@ pub struct NodeArgs {
     /// Tasks that run at a time
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
-    /// Serve HTTP here (not built yet: this version answers only on its control socket)
+    /// Serve MCP over HTTP here: 127.0.0.1:7480. Other machines need a token: `http.tokens` in the configuration
     #[arg(long, value_name = "ADDR")]
-    http: Option<String>,
+    http: Option<SocketAddr>,
     /// Say what is wrong with a configuration file, and do nothing else
     #[arg(long, value_name = "FILE", exclusive = true)]
     check_config: Option<PathBuf>,
@@ -72,15 +73,12 @@ impl NodeArgs {
     }
 
     fn config(self) -> Result<NodeConfig, ConfigError> {
-        if self.http.is_some() {
-            let problem = "--http: this version serves no HTTP; use the control socket".to_owned();
-            return Err(ConfigError::Invalid { problem });
-        }
         let mut config = self.config.as_deref().map(NodeConfig::read).transpose()?.unwrap_or_default();
         config.take_environment(|name| std::env::var_os(name))?;
         config.data_dir = self.data_dir.or(config.data_dir);
         config.control = self.control.or(config.control);
         config.slots = self.slots.or(config.slots);
+        config.http.listen = self.http.or(config.http.listen);
         if !self.listen.is_empty() {
             config.listen = self.listen;
         }

@@ -299,7 +299,7 @@ impl<'a> StatusDocument<'a> {
         Self {
             peer_id: status.peer_id,
             version: &status.version,
-            http: None,
+            http: status.http.as_deref(),
             listen: &status.listen,
             peers: status.peers.iter().map(PeerDocument::of).collect(),
             queue: QueueDocument::of(&status.queue),

@@ -39,6 +39,7 @@ fn text(status: &NodeStatus, wide: bool) -> String {
         ("version", status.version.clone()),
         ("up", human::duration(status.uptime_ms)),
         ("listens", status.listen.join(" ")),
+        ("http", human::or_dash(status.http.as_ref())),
         ("ledger", status.ledger.to_string()),
         ("queue", queue(status)),
         ("worker", worker(status)),

@@ -1,10 +1,14 @@
-//! `nodectl token`.
+//! `nodectl token`: tickets, by which peers come in, and bearer tokens, which clients of HTTP show.
+
+mod bearer;
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use magpie_core::access::{Revoked, Role};
 use magpie_core::ids::PeerId;
+
+use bearer::BearerCommand;
 
 use super::args::{Context, duration};
 use super::connection::unexpected;
@@ -19,6 +23,9 @@ pub enum TokenCommand {
     Issue(IssueArgs),
     /// Take a ticket, or everything of a peer, back: all members refuse it from now on
     Revoke(RevokeArgs),
+    /// Bearer tokens: what clients of a node's HTTP show
+    #[command(subcommand)]
+    Bearer(BearerCommand),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +53,7 @@ impl TokenCommand {
         match self {
             Self::Issue(args) => issue(context, args).await,
             Self::Revoke(args) => revoke(context, args).await,
+            Self::Bearer(command) => command.run(context),
         }
     }
 }

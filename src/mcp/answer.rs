@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::catalog::Scope;
 use crate::client::ClientError;
 
 /// A call to make next, and when.
@@ -47,6 +48,9 @@ pub struct ToolError {
     pub field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
+    /// The scope that the caller lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Scope>,
     /// Everything that is wrong with a task or a workflow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<SpecError>,
@@ -65,6 +69,7 @@ impl ToolError {
             retry_after_ms: None,
             field: None,
             expected: None,
+            needs: None,
             problems: Vec::new(),
             next: None,
         }

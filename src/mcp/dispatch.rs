@@ -1,29 +1,27 @@
 //! The one way in for every call: what may be called, how many at a time, how long, how much comes back, and the
 //! audit line. Tools that are listed and tools that are dispatched by name pass here alike.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use magpie_core::ids::ContentId;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
 
 use super::answer::ToolError;
 use super::arguments;
-use super::catalog::{Action, Catalog, Category, Tool};
+use super::catalog::{Action, Catalog, Category, Scope, Tool};
 use super::fit::{ANSWER_BYTES_MAX, FULL_ANSWER_BYTES_MAX, fit};
 use super::handler::{Call, Caller};
 use super::link::NodeLink;
 use super::panic;
+use super::principal::Principal;
 use super::surface::Surface;
 use super::text::clean_value;
 use super::tools::manager::DispatchInput;
 
 /// The longest that a call takes, whatever happens.
 const CALL_MS_MAX: u64 = 30_000;
-/// Calls of one connection that run at a time, and that are admitted; further ones are refused at once.
-const CALLS_RUNNING_MAX: usize = 64;
-const CALLS_ADMITTED_MAX: usize = 1_024;
 
 /// What a call gives: an object, and whether it tells of a failure.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +30,13 @@ pub struct Outcome {
     pub is_error: bool,
 }
 
-/// Serves the calls of one connection.
+/// Serves the calls of one principal on one surface.
 pub struct Dispatcher {
+    /// Within the principal's scope.
     pub surface: Surface,
-    pub link: NodeLink,
-    admitted: Semaphore,
-    running: Semaphore,
+    /// Speaks in the principal's name.
+    link: NodeLink,
+    principal: Arc<Principal>,
 }
 
 /// A call that may run.
@@ -47,15 +46,25 @@ struct Planned {
 }
 
 impl Dispatcher {
-    pub fn new(surface: Surface, link: NodeLink) -> Self {
-        let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
-        Self { surface, link, admitted, running }
+    pub fn new(surface: &Surface, link: NodeLink, principal: Arc<Principal>) -> Self {
+        Self { surface: surface.within(principal.scope), link, principal }
+    }
+
+    /// What is said of a call that needs a scope which the principal lacks, for who tells it in a way of its own.
+    pub fn lacks(&self, name: &str, arguments: &Map<String, Value>) -> Option<ToolError> {
+        if self.principal.scope == Scope::Admin {
+            return None;
+        }
+        let (began, digest) = (Instant::now(), digest(arguments));
+        let error = self.plan(name, arguments.clone()).err().filter(|error| error.needs.is_some())?;
+        self.audit("unnamed", None, name, &digest, error.code, began);
+        Some(error)
     }
 
     /// Runs one call and writes its audit line. It always answers, in words if it cannot do better.
     pub async fn call(&self, name: &str, arguments: Map<String, Value>, caller: &dyn Caller) -> Outcome {
         let began = Instant::now();
-        let digest = ContentId::of(Value::Object(arguments.clone()).to_string().as_bytes());
+        let digest = digest(&arguments);
         let (tool, bytes_max, result) = match self.plan(name, arguments) {
             Err(error) => (None, ANSWER_BYTES_MAX, Err(error)),
             Ok(planned) => {
@@ -64,18 +73,23 @@ impl Dispatcher {
             }
         };
         let outcome = result.as_ref().map_or_else(|error| error.code, |_| "ok");
-        tracing::info!(
-            target: "audit",
-            caller = caller.name(),
-            tool = tool.map_or("none", |tool| tool.entry.name),
-            called = %name.chars().take(64).collect::<String>().escape_debug(),
-            arguments = HEXLOWER.encode(&digest.0[..8]),
-            outcome,
-            ms = began.elapsed().as_millis() as u64,
-        );
+        self.audit(&caller.name(), tool, name, &digest, outcome, began);
         let is_error = result.is_err();
         let value = result.unwrap_or_else(|error| json!(error));
         Outcome { value: self.finish(value, bytes_max, tool.map_or("", |tool| tool.entry.rest)), is_error }
+    }
+
+    fn audit(&self, client: &str, tool: Option<&Tool>, called: &str, digest: &str, outcome: &str, began: Instant) {
+        tracing::info!(
+            target: "audit",
+            principal = &*self.principal.name,
+            client,
+            tool = tool.map_or("none", |tool| tool.entry.name),
+            called = %called.chars().take(64).collect::<String>().escape_debug(),
+            arguments = digest,
+            outcome,
+            ms = began.elapsed().as_millis() as u64,
+        );
     }
 
     fn plan(&self, name: &str, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
@@ -99,13 +113,10 @@ impl Dispatcher {
         let Action::Run(handler) = tool.entry.action else {
             return Err(ToolError::internal(&"a dispatch was not resolved"));
         };
-        let Ok(_admitted) = self.admitted.try_acquire() else {
-            let message = format!("{CALLS_ADMITTED_MAX} calls of this connection are under way");
-            return Err(ToolError::passing("overloaded", message, "wait for answers, then call again", 500));
-        };
+        let _admitted = self.principal.admit()?;
         let call = Call { link: &self.link, surface: &self.surface, caller };
         let running = async {
-            let _running = self.running.acquire().await.map_err(|error| ToolError::internal(&error))?;
+            let _running = self.principal.turn().await?;
             handler.run(tool, arguments, &call).await
         };
         let deadline = Duration::from_millis(CALL_MS_MAX);
@@ -141,6 +152,12 @@ impl Dispatcher {
         next["arguments"] = json!({"name": tool.entry.name, "arguments": arguments});
         next["tool"] = dispatch.into();
     }
+}
+
+/// Tells calls apart without telling what they say.
+fn digest(arguments: &Map<String, Value>) -> String {
+    let text = serde_json::to_string(arguments).unwrap_or_default();
+    HEXLOWER.encode(&ContentId::of(text.as_bytes()).0[..8])
 }
 
 fn bytes_max(arguments: &Map<String, Value>) -> usize {

@@ -1,16 +1,19 @@
-//! The way to the node behind the control socket, made anew whenever the node was away.
+//! The way to the node: in its own process, or behind its control socket, where it is made anew whenever the node was away.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_core::ids::LedgerTag;
 use magpie_core::queue::{LedgerReply, LedgerRequest};
 use tokio::sync::Mutex;
 
 use super::answer::ToolError;
+use super::handler::BoxFuture;
+use super::principal::Principal;
 use crate::client::{Client, ClientError};
 use crate::messages::blob::{BlobReply, BlobRequest};
-use crate::messages::clock::{ClockReply, ClockRequest, ClockView};
+use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::peer::{PeerReply, PeerRequest};
 use crate::messages::{Answer, Body, Role};
@@ -20,15 +23,40 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// For an answer that waits for nothing but the node.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The connection to one node. Nothing is kept that a new connection would lack.
-pub struct NodeLink {
-    socket: PathBuf,
+/// The node in whose process this runs.
+pub trait Door: Send + Sync {
+    /// Asks in the name of a principal, in the role that its scope gives; a refusal is an error.
+    fn ask<'a>(
+        &'a self,
+        principal: &'a Principal,
+        body: Body,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Answer, ClientError>>;
+}
+
+/// The way to one node. A clone is the same way.
+#[derive(Clone)]
+pub enum NodeLink {
+    Socket(Arc<Socket>),
+    Inside { door: Arc<dyn Door>, principal: Arc<Principal> },
+}
+
+/// A control socket, and the connection that was made last. Nothing is kept that a new connection would lack.
+pub struct Socket {
+    path: PathBuf,
+    role: Role,
     client: Mutex<Option<Arc<Client>>>,
 }
 
 impl NodeLink {
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: Mutex::new(None) }
+    /// By way of its control socket, in a role that is asked for there.
+    pub fn new(socket: PathBuf, role: Role) -> Self {
+        Self::Socket(Arc::new(Socket { path: socket, role, client: Mutex::new(None) }))
+    }
+
+    /// From inside the node's process, in the name of a principal.
+    pub fn inside(door: Arc<dyn Door>, principal: Arc<Principal>) -> Self {
+        Self::Inside { door, principal }
     }
 
     /// Asks the node. A connection that turns out to be closed is replaced once: each message may be said twice,
@@ -37,34 +65,10 @@ impl NodeLink {
     /// # Errors
     /// `node_unreachable` if no node listens; else what the node refused.
     pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
-        let (client, is_new) = self.connected().await?;
-        match client.ask(body.clone(), patience).await {
-            Err(ClientError::Closed) if !is_new => {
-                self.forget(&client).await;
-                let (client, _) = self.connected().await?;
-                Ok(client.ask(body, patience).await?)
-            }
-            answer => Ok(answer?),
-        }
-    }
-
-    async fn connected(&self) -> Result<(Arc<Client>, bool), ToolError> {
-        let mut place = self.client.lock().await;
-        if let Some(client) = place.as_ref().filter(|client| !client.is_closed()) {
-            return Ok((client.clone(), false));
-        }
-        let connecting = Client::connect(&self.socket, CLIENT, Role::Agent);
-        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
-        let client = Arc::new(connected.unwrap_or(Err(ClientError::TimedOut { patience: CONNECT_PATIENCE }))?);
-        *place = Some(client.clone());
-        Ok((client, true))
-    }
-
-    async fn forget(&self, closed: &Arc<Client>) {
-        let mut place = self.client.lock().await;
-        if place.as_ref().is_some_and(|client| Arc::ptr_eq(client, closed)) {
-            *place = None;
-        }
+        Ok(match self {
+            Self::Socket(socket) => socket.ask(body, patience).await?,
+            Self::Inside { door, principal } => door.ask(principal, body, patience).await?,
+        })
     }
 
     /// Asks the ledger of the home that the request's id names.
@@ -73,6 +77,17 @@ impl NodeLink {
     /// As [`NodeLink::ask`].
     pub async fn ledger(&self, request: LedgerRequest, patience: Duration) -> Result<LedgerReply, ToolError> {
         match self.ask(Body::Ledger(request), patience).await? {
+            Answer::Ledger(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// Asks the ledger `home`, wherever it is served.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn ledger_of(&self, home: LedgerTag, request: LedgerRequest) -> Result<LedgerReply, ToolError> {
+        match self.ask(Body::Home { home, request }, PATIENCE).await? {
             Answer::Ledger(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }
@@ -100,12 +115,31 @@ impl NodeLink {
         }
     }
 
+    /// What is wrong with the clock, and how those of the peers that answer stand to it.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn clock_audit(&self) -> Result<ClockAudit, ToolError> {
+        match self.ask(Body::Clock(ClockRequest::Audit), PATIENCE).await? {
+            Answer::Clock(ClockReply::Audited(audit)) => Ok(*audit),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
     /// Asks about single peers.
     ///
     /// # Errors
     /// As [`NodeLink::ask`].
     pub async fn peer(&self, request: PeerRequest) -> Result<PeerReply, ToolError> {
-        match self.ask(Body::Peer(request), PATIENCE).await? {
+        self.peer_within(request, PATIENCE).await
+    }
+
+    /// As [`NodeLink::peer`], with a wait of its own.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn peer_within(&self, request: PeerRequest, patience: Duration) -> Result<PeerReply, ToolError> {
+        match self.ask(Body::Peer(request), patience).await? {
             Answer::Peer(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }
@@ -119,6 +153,39 @@ impl NodeLink {
         match self.ask(Body::Blob(request), PATIENCE).await? {
             Answer::Blob(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+}
+
+impl Socket {
+    async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
+        let (client, is_new) = self.connected().await?;
+        match client.ask(body.clone(), patience).await {
+            Err(ClientError::Closed) if !is_new => {
+                self.forget(&client).await;
+                let (client, _) = self.connected().await?;
+                client.ask(body, patience).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn connected(&self) -> Result<(Arc<Client>, bool), ClientError> {
+        let mut place = self.client.lock().await;
+        if let Some(client) = place.as_ref().filter(|client| !client.is_closed()) {
+            return Ok((client.clone(), false));
+        }
+        let connecting = Client::connect(&self.path, CLIENT, self.role);
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, connecting).await;
+        let client = Arc::new(connected.unwrap_or(Err(ClientError::TimedOut { patience: CONNECT_PATIENCE }))?);
+        *place = Some(client.clone());
+        Ok((client, true))
+    }
+
+    async fn forget(&self, closed: &Arc<Client>) {
+        let mut place = self.client.lock().await;
+        if place.as_ref().is_some_and(|client| Arc::ptr_eq(client, closed)) {
+            *place = None;
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The MCP surface: one catalogue of tools, served on standard input and output by a process that keeps no state.
+//! The MCP surface: one catalogue of tools, served on standard input and output by a process that keeps no state, and
+//! over HTTP by the node itself.
 //!
 //! [`catalog`] says what every tool is; [`dispatch`] lets calls in, runs them and bounds what comes back; [`link`] is
-//! the way to the node; only [`server`] and [`surface`] speak the protocol's own types.
+//! the way to the node; only [`server`] and [`http`] speak the protocol's own types.
 
 pub mod answer;
 pub mod arguments;
@@ -9,9 +10,11 @@ pub mod catalog;
 pub mod dispatch;
 pub mod fit;
 pub mod handler;
+pub mod http;
 pub mod link;
 pub mod panic;
 pub mod pointer;
+pub mod principal;
 pub mod server;
 pub mod surface;
 pub mod text;

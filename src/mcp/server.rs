@@ -1,4 +1,4 @@
-//! The protocol: rmcp's handler over the dispatcher, in both of its eras, on standard input and output.
+//! The protocol: rmcp's handler over the dispatcher, in both of its eras; and standard input and output.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -13,12 +13,16 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Map, Value};
 
-use super::catalog::{Catalog, Hints, Tool};
+use super::catalog::{Catalog, Hints, Scope, Tool};
 use super::dispatch::Dispatcher;
 use super::handler::{BoxFuture, Caller};
 use super::link::NodeLink;
+use super::principal::Principal;
 use super::surface::{Surface, SurfaceOptions, UnknownToolsetError};
 use crate::config::{ConfigError, default_data_dir};
+
+/// The one client of standard input and output, as the node's socket knows it.
+const PRINCIPAL: &str = "local:node-mcp";
 
 /// The list never changes while the program runs.
 const LIST_TTL_MS: u64 = 3_600_000;
@@ -46,11 +50,13 @@ taken out of every answer. Answers have at most 8 KB (detail: full: 64 KB); `tru
 the rest; lists go on with next_cursor.";
 
 /// What `node-mcp` was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeOptions {
     /// The node's control socket; unset: that of a node started without arguments.
     pub control: Option<PathBuf>,
     pub surface: SurfaceOptions,
+    /// What the client may do.
+    pub scope: Scope,
 }
 
 /// A server that does not start, or ends otherwise than with its client.
@@ -76,7 +82,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         Some(control) => control,
         None => default_data_dir()?.join("control.sock"),
     };
-    let server = McpServer::new(Dispatcher::new(surface, NodeLink::new(control)));
+    let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
+    let server = McpServer::OneClient(Arc::new(Dispatcher::new(&surface, link, Arc::new(principal))));
     let opened = server.serve(rmcp::transport::io::stdio_pipes()).await;
     let running = match opened {
         Ok(running) => running,
@@ -86,17 +93,23 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     running.waiting().await.map(drop).map_err(|error| ServeError::Broken(error.to_string()))
 }
 
-/// One connection's server. A clone shares all.
+/// The protocol's handler. A clone shares all.
 #[derive(Clone)]
-pub struct McpServer {
-    dispatcher: Arc<Dispatcher>,
-    listed: Arc<Vec<ListedTool>>,
+pub enum McpServer {
+    /// Of one client, who has what it was started with.
+    OneClient(Arc<Dispatcher>),
+    /// Over HTTP, where each request brings its own.
+    Http,
 }
 
 impl McpServer {
-    pub fn new(dispatcher: Dispatcher) -> Self {
-        let listed = listed(&dispatcher.surface);
-        Self { dispatcher: Arc::new(dispatcher), listed: Arc::new(listed) }
+    fn dispatcher<'a>(&'a self, context: &'a RequestContext<RoleServer>) -> Result<&'a Dispatcher, ErrorData> {
+        match self {
+            Self::OneClient(dispatcher) => Ok(dispatcher),
+            Self::Http => super::http::dispatcher_of(&context.extensions)
+                .map(Arc::as_ref)
+                .ok_or_else(|| ErrorData::internal_error("the request came past the gate", None)),
+        }
     }
 }
 
@@ -136,14 +149,14 @@ impl ServerHandler for McpServer {
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let listed = ListToolsResult::with_all_items((*self.listed).clone());
+        let listed = ListToolsResult::with_all_items(listed(&self.dispatcher(&context)?.surface));
         Ok(listed.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
     }
 
     fn get_tool(&self, name: &str) -> Option<ListedTool> {
-        self.listed.iter().find(|tool| tool.name == name).cloned()
+        Catalog::shared().find(name).map(definition)
     }
 
     async fn call_tool(
@@ -152,8 +165,9 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let CallToolRequestParams { name, arguments, .. } = request;
-        let caller = RequestCaller(context);
-        let outcome = self.dispatcher.call(&name, arguments.unwrap_or_default(), &caller).await;
+        let dispatcher = self.dispatcher(&context)?;
+        let caller = RequestCaller(&context);
+        let outcome = dispatcher.call(&name, arguments.unwrap_or_default(), &caller).await;
         let result = if outcome.is_error {
             CallToolResult::structured_error(outcome.value)
         } else {
@@ -164,9 +178,9 @@ impl ServerHandler for McpServer {
 }
 
 /// The client of one request.
-struct RequestCaller(RequestContext<RoleServer>);
+struct RequestCaller<'a>(&'a RequestContext<RoleServer>);
 
-impl Caller for RequestCaller {
+impl Caller for RequestCaller<'_> {
     fn name(&self) -> String {
         let named = self.0.client_info().map(|client| Cow::from(client.name));
         named.unwrap_or(Cow::Borrowed("unnamed")).chars().filter(|letter| !letter.is_control()).take(64).collect()

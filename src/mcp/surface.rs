@@ -1,34 +1,97 @@
-//! Which tools a client sees and may call: chosen at the start, changed by no call.
+//! Which tools a client sees and may call: chosen at the start or by a path, changed by no call.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::answer::{Next, ToolError};
-use super::catalog::{Catalog, Category, Tool, search};
+use super::catalog::{CORE, Catalog, Category, Scope, Tool, search};
 use serde_json::json;
 
 /// What the command line asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SurfaceOptions {
-    /// Categories to list directly; none: the manager's tools, through which all others are called.
+    /// Names of surfaces, of which all tools are listed; none: the manager's, through which all others are called.
     pub toolset: Vec<String>,
     pub read_only: bool,
-    /// List every tool directly.
+    /// Another word for the toolset `full`, where no toolset is named.
     pub flat: bool,
 }
 
-/// A `--toolset` that names no category.
+/// The name of a surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SurfaceName {
+    /// Five tools that find and call the others.
+    Manager,
+    /// What an agent does all day, listed directly, and the way to the others.
+    Core,
+    /// Every tool, listed directly.
+    Full,
+    /// One category, listed directly; with it, no others may be called.
+    Category(Category),
+}
+
+impl SurfaceName {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Core => "core",
+            Self::Full => "full",
+            Self::Category(category) => category.name(),
+        }
+    }
+
+    /// All names, in the order in which they are told.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let categories = Category::ALL.into_iter().filter(|category| *category != Category::Manager);
+        [Self::Manager, Self::Core, Self::Full].into_iter().chain(categories.map(Self::Category))
+    }
+
+    /// # Errors
+    /// If no surface has this name.
+    pub fn named(name: &str) -> Result<Self, UnknownToolsetError> {
+        let named = Self::all().find(|surface| surface.name() == name);
+        named.ok_or_else(|| UnknownToolsetError { name: name.chars().take(80).collect() })
+    }
+
+    /// The surface of this name alone.
+    pub fn surface(self, catalog: &'static Catalog, read_only: bool) -> Surface {
+        Surface::of(catalog, BTreeSet::from([self]), read_only)
+    }
+
+    fn lists(self, tool: &Tool) -> bool {
+        let category = tool.entry.category;
+        match self {
+            Self::Manager => category == Category::Manager,
+            Self::Core => CORE.contains(&tool.entry.name),
+            Self::Full => category != Category::Manager,
+            Self::Category(own) => category == own,
+        }
+    }
+}
+
+/// A toolset that has no such name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not a toolset; the toolsets are {}", Category::ALL.map(Category::name).join(", "))]
+#[error("{name:?} is not a toolset; the toolsets are {}", toolsets())]
 pub struct UnknownToolsetError {
     pub name: String,
 }
 
+fn toolsets() -> String {
+    SurfaceName::all().map(SurfaceName::name).collect::<Vec<_>>().join(", ")
+}
+
+/// The tools of one client. A clone shares all but the scope.
+#[derive(Clone)]
 pub struct Surface {
+    chosen: Arc<Chosen>,
+    scope: Scope,
+}
+
+struct Chosen {
     catalog: &'static Catalog,
-    /// Categories that are listed.
-    listed: BTreeSet<Category>,
-    /// Categories whose tools may be called.
-    callable: BTreeSet<Category>,
+    names: BTreeSet<SurfaceName>,
+    /// The categories whose tools may be called; none: all.
+    bound: BTreeSet<Category>,
     read_only: bool,
 }
 
@@ -36,56 +99,72 @@ impl Surface {
     /// # Errors
     /// If a toolset has no such name.
     pub fn new(catalog: &'static Catalog, options: &SurfaceOptions) -> Result<Self, UnknownToolsetError> {
-        let named = |name: &String| Category::named(name).ok_or_else(|| UnknownToolsetError { name: name.clone() });
-        let toolset: BTreeSet<Category> = options.toolset.iter().map(named).collect::<Result<_, _>>()?;
-        let all = BTreeSet::from(Category::ALL);
-        let direct: BTreeSet<Category> =
-            all.iter().copied().filter(|category| *category != Category::Manager).collect();
-        let bound: BTreeSet<Category> = toolset.intersection(&direct).copied().collect();
-        let allowed = if bound.is_empty() { direct } else { bound };
-        let listed = match (options.flat, toolset.is_empty()) {
-            (true, _) => allowed.clone(),
-            (false, true) => BTreeSet::from([Category::Manager]),
-            (false, false) => toolset,
+        let named: Result<BTreeSet<_>, _> = options.toolset.iter().map(|name| SurfaceName::named(name)).collect();
+        let unnamed = if options.flat { SurfaceName::Full } else { SurfaceName::Manager };
+        let names = Some(named?).filter(|names| !names.is_empty()).unwrap_or_else(|| BTreeSet::from([unnamed]));
+        Ok(Self::of(catalog, names, options.read_only))
+    }
+
+    /// The tools of surfaces, for who may do everything.
+    pub fn of(catalog: &'static Catalog, names: BTreeSet<SurfaceName>, read_only: bool) -> Self {
+        let category = |name: &SurfaceName| match name {
+            SurfaceName::Category(category) => Some(*category),
+            SurfaceName::Manager | SurfaceName::Core | SurfaceName::Full => None,
         };
-        let callable = allowed.into_iter().chain([Category::Manager]).collect();
-        Ok(Self { catalog, listed, callable, read_only: options.read_only })
+        let is_wide = names.contains(&SurfaceName::Core) || names.contains(&SurfaceName::Full);
+        let bound = if is_wide { BTreeSet::new() } else { names.iter().filter_map(category).collect() };
+        Self { chosen: Arc::new(Chosen { catalog, names, bound, read_only }), scope: Scope::Admin }
+    }
+
+    /// The same for a caller of `scope`.
+    pub fn within(&self, scope: Scope) -> Self {
+        Self { chosen: self.chosen.clone(), scope }
     }
 
     /// What `tools/list` shows, in the order of the table.
     pub fn listed(&self) -> impl Iterator<Item = &'static Tool> {
-        self.catalog.tools().iter().filter(|tool| self.listed.contains(&tool.entry.category) && self.permits(tool))
+        let listed = |tool: &&Tool| self.chosen.names.iter().any(|name| name.lists(tool));
+        self.chosen.catalog.tools().iter().filter(listed).filter(|tool| self.permits(tool))
     }
 
     /// The tools that the manager's tools find and call.
     pub fn reachable(&self) -> impl Iterator<Item = &'static Tool> {
-        let found =
-            |tool: &&Tool| tool.entry.category != Category::Manager && self.callable.contains(&tool.entry.category);
-        self.catalog.tools().iter().filter(found).filter(|tool| self.permits(tool))
+        let found = |tool: &&Tool| tool.entry.category != Category::Manager && self.calls(tool.entry.category);
+        self.chosen.catalog.tools().iter().filter(found).filter(|tool| self.permits(tool))
     }
 
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
+    fn calls(&self, category: Category) -> bool {
+        let bound = &self.chosen.bound;
+        category == Category::Manager || bound.is_empty() || bound.contains(&category)
     }
 
     fn permits(&self, tool: &Tool) -> bool {
-        !(self.read_only && tool.entry.writes())
+        !(self.chosen.read_only && tool.entry.writes()) && tool.entry.scope <= self.scope
     }
 
     /// The tool that a call names.
     ///
     /// # Errors
-    /// `unknown_tool` with the nearest names, `not_in_toolset`, or `read_only`.
+    /// `unknown_tool` with the nearest names, `not_in_toolset`, `read_only`, or `low_scope`.
     pub fn find(&self, name: &str) -> Result<&'static Tool, ToolError> {
-        let tool = self.catalog.find(name).ok_or_else(|| self.unknown(name))?;
-        if !self.callable.contains(&tool.entry.category) {
-            let category = tool.entry.category.name();
+        let tool = self.chosen.catalog.find(name).ok_or_else(|| self.unknown(name))?;
+        let entry = tool.entry;
+        if !self.calls(entry.category) {
+            let category = entry.category.name();
             let message = format!("{name} is in the toolset {category}, which this server was started without");
-            return Err(ToolError::new("not_in_toolset", message, format!("start node-mcp with --toolset {category}")));
+            let fix = format!("start node-mcp with --toolset {category}; over HTTP use the path /mcp/x/{category}");
+            return Err(ToolError::new("not_in_toolset", message, fix));
         }
-        if !self.permits(tool) {
-            let message = format!("{name} changes something, and this server was started with --read-only");
-            return Err(ToolError::new("read_only", message, "start node-mcp without --read-only"));
+        if self.chosen.read_only && entry.writes() {
+            let message = format!("{name} changes something, and this surface is read-only");
+            let fix = "start node-mcp without --read-only; over HTTP use the path without /readonly";
+            return Err(ToolError::new("read_only", message, fix));
+        }
+        if entry.scope > self.scope {
+            let (needs, has) = (entry.scope.name(), self.scope.name());
+            let message = format!("{name} needs the scope {needs}, and this caller has {has}");
+            let fix = format!("use a token of scope {needs}, or start node-mcp with --scope {needs}");
+            return Err(ToolError { needs: Some(entry.scope), ..ToolError::new("low_scope", message, fix) });
         }
         Ok(tool)
     }
@@ -134,6 +213,36 @@ mod tests {
         assert!(surface.find("submit_p2p_workflow").is_ok());
         assert_eq!(surface.find("list_peers").err().map(|error| error.code), Some("not_in_toolset"));
         assert!(surface.find("tools_dispatch").is_ok());
+    }
+
+    #[test]
+    fn core_lists_little_and_reaches_all() {
+        let core = surface(&["core"], false, false);
+        assert_eq!(core.listed().count(), CORE.len(), "each name is an entry of the table");
+        assert_eq!(names(core.reachable()), names(surface(&[], false, false).reachable()));
+        assert_eq!(surface(&["core", "workflow"], false, false).reachable().count(), core.reachable().count());
+    }
+
+    #[test]
+    fn flat_is_another_word_for_full_where_no_toolset_is_named() {
+        let full = surface(&["full"], false, false);
+        assert_eq!(names(full.listed()), names(surface(&[], false, true).listed()));
+        assert_eq!(names(full.listed()), names(full.reachable()));
+        let workflow = surface(&["workflow"], false, true);
+        assert_eq!(names(workflow.listed()), names(surface(&["workflow"], false, false).listed()));
+    }
+
+    #[test]
+    fn a_low_scope_hides_and_refuses_what_needs_more() {
+        for scope in Scope::ALL {
+            let surface = surface(&["full"], false, false).within(scope);
+            for tool in Catalog::shared().tools() {
+                let (needed, found) = (tool.entry.scope, surface.find(tool.entry.name));
+                assert_eq!(found.as_ref().err().and_then(|error| error.needs), (needed > scope).then_some(needed));
+                assert_eq!(found.err().map(|error| error.code), (needed > scope).then_some("low_scope"));
+            }
+            assert!(surface.listed().chain(surface.reachable()).all(|tool| tool.entry.scope <= scope));
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Body {
             | Body::Stream(StreamRequest::Task { .. } | StreamRequest::Events(_)) => {
                 &[Role::Peer, Role::Agent, Role::Operator][..]
             }
-            Body::Registry(RegistryRequest::List)
+            Body::Registry(RegistryRequest::List | RegistryRequest::Capabilities)
             | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
             | Body::Worker(WorkerRequest::Stats)
             | Body::Device(_)
@@ -129,7 +129,7 @@ impl Body {
                 | PeerRequest::Metrics { .. }
                 | PeerRequest::Discover,
             ) => &[Role::Agent, Role::Operator][..],
-            Body::Node(NodeRequest::ExportHome { .. } | NodeRequest::ImportHome { .. })
+            Body::Node(NodeRequest::ExportHome { .. } | NodeRequest::ImportHome { .. } | NodeRequest::Logs(_))
             | Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
             | Body::Access(
                 AccessRequest::IssueTicket { .. }

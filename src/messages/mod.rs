@@ -11,6 +11,7 @@ pub mod device;
 pub mod envelope;
 #[cfg(test)]
 mod golden;
+pub mod http;
 pub mod ledger;
 pub mod node;
 pub mod peer;

@@ -1,7 +1,10 @@
 //! The node as a whole.
 
+use std::sync::Arc;
+
 use magpie_core::ids::{Generation, LedgerId, PeerId};
 use magpie_core::lease::Slots;
+use magpie_core::matching::Capabilities;
 use magpie_core::queue::QueueStats;
 use magpie_core::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,41 @@ pub enum NodeRequest {
     ImportHome {
         file: String,
     },
+    /// The newest lines of the node's own log.
+    Logs(LogsAsk),
+}
+
+/// Which lines; all that match all of it, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogsAsk {
+    /// Of this level, or more serious.
+    pub level: Option<LogLevel>,
+    /// A part of where the line comes from.
+    pub target: Option<String>,
+    /// Each must be there, in any case.
+    pub words: Vec<String>,
+    pub since: Option<Wall>,
+    pub skip: usize,
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub at: Wall,
+    pub level: LogLevel,
+    /// The part of the program that says it.
+    pub target: String,
+    pub message: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +73,7 @@ pub enum NodeReply {
     Homes(Vec<HomeView>),
     HomeExported(Box<HomeMove>),
     HomeImported(Box<HomeMove>),
+    Logs(Vec<LogLine>),
 }
 
 /// A ledger on its way to another node.
@@ -71,6 +110,9 @@ pub struct HomeView {
 pub struct NodeStatus {
     pub peer_id: PeerId,
     pub version: String,
+    /// Where it serves HTTP: `http://127.0.0.1:7480`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     pub ledger: LedgerId,
     pub uptime_ms: u64,
     pub listen: Vec<String>,
@@ -78,6 +120,9 @@ pub struct NodeStatus {
     pub queue: QueueStats,
     pub worker: WorkerStats,
     pub devices: Vec<DeviceView>,
+    /// What this node can do.
+    #[serde(default)]
+    pub capabilities: Arc<Capabilities>,
     /// What does not work on this node, in words.
     pub notices: Vec<String>,
 }

@@ -20,6 +20,8 @@ use super::worker::WorkerBrief;
 pub enum RegistryRequest {
     Heartbeat(Box<Heartbeat>),
     List,
+    /// What this node can do.
+    Capabilities,
 }
 
 /// What a node says of itself, to one peer after the other.
@@ -55,6 +57,7 @@ pub struct Heartbeat {
 pub enum RegistryReply {
     Heartbeat(Box<Heartbeat>),
     Peers(Vec<PeerView>),
+    Capabilities(Arc<Capabilities>),
 }
 
 /// A peer as this node sees it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use magpie::mcp::catalog::{Catalog, Category, search};
+use magpie::mcp::catalog::{Catalog, Category, Tool, search};
 use magpie::mcp::server::listed;
 use magpie::mcp::surface::{Surface, SurfaceOptions};
 use serde_json::{Value, json};
@@ -21,9 +21,9 @@ fn golden(name: &str, found: &Value) {
     assert!(kept == text, "{} is not what the catalogue says: UPDATE_GOLDEN=1 writes it anew", path.display());
 }
 
-fn list(toolset: &[&str], read_only: bool, flat: bool) -> Vec<Value> {
-    let toolset = toolset.iter().map(|name| (*name).to_owned()).collect();
-    let surface = Surface::new(Catalog::shared(), &SurfaceOptions { toolset, read_only, flat }).unwrap();
+fn list(toolset: &str, read_only: bool) -> Vec<Value> {
+    let options = SurfaceOptions { toolset: vec![toolset.to_owned()], read_only, flat: false };
+    let surface = Surface::new(Catalog::shared(), &options).unwrap();
     listed(&surface).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect()
 }
 
@@ -33,10 +33,11 @@ fn bytes(value: &impl serde::Serialize) -> usize {
 
 #[test]
 fn the_lists_are_those_of_the_golden_files() {
-    golden("manager.json", &json!(list(&[], false, false)));
-    golden("manager-read-only.json", &json!(list(&[], true, false)));
-    golden("flat.json", &json!(list(&[], false, true)));
-    golden("toolset-workflow.json", &json!(list(&["workflow"], false, false)));
+    golden("manager.json", &json!(list("manager", false)));
+    golden("manager-read-only.json", &json!(list("manager", true)));
+    golden("core.json", &json!(list("core", false)));
+    golden("full.json", &json!(list("full", false)));
+    golden("toolset-workflow.json", &json!(list("workflow", false)));
 }
 
 #[test]
@@ -84,10 +85,14 @@ fn the_documentation_has_every_tool() {
 
 #[test]
 fn definitions_take_little_of_a_models_context() {
-    let manager = list(&[], false, false);
-    assert_eq!(manager.len(), 5);
-    assert!(bytes(&manager) <= 4_096, "the manager's list has {} bytes", bytes(&manager));
-    let all: Vec<Value> = manager.into_iter().chain(list(&[], false, true)).collect();
+    for (surface, tools_max, bytes_max) in [("manager", 5, 4_096), ("core", 20, 16_384), ("full", 500, 61_440)] {
+        let tools = list(surface, false);
+        let bytes = bytes(&tools);
+        println!("{surface}: {} tools, {bytes} bytes", tools.len());
+        assert!(tools.len() <= tools_max, "{surface} lists {} tools", tools.len());
+        assert!(bytes <= bytes_max, "the list of {surface} has {bytes} bytes");
+    }
+    let all: Vec<Value> = list("manager", false).into_iter().chain(list("full", false)).collect();
     assert_eq!(all.len(), Catalog::shared().tools().len());
     let mean = bytes(&all) / all.len();
     let largest = all.iter().max_by_key(bytes).unwrap();
@@ -109,7 +114,7 @@ fn every_tool_says_what_it_is_when_to_use_it_and_what_it_changes() {
             assert!(!entry.keywords.is_empty(), "{}", entry.name);
         }
     }
-    for tool in list(&[], false, true).into_iter().chain(list(&[], false, false)) {
+    for tool in list("full", false).into_iter().chain(list("manager", false)) {
         for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
             assert!(tool["annotations"][hint].is_boolean(), "{}: {hint}", tool["name"]);
         }
@@ -168,7 +173,7 @@ fn schemas_use_only_what_every_client_knows() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 37] = [
+const QUESTIONS: [(&str, &str); 68] = [
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),
@@ -206,6 +211,37 @@ const QUESTIONS: [(&str, &str); 37] = [
     ("find new peers over mdns", "peer_discover"),
     ("which peer is slow", "peer_metrics"),
     ("latency between nodes", "peer_metrics"),
+    ("run a model on this sentence", "run_inference"),
+    ("get an embedding of a sentence", "run_inference"),
+    ("which models are available", "search_models"),
+    ("recommend a model for embeddings", "get_model_recommendations"),
+    ("can this model run on cpu", "check_model_compatibility"),
+    ("how much memory does the machine have", "detect_hardware"),
+    ("is there a gpu", "detect_hardware"),
+    ("benchmark the gpu", "test_hardware_capability"),
+    ("fastest machine for a model", "get_optimal_configuration"),
+    ("list inference endpoints", "list_endpoints"),
+    ("test an endpoint", "test_endpoint"),
+    ("error rate of tasks", "get_dashboard_metrics"),
+    ("tokens used by models", "get_model_usage_stats"),
+    ("is the system healthy", "get_system_status"),
+    ("is the ledger service ok", "get_service_health"),
+    ("recent errors in the log", "get_recent_logs"),
+    ("search the logs for refused", "search_logs"),
+    ("store a file by content id", "ipfs_add"),
+    ("read a blob by its cid", "ipfs_cat"),
+    ("connect to a peer at an address", "peer_connect"),
+    ("disconnect from a peer", "peer_disconnect"),
+    ("join a cluster", "bootstrap_network"),
+    ("am I cut off from the network", "get_p2p_network_status"),
+    ("public ip of this node", "p2p_peer_get_public_ip"),
+    ("rebalance the load", "rebalance_p2p_tasks"),
+    ("pause the queue", "queue_pause"),
+    ("resume the queue", "queue_resume"),
+    ("cancel all waiting tasks", "queue_clear"),
+    ("drain this node", "p2p_taskqueue_shutdown"),
+    ("which nodes run my workflow", "p2p_workflow_coordinate"),
+    ("does this tag bypass github", "p2p_check_workflow_tags"),
 ];
 
 #[tokio::test]
@@ -228,17 +264,17 @@ async fn a_search_finds_the_tool_among_the_first_three() {
 
 #[test]
 fn a_word_in_the_name_outweighs_one_in_the_description() {
-    let tool = |name| Catalog::shared().find(name).unwrap().entry;
-    assert!(
-        search::score(tool("cancel_workflow"), "cancel") > search::score(tool("p2p_taskqueue_wait_task"), "cancel")
-    );
-    assert_eq!(search::score(tool("list_peers"), "the of zebra"), 0);
+    let tools = ["p2p_taskqueue_wait_task", "cancel_workflow", "list_peers"];
+    let tools: Vec<&Tool> = tools.into_iter().map(|name| Catalog::shared().find(name).unwrap()).collect();
+    let ranked = |query: &str| search::ranked(&tools, query).iter().map(|tool| tool.entry.name).collect::<Vec<_>>();
+    assert_eq!(ranked("cancel").first(), Some(&"cancel_workflow"));
+    assert!(ranked("the of zebra").is_empty());
 }
 
 #[tokio::test]
 async fn the_way_to_any_tool_is_short() {
     let dispatcher = without_node(&SurfaceOptions::default());
-    let manager = bytes(&list(&[], false, false));
+    let manager = bytes(&list("manager", false));
     for tool in Catalog::shared().tools().iter().filter(|tool| tool.entry.category != Category::Manager) {
         let found = ok(&dispatcher, "tools_list_tools", json!({"category": tool.entry.category.name()})).await;
         let schema = ok(&dispatcher, "tools_get_schema", json!({"names": [tool.entry.name]})).await;

@@ -4,6 +4,9 @@
 
 mod calls;
 mod catalogue;
+mod http;
+mod node_tools;
 mod panics;
 mod rig;
+mod wire;
 mod wrong_arguments;

@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use magpie::mcp::catalog::Catalog;
+use magpie::mcp::catalog::{Catalog, Scope};
 use magpie::mcp::dispatch::{Dispatcher, Outcome};
 use magpie::mcp::handler::{BoxFuture, Caller};
 use magpie::mcp::link::NodeLink;
+use magpie::mcp::principal::Principal;
 use magpie::mcp::surface::{Surface, SurfaceOptions};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::Notify;
+
+use crate::wire::Request;
 
 /// Remembers what it was told, and goes when it is told to.
 #[derive(Default)]
@@ -41,7 +44,9 @@ pub fn dispatcher(node: &Path, options: &SurfaceOptions) -> Dispatcher {
 }
 
 pub fn dispatcher_of(catalog: &'static Catalog, node: &Path, options: &SurfaceOptions) -> Dispatcher {
-    Dispatcher::new(Surface::new(catalog, options).unwrap(), NodeLink::new(node.to_owned()))
+    let surface = Surface::new(catalog, options).unwrap();
+    let principal = Principal::new("test", Scope::Admin);
+    Dispatcher::new(&surface, NodeLink::new(node.to_owned(), Scope::Admin.role()), Arc::new(principal))
 }
 
 /// A dispatcher whose node is away.
@@ -70,7 +75,9 @@ pub async fn failed(dispatcher: &Dispatcher, name: &str, arguments: Value) -> Va
 
 pub struct Rig {
     pub dispatcher: Dispatcher,
-    _dir: TempDir,
+    /// Where it serves HTTP, if its configuration says so.
+    pub http: String,
+    dir: TempDir,
     node: Child,
 }
 
@@ -80,27 +87,53 @@ const CONFIG: &str = "mdns = false\nslots = 2\nlisten = [\"/ip4/127.0.0.1/tcp/0\
 impl Rig {
     /// A node alone, in a process of its own, that runs python3 and sh.
     pub async fn start() -> Self {
+        Self::start_with(|_| String::new()).await
+    }
+
+    /// The same, with more in its configuration.
+    pub async fn start_with(more: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("node.toml");
-        std::fs::write(&config, CONFIG).unwrap();
+        std::fs::write(&config, format!("{CONFIG}{}", more(dir.path()))).unwrap();
         let data_dir = dir.path().join("data");
         let node = Command::new(env!("CARGO_BIN_EXE_node"))
             .arg("--config")
             .arg(config)
             .arg("--data-dir")
             .arg(&data_dir)
-            .env("MAGPIE_LOG", "warn")
+            .env("MAGPIE_LOG", "info")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
         let dispatcher = dispatcher(&data_dir.join("control.sock"), &SurfaceOptions::default());
-        let rig = Self { dispatcher, _dir: dir, node };
+        let mut rig = Self { dispatcher, http: String::new(), dir, node };
         let deadline = Instant::now() + Duration::from_secs(30);
         while call(&rig.dispatcher, "p2p_taskqueue_status", Value::Object(Map::new())).await.is_error {
             assert!(Instant::now() < deadline, "the node does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        rig.http = rig.address_of_http(&data_dir.join("control.sock")).await;
         rig
+    }
+
+    async fn address_of_http(&self, socket: &Path) -> String {
+        let link = NodeLink::new(socket.to_owned(), Scope::Read.role());
+        link.status(Duration::from_secs(30)).await.unwrap().http.unwrap_or_default()
+    }
+
+    /// The file of the bearer tokens.
+    pub fn tokens(&self) -> std::path::PathBuf {
+        self.dir.path().join("tokens.toml")
+    }
+
+    /// Waits until the node has read what was done to a token.
+    pub async fn until_answered(&self, token: &str, status: u16) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let list = || Request::rpc("/mcp", "tools/list", serde_json::json!({})).token(token);
+        while list().send(&self.http).await.status != status {
+            assert!(Instant::now() < deadline, "the file is not read");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-"""node-mcp under the Python SDK's client, in both eras of the protocol, over a real node."""
+"""The Python SDK's client, in both eras of the protocol, over node-mcp and over HTTP, against a real node."""
 
 import asyncio
 import json
@@ -30,6 +30,8 @@ listen = ["/ip4/127.0.0.1/tcp/0"]
 allow = ["python3"]
 [inference]
 enabled = false
+[http]
+listen = "127.0.0.1:0"
 """
 COUNT_WORDS = """
 import json, sys
@@ -73,6 +75,13 @@ class NodeProcess:
             stdin=subprocess.DEVNULL, env={**os.environ, "MAGPIE_LOG": "error"},
         )
 
+    def http(self):
+        """Where it serves HTTP."""
+        status = subprocess.run(
+            [BIN / "nodectl", "--control", self.control, "-o", "json", "status"], capture_output=True, check=True
+        )
+        return json.loads(status.stdout)["http"]
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -99,9 +108,24 @@ def tearDownModule():
     NODE.remove()
 
 
+# Whether clients go to the node's HTTP instead of a node-mcp of their own.
+OVER_HTTP = False
+
+
+def path_of(arguments):
+    """The path that has the tools which node-mcp has with these arguments."""
+    named = [argument for argument in arguments if argument != "--read-only"]
+    path = {(): "/mcp", ("--flat",): "/mcp/full"}.get(tuple(named)) or f"/mcp/x/{named[1]}"
+    return path + ("/readonly" if "--read-only" in arguments else "")
+
+
 @asynccontextmanager
 async def connected(*arguments, node=NODE, mode="auto"):
-    """A client of a node-mcp of its own, whose audit lines come to nobody's eye."""
+    """A client of the node's HTTP, or of a node-mcp of its own, whose audit lines come to nobody's eye."""
+    if OVER_HTTP:
+        async with Client(node.http() + path_of(arguments), mode=mode, read_timeout_seconds=ANSWER_S_MAX + 5) as client:
+            yield client
+        return
     server = StdioServerParameters(
         command=str(BIN / "node-mcp"), args=["--control", str(node.control), *arguments]
     )
@@ -234,7 +258,7 @@ class Tools(unittest.IsolatedAsyncioTestCase):
                 await ok(client, said["next"]["tool"], said["next"]["arguments"])
 
     async def test_read_only_refuses_every_writer_on_every_path(self):
-        for surface in ([], ["--flat"], ["--toolset", "taskqueue,workflow"]):
+        for surface in ([], ["--flat"]) if OVER_HTTP else ([], ["--flat"], ["--toolset", "taskqueue,workflow"]):
             async with connected("--read-only", *surface) as client:
                 tools = (await client.list_tools()).tools
                 self.assertTrue(all(tool.annotations.read_only_hint for tool in tools))
@@ -293,6 +317,26 @@ class Tools(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(len({value["task_id"] for value in answers}), 1)
 
 
+class OverHttp:
+    """The same tests, by the other way."""
+
+    def setUp(self):
+        global OVER_HTTP
+        OVER_HTTP = True
+
+    def tearDown(self):
+        global OVER_HTTP
+        OVER_HTTP = False
+
+
+class EveryEraOverHttp(OverHttp, EveryEra):
+    pass
+
+
+class ToolsOverHttp(OverHttp, Tools):
+    pass
+
+
 class NodeAway(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
         self.node = NodeProcess()
@@ -303,7 +347,7 @@ class NodeAway(unittest.IsolatedAsyncioTestCase):
             said = await error(client, "tools_dispatch_read", {"name": "list_peers"})
             self.assertEqual((said["code"], said["retryable"]), ("node_unreachable", True))
             self.assertIn("start a node with `node`", said["fix"])
-            self.assertEqual(len((await ok(client, "tools_list_categories"))["categories"]), 5)
+            self.assertEqual(len((await ok(client, "tools_list_categories"))["categories"]), 14)
             self.node.start()
             await _until_it_answers(self.node, 60)
             submitted = await ok(client, "tools_dispatch", {"name": "p2p_taskqueue_submit", "arguments": {"kind": "noop"}})

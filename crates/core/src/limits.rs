@@ -245,6 +245,14 @@ pub const TICKET_BYTES_MAX: usize = 512;
 pub const REVOCATIONS_MAX: usize = 1_024;
 /// Connections on the control socket.
 pub const SESSIONS_MAX: usize = 256;
+/// Connections on the HTTP listener.
+pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// Sessions over HTTP, of clients whose version of the protocol has some.
+pub const HTTP_SESSIONS_MAX: usize = 256;
+/// The body of an HTTP request.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bearer tokens of a node.
+pub const HTTP_TOKENS_MAX: usize = 1_024;
 /// Requests under way on one control connection.
 pub const SESSION_REQUESTS_MAX: usize = 256;
 /// Messages that wait in one actor's mailbox, admitted before the cast.

@@ -29,7 +29,7 @@ mod peer_rules;
 mod quota;
 mod reach;
 mod rotation;
-mod secret_file;
+pub mod secret_file;
 mod share;
 mod turnstile;
 mod watch;

@@ -33,17 +33,17 @@ pub(crate) fn random_seed() -> Result<[u8; 32], SecretFileError> {
     Ok(seed)
 }
 
-/// The text of the file at `path`, or `None` if there is none.
+/// As [`read_long`], of a file that holds a key.
 pub(crate) fn read(path: &Path, expected: &'static str) -> Result<Option<String>, SecretFileError> {
     read_long(path, expected, FILE_BYTES_MAX)
 }
 
-/// As [`read`], of a file of at most `bytes_max`: a longer one is refused, since half of it says something else.
-pub(crate) fn read_long(
-    path: &Path,
-    expected: &'static str,
-    bytes_max: u64,
-) -> Result<Option<String>, SecretFileError> {
+/// The text of the file at `path`, or `None` if there is none. One of more than `bytes_max` is refused, since half of it
+/// says something else.
+///
+/// # Errors
+/// If others may read it, it is no text, or it cannot be read.
+pub fn read_long(path: &Path, expected: &'static str, bytes_max: u64) -> Result<Option<String>, SecretFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -91,7 +91,10 @@ pub(crate) fn create(path: &Path, text: &str) -> Result<bool, SecretFileError> {
 }
 
 /// Replaces `path` by a file with `text`, durable on return.
-pub(crate) fn replace(path: &Path, text: &str) -> Result<(), SecretFileError> {
+///
+/// # Errors
+/// If the disk does not take it: then the file is as it was.
+pub fn replace(path: &Path, text: &str) -> Result<(), SecretFileError> {
     let fresh = path.with_extension("new");
     let replaced = write_whole(&fresh, text).and_then(|()| fs::rename(&fresh, path)).and_then(|()| sync_folder(path));
     replaced.map_err(|error| SecretFileError::io(path, error))

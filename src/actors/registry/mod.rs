@@ -132,6 +132,9 @@ impl Actor for RegistryActor {
             RegistryMsg::Request { from: _, request: RegistryRequest::List, permit: _permit, reply } => {
                 let _ = reply.send(RegistryReply::Peers(state.views()));
             }
+            RegistryMsg::Request { from: _, request: RegistryRequest::Capabilities, permit: _permit, reply } => {
+                let _ = reply.send(RegistryReply::Capabilities(state.capabilities.clone()));
+            }
             RegistryMsg::PeerAdmitted { peer } => {
                 state.arguments.peers.measure(peer, Measured::Connected);
                 state.greet(peer);

@@ -1,6 +1,9 @@
 //! What the table says of one tool.
 
-use serde::Serialize;
+use std::str::FromStr;
+
+use magpie_core::access::Role;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::schema;
@@ -73,11 +76,35 @@ pub enum Category {
     Scheduler,
     Workflow,
     Peer,
+    Inference,
+    Models,
+    Hardware,
+    Endpoints,
+    Github,
+    Dashboard,
+    System,
+    Logs,
+    Storage,
 }
 
 impl Category {
-    pub const ALL: [Self; 6] =
-        [Self::Manager, Self::TaskQueue, Self::Queue, Self::Scheduler, Self::Workflow, Self::Peer];
+    pub const ALL: [Self; 15] = [
+        Self::Manager,
+        Self::TaskQueue,
+        Self::Queue,
+        Self::Scheduler,
+        Self::Workflow,
+        Self::Peer,
+        Self::Inference,
+        Self::Models,
+        Self::Hardware,
+        Self::Endpoints,
+        Self::Github,
+        Self::Dashboard,
+        Self::System,
+        Self::Logs,
+        Self::Storage,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -87,6 +114,15 @@ impl Category {
             Self::Scheduler => "scheduler",
             Self::Workflow => "workflow",
             Self::Peer => "peer",
+            Self::Inference => "inference",
+            Self::Models => "models",
+            Self::Hardware => "hardware",
+            Self::Endpoints => "endpoints",
+            Self::Github => "github",
+            Self::Dashboard => "dashboard",
+            Self::System => "system",
+            Self::Logs => "logs",
+            Self::Storage => "storage",
         }
     }
 
@@ -97,7 +133,16 @@ impl Category {
             Self::Queue => "the queue of the node's home as a whole, and the workers",
             Self::Scheduler => "what nodes know of each other's ledgers",
             Self::Workflow => "graphs of tasks: submit, follow, list, draw, cancel",
-            Self::Peer => "other nodes: find them, what was measured of them",
+            Self::Peer => "other nodes: find them, connect, what was measured of them, how the work is spread",
+            Self::Inference => "running a model over text",
+            Self::Models => "the models that nodes have loaded",
+            Self::Hardware => "processors, memory and GPUs of the machines, and whether they work",
+            Self::Endpoints => "what answers inference, and whether it works",
+            Self::Github => "GitHub: not in this version, which says so",
+            Self::Dashboard => "totals of tasks, errors and inferences",
+            Self::System => "whether the node and its services are well",
+            Self::Logs => "the node's own log",
+            Self::Storage => "bytes by their content id",
         }
     }
 
@@ -107,13 +152,48 @@ impl Category {
     }
 }
 
-/// What a caller must be allowed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// What a caller must be allowed to do. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
+    /// Look at tasks, workflows and nodes.
     Read,
+    /// Submit work, and cancel or change it.
     Submit,
+    /// Change the queue, workers and peers.
     Operate,
+    /// Change who may come in, and whether the node works.
+    Admin,
+}
+
+impl Scope {
+    pub const ALL: [Self; 4] = [Self::Read, Self::Submit, Self::Operate, Self::Admin];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// What the node takes who has it for.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Read | Self::Submit => Role::Agent,
+            Self::Operate | Self::Admin => Role::Operator,
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.into_iter().find(|scope| scope.name() == text);
+        named.ok_or_else(|| format!("{text:?} is not a scope; the scopes are {}", Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// The protocol's four hints; [`Hints::read_only`] is enforced too.
@@ -134,6 +214,8 @@ impl Hints {
     pub const READS: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
     /// Makes work; the work may be any command.
     pub const SUBMITS: Self = Self { read_only: false, destructive: false, idempotent: false, open_world: true };
+    /// Keeps something that is the same when it is kept twice.
+    pub const KEEPS: Self = Self { read_only: false, destructive: false, idempotent: true, open_world: false };
     pub const ENDS: Self = Self { read_only: false, destructive: true, idempotent: true, open_world: false };
     pub const ANYTHING: Self = Self { read_only: false, destructive: true, idempotent: false, open_world: true };
 }

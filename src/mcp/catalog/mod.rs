@@ -1,5 +1,6 @@
 //! Every tool, said once: lists, categories, search, read-only mode, documentation and the golden files follow from it.
 
+mod core;
 mod entry;
 pub mod schema;
 pub mod search;
@@ -10,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
+pub use core::CORE;
 pub use entry::{Action, Category, Hints, Scope, ToolEntry};
 
 /// A tool of the table with its schemas, which are made once.

@@ -1,5 +1,6 @@
 //! Finding tools by words, and the names nearest to one that is none.
 
+use super::Tool;
 use super::entry::ToolEntry;
 
 /// What a word of a query is worth where it is found.
@@ -19,10 +20,27 @@ const STOP_WORDS: [&str; 22] = [
     "the", "to", "with", "what",
 ];
 
-/// How well a tool answers a query; 0 if it does not.
-pub fn score(entry: &ToolEntry, query: &str) -> u32 {
+/// The tools that answer a query, the best first. A word that few of them have says more than one that many have.
+pub fn ranked<'a>(tools: &[&'a Tool], query: &str) -> Vec<&'a Tool> {
     let wanted: Vec<String> =
         words(query).filter(|word| !STOP_WORDS.contains(&word.as_str())).take(QUERY_WORDS_MAX).collect();
+    let weights: Vec<Vec<u32>> = tools.iter().map(|tool| weights(tool.entry, &wanted)).collect();
+    let rarity = |place: usize| {
+        let having = weights.iter().filter(|weights| weights[place] > 0).count();
+        (1.0 + tools.len() as f64 / having.max(1) as f64).ln()
+    };
+    let rarities: Vec<f64> = (0..wanted.len()).map(rarity).collect();
+    let score =
+        |weights: &[u32]| weights.iter().zip(&rarities).map(|(weight, rarity)| f64::from(*weight) * rarity).sum();
+    let mut scored: Vec<(f64, &Tool)> =
+        weights.iter().zip(tools).map(|(weights, tool)| (score(weights), *tool)).collect();
+    scored.retain(|(score, _)| *score > 0.0);
+    scored.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    scored.into_iter().map(|(_, tool)| tool).collect()
+}
+
+/// How much a tool has of each word.
+fn weights(entry: &ToolEntry, wanted: &[String]) -> Vec<u32> {
     let names: Vec<String> = entry.aliases.iter().chain([&entry.name]).flat_map(|name| words(name)).collect();
     let keywords: Vec<String> = entry.keywords.iter().flat_map(|word| words(word)).collect();
     let title: Vec<String> = words(entry.title).collect();
@@ -35,7 +53,7 @@ pub fn score(entry: &ToolEntry, query: &str) -> u32 {
             + found(&description, word, IN_DESCRIPTION)
             + category
     };
-    wanted.iter().map(of_word).sum()
+    wanted.iter().map(of_word).collect()
 }
 
 /// The whole weight for the word itself, half for its beginning.

@@ -112,11 +112,7 @@ impl Handler for ListTools {
         let in_category = |tool: &&Tool| category.is_none_or(|category| tool.entry.category == category);
         let mut tools: Vec<&Tool> = call.surface.reachable().filter(in_category).collect();
         if let Some(query) = input.query.as_deref().filter(|query| !query.trim().is_empty()) {
-            let mut scored: Vec<(u32, &Tool)> =
-                tools.iter().map(|tool| (search::score(tool.entry, query), *tool)).collect();
-            scored.retain(|(score, _)| *score > 0);
-            scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-            tools = scored.into_iter().map(|(_, tool)| tool).collect();
+            tools = search::ranked(&tools, query);
         }
         let total = tools.len();
         let (tools, next_cursor) = page(tools, input.cursor.as_deref(), None)?;

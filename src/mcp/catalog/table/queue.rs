@@ -3,6 +3,7 @@
 use super::LIST_REST;
 use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
 use crate::mcp::tools::queue::QueueStats;
+use crate::mcp::tools::queue_change::{ClearQueue, DrainWorker, PauseQueue, ResumeQueue};
 use crate::mcp::tools::worker::WorkerStatus;
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -45,5 +46,65 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: "{}",
         rest: LIST_REST,
         action: Action::Run(&WorkerStatus),
+    },
+    ToolEntry {
+        name: "queue_pause",
+        category: Category::Queue,
+        title: "Hold the queue back",
+        description: "Holds back what has not started, of a namespace or all; what runs goes on. Back: queue_resume. One task: p2p_taskqueue_cancel.",
+        hints: Hints::KEEPS,
+        scope: Scope::Operate,
+        aliases: &[],
+        keywords: &["stop", "hold", "freeze", "maintenance", "suspend"],
+        also: &[],
+        rare: &[],
+        example: r#"{"reason": "maintenance"}"#,
+        rest: "",
+        action: Action::Run(&PauseQueue),
+    },
+    ToolEntry {
+        name: "queue_resume",
+        category: Category::Queue,
+        title: "Let the queue go on",
+        description: "Lets a queue or a namespace that was paused go on. What is paused: queue_stats.",
+        hints: Hints::KEEPS,
+        scope: Scope::Operate,
+        aliases: &[],
+        keywords: &["continue", "unpause", "start again"],
+        also: &[("reorder_by_priority", "")],
+        rare: &[],
+        example: "{}",
+        rest: "",
+        action: Action::Run(&ResumeQueue),
+    },
+    ToolEntry {
+        name: "queue_clear",
+        category: Category::Queue,
+        title: "Cancel what waits",
+        description: "Cancels every task of this home that has not started, of a namespace or all, with workflows that need them. One task: p2p_taskqueue_cancel.",
+        hints: Hints::ENDS,
+        scope: Scope::Operate,
+        aliases: &[],
+        keywords: &["purge", "empty", "flush", "drop", "all tasks"],
+        also: &[("status_filter", "")],
+        rare: &[],
+        example: r#"{"confirm": true}"#,
+        rest: "",
+        action: Action::Run(&ClearQueue),
+    },
+    ToolEntry {
+        name: "p2p_taskqueue_shutdown",
+        category: Category::Queue,
+        title: "Send the worker home",
+        description: "Lets the worker of this node take nothing new and end what runs in time; the process is ended from outside. The queue alone: queue_pause.",
+        hints: Hints::ENDS,
+        scope: Scope::Admin,
+        aliases: &["worker_drain"],
+        keywords: &["drain", "stop", "node", "maintenance", "leave"],
+        also: &[("timeout_s", ""), ("graceful", "")],
+        rare: &[],
+        example: r#"{"within_ms": 60000}"#,
+        rest: "",
+        action: Action::Run(&DrainWorker),
     },
 ];

@@ -6,6 +6,10 @@ use crate::mcp::tools::peer;
 use crate::mcp::tools::task_queue::{
     self, Cancel, GetTask, ListTasks, QueueStatus, Resubmit, SetPriority, Submit, WaitTask,
 };
+use crate::mcp::tools::unavailable::{OnlyKey, Unavailable};
+
+const NO_DOCKER: &str = "no node of this version runs containers";
+const NO_DOCKER_FIX: &str = "run docker itself in a process task, on a node whose configuration allows the command";
 
 pub(super) const TOOLS: &[ToolEntry] = &[
     ToolEntry {
@@ -185,5 +189,68 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: r#"{"include_capabilities": true}"#,
         rest: LIST_REST,
         action: Action::Run(&peer::ListPeers),
+    },
+    ToolEntry {
+        name: "p2p_taskqueue_announce",
+        category: Category::TaskQueue,
+        title: "Say that this node is here",
+        description: "Tells every configured way of finding peers of this node, asks each for others, and lists who is known. The same with a wait: peer_discover.",
+        hints: Hints { read_only: true, destructive: false, idempotent: true, open_world: true },
+        scope: Scope::Read,
+        aliases: &[],
+        keywords: &["advertise", "publish", "register", "presence"],
+        also: peer::DISCOVER_ALSO,
+        rare: &["timeout_s", "wait_ms"],
+        example: "{}",
+        rest: LIST_REST,
+        action: Action::Run(&peer::DiscoverPeers),
+    },
+    ToolEntry {
+        name: "p2p_taskqueue_submit_docker_hub",
+        category: Category::TaskQueue,
+        title: "Run an image",
+        description: "Would run an image of a registry; no node of this version runs containers, and it says so. A command: p2p_taskqueue_submit.",
+        hints: Hints::SUBMITS,
+        scope: Scope::Submit,
+        aliases: &[],
+        keywords: &["docker", "container", "hub"],
+        also: &[
+            ("image", ""),
+            ("command", ""),
+            ("entrypoint", ""),
+            ("environment", ""),
+            ("volumes", ""),
+            ("extra", ""),
+            ("remote_peer_id", ""),
+            ("remote_multiaddr", ""),
+        ],
+        rare: &[],
+        example: "{}",
+        rest: "",
+        action: Action::Run(&Unavailable::<OnlyKey>::new(NO_DOCKER, NO_DOCKER_FIX)),
+    },
+    ToolEntry {
+        name: "p2p_taskqueue_submit_docker_github",
+        category: Category::TaskQueue,
+        title: "Build and run a repository",
+        description: "Would build an image from a repository and run it; no node of this version runs containers, and it says so. A command: p2p_taskqueue_submit.",
+        hints: Hints::SUBMITS,
+        scope: Scope::Submit,
+        aliases: &[],
+        keywords: &["docker", "container", "dockerfile", "build"],
+        also: &[
+            ("repo_url", ""),
+            ("branch", ""),
+            ("dockerfile_path", ""),
+            ("context_path", ""),
+            ("command", ""),
+            ("entrypoint", ""),
+            ("environment", ""),
+            ("build_args", ""),
+        ],
+        rare: &[],
+        example: "{}",
+        rest: "",
+        action: Action::Run(&Unavailable::<OnlyKey>::new(NO_DOCKER, NO_DOCKER_FIX)),
     },
 ];

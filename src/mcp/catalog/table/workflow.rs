@@ -2,7 +2,9 @@
 
 use super::{LIST_REST, OUTPUT_REST};
 use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
-use crate::mcp::tools::workflow::{CancelWorkflow, GetWorkflowStatus, ListWorkflows, SubmitWorkflow, WorkflowGraph};
+use crate::mcp::tools::workflow::{
+    CancelWorkflow, GetWorkflowStatus, ListWorkflows, SubmitWorkflow, WorkflowGraph, WorkflowSpread,
+};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
     ToolEntry {
@@ -96,5 +98,20 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: r#"{"workflow_id": "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq"}"#,
         rest: "",
         action: Action::Run(&CancelWorkflow),
+    },
+    ToolEntry {
+        name: "p2p_workflow_coordinate",
+        category: Category::Workflow,
+        title: "Show which nodes run a workflow",
+        description: "Shows the home of a workflow and how its tasks are spread over the nodes. Its steps: get_workflow_status.",
+        hints: Hints::READS,
+        scope: Scope::Read,
+        aliases: &[],
+        keywords: &["distribution", "assigned", "coordinator", "where", "nodes", "workers"],
+        also: &[("id", "workflow_id")],
+        rare: &[],
+        example: r#"{"workflow_id": "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq"}"#,
+        rest: "",
+        action: Action::Run(&WorkflowSpread),
     },
 ];

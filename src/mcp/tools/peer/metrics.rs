@@ -1,12 +1,12 @@
 //! What the node has measured of its peers.
 
-use magpie_core::ids::PeerId;
 use magpie_core::peer_metrics::{MetricsView, WindowView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::detail::page;
-use crate::mcp::answer::{Next, ToolError};
+use super::parse_peer;
+use crate::mcp::answer::ToolError;
 use crate::mcp::handler::{Call, Handler};
 use crate::mcp::link;
 use crate::messages::peer::{PeerReply, PeerRequest};
@@ -137,20 +137,13 @@ impl Handler for PeerMetrics {
     }
 }
 
-fn parse_peer(text: &str) -> Result<PeerId, ToolError> {
-    text.trim().parse().map_err(|error| {
-        let fix = "take a peer_id that list_peers shows";
-        let next = Next::new("list_peers", serde_json::json!({}), 0);
-        ToolError::wrong_argument("peer_id", error, "a peer id as 12D3KooW...", fix).next(next)
-    })
-}
-
 /// What the seeds call it.
 pub const ALSO: &[(&str, &str)] = &[("id", "peer_id")];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use magpie_core::ids::PeerId;
 
     #[test]
     fn a_row_is_in_the_seeds_units_and_its_history_as_long_as_asked_for() {

@@ -1,14 +1,32 @@
 //! The peers of the mesh, as the node sees them.
 
+mod connect;
 mod discover;
 mod list;
 mod metrics;
+mod network;
 
+pub use connect::{BOOTSTRAP_ALSO, BootstrapNetwork, CONNECT_ALSO, ConnectPeer, DISCONNECT_ALSO, DisconnectPeer};
 pub use discover::{ALSO as DISCOVER_ALSO, DiscoverPeers};
 pub use list::ListPeers;
 pub use metrics::{ALSO as METRICS_ALSO, PeerMetrics};
+pub use network::{Bootstrap, FindPeer, Load, NetworkStatus, PublicAddress, StalePeers};
 
-use crate::mcp::answer::ToolError;
+use magpie_core::ids::PeerId;
+
+use crate::mcp::answer::{Next, ToolError};
+
+/// Reads a peer's id.
+///
+/// # Errors
+/// `wrong_argument` with where to find one.
+pub fn parse_peer(text: &str) -> Result<PeerId, ToolError> {
+    text.trim().parse().map_err(|error| {
+        let fix = "take a peer_id that list_peers shows";
+        let next = Next::new("list_peers", serde_json::json!({}), 0);
+        ToolError::wrong_argument("peer_id", error, "a peer id as 12D3KooW...", fix).next(next)
+    })
+}
 
 /// The seeds name a remote node to ask; here every node answers for the whole mesh, so only the own one may be named.
 ///

@@ -13,7 +13,7 @@ pub use change::{Resubmit, SetPriority};
 pub use list::{ALSO as LIST_ALSO, ListTasks};
 pub use queue_status::{ALSO as STATUS_ALSO, QueueStatus};
 pub use read::{GetTask, WaitTask};
-pub use submit::{ALSO as SUBMIT_ALSO, Submit, own_kind, priority};
+pub use submit::{ALSO as SUBMIT_ALSO, Submit, SubmitOutput, Submitted, own_kind, priority, submit};
 pub use view::ErrorShown;
 
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub(super) async fn cancel(
 }
 
 /// How to go on with a task that is not done.
-fn wait_next(id: TaskId) -> Next {
+pub fn wait_next(id: TaskId) -> Next {
     Next::new("p2p_taskqueue_wait_task", serde_json::json!({"task_id": id.to_string()}), 0)
 }
 

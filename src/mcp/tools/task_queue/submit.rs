@@ -1,7 +1,7 @@
 //! Submitting one task.
 
 use magpie_core::dag;
-use magpie_core::queue::{LedgerReply, LedgerRequest, SubmitAnswer, SubmitItem};
+use magpie_core::queue::{LedgerReply, LedgerRequest, SubmitAnswer, SubmitItem, TaskView};
 use magpie_core::task::Priority;
 use magpie_core::{ids::TaskId, limits};
 use schemars::JsonSchema;
@@ -100,18 +100,45 @@ impl Handler for Submit {
             peer::refuse_other_node("peer_id", input.peer_id.as_deref(), &own)?;
         }
         let wait_ms = follow::wait_ms(input.wait_ms, None).unwrap_or(0);
-        let mut uploads = Uploads::default();
-        let document = input.document(&mut uploads)?;
-        let spec = dag::parse_task(&document).map_err(ToolError::invalid_spec)?;
-        uploads.send(call.link).await?;
-        let operation = operation::id("p2p_taskqueue_submit", input.idempotency_key.as_deref(), &document.to_string());
-        let items = vec![SubmitItem::one(spec)];
-        let id = match call.link.ledger(LedgerRequest::Submit { operation, items }, PATIENCE).await? {
-            LedgerReply::Submitted { answers } => accepted(answers)?,
-            _ => return Err(link::unexpected()),
-        };
-        answer(call, id, wait_ms).await
+        let key = input.idempotency_key.as_deref();
+        let Submitted { id, view } = submit("p2p_taskqueue_submit", key, input.document()?, call, wait_ms).await?;
+        Ok(SubmitOutput::of(call, id, view).await)
     }
+}
+
+/// A task that is accepted, and how it stood after the wait if its home said.
+pub struct Submitted {
+    pub id: TaskId,
+    pub view: Option<TaskView>,
+}
+
+/// Submits the task that `document` says, as [`dag::parse_task`] reads it and with texts of files in it, and waits for
+/// it. Once it is accepted the caller gets its id, whatever fails.
+///
+/// # Errors
+/// Everything that is wrong with the document, or what the home refused.
+pub async fn submit(
+    tool: &str,
+    key: Option<&str>,
+    mut document: Value,
+    call: &Call<'_>,
+    wait_ms: u64,
+) -> Result<Submitted, ToolError> {
+    let mut uploads = Uploads::default();
+    uploads.take_texts(&mut document, "/files")?;
+    take_large_input(&mut document, &mut uploads)?;
+    if let Some(key) = key {
+        document["idempotency_key"] = key.into();
+    }
+    let spec = dag::parse_task(&document).map_err(ToolError::invalid_spec)?;
+    uploads.send(call.link).await?;
+    let operation = operation::id(tool, key, &document.to_string());
+    let items = vec![SubmitItem::one(spec)];
+    let id = match call.link.ledger(LedgerRequest::Submit { operation, items }, PATIENCE).await? {
+        LedgerReply::Submitted { answers } => accepted(answers)?,
+        _ => return Err(link::unexpected()),
+    };
+    Ok(Submitted { id, view: wait_for_task(call, id, wait_ms).await.ok() })
 }
 
 pub(super) fn accepted(answers: Vec<SubmitAnswer>) -> Result<TaskId, ToolError> {
@@ -122,30 +149,31 @@ pub(super) fn accepted(answers: Vec<SubmitAnswer>) -> Result<TaskId, ToolError> 
     }
 }
 
-/// The task is accepted: whatever fails from here on, the caller gets its id.
-async fn answer(call: &Call<'_>, id: TaskId, wait_ms: u64) -> Result<SubmitOutput, ToolError> {
-    let view = wait_for_task(call, id, wait_ms).await.ok();
-    let done = view.as_ref().filter(|view| view.state.is_terminal());
-    let task = match done {
-        Some(view) => TaskShown::of(call.link, view, 0, Detail::Concise).await.ok(),
-        None => None,
-    };
-    Ok(SubmitOutput {
-        ok: true,
-        task_id: id.to_string(),
-        handle: id.to_string(),
-        status: view.as_ref().map(|view| status::word(view.state).to_owned()),
-        state: view.as_ref().map(|view| view.state.to_string()),
-        peer_id: view.as_ref().map(|view| view.home.to_string()),
-        next: task.is_none().then(|| wait_next(id)),
-        untrusted: task.as_ref().map(TaskShown::untrusted).unwrap_or_default(),
-        task,
-    })
+impl SubmitOutput {
+    /// Of a task that is accepted.
+    pub async fn of(call: &Call<'_>, id: TaskId, view: Option<TaskView>) -> Self {
+        let done = view.as_ref().filter(|view| view.state.is_terminal());
+        let task = match done {
+            Some(view) => TaskShown::of(call.link, view, 0, Detail::Concise).await.ok(),
+            None => None,
+        };
+        Self {
+            ok: true,
+            task_id: id.to_string(),
+            handle: id.to_string(),
+            status: view.as_ref().map(|view| status::word(view.state).to_owned()),
+            state: view.as_ref().map(|view| view.state.to_string()),
+            peer_id: view.as_ref().map(|view| view.home.to_string()),
+            next: task.is_none().then(|| wait_next(id)),
+            untrusted: task.as_ref().map(TaskShown::untrusted).unwrap_or_default(),
+            task,
+        }
+    }
 }
 
 impl SubmitInput {
     /// The task's document, as [`dag::parse_task`] reads it.
-    fn document(&self, uploads: &mut Uploads) -> Result<Value, ToolError> {
+    fn document(&self) -> Result<Value, ToolError> {
         let mut document = Map::new();
         document.insert("kind".to_owned(), own_kind(&self.kind).into());
         let fields = [
@@ -171,13 +199,7 @@ impl SubmitInput {
         if let Some(urgency) = self.priority {
             document.insert("priority".to_owned(), json!(priority("priority", urgency)?));
         }
-        if let Some(key) = &self.idempotency_key {
-            document.insert("idempotency_key".to_owned(), key.as_str().into());
-        }
-        let mut document = Value::Object(document);
-        uploads.take_texts(&mut document, "/files")?;
-        take_large_input(&mut document, uploads)?;
-        Ok(document)
+        Ok(Value::Object(document))
     }
 }
 
@@ -232,7 +254,8 @@ mod tests {
 
     fn spec(arguments: Value) -> Result<TaskSpec, ToolError> {
         let input: SubmitInput = serde_json::from_value(arguments).unwrap();
-        let document = input.document(&mut Uploads::default())?;
+        let mut document = input.document()?;
+        take_large_input(&mut document, &mut Uploads::default())?;
         dag::parse_task(&document).map_err(ToolError::invalid_spec)
     }
 

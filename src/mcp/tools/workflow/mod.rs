@@ -5,6 +5,7 @@ mod graph;
 mod list;
 mod read;
 mod seed_form;
+mod spread;
 mod submit;
 mod view;
 
@@ -12,6 +13,7 @@ pub use cancel::CancelWorkflow;
 pub use graph::WorkflowGraph;
 pub use list::ListWorkflows;
 pub use read::GetWorkflowStatus;
+pub use spread::WorkflowSpread;
 pub use submit::SubmitWorkflow;
 
 use std::time::Duration;

@@ -1,0 +1,87 @@
+//! Connections: so many at a time, none that only holds its place.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::mcp::http::{HttpHandler, HttpServer};
+use magpie_core::limits;
+
+/// How long a client may take for the headers of a request, and a connection rest between two.
+const HEADERS_PATIENCE: Duration = Duration::from_secs(60);
+/// What the headers of a request, or a part of its body, take at most at a time.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long accepting waits when this process has no file descriptor left.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves whoever connects, until no connection can be taken any more; says why. Dropped, it ends all connections.
+pub async fn accept<S: HttpHandler>(listener: TcpListener, server: Arc<HttpServer<S>>) -> io::Error {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error,
+    };
+    let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) if passes(&error) => {
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                continue;
+            }
+            Err(error) => return error,
+        };
+        match places.clone().try_acquire_owned() {
+            Ok(place) => {
+                let server = server.clone();
+                connections.spawn(async move {
+                    serve(stream, &server).await;
+                    drop(place);
+                });
+            }
+            Err(_) => refuse(stream),
+        }
+    }
+}
+
+async fn serve<S: HttpHandler>(stream: TcpStream, server: &HttpServer<S>) {
+    // Answers are small and awaited: none waits for the next one.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(|request| async move { Ok::<_, Infallible>(server.answer(request).await) });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_PATIENCE)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = serving.await {
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+/// Says that there is no place, if that can be said at once.
+fn refuse(mut stream: TcpStream) {
+    tracing::warn!(limit = limits::HTTP_CONNECTIONS_MAX, "too many HTTP connections: one is closed");
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(ACCEPT_AGAIN_AFTER, stream.write_all(BUSY)).await;
+    });
+}
+
+/// A client that left, or a shortage.
+fn passes(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}

@@ -1,0 +1,146 @@
+//! The HTTP listener. Its connections are served by the runtime that started the node, since reading JSON computes; what
+//! they ask the node is answered in the node's thread, beside the other actors.
+
+mod accept;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+pub use accept::accept;
+
+use super::address::Address;
+use super::doorway::Doorway;
+use crate::client::ClientError;
+use crate::mcp::handler::BoxFuture;
+use crate::mcp::http::{HttpRules, HttpServer};
+use crate::mcp::link::Door;
+use crate::mcp::principal::Principal;
+use crate::mcp::server::McpServer;
+use crate::messages::http::HttpMsg;
+use crate::messages::{Answer, Body};
+use magpie_core::queue::{LedgerReply, Refusal};
+
+pub struct HttpActor;
+
+#[derive(Clone)]
+pub struct HttpArguments {
+    pub listen: SocketAddr,
+    pub rules: HttpRules,
+    /// Where connections are served.
+    pub serving: Handle,
+    /// Its own address.
+    pub own: Address<HttpMsg>,
+    pub doorway: Arc<Doorway>,
+}
+
+pub struct HttpState {
+    accepting: JoinHandle<()>,
+    server: Arc<HttpServer<McpServer>>,
+    doorway: Arc<Doorway>,
+}
+
+impl Actor for HttpActor {
+    type Msg = HttpMsg;
+    type State = HttpState;
+    type Arguments = HttpArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let HttpArguments { listen, rules, serving, own, doorway } = arguments;
+        let (listener, bound) = bind(listen, &doorway.http)?;
+        let server = HttpServer::new(McpServer::Http, Arc::new(Inside(own)), &with_own_name(rules, bound))?;
+        let server = Arc::new(server);
+        let served = server.clone();
+        let accepting = serving.spawn(async move {
+            let why = accept(listener, served).await;
+            let _ = myself.cast(HttpMsg::Ended(format!("HTTP takes no connection on {bound}: {why}")));
+        });
+        Ok(HttpState { accepting, server, doorway })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            HttpMsg::Ask { owner, body, permit, reply } => {
+                let doorway = state.doorway.clone();
+                tokio::spawn(async move {
+                    // Who does not wait any more needs no answer.
+                    let _ = reply.send(doorway.answer(None, owner, *body).await);
+                    drop(permit);
+                });
+                Ok(())
+            }
+            HttpMsg::Ended(why) => Err(why.into()),
+        }
+    }
+}
+
+impl Drop for HttpState {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.server.end();
+    }
+}
+
+/// A listener where it was before, if it was somewhere: a free port is chosen once.
+fn bind(listen: SocketAddr, bound: &OnceLock<SocketAddr>) -> Result<(TcpListener, SocketAddr), String> {
+    let wanted = bound.get().copied().unwrap_or(listen);
+    let listener = std::net::TcpListener::bind(wanted).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    let (listener, address) = listener
+        .map_err(|error| format!("HTTP cannot be served on {wanted}: {error}; name another address with --http"))?;
+    bound.get_or_init(|| address);
+    tracing::info!(%address, "HTTP is served");
+    Ok((listener, address))
+}
+
+/// Who listens on one address of its own is called by it.
+fn with_own_name(mut rules: HttpRules, bound: SocketAddr) -> HttpRules {
+    if !bound.ip().is_unspecified() {
+        rules.hosts.push(bound.ip().to_string());
+    }
+    rules
+}
+
+/// The way from a connection to the node's thread.
+struct Inside(Address<HttpMsg>);
+
+impl Door for Inside {
+    fn ask<'a>(
+        &'a self,
+        principal: &'a Principal,
+        body: Body,
+        patience: std::time::Duration,
+    ) -> BoxFuture<'a, Result<Answer, ClientError>> {
+        Box::pin(async move {
+            let role = principal.scope.role();
+            if let Err(needs) = body.may_be_said_by(role) {
+                let (needs, has) = (needs.name().to_owned(), role.name().to_owned());
+                return Err(ClientError::Refused(Refusal::Forbidden { needs, has }));
+            }
+            let permit = self.0.admit().map_err(ClientError::Refused)?;
+            let owner = principal.name.clone();
+            let message = |reply| HttpMsg::Ask { owner, body: Box::new(body), permit, reply };
+            match self.0.ask(patience, message).await.map_err(|gone| ClientError::Refused(gone.into()))? {
+                Answer::Refused(refusal) | Answer::Ledger(LedgerReply::Refused(refusal)) => {
+                    Err(ClientError::Refused(refusal))
+                }
+                answer => Ok(answer),
+            }
+        })
+    }
+}

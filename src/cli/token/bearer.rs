@@ -1,0 +1,127 @@
+//! `nodectl token bearer`: what clients of a node's HTTP show. It changes a file and asks no node, which reads the file
+//! again by itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use magpie_core::time::Wall;
+use serde::Serialize;
+
+use crate::cli::args::{Context, duration};
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::shapes::Items;
+use crate::cli::{human, table};
+use crate::mcp::catalog::Scope;
+use crate::mcp::http::tokens::{TokenEntry, TokenFile, TokensError};
+
+#[derive(Debug, Subcommand)]
+pub enum BearerCommand {
+    /// Make a token, put its digest into the file, and print the token: it is kept nowhere
+    Add(AddArgs),
+    /// List the tokens of the file
+    Ls(FileArg),
+    /// Take a token out of the file: a node that reads it lets its holder in no more
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FileArg {
+    /// The file that `http.tokens` of the node's configuration names
+    #[arg(long)]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Of whoever will hold it: letters, digits, - _ .
+    name: String,
+    #[command(flatten)]
+    file: FileArg,
+    /// What the holder may do: read, submit, operate or admin, each with those before it
+    #[arg(long)]
+    scope: Scope,
+    /// How long it is good for: 12h, 30d; without it, until it is taken out
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expires: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    name: String,
+    #[command(flatten)]
+    file: FileArg,
+}
+
+/// A token that was made.
+#[derive(Serialize)]
+struct Added<'a> {
+    name: &'a str,
+    scope: Scope,
+    expires: Option<Wall>,
+    token: &'a str,
+}
+
+/// What the file says of a token.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    scope: Scope,
+    expires: Option<Wall>,
+}
+
+impl BearerCommand {
+    pub fn run(self, context: &Context) -> Result<Exit, CommandError> {
+        match self {
+            Self::Add(args) => add(context, args),
+            Self::Ls(FileArg { file }) => {
+                let row = |TokenEntry { name, scope, expires, .. }| Row { name, scope, expires };
+                let items: Vec<Row> = read(&file)?.token.into_iter().map(row).collect();
+                let list = Items { items };
+                context.format.document(&list, || text(&list.items))?;
+                Ok(Exit::Ok)
+            }
+            Self::Remove(RemoveArgs { name, file: FileArg { file } }) => {
+                let mut tokens = read(&file)?;
+                let before = tokens.token.len();
+                tokens.token.retain(|token| token.name != name);
+                if tokens.token.len() == before {
+                    let what =
+                        format!("{} has no token {name:?}: `nodectl token bearer ls` shows them", file.display());
+                    return Err(CommandError::new(Exit::NotFound, what));
+                }
+                tokens.write(&file).map_err(wrong)?;
+                Ok(Exit::Ok)
+            }
+        }
+    }
+}
+
+fn read(file: &std::path::Path) -> Result<TokenFile, CommandError> {
+    TokenFile::read(file).map_err(wrong)
+}
+
+fn wrong(error: TokensError) -> CommandError {
+    CommandError::usage(error.to_string())
+}
+
+fn add(context: &Context, args: AddArgs) -> Result<Exit, CommandError> {
+    let AddArgs { name, file: FileArg { file }, scope, expires } = args;
+    let mut tokens = match TokenFile::read(&file) {
+        Err(TokensError::Missing(_)) => TokenFile::default(),
+        read => read.map_err(wrong)?,
+    };
+    let expires = expires.map(|life| Wall(human::now().0.saturating_add(life.as_millis() as u64)));
+    let (token, entry) = TokenEntry::make(&name, scope, expires);
+    tokens.token.push(entry);
+    tokens.write(&file).map_err(wrong)?;
+    let added = Added { name: &name, scope, expires, token: &token };
+    // A line that can be sent to a file as it is.
+    context.format.document(&added, || format!("{token}\n"))?;
+    Ok(Exit::Ok)
+}
+
+fn text(rows: &[Row]) -> String {
+    let row = |row: &Row| [row.name.clone(), row.scope.name().to_owned(), human::or_dash(row.expires)];
+    table::rows(["NAME", "SCOPE", "EXPIRES"], rows.iter().map(row))
+}

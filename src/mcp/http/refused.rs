@@ -1,0 +1,90 @@
+//! A request that is not let in: a status, and a document that says why and what to do.
+
+use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
+use serde_json::json;
+
+use super::who::Who;
+use super::{Answered, json_response};
+use crate::mcp::answer::ToolError;
+
+/// Where a client reads how it would be let in.
+pub const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: String,
+    pub fix: String,
+    /// `WWW-Authenticate`.
+    challenge: Option<String>,
+    /// What a client of JSON-RPC is told, for what is no request.
+    rpc_code: Option<i32>,
+}
+
+impl Refused {
+    pub fn new(status: u16, code: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), fix: fix.into(), challenge: None, rpc_code: None }
+    }
+
+    /// A body that is no JSON.
+    pub fn unreadable(problem: impl std::fmt::Display) -> Self {
+        let message = format!("the body is not one JSON-RPC message: {problem}");
+        let fix = "send one JSON-RPC request or notification a POST, as UTF-8";
+        Self { rpc_code: Some(-32_700), ..Self::new(400, "parse_error", message, fix) }
+    }
+
+    /// A client of the transport before streamable HTTP.
+    pub fn old_transport(status: u16) -> Self {
+        let message =
+            "the HTTP+SSE transport of 2024-11-05 is not served, and a stream needs the Mcp-Session-Id of a session";
+        Self::new(
+            status,
+            "old_transport",
+            message,
+            "use streamable HTTP: POST each message to /mcp, and accept application/json and text/event-stream",
+        )
+    }
+
+    /// No token, or one that is not known; `why` is told to who sent one.
+    pub fn unknown_token(host: &str, why: Option<&str>) -> Self {
+        let (message, error) = match why {
+            Some(why) => (why.to_owned(), format!("error=\"invalid_token\", error_description=\"{why}\", ")),
+            None => ("this server asks for a bearer token".to_owned(), String::new()),
+        };
+        let fix = "send Authorization: Bearer TOKEN; who runs the node makes one with `nodectl token bearer add`";
+        let challenge = format!("Bearer {error}{}", metadata(host));
+        Self { challenge: Some(challenge), ..Self::new(401, "unauthorized", message, fix) }
+    }
+
+    /// A call that the principal may not make.
+    pub fn low_scope(lacks: &ToolError, who: &Who, host: &str) -> Self {
+        let needs = lacks.needs.map_or("admin", |scope| scope.name());
+        let refused = Self::new(403, "low_scope", lacks.message.clone(), lacks.fix.clone());
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needs}\", {}", metadata(host));
+        Self { challenge: who.asks_for_tokens().then_some(challenge), ..refused }
+    }
+
+    pub fn into_response(self) -> Answered {
+        let Self { status, code, message, fix, challenge, rpc_code } = self;
+        let document = match rpc_code {
+            Some(code) => {
+                json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": format!("{message}; {fix}")}})
+            }
+            None => json!({"error": code, "message": message, "fix": fix}),
+        };
+        let mut response = json_response(status, &document);
+        // A host that was let in is made of characters that a header may have.
+        if let Some(value) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, value);
+        }
+        if status == 405 {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+        }
+        response
+    }
+}
+
+fn metadata(host: &str) -> String {
+    format!("resource_metadata=\"http://{host}{METADATA_PATH}\"")
+}

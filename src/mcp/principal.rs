@@ -1,0 +1,45 @@
+//! Who calls: in whose name, what it may do, how much at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::answer::ToolError;
+use super::catalog::Scope;
+
+/// Calls of one principal that run at a time, and that are admitted; further ones are refused at once.
+const CALLS_RUNNING_MAX: usize = 64;
+const CALLS_ADMITTED_MAX: usize = 1_024;
+
+/// One caller, on however many connections.
+#[derive(Debug)]
+pub struct Principal {
+    /// The owner of what it submits, and its name in the audit.
+    pub name: Arc<str>,
+    pub scope: Scope,
+    admitted: Semaphore,
+    running: Semaphore,
+}
+
+impl Principal {
+    pub fn new(name: &str, scope: Scope) -> Self {
+        let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
+        Self { name: name.into(), scope, admitted, running }
+    }
+
+    /// A place for one more call.
+    ///
+    /// # Errors
+    /// `overloaded` if too many are under way.
+    pub fn admit(&self) -> Result<SemaphorePermit<'_>, ToolError> {
+        self.admitted.try_acquire().map_err(|_| {
+            let message = format!("{CALLS_ADMITTED_MAX} calls of this caller are under way");
+            ToolError::passing("overloaded", message, "wait for answers, then call again", 500)
+        })
+    }
+
+    /// The turn of a call that was admitted.
+    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, ToolError> {
+        self.running.acquire().await.map_err(|error| ToolError::internal(&error))
+    }
+}

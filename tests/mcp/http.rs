@@ -1,0 +1,236 @@
+//! HTTP on the node: who is let in, which tools a path has, sessions, and that it is the same dispatcher.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::rig::Rig;
+use crate::wire::{Answer, Request};
+
+const OPEN: &str = "[http]\nlisten = \"127.0.0.1:0\"\n";
+
+async fn status(rig: &Rig, request: Request) -> u16 {
+    request.send(&rig.http).await.status
+}
+
+/// The names that `tools/list` gives.
+async fn listed(rig: &Rig, path: &str, token: &str) -> Vec<String> {
+    let answer = Request::rpc(path, "tools/list", json!({})).token(token).send(&rig.http).await.json();
+    let tools = answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
+    tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn structured(answer: &Answer) -> Value {
+    answer.json()["result"]["structuredContent"].clone()
+}
+
+/// What `nodectl token bearer` says of the file that `http.tokens` names.
+fn bearer(rig: &Rig, arguments: &[&str]) -> Value {
+    let file = rig.tokens();
+    let said = Command::new(env!("CARGO_BIN_EXE_nodectl"))
+        .args(["-o", "json", "token", "bearer"])
+        .args(arguments)
+        .arg("--file")
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{said:?}");
+    serde_json::from_slice(&said.stdout).unwrap_or_default()
+}
+
+/// A token of that scope.
+fn token(rig: &Rig, name: &str, scope: &str) -> String {
+    let made = bearer(rig, &["add", name, "--scope", scope, "--expires", "1h"]);
+    made["token"].as_str().unwrap().to_owned()
+}
+
+/// A node that asks for tokens; the first of them, of scope admin, is there at its start.
+async fn with_tokens() -> (Rig, String) {
+    let mut first = String::new();
+    let config = |dir: &std::path::Path| {
+        let file = dir.join("tokens.toml");
+        let entry = magpie::mcp::http::tokens::TokenEntry::make("root", magpie::mcp::catalog::Scope::Admin, None);
+        first = entry.0;
+        magpie::mcp::http::tokens::TokenFile { token: vec![entry.1] }.write(&file).unwrap();
+        format!("{OPEN}tokens = {file:?}\n")
+    };
+    let rig = Rig::start_with(config).await;
+    (rig, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_submitted_and_read_over_http() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    let arguments = json!({"name": "p2p_taskqueue_submit", "arguments": {"kind": "noop", "wait_ms": 20_000}});
+    let answer = Request::call("/mcp", "tools_dispatch", arguments).send(&rig.http).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let done = structured(&answer);
+    assert_eq!(done["status"], "completed", "{done}");
+    let read = json!({"task_id": done["task_id"]});
+    let again = Request::call("/mcp/full/readonly", "p2p_taskqueue_get_task", read).send(&rig.http).await;
+    assert_eq!(structured(&again)["task"]["state"], "succeeded", "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_path_has_its_tools_and_an_unknown_one_names_those_that_there_are() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    let manager = listed(&rig, "/mcp", "").await;
+    assert_eq!(manager.len(), 5);
+    assert_eq!(listed(&rig, "/mcp/core", "").await.len(), 20);
+    assert!(listed(&rig, "/mcp/full", "").await.len() > 15);
+    let workflow = listed(&rig, "/mcp/x/workflow", "").await;
+    assert!(workflow.contains(&"submit_p2p_workflow".to_owned()) && !workflow.contains(&"list_peers".to_owned()));
+    let reading = listed(&rig, "/mcp/x/workflow/readonly", "").await;
+    assert!(reading.contains(&"list_workflows".to_owned()) && !reading.contains(&"submit_p2p_workflow".to_owned()));
+    let refused = Request::call("/mcp/readonly", "tools_dispatch", json!({"name": "p2p_taskqueue_submit"}));
+    assert_eq!(structured(&refused.send(&rig.http).await)["code"], "read_only");
+    let unknown = Request::rpc("/mcp/x/moon", "tools/list", json!({})).send(&rig.http).await;
+    assert_eq!((unknown.status, unknown.json()["error"].as_str()), (404, Some("unknown_path")));
+    assert!(unknown.json()["fix"].as_str().unwrap().contains("/mcp/x/workflow"), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_hosts_and_origins_are_refused_on_every_path() {
+    let rig = Rig::start_with(|_| format!("{OPEN}hosts = [\"mesh.example\"]\norigins = [\"\"]\n")).await;
+    for path in ["/mcp", "/mcp/full", "/.well-known/oauth-protected-resource", "/nowhere"] {
+        let evil = Request::rpc(path, "tools/list", json!({})).header("host", "evil.example");
+        assert_eq!(status(&rig, evil).await, 403, "{path}");
+        let evil = Request::rpc(path, "tools/list", json!({})).header("origin", "http://evil.example");
+        assert_eq!(status(&rig, evil).await, 403, "{path}");
+    }
+    let ours = Request::rpc("/mcp", "tools/list", json!({})).header("host", "mesh.example:1");
+    assert_eq!(status(&rig, ours.header("origin", "http://localhost:3000")).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_of_this_transport_is_refused_in_words() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    for (request, wanted) in [
+        (Request::new("GET", "/sse"), 410),
+        (Request::new("GET", "/mcp").header("accept", "text/event-stream"), 405),
+        (Request::new("PUT", "/mcp"), 405),
+        (Request::new("POST", "/mcp").body("{".to_owned()), 400),
+        (Request::new("POST", "/mcp").body(format!("\"{}\"", "x".repeat(4 * 1024 * 1024))), 413),
+        (Request::rpc("/mcp", "tools/list", json!({})).header("mcp-method", "tools/call"), 400),
+        (Request::call("/mcp", "tools_get_schema", json!({})).header("mcp-name", "another"), 400),
+    ] {
+        let answer = request.send(&rig.http).await;
+        assert_eq!(answer.status, wanted, "{answer:?}");
+        assert!(!answer.body.is_empty(), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_the_earlier_era_is_opened_used_and_closed() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
+    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    let opened = Request::new("POST", "/mcp").json(&open).send(&rig.http).await;
+    assert_eq!(opened.json()["result"]["protocolVersion"], "2025-11-25", "{opened:?}");
+    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    let within = |method, id: &str| {
+        Request::new(method, "/mcp").header("mcp-session-id", id).header("mcp-protocol-version", "2025-11-25")
+    };
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    assert_eq!(status(&rig, within("POST", &session).json(&ready)).await, 202);
+    let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
+    let tools = within("POST", &session).json(&list).send(&rig.http).await.json();
+    assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(5), "{tools}");
+    assert_eq!(status(&rig, within("POST", "another").json(&list)).await, 404);
+    assert_eq!(status(&rig, within("DELETE", &session)).await, 202);
+    assert_eq!(status(&rig, within("POST", &session).json(&list)).await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_good_token_nobody_comes_in_and_is_told_where_to_read_more() {
+    let (rig, root) = with_tokens().await;
+    let list = || Request::rpc("/mcp", "tools/list", json!({}));
+    for request in [list(), list().token("magpie_wrong"), list().header("authorization", "Basic eDp5")] {
+        let refused = request.send(&rig.http).await;
+        let challenge = refused.header("www-authenticate").unwrap();
+        assert_eq!(refused.status, 401);
+        assert!(challenge.starts_with("Bearer "), "{challenge}");
+        assert!(challenge.contains("resource_metadata=\"http://localhost/.well-known/oauth-protected-resource\""));
+    }
+    let metadata = Request::new("GET", "/.well-known/oauth-protected-resource/mcp").send(&rig.http).await;
+    let document = metadata.json();
+    assert_eq!((metadata.status, &document["resource"]), (200, &json!("http://localhost/mcp")));
+    assert_eq!(document["scopes_supported"], json!(["read", "submit", "operate", "admin"]));
+    assert_eq!(status(&rig, list().token(&root)).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_bounds_what_is_listed_and_called_directly_and_by_dispatch() {
+    let (rig, root) = with_tokens().await;
+    let reader = token(&rig, "reader", "read");
+    let submitter = token(&rig, "submitter", "submit");
+    rig.until_answered(&submitter, 200).await;
+    let all = listed(&rig, "/mcp/full", &root).await;
+    let readable = listed(&rig, "/mcp/full", &reader).await;
+    assert!(readable.len() < all.len() && !readable.contains(&"p2p_taskqueue_submit".to_owned()), "{readable:?}");
+    let submit = || Request::call("/mcp/full", "p2p_taskqueue_submit", json!({"kind": "noop"}));
+    let dispatched = json!({"name": "p2p_taskqueue_submit", "arguments": {"kind": "noop"}});
+    for request in [submit(), Request::call("/mcp", "tools_dispatch", dispatched.clone())] {
+        let refused = request.token(&reader).send(&rig.http).await;
+        let challenge = refused.header("www-authenticate").unwrap();
+        assert_eq!((refused.status, refused.json()["error"].as_str()), (403, Some("low_scope")));
+        assert!(challenge.contains("error=\"insufficient_scope\", scope=\"submit\""), "{challenge}");
+    }
+    for request in [submit(), Request::call("/mcp", "tools_dispatch", dispatched)] {
+        let answer = request.token(&submitter).send(&rig.http).await;
+        assert_eq!(structured(&answer)["ok"], true, "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_token_is_taken_out_of_the_file_is_out() {
+    let (rig, _) = with_tokens().await;
+    let guest = token(&rig, "guest", "read");
+    rig.until_answered(&guest, 200).await;
+    let listed = bearer(&rig, &["ls"]);
+    let names: Vec<&Value> = listed["items"].as_array().unwrap().iter().map(|item| &item["name"]).collect();
+    assert_eq!(names, ["root", "guest"]);
+    assert!(!listed.to_string().contains(&guest), "the file does not know the token");
+    bearer(&rig, &["remove", "guest"]);
+    rig.until_answered(&guest, 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_of_the_token_that_opened_it() {
+    let (rig, root) = with_tokens().await;
+    let other = token(&rig, "other", "admin");
+    rig.until_answered(&other, 200).await;
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
+    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    let opened = Request::new("POST", "/mcp").token(&root).json(&open).send(&rig.http).await;
+    let session = opened.header("mcp-session-id").unwrap();
+    let ping = json!({"jsonrpc": "2.0", "id": 2, "method": "ping"});
+    let within = |token| Request::new("POST", "/mcp").header("mcp-session-id", session).token(token).json(&ping);
+    assert_eq!(status(&rig, within(&root)).await, 200);
+    assert_eq!(status(&rig, within(&other)).await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_does_not_start_where_it_could_not_serve() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (listen, more, words) in [
+        (taken.local_addr().unwrap().to_string(), "", "HTTP cannot be served on"),
+        ("0.0.0.0:0".to_owned(), "", "http.tokens"),
+        ("0.0.0.0:0".to_owned(), "tokens = \"/nowhere/tokens.toml\"", "nodectl token bearer add"),
+    ] {
+        let config = dir.path().join("node.toml");
+        let text =
+            format!("mdns = false\nlisten = []\n[inference]\nenabled = false\n[http]\nlisten = \"{listen}\"\n{more}\n");
+        std::fs::write(&config, text).unwrap();
+        let ended = Command::new(env!("CARGO_BIN_EXE_node"))
+            .args(["--config", config.to_str().unwrap(), "--data-dir"])
+            .arg(dir.path().join("data"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success() && said.contains(words), "{said}");
+    }
+}
