@@ -4,10 +4,13 @@
 //! Two nodes in one thread; the CPU time is that of both ends. `cargo run --release -p magpie-net --example
 //! throughput`
 
+mod measure;
+
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent, NetHandle, NodeKey, spawn};
+use measure::cpu_time;
 use tokio::sync::mpsc;
 
 /// A task in a message, as measured for a MessagePack array.
@@ -17,7 +20,7 @@ const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 const PER_CELL: Duration = Duration::from_millis(1_000);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
@@ -98,13 +101,4 @@ async fn measure(asker: &NetHandle, answerer: &NetHandle, tasks: usize, in_fligh
         latencies[latencies.len() / 2].as_micros(),
     );
     Ok(())
-}
-
-/// User and system time of this process, to a hundredth of a second.
-fn cpu_time() -> Result<Duration, Failure> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let after_name = stat.rsplit(')').next().ok_or("no fields in /proc/self/stat")?;
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 10))
 }
