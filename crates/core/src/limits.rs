@@ -256,6 +256,8 @@ pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
 pub const HTTP_SESSIONS_MAX: usize = 256;
 /// The body of an HTTP request.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The bodies of HTTP requests that are under way, together.
+pub const HTTP_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bearer tokens of a node.
 pub const HTTP_TOKENS_MAX: usize = 1_024;
 /// Requests under way on one control connection.
