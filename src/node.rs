@@ -25,6 +25,7 @@ use crate::actors::access::Access;
 use crate::actors::address::Address;
 use crate::actors::attempt_streams::AttemptStreams;
 use crate::actors::blobs::PeerBlobs;
+use crate::actors::cache::NodeCache;
 use crate::actors::clock::{ClockActor, ClockArguments};
 use crate::actors::control::{ControlActor, ControlArguments};
 use crate::actors::device::{DeviceActor, DeviceArguments, DeviceEmbedder};
@@ -253,6 +254,7 @@ impl Parts {
             },
             streams: Streams::new(routes.clone(), self.attempts.clone()),
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
+            cache: NodeCache::default(),
             http: Arc::default(),
             started: Instant::now(),
             notices: self.notices.clone(),

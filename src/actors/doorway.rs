@@ -12,6 +12,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use super::access::Access;
 use super::address::Address;
 use super::blobs::PeerBlobs;
+use super::cache::NodeCache;
 use super::clock_audit;
 use super::device_mailbox::DeviceMsg;
 use super::peer_desk::PeerDesk;
@@ -37,6 +38,7 @@ pub struct Doorway {
     pub blobs: PeerBlobs,
     pub desk: PeerDesk,
     pub streams: Streams,
+    pub cache: NodeCache,
     pub devices: Vec<Address<DeviceMsg>>,
     /// Where HTTP is served, once it is.
     pub http: Arc<OnceLock<SocketAddr>>,
@@ -59,6 +61,7 @@ impl Doorway {
             Body::Actor(request) => self.supervisor(request).await,
             Body::Access(request) => self.access.answer(request).await.map(Answer::Access),
             Body::Stream(request) => self.streams.answer(from, owner, request).await.map(Answer::Stream),
+            Body::Cache(request) => self.cache.answer(request).map(Answer::Cache),
             Body::Peer(request) => self.desk.answer(request).await.map(Answer::Peer),
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))

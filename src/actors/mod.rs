@@ -18,6 +18,7 @@ pub mod address;
 mod alarm;
 pub mod attempt_streams;
 pub mod blobs;
+pub mod cache;
 pub mod clock;
 pub mod clock_audit;
 pub mod control;

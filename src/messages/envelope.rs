@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::access::{AccessReply, AccessRequest};
 use super::actor::{ActorReply, ActorRequest};
 use super::blob::{BlobReply, BlobRequest};
+use super::cache::{CacheReply, CacheRequest};
 use super::clock::{ClockReply, ClockRequest};
 use super::device::{DeviceActorReply, DeviceActorRequest};
 use super::node::{NodeReply, NodeRequest};
@@ -82,6 +83,7 @@ pub enum Body {
     Node(NodeRequest),
     Peer(PeerRequest),
     Stream(StreamRequest),
+    Cache(CacheRequest),
 }
 
 /// The answer to a [`Body`] of the same name, or a refusal.
@@ -98,6 +100,7 @@ pub enum Answer {
     Access(AccessReply),
     Node(NodeReply),
     Peer(PeerReply),
+    Cache(CacheReply),
     Stream(StreamReply),
     Refused(Refusal),
 }
@@ -118,6 +121,7 @@ impl Body {
                 &[Role::Peer, Role::Agent, Role::Operator][..]
             }
             Body::Registry(RegistryRequest::List | RegistryRequest::Capabilities)
+            | Body::Cache(_)
             | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
             | Body::Worker(WorkerRequest::Stats)
             | Body::Device(_)

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::access::{AccessReply, AccessRequest};
 use super::actor::{ActorReply, ActorRequest};
 use super::blob::{BlobReply, BlobRequest};
+use super::cache::{CacheReply, CacheRequest};
 use super::clock::{ClockReply, ClockRequest};
 use super::device::{DeviceActorReply, DeviceActorRequest};
 use super::node::{NodeReply, NodeRequest};
@@ -134,6 +135,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "node"], variants::<NodeRequest>());
     asked(&["body", "access"], variants::<AccessRequest>());
     asked(&["body", "peer"], variants::<PeerRequest>());
+    asked(&["body", "cache"], variants::<CacheRequest>());
     asked(&["body", "stream"], variants::<StreamRequest>());
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
@@ -149,6 +151,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "node"], variants::<NodeReply>());
     answered(&["answer", "access"], variants::<AccessReply>());
     answered(&["answer", "peer"], variants::<PeerReply>());
+    answered(&["answer", "cache"], variants::<CacheReply>());
     answered(&["answer", "stream"], variants::<StreamReply>());
     answered(&["answer", "stream", "attempt"], variants::<AttemptPiece>());
 }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod actor;
 pub mod blob;
+pub mod cache;
 pub mod clock;
 pub mod device;
 pub mod envelope;

@@ -173,7 +173,7 @@ fn schemas_use_only_what_every_client_knows() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 73] = [
+const QUESTIONS: [(&str, &str); 75] = [
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),
@@ -246,6 +246,8 @@ const QUESTIONS: [(&str, &str); 73] = [
     ("renew my lease", "p2p_taskqueue_heartbeat"),
     ("report progress of the task I took", "p2p_taskqueue_update_task"),
     ("register as a worker", "worker_register"),
+    ("remember a value in the cache", "cache_put"),
+    ("cache hit rate", "cache_stats"),
     ("does this tag bypass github", "p2p_check_workflow_tags"),
 ];
 

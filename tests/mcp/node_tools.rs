@@ -187,3 +187,22 @@ async fn a_workflow_says_which_nodes_run_it() {
     assert_eq!((&spread["coordinator"], &spread["tasks"], &spread["unassigned"]), (&own, &json!(2), &json!(0)));
     assert_eq!(spread["workers"], json!([{"worker_id": own, "tasks": {"completed": 2}}]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_keeps_values_until_their_time_is_over_or_they_are_removed() {
+    let rig = Rig::start().await;
+    for (key, ttl_s) in [("a/1", json!(null)), ("a/2", json!(60)), ("b/1", json!(0))] {
+        let put = json!({"key": key, "value": {"for": key}, "ttl_s": ttl_s});
+        assert_eq!(ok(&rig.dispatcher, "p2p_taskqueue_cache_set", put).await["key"], key);
+    }
+    let found = ok(&rig.dispatcher, "p2p_taskqueue_cache_get", json!({"key": "a/1"})).await;
+    assert_eq!((&found["hit"], &found["value"]), (&json!(true), &json!({"for": "a/1"})));
+    let gone = ok(&rig.dispatcher, "cache_get", json!({"key": "b/1"})).await;
+    assert_eq!((&gone["hit"], gone.get("value")), (&json!(false), None));
+    let removed = ok(&rig.dispatcher, "cache_invalidate", json!({"key": "a/", "prefix": true})).await;
+    assert_eq!(removed["removed"], 2);
+    let stats = ok(&rig.dispatcher, "cache_stats", json!({})).await;
+    assert_eq!((&stats["entries"], &stats["hit_rate"]), (&json!(0), &json!(0.5)));
+    let long = json!({"key": "k", "value": "v".repeat(70_000)});
+    assert_eq!(failed(&rig.dispatcher, "cache_put", long).await["code"], "invalid");
+}

@@ -4,6 +4,7 @@
 //! Cargo enforces it by what is absent from its manifest. Time, entropy and bytes are arguments.
 
 pub mod access;
+pub mod cache;
 pub mod canary;
 pub mod clock;
 pub mod clock_alarm;

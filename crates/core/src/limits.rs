@@ -7,6 +7,11 @@ pub const OUTSIDE_LEASE_TTL_MS: u64 = 60_000;
 /// Workers that are no nodes and said what they can run, and leases that one of them holds.
 pub const OUTSIDE_WORKERS_MAX: usize = 1_024;
 pub const OUTSIDE_HELD_MAX: u32 = 64;
+/// A node's cache.
+pub const CACHE_ENTRIES_MAX: u64 = 10_000;
+pub const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub const CACHE_KEY_BYTES_MAX: usize = 512;
+pub const CACHE_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// A worker renews each lease this often.
 pub const LEASE_RENEW_EVERY_MS: u64 = LEASE_TTL_MS / 3;
 /// A worker ends its lease this much before the home does: 5 % of the TTL covers the drift of two clocks.

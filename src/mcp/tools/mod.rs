@@ -1,5 +1,6 @@
 //! The tools, one file per category: input, output, one message, one reply.
 
+pub mod cache;
 pub mod dashboard;
 pub mod detail;
 pub mod endpoints;

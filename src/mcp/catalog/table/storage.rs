@@ -1,6 +1,7 @@
 //! Blocks of bytes by their content id.
 
 use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::tools::cache::{self, CacheGet, CacheInvalidate, CachePut, ShowCache};
 use crate::mcp::tools::manager::NoInput;
 use crate::mcp::tools::peer::FindPeer;
 use crate::mcp::tools::storage::{self, GetBlock, PutBlock, StatBlock};
@@ -176,5 +177,65 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: "{}",
         rest: "",
         action: Action::Run(&Unavailable::<OnlyKey>::new(NO_DAG, NO_DAG_FIX)),
+    },
+    ToolEntry {
+        name: "cache_get",
+        category: Category::Storage,
+        title: "Read from the cache",
+        description: "Reads a value of the node's cache, which may be gone at any time. Results of tasks: p2p_taskqueue_get_task.",
+        hints: Hints::READS,
+        scope: Scope::Read,
+        aliases: &["p2p_taskqueue_cache_get"],
+        keywords: &["lookup", "cached", "key", "value", "memo"],
+        also: cache::ALSO,
+        rare: &[],
+        example: r#"{"key": "answers/42"}"#,
+        rest: "",
+        action: Action::Run(&CacheGet),
+    },
+    ToolEntry {
+        name: "cache_put",
+        category: Category::Storage,
+        title: "Keep in the cache",
+        description: "Keeps a value in the node's cache, which forgets it with the process or to make room. Bytes that must stay: ipfs_add.",
+        hints: Hints::KEEPS,
+        scope: Scope::Submit,
+        aliases: &["p2p_taskqueue_cache_set"],
+        keywords: &["set", "store", "ttl", "remember", "key", "value"],
+        also: cache::ALSO,
+        rare: &[],
+        example: r#"{"key": "answers/42", "value": {"text": "x"}, "ttl_s": 60}"#,
+        rest: "",
+        action: Action::Run(&CachePut),
+    },
+    ToolEntry {
+        name: "cache_invalidate",
+        category: Category::Storage,
+        title: "Remove from the cache",
+        description: "Removes a value of the node's cache, or all whose keys begin alike. How full it is: cache_stats.",
+        hints: Hints::ENDS,
+        scope: Scope::Submit,
+        aliases: &[],
+        keywords: &["delete", "clear", "evict", "forget", "key"],
+        also: &[],
+        rare: &[],
+        example: r#"{"key": "answers/", "prefix": true}"#,
+        rest: "",
+        action: Action::Run(&CacheInvalidate),
+    },
+    ToolEntry {
+        name: "cache_stats",
+        category: Category::Storage,
+        title: "Show the cache",
+        description: "Shows how full the node's cache is and how often it had what was asked for. One value: cache_get.",
+        hints: Hints::READS,
+        scope: Scope::Read,
+        aliases: &[],
+        keywords: &["hit rate", "hits", "misses", "size", "entries"],
+        also: &[],
+        rare: &[],
+        example: "{}",
+        rest: "",
+        action: Action::Run(&ShowCache),
     },
 ];
