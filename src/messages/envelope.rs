@@ -175,6 +175,7 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::ListDead { .. }
         | LedgerRequest::ShowDead { .. }
         | LedgerRequest::Schedule(_)
+        | LedgerRequest::Outside(_)
         | LedgerRequest::Stats => &[Role::Peer, Role::Agent, Role::Operator],
     }
 }

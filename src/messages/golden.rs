@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, ScheduleReply, ScheduleRequest, WorkerNotice};
+use magpie_core::queue::{
+    LedgerReply, LedgerRequest, OutsideReply, OutsideRequest, Refusal, ScheduleReply, ScheduleRequest, WorkerNotice,
+};
 use magpie_core::{limits, wire};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -121,6 +123,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body"], variants::<Body>());
     asked(&["body", "ledger"], variants::<LedgerRequest>());
     asked(&["body", "ledger", "schedule"], variants::<ScheduleRequest>());
+    asked(&["body", "ledger", "outside"], variants::<OutsideRequest>());
     asked(&["body", "worker"], variants::<WorkerRequest>());
     asked(&["body", "worker", "notice", "notice"], variants::<WorkerNotice>());
     asked(&["body", "registry"], variants::<RegistryRequest>());
@@ -135,6 +138,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
     answered(&["answer", "ledger", "schedule"], variants::<ScheduleReply>());
+    answered(&["answer", "ledger", "outside"], variants::<OutsideReply>());
     answered(&["answer", "ledger", "refused"], variants::<Refusal>());
     answered(&["answer", "worker"], variants::<WorkerReply>());
     answered(&["answer", "registry"], variants::<RegistryReply>());

@@ -38,6 +38,6 @@ async fn main() {
     println!("http://{}", listener.local_addr().unwrap());
     let fixture = fixture::Fixture::default();
     let server = HttpServer::new(fixture, Arc::new(NoNode), &HttpRules::default()).unwrap();
-    let why = accept(listener, Arc::new(server)).await;
+    let why = accept(listener, Arc::new(server), 64).await;
     eprintln!("conformance: {why}");
 }

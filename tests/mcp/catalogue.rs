@@ -173,7 +173,7 @@ fn schemas_use_only_what_every_client_knows() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 68] = [
+const QUESTIONS: [(&str, &str); 73] = [
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),
@@ -241,6 +241,11 @@ const QUESTIONS: [(&str, &str); 68] = [
     ("cancel all waiting tasks", "queue_clear"),
     ("drain this node", "p2p_taskqueue_shutdown"),
     ("which nodes run my workflow", "p2p_workflow_coordinate"),
+    ("claim a task to work on", "p2p_taskqueue_claim_next"),
+    ("report the result of my claimed task", "p2p_taskqueue_complete_task"),
+    ("renew my lease", "p2p_taskqueue_heartbeat"),
+    ("report progress of the task I took", "p2p_taskqueue_update_task"),
+    ("register as a worker", "worker_register"),
     ("does this tag bypass github", "p2p_check_workflow_tags"),
 ];
 

@@ -1,8 +1,19 @@
 //! HTTP on the node: who is let in, which tools a path has, sessions, and that it is the same dispatcher.
 
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use magpie::actors::http::accept;
+use magpie::client::ClientError;
+use magpie::mcp::handler::BoxFuture;
+use magpie::mcp::http::{HttpRules, HttpServer};
+use magpie::mcp::link::Door;
+use magpie::mcp::principal::Principal;
+use magpie::mcp::server::McpServer;
+use magpie::messages::Body;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::rig::Rig;
 use crate::wire::{Answer, Request};
@@ -24,18 +35,31 @@ fn structured(answer: &Answer) -> Value {
     answer.json()["result"]["structuredContent"].clone()
 }
 
+fn run_ctl(rig: &Rig, arguments: &[&str]) -> Output {
+    let mut ctl = Command::new(env!("CARGO_BIN_EXE_nodectl"));
+    ctl.args(["-o", "json", "--control"]).arg(rig.socket()).args(arguments).output().unwrap()
+}
+
+/// What `nodectl` says.
+fn ctl(rig: &Rig, arguments: &[&str]) -> Value {
+    let said = run_ctl(rig, arguments);
+    assert!(said.status.success(), "{said:?}");
+    serde_json::from_slice(&said.stdout).unwrap_or_default()
+}
+
 /// What `nodectl token bearer` says of the file that `http.tokens` names.
 fn bearer(rig: &Rig, arguments: &[&str]) -> Value {
     let file = rig.tokens();
-    let said = Command::new(env!("CARGO_BIN_EXE_nodectl"))
-        .args(["-o", "json", "token", "bearer"])
-        .args(arguments)
-        .arg("--file")
-        .arg(file)
-        .output()
-        .unwrap();
-    assert!(said.status.success(), "{said:?}");
-    serde_json::from_slice(&said.stdout).unwrap_or_default()
+    ctl(rig, &[&["token", "bearer"], arguments, &["--file", file.to_str().unwrap()]].concat())
+}
+
+/// Sends it until it is answered so: what was done to the node shows in its own time.
+async fn until(base: &str, status: u16, request: impl Fn() -> Request) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !request().try_send(base).await.is_ok_and(|answer| answer.status == status) {
+        assert!(Instant::now() < deadline, "it is not answered with {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A token of that scope.
@@ -165,7 +189,7 @@ async fn a_scope_bounds_what_is_listed_and_called_directly_and_by_dispatch() {
     let (rig, root) = with_tokens().await;
     let reader = token(&rig, "reader", "read");
     let submitter = token(&rig, "submitter", "submit");
-    rig.until_answered(&submitter, 200).await;
+    until(&rig.http, 200, || Request::rpc("/mcp", "tools/list", json!({})).token(&submitter)).await;
     let all = listed(&rig, "/mcp/full", &root).await;
     let readable = listed(&rig, "/mcp/full", &reader).await;
     assert!(readable.len() < all.len() && !readable.contains(&"p2p_taskqueue_submit".to_owned()), "{readable:?}");
@@ -187,20 +211,81 @@ async fn a_scope_bounds_what_is_listed_and_called_directly_and_by_dispatch() {
 async fn whose_token_is_taken_out_of_the_file_is_out() {
     let (rig, _) = with_tokens().await;
     let guest = token(&rig, "guest", "read");
-    rig.until_answered(&guest, 200).await;
+    until(&rig.http, 200, || Request::rpc("/mcp", "tools/list", json!({})).token(&guest)).await;
     let listed = bearer(&rig, &["ls"]);
     let names: Vec<&Value> = listed["items"].as_array().unwrap().iter().map(|item| &item["name"]).collect();
     assert_eq!(names, ["root", "guest"]);
     assert!(!listed.to_string().contains(&guest), "the file does not know the token");
     bearer(&rig, &["remove", "guest"]);
-    rig.until_answered(&guest, 401).await;
+    until(&rig.http, 401, || Request::rpc("/mcp", "tools/list", json!({})).token(&guest)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_is_an_audit_line_with_the_principal() {
+    let (rig, root) = with_tokens().await;
+    let reader = token(&rig, "reader", "read");
+    until(&rig.http, 200, || Request::rpc("/mcp", "tools/list", json!({})).token(&reader)).await;
+    let refused = Request::call("/mcp/full", "queue_pause", json!({"secret": "s3"})).token(&reader);
+    assert_eq!(status(&rig, refused).await, 403);
+    assert_eq!(status(&rig, Request::call("/mcp/full", "queue_stats", json!({})).token(&reader)).await, 200);
+    for words in ["token:reader queue_pause low_scope", "token:reader queue_stats ok"] {
+        let found =
+            Request::call("/mcp/full", "search_logs", json!({"query": words})).token(&root).send(&rig.http).await;
+        let lines = structured(&found)["lines"].clone();
+        assert_eq!(lines.as_array().map(Vec::len), Some(1), "{words}: {found:?}");
+        assert!(!lines.to_string().contains("s3"), "{lines}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_is_restarted_where_it_was() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    let list = || Request::rpc("/mcp", "tools/list", json!({}));
+    for _ in 0..2 {
+        // Between two lives there is none to kill.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !run_ctl(&rig, &["actor", "kill", "http"]).status.success() {
+            assert!(Instant::now() < deadline, "it is not started again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    until(&rig.http, 200, list).await;
+    assert_eq!(ctl(&rig, &["status"])["http"], json!(rig.http));
+}
+
+struct NoNode;
+
+impl Door for NoNode {
+    fn ask<'a>(
+        &'a self,
+        _: &'a Principal,
+        _: Body,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<magpie::messages::Answer, ClientError>> {
+        Box::pin(async { Err(ClientError::Closed) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_so_many_connections_the_next_is_told_to_come_back() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let base = listener.local_addr().unwrap().to_string();
+    let server = HttpServer::new(McpServer::Http, Arc::new(NoNode), &HttpRules::default()).unwrap();
+    let accepting = tokio::spawn(accept(listener, Arc::new(server), 2));
+    let list = || Request::rpc("/mcp", "tools/list", json!({}));
+    let held = [TcpStream::connect(&base).await.unwrap(), TcpStream::connect(&base).await.unwrap()];
+    until(&base, 503, list).await;
+    drop(held);
+    until(&base, 200, list).await;
+    accepting.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_of_the_token_that_opened_it() {
     let (rig, root) = with_tokens().await;
     let other = token(&rig, "other", "admin");
-    rig.until_answered(&other, 200).await;
+    until(&rig.http, 200, || Request::rpc("/mcp", "tools/list", json!({})).token(&other)).await;
     let params =
         json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
     let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});

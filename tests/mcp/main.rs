@@ -6,6 +6,7 @@ mod calls;
 mod catalogue;
 mod http;
 mod node_tools;
+mod outside;
 mod panics;
 mod rig;
 mod wire;

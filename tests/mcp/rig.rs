@@ -15,8 +15,6 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use crate::wire::Request;
-
 /// Remembers what it was told, and goes when it is told to.
 #[derive(Default)]
 pub struct TestCaller {
@@ -126,14 +124,8 @@ impl Rig {
         self.dir.path().join("tokens.toml")
     }
 
-    /// Waits until the node has read what was done to a token.
-    pub async fn until_answered(&self, token: &str, status: u16) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let list = || Request::rpc("/mcp", "tools/list", serde_json::json!({})).token(token);
-        while list().send(&self.http).await.status != status {
-            assert!(Instant::now() < deadline, "the file is not read");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("data/control.sock")
     }
 }
 

@@ -77,7 +77,12 @@ impl Request {
     }
 
     pub async fn send(self, base: &str) -> Answer {
-        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        self.try_send(base).await.unwrap()
+    }
+
+    /// Its answer, if somebody listens.
+    pub async fn try_send(self, base: &str) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await?;
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
@@ -93,7 +98,7 @@ impl Request {
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
         let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
         let body = if chunked { joined(body) } else { body.to_owned() };
-        Answer { status, head: head.to_owned(), body }
+        Ok(Answer { status, head: head.to_owned(), body })
     }
 }
 

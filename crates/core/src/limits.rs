@@ -2,6 +2,11 @@
 
 /// Lifetime of a lease that nobody renews.
 pub const LEASE_TTL_MS: u64 = 10_000;
+/// The same at a worker that is no node: an agent thinks between two calls.
+pub const OUTSIDE_LEASE_TTL_MS: u64 = 60_000;
+/// Workers that are no nodes and said what they can run, and leases that one of them holds.
+pub const OUTSIDE_WORKERS_MAX: usize = 1_024;
+pub const OUTSIDE_HELD_MAX: u32 = 64;
 /// A worker renews each lease this often.
 pub const LEASE_RENEW_EVERY_MS: u64 = LEASE_TTL_MS / 3;
 /// A worker ends its lease this much before the home does: 5 % of the TTL covers the drift of two clocks.
@@ -251,6 +256,8 @@ pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
 pub const HTTP_SESSIONS_MAX: usize = 256;
 /// The body of an HTTP request.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The bodies of HTTP requests that are under way, together.
+pub const HTTP_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bearer tokens of a node.
 pub const HTTP_TOKENS_MAX: usize = 1_024;
 /// Requests under way on one control connection.

@@ -220,7 +220,7 @@ impl Book {
             | Record::WorkflowEnded { .. }
             | Record::ChildrenStarted { .. } => self.read_of_workflow(index, &record),
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
-            Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
+            Record::Started { .. } | Record::TakenOutside { .. } => self.read_starts(index, &record),
             Record::Completed { results, .. } => results.iter().for_each(|result| self.complete(index, result)),
             Record::Released { releases, .. } => {
                 releases.iter().for_each(|release| self.epoch(index, release.fence, |epoch| epoch.over = true));
@@ -270,6 +270,14 @@ impl Book {
         let (granted, started, over, outcome) = (index, false, false, None);
         let granted = EpochFacts { epoch, token, worker, granted, held: index, started, over, outcome };
         self.touch(index, task, |facts| facts.epochs.push(granted));
+    }
+
+    fn read_starts(&mut self, index: LogIndex, record: &Record) {
+        match record {
+            Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
+            Record::TakenOutside { fence, .. } => self.start(index, *fence),
+            _ => {}
+        }
     }
 
     /// What people and time do to a queue.

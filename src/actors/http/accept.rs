@@ -16,7 +16,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::mcp::http::{HttpHandler, HttpServer};
-use magpie_core::limits;
 
 /// How long a client may take for the headers of a request, and a connection rest between two.
 const HEADERS_PATIENCE: Duration = Duration::from_secs(60);
@@ -27,13 +26,18 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves whoever connects, until no connection can be taken any more; says why. Dropped, it ends all connections.
-pub async fn accept<S: HttpHandler>(listener: TcpListener, server: Arc<HttpServer<S>>) -> io::Error {
+/// Serves whoever connects, up to `connections_max` at a time, until no connection can be taken any more; says why.
+/// Dropped, it ends all connections.
+pub async fn accept<S: HttpHandler>(
+    listener: TcpListener,
+    server: Arc<HttpServer<S>>,
+    connections_max: usize,
+) -> io::Error {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error,
     };
-    let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -53,7 +57,7 @@ pub async fn accept<S: HttpHandler>(listener: TcpListener, server: Arc<HttpServe
                     drop(place);
                 });
             }
-            Err(_) => refuse(stream),
+            Err(_) => refuse(stream, connections_max),
         }
     }
 }
@@ -73,8 +77,8 @@ async fn serve<S: HttpHandler>(stream: TcpStream, server: &HttpServer<S>) {
 }
 
 /// Says that there is no place, if that can be said at once.
-fn refuse(mut stream: TcpStream) {
-    tracing::warn!(limit = limits::HTTP_CONNECTIONS_MAX, "too many HTTP connections: one is closed");
+fn refuse(mut stream: TcpStream, limit: usize) {
+    tracing::warn!(limit, "too many HTTP connections: one is closed");
     tokio::spawn(async move {
         let _ = tokio::time::timeout(ACCEPT_AGAIN_AFTER, stream.write_all(BUSY)).await;
     });

@@ -22,6 +22,7 @@ use crate::mcp::principal::Principal;
 use crate::mcp::server::McpServer;
 use crate::messages::http::HttpMsg;
 use crate::messages::{Answer, Body};
+use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, Refusal};
 
 pub struct HttpActor;
@@ -59,7 +60,7 @@ impl Actor for HttpActor {
         let server = Arc::new(server);
         let served = server.clone();
         let accepting = serving.spawn(async move {
-            let why = accept(listener, served).await;
+            let why = accept(listener, served, limits::HTTP_CONNECTIONS_MAX).await;
             let _ = myself.cast(HttpMsg::Ended(format!("HTTP takes no connection on {bound}: {why}")));
         });
         Ok(HttpState { accepting, server, doorway })

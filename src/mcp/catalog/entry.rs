@@ -129,9 +129,11 @@ impl Category {
     pub fn description(self) -> &'static str {
         match self {
             Self::Manager => "find and call the tools of the other categories",
-            Self::TaskQueue => "single tasks: submit, follow, list, change, cancel; the node and its peers",
+            Self::TaskQueue => {
+                "single tasks: submit, follow, list, change, cancel, take as a worker; the node and its peers"
+            }
             Self::Queue => "the queue of the node's home as a whole, and the workers",
-            Self::Scheduler => "what nodes know of each other's ledgers",
+            Self::Scheduler => "tasks for workers that ask; what nodes know of each other's ledgers",
             Self::Workflow => "graphs of tasks: submit, follow, list, draw, cancel",
             Self::Peer => "other nodes: find them, connect, what was measured of them, how the work is spread",
             Self::Inference => "running a model over text",

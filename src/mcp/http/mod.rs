@@ -28,6 +28,7 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
 
+use body::Bodies;
 use gate::Gate;
 use outline::Outline;
 use refused::Refused;
@@ -62,6 +63,7 @@ pub struct HttpServer<S> {
     catalog: &'static Catalog,
     door: Arc<dyn Door>,
     sessions: Sessions,
+    bodies: Bodies,
     service: StreamableHttpService<S, LocalSessionManager>,
 }
 
@@ -81,8 +83,9 @@ impl<S: HttpHandler> HttpServer<S> {
             .with_json_response(true)
             .with_max_request_body_bytes(limits::HTTP_BODY_BYTES_MAX);
         let service = StreamableHttpService::new(move || Ok(handler.clone()), sessions.local(), config);
+        let bodies = Bodies::new(limits::HTTP_BODY_BYTES_MAX, limits::HTTP_BODIES_BYTES_MAX);
         let who = Who::new(rules.tokens.as_deref())?;
-        Ok(Self { gate: Gate::new(rules), who, catalog: Catalog::shared(), door, sessions, service })
+        Ok(Self { gate: Gate::new(rules), who, catalog: Catalog::shared(), door, sessions, bodies, service })
     }
 
     /// Ends all sessions and streams, for good.
@@ -113,11 +116,11 @@ impl<S: HttpHandler> HttpServer<S> {
         refuse_old_transport(request.method(), request.headers())?;
         self.sessions.check(request.headers(), &principal)?;
         let (mut parts, body) = request.into_parts();
-        let body = body::read(body, limits::HTTP_BODY_BYTES_MAX).await?;
+        let body = self.bodies.read(body).await?;
         let link = NodeLink::inside(self.door.clone(), principal.clone());
         let dispatcher = Arc::new(Dispatcher::new(&surface, link, principal.clone()));
         if parts.method == Method::POST {
-            let outline = Outline::of(&body)?;
+            let outline = Outline::of(&body.bytes)?;
             if let Some(lacks) = outline.call().and_then(|(name, arguments)| dispatcher.lacks(name, arguments)) {
                 return Err(Refused::low_scope(&lacks, &self.who, &host));
             }
@@ -126,7 +129,7 @@ impl<S: HttpHandler> HttpServer<S> {
             }
         }
         parts.extensions.insert(dispatcher);
-        let response = Box::pin(self.service.handle(Request::from_parts(parts, Full::new(body)))).await;
+        let response = Box::pin(self.service.handle(Request::from_parts(parts, Full::new(body.bytes.clone())))).await;
         self.sessions.opened(response.headers(), &principal);
         Ok(response)
     }

@@ -12,6 +12,7 @@ pub mod manager;
 pub mod models;
 pub mod operation;
 pub mod output;
+pub mod outside;
 pub mod peer;
 pub mod queue;
 pub mod queue_change;

@@ -21,6 +21,7 @@ impl LedgerRequest {
     pub fn subject(&self) -> Option<TaskId> {
         match self {
             Self::Schedule(request) => request.id(),
+            Self::Outside(request) => request.subject(),
             // A child lives at its parent's home, so that one record cancels both.
             Self::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
             Self::SubmitWorkflow { spec, .. } => spec.parent,
@@ -95,6 +96,7 @@ impl LedgerRequest {
             | Self::Renew(_)
             | Self::Complete(_)
             | Self::Release(_)
+            | Self::Outside(_)
             | Self::AskPermits(_)
             | Self::TakePermits(_) => Asks::Lease,
         }

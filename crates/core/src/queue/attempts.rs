@@ -1,5 +1,7 @@
 //! What a home hears of attempts while they run and after they were told to end: progress, checkpoints, their real end.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
@@ -21,6 +23,9 @@ pub(super) struct AttemptNotes {
     /// When the attempt that ran while the task ended was gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Wall>,
+    /// The worker that has the newest attempt, if it is no node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Arc<str>>,
     /// Of the newest attempt; dies with the process.
     #[serde(skip)]
     pub progress: Option<Progress>,

@@ -135,6 +135,9 @@ fn subjects(tag: LedgerTag, record: &Record) -> Subjects {
             let fence = Fence { task: grant.task, epoch: grant.epoch };
             Subject { worker: Some(grant.worker), ..fence.into() }
         })),
+        Record::TakenOutside { fence, worker, .. } => {
+            Subjects::one(Subject::from(*fence).saying(format!("taken by {worker}")))
+        }
         Record::Completed { results, .. } => Subjects::of(results.iter().map(completed)),
         Record::Released { releases, .. } => {
             Subjects::of(releases.iter().map(|release| Subject::from(release.fence).saying(released(&release.reason))))

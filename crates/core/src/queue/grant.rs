@@ -184,7 +184,7 @@ impl Ledger {
         }
         self.grants += 1;
         let epoch = Epoch::new(self.state.generation, self.grants);
-        let token = LeaseToken(first_half(derive_bytes(self.identity.secret, Fence { task: id, epoch })));
+        let token = grant_token(self.identity.secret, Fence { task: id, epoch });
         GrantRecord { task: id, epoch, token, worker, rate_mark: self.take_limits(id) }
     }
 
@@ -261,6 +261,11 @@ fn next_message(grants: &mut std::iter::Peekable<impl Iterator<Item = Grant>>) -
 fn spec_bytes(spec: &TaskSpec) -> usize {
     let values = spec.needs.values().chain([&spec.input]).map(Payload::inline_bytes).sum::<usize>();
     512 + values + spec.run.iter().map(String::len).sum::<usize>()
+}
+
+/// The lease token of a grant.
+pub(super) fn grant_token(secret: [u8; 32], fence: Fence) -> LeaseToken {
+    LeaseToken(first_half(derive_bytes(secret, fence)))
 }
 
 /// Bytes that nobody outside this process can guess, the same for the same fence.

@@ -227,6 +227,7 @@ impl Ledger {
             LedgerRequest::Renew(renewals) => self.renew(&renewals, reply),
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
+            LedgerRequest::Outside(request) => self.outside_request(caller, request, reply),
             LedgerRequest::AskPermits(ask) => self.answer_permit_ask(&ask, reply),
             LedgerRequest::TakePermits(answer) => {
                 self.take_permits(&answer);
@@ -241,6 +242,7 @@ impl Ledger {
             (self.operations.len(), limits::OPERATIONS_MAX, "too many operations are remembered"),
             (self.waiters.len(), limits::WAITERS_MAX, "too many callers wait"),
             (self.workers.entries.len(), limits::PEERS_MAX + 1, "too many members are kept"),
+            (self.workers.outside.len(), limits::OUTSIDE_WORKERS_MAX, "too many workers that are no nodes are kept"),
             (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
         ];
         for (len, len_max, what) in bounded {
@@ -419,7 +421,7 @@ impl Ledger {
             TaskState::Leased | TaskState::Running => {
                 task.note_start(now_ms, change.from);
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
-                    task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
+                    task.soft.expires_ms = now_ms + task.lease_ttl_ms();
                     task.soft.recalled_ms = now_ms;
                 }
                 self.leases.insert((task.soft.expires_ms, id));
@@ -455,7 +457,8 @@ impl Ledger {
                 super::task_entry::EpochStatus::Live | super::task_entry::EpochStatus::Expired
             );
         let gate = self.late_gate(task.durability(), task.index);
-        if let (true, Some(worker)) = (runs_elsewhere, task.worker) {
+        // One that is no node hears of it when it asks.
+        if let (true, Some(worker), None) = (runs_elsewhere, task.worker, task.outside()) {
             let notice = WorkerNotice::Stop(vec![task.fence()]);
             self.outbox.push(gate, Effect::Notify { worker, notice });
         }

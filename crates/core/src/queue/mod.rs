@@ -27,6 +27,7 @@ mod keys;
 mod ledger;
 mod limit_keys;
 mod operations;
+mod outside;
 mod ownership;
 mod pace;
 mod parents;
@@ -79,10 +80,11 @@ pub use following::{Following, NextRead};
 pub use handover::{HandoverRecord, Seal};
 pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
+pub use outside::{Hold, OutsideReply, OutsideRequest, Taken};
 pub use paused::PausedView;
 pub use protocol::{
-    CompensationView, LedgerReply, LedgerRequest, PendingView, Refusal, StepView, SubmitAnswer, TaskCounts, TaskFilter,
-    TaskView, UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, PendingView, Refusal, StepView, SubmitAnswer, TaskCounts, TaskView,
+    UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
@@ -95,3 +97,4 @@ pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleVie
 pub use settings::QueueSettings;
 pub use stats::{QueueStats, ShapeBacklog};
 pub use suspension::Suspension;
+pub use views::TaskFilter;

@@ -145,6 +145,7 @@ impl Operations {
             | Record::CompensationBound { .. }
             | Record::CompensationUnbound { .. }
             | Record::Granted { .. }
+            | Record::TakenOutside { .. }
             | Record::Started { .. }
             | Record::Completed { .. }
             | Record::Released { .. }

@@ -50,6 +50,12 @@ impl Ledger {
     }
 
     pub(super) fn renew(&mut self, renewals: &[Renewal], reply: ReplyTo) {
+        let (gate, answers) = self.renew_all(renewals);
+        self.reply(gate, reply, LedgerReply::Renewed(answers));
+    }
+
+    /// Takes renewals; the answers wait for the gate.
+    pub(super) fn renew_all(&mut self, renewals: &[Renewal]) -> (Gate, Vec<RenewAnswer>) {
         let (mut started, mut revived) = (Vec::new(), Vec::new());
         let answers: Vec<RenewAnswer> =
             renewals.iter().map(|renewal| self.renew_one(renewal, &mut started, &mut revived)).collect();
@@ -69,7 +75,7 @@ impl Ledger {
                 gate = latest(gate, self.late_gate(durability, index));
             }
         }
-        self.reply(gate, reply, LedgerReply::Renewed(answers));
+        (gate, answers)
     }
 
     fn renew_one(&mut self, renewal: &Renewal, started: &mut Vec<Fence>, revived: &mut Vec<Fence>) -> RenewAnswer {
@@ -95,7 +101,7 @@ impl Ledger {
         if renewal.started && !task.epoch_started {
             started.push(renewal.fence);
         }
-        RenewAnswer::Renewed { ttl_ms: limits::LEASE_TTL_MS }
+        RenewAnswer::Renewed { ttl_ms: task.lease_ttl_ms() }
     }
 
     fn extend_lease(&mut self, fence: Fence) {
@@ -107,12 +113,18 @@ impl Ledger {
         let Some(task) = self.state.tasks.get_mut(&fence.task) else { return };
         if task.has_live_lease() && task.epoch == fence.epoch {
             self.leases.remove(&(task.soft.expires_ms, task.id));
-            task.soft.expires_ms = now_ms + limits::LEASE_TTL_MS;
+            task.soft.expires_ms = now_ms + task.lease_ttl_ms();
             self.leases.insert((task.soft.expires_ms, task.id));
         }
     }
 
     pub(super) fn complete(&mut self, worker: PeerId, completions: Vec<Completion>, reply: ReplyTo) {
+        let (gate, answers) = self.complete_all(worker, completions);
+        self.reply(gate, reply, LedgerReply::Completed(answers));
+    }
+
+    /// Takes outcomes; the answers wait for the gate.
+    pub(super) fn complete_all(&mut self, worker: PeerId, completions: Vec<Completion>) -> (Gate, Vec<CompleteAnswer>) {
         let at = self.at();
         let mut results = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
@@ -136,7 +148,7 @@ impl Ledger {
         self.attempts_stopped(ended);
         let gates = tasks.iter().filter_map(|id| self.state.tasks.get(id));
         let gate = gates.fold(Gate::Open, |gate, task| latest(gate, self.late_gate(task.durability(), task.index)));
-        self.reply(gate, reply, LedgerReply::Completed(answers));
+        (gate, answers)
     }
 
     fn fails_a_step(&self, result: &CompletionRecord) -> bool {

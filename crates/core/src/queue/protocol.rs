@@ -6,10 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
+use super::outside::{OutsideReply, OutsideRequest};
 use super::paused::PausedView;
 use super::record::SubmitItem;
 use super::schedules::{ScheduleReply, ScheduleRequest};
 use super::stats::QueueStats;
+use super::views::TaskFilter;
 use crate::clock::Position;
 use crate::dag::{Graph, GraphError, GraphView, SpecError, WorkflowSpec};
 use crate::ids::{Epoch, LedgerId, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
@@ -136,16 +138,8 @@ pub enum LedgerRequest {
     AskPermits(PermitAsk),
     /// The home of a limit lent more, or has others who wait.
     TakePermits(PermitAnswer),
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TaskFilter {
-    pub state: Option<TaskState>,
-    pub kind: Option<TaskKind>,
-    pub workflow: Option<WorkflowId>,
-    pub namespace: Option<String>,
-    pub labels: BTreeMap<String, String>,
+    /// Of a worker that is no node.
+    Outside(OutsideRequest),
 }
 
 /// From a home's ledger.
@@ -221,6 +215,7 @@ pub enum LedgerReply {
     Released,
     Permits(Box<PermitAnswer>),
     PermitsTaken,
+    Outside(Box<OutsideReply>),
     Refused(Refusal),
 }
 

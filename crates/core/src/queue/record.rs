@@ -100,6 +100,12 @@ pub enum Record {
         at: Wall,
         fences: Vec<Fence>,
     },
+    /// The attempt that was granted last runs at a worker that is no node.
+    TakenOutside {
+        at: Wall,
+        fence: Fence,
+        worker: Arc<str>,
+    },
     Completed {
         at: Wall,
         results: Vec<CompletionRecord>,
@@ -375,6 +381,7 @@ impl Record {
             Self::WorkflowRetried { .. } => "workflow_retried",
             Self::Granted { .. } => "granted",
             Self::Started { .. } => "started",
+            Self::TakenOutside { .. } => "taken_outside",
             Self::Completed { .. } => "completed",
             Self::Released { .. } => "released",
             Self::Expired { .. } => "expired",
@@ -418,6 +425,7 @@ impl Record {
             | Self::WorkflowRetried { at, .. }
             | Self::Granted { at, .. }
             | Self::Started { at, .. }
+            | Self::TakenOutside { at, .. }
             | Self::Completed { at, .. }
             | Self::Released { at, .. }
             | Self::Expired { at, .. }

@@ -41,7 +41,7 @@ pub(super) struct Loads(BTreeMap<(PeerId, SlotPool), Load>);
 impl Loads {
     /// Brings the load of `task`'s worker in line with whether it has a live lease. Returns whether a slot came free.
     pub fn count(&mut self, task: &mut Task, run_us: u64) -> bool {
-        let worker = task.worker.filter(|_| task.has_live_lease());
+        let worker = task.worker.filter(|_| task.has_live_lease() && task.outside().is_none());
         let share = worker.map(|worker| {
             let counted = task.soft.share.as_deref().copied().filter(|share| share.worker == worker);
             counted.unwrap_or_else(|| Share::new(worker, task.spec.kind.pool(), run_us))

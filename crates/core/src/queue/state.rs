@@ -160,6 +160,7 @@ impl State {
             }
             Record::Granted { grants, .. } => grants.iter().for_each(|grant| self.grant(index, grant)),
             Record::Started { at, fences } => self.start_attempts(index, *at, fences),
+            Record::TakenOutside { at, fence, worker } => self.take_outside(index, *at, *fence, worker),
             Record::Completed { at, results } => results.iter().for_each(|result| self.complete(index, *at, result)),
             Record::Released { at, releases } => releases.iter().for_each(|release| self.release(index, *at, release)),
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),

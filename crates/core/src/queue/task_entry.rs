@@ -268,7 +268,7 @@ impl Task {
         self.worker = Some(worker);
         self.epoch_status = EpochStatus::Live;
         self.epoch_started = false;
-        self.notes.iter_mut().for_each(|notes| notes.progress = None);
+        self.notes.iter_mut().for_each(|notes| (notes.progress, notes.outside) = (None, None));
     }
 
     pub fn start(&mut self, at: Wall) {

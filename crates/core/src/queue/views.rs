@@ -1,15 +1,29 @@
 //! What a home shows. An answer waits until what it shows is durable.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
-use super::protocol::{LedgerReply, PendingView, TaskFilter, TaskView, UnmetAt};
+use super::protocol::{LedgerReply, PendingView, TaskView, UnmetAt};
 use super::stats::ShapeBacklog;
 use super::task_entry::Task;
-use crate::ids::{Epoch, TaskId};
+use crate::ids::{Epoch, TaskId, WorkflowId};
 use crate::limits;
 use crate::matching::Shape;
-use crate::task::TaskState;
+use crate::task::{TaskKind, TaskState};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskFilter {
+    pub state: Option<TaskState>,
+    pub kind: Option<TaskKind>,
+    pub workflow: Option<WorkflowId>,
+    pub namespace: Option<String>,
+    pub labels: BTreeMap<String, String>,
+}
 
 impl Ledger {
     pub(super) fn get_task(&mut self, id: TaskId, reply: ReplyTo) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::outside::OutsideWorkers;
 use super::steal::StealShare;
 use crate::ids::PeerId;
 use crate::lease::{CreditOffer, Slots};
@@ -92,6 +93,7 @@ impl WorkerEntry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Workers {
     pub entries: BTreeMap<PeerId, WorkerEntry>,
+    pub outside: OutsideWorkers,
 }
 
 impl Workers {

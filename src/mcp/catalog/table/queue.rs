@@ -2,6 +2,7 @@
 
 use super::LIST_REST;
 use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::tools::outside::{self, RegisterWorker, UnregisterWorker};
 use crate::mcp::tools::queue::QueueStats;
 use crate::mcp::tools::queue_change::{ClearQueue, DrainWorker, PauseQueue, ResumeQueue};
 use crate::mcp::tools::worker::WorkerStatus;
@@ -106,5 +107,35 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: r#"{"within_ms": 60000}"#,
         rest: "",
         action: Action::Run(&DrainWorker),
+    },
+    ToolEntry {
+        name: "worker_register",
+        category: Category::Queue,
+        title: "Register as a worker",
+        description: "Says what the caller as a worker runs and how many tasks it holds at once, for p2p_taskqueue_claim_next. Nodes register by themselves: worker_status.",
+        hints: Hints::KEEPS,
+        scope: Scope::Submit,
+        aliases: &[],
+        keywords: &["capabilities", "agent", "join", "offer"],
+        also: outside::REGISTER_ALSO,
+        rare: &["models"],
+        example: r#"{"worker_id": "agent-1", "kinds": ["tool"]}"#,
+        rest: "",
+        action: Action::Run(&RegisterWorker),
+    },
+    ToolEntry {
+        name: "worker_unregister",
+        category: Category::Queue,
+        title: "Stop being a worker",
+        description: "Forgets a worker that worker_register made; what it holds is to be reported still. A node's worker: p2p_taskqueue_shutdown.",
+        hints: Hints::KEEPS,
+        scope: Scope::Submit,
+        aliases: &[],
+        keywords: &["leave", "agent", "remove"],
+        also: outside::UNREGISTER_ALSO,
+        rare: &[],
+        example: r#"{"worker_id": "agent-1"}"#,
+        rest: "",
+        action: Action::Run(&UnregisterWorker),
     },
 ];

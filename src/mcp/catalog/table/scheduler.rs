@@ -2,6 +2,7 @@
 
 use super::LIST_REST;
 use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::tools::outside::{self, SubmitForWorkers};
 use crate::mcp::tools::scheduler;
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -64,5 +65,20 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: "{}",
         rest: LIST_REST,
         action: Action::Run(&scheduler::CompareClocks),
+    },
+    ToolEntry {
+        name: "p2p_submit_task",
+        category: Category::Scheduler,
+        title: "Submit a task for workers that ask",
+        description: "Submits a task with a name and tags for whoever takes it with p2p_get_next_task. For work that nodes run: p2p_taskqueue_submit.",
+        hints: Hints::SUBMITS,
+        scope: Scope::Submit,
+        aliases: &["schedule_p2p_workflow"],
+        keywords: &["enqueue", "agents", "todo", "assign", "tags"],
+        also: outside::SUBMIT_ALSO,
+        rare: &["payload"],
+        example: r#"{"task_id": "task-001", "name": "review", "tags": ["p2p-only"]}"#,
+        rest: "",
+        action: Action::Run(&SubmitForWorkers),
     },
 ];

@@ -74,7 +74,7 @@ pub fn wait_next(id: TaskId) -> Next {
 ///
 /// # Errors
 /// `wrong_argument` with where to find one.
-pub(super) fn parse_id(field: &str, text: &str) -> Result<TaskId, ToolError> {
+pub fn parse_id(field: &str, text: &str) -> Result<TaskId, ToolError> {
     text.trim().parse().map_err(|error| {
         let fix = "take an id that a submission answered or that p2p_taskqueue_list_tasks lists";
         ToolError::wrong_argument(field, error, "an id as 01JD...-k3v9x2aq", fix).next(Next::new(

@@ -19,6 +19,7 @@ mod lifecycle;
 mod limit_keys;
 mod order;
 mod outcomes;
+mod outside;
 mod overload;
 mod parents;
 mod paused;
