@@ -131,6 +131,8 @@ pub(crate) const DIALS_NEW_MAX: usize = 8;
 pub(crate) const DIAL_SLOW_MS: u64 = 1_000;
 /// A node whose looks at its deadlines come later than this has too little of its machine.
 pub(crate) const LATE_MS: u64 = 50;
+/// Of those never met, it dials so many at a time.
+pub(crate) const DIALS_NEW_LATE_MAX: usize = 2;
 /// Of more of them, those with a lower id are left to come by themselves, until none has come for so long, or until the
 /// second is over.
 pub(crate) const CROWD_QUIET_MS: u64 = 1_500;

@@ -28,6 +28,7 @@ pub(super) struct Crowd {
     now_ms: u64,
     is_one: bool,
     arriving: usize,
+    arriving_max: usize,
     /// When a peer last came by itself.
     came_ms: u64,
 }
@@ -37,7 +38,9 @@ impl Crowd {
         let arriving = book.entries.values().filter(|entry| entry.is_arriving(book.is_late, now_ms)).count();
         let new = due.iter().filter_map(|target| book.entries.get(target)).filter(|entry| entry.is_new()).count();
         let is_one = new + arriving > limits::DIALS_NEW_MAX;
-        Self { local: book.local, now_ms, is_one, arriving, came_ms: book.came_ms }
+        // What is begun must end in time, also where many nodes share too little of a machine.
+        let arriving_max = if book.is_late { limits::DIALS_NEW_LATE_MAX } else { limits::DIALS_NEW_MAX };
+        Self { local: book.local, now_ms, is_one, arriving, arriving_max, came_ms: book.came_ms }
     }
 
     /// Whether the peer is dialled now.
@@ -45,7 +48,7 @@ impl Crowd {
         if !entry.is_new() {
             return true;
         }
-        if self.arriving >= limits::DIALS_NEW_MAX || self.is_one && self.comes_by_itself(target, entry) {
+        if self.arriving >= self.arriving_max || self.is_one && self.comes_by_itself(target, entry) {
             return false;
         }
         self.arriving += 1;
@@ -143,6 +146,15 @@ mod tests {
         assert_eq!(book.due(limits::CONNECTION_SETUP_MS - 1).len(), 0);
         book.note_lateness(limits::LATE_MS - 1);
         assert_eq!(book.due(limits::CONNECTION_SETUP_MS - 1).len(), limits::DIALS_NEW_MAX);
+    }
+
+    #[test]
+    fn a_node_that_is_late_itself_dials_fewer() {
+        let mut book = Book::new(peer(LOCAL));
+        hear_of(&mut book, HIGHER, CROWD, Source::Member, 0);
+        book.note_lateness(limits::LATE_MS);
+        assert_eq!(book.due(0).len(), limits::DIALS_NEW_LATE_MAX);
+        assert_eq!(book.due(10).len(), 0);
     }
 
     #[test]
