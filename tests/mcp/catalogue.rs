@@ -172,6 +172,64 @@ fn schemas_use_only_what_every_client_knows() {
     }
 }
 
+/// Every name of a tool that the seeds have, by what it begins with.
+const SEEDS: [(&str, &str); 16] = [
+    (
+        "",
+        "tools_list_categories tools_list_tools tools_get_schema tools_dispatch tools_dispatch_read \
+     list_categories list_tools get_schema dispatch list_peers bootstrap_network \
+     get_p2p_network_status rebalance_p2p_tasks",
+    ),
+    (
+        "",
+        "run_inference run_enhanced_inference search_models get_model_recommendations \
+     check_model_compatibility detect_hardware test_hardware_capability get_optimal_configuration \
+     list_endpoints test_endpoint register_endpoint remove_endpoint cli_inference",
+    ),
+    (
+        "",
+        "gh_list_repos gh_workflow_runs gh_cache_stats gh_provision_runner get_dashboard_metrics \
+     get_model_usage_stats get_system_status get_service_health get_recent_logs search_logs",
+    ),
+    (
+        "",
+        "p2p_scheduler_status p2p_submit_task p2p_get_next_task p2p_mark_task_complete \
+     p2p_check_workflow_tags p2p_get_merkle_clock p2p_update_peer_state submit_p2p_workflow \
+     list_workflows get_workflow_status cancel_workflow",
+    ),
+    (
+        "p2p_taskqueue_",
+        "status submit claim_next call_tool list_tasks get_task wait_task complete_task heartbeat \
+     cache_get cache_set submit_docker_hub submit_docker_github cancel get_result update_task \
+     task_status resubmit priority worker_stats discover_peers announce shutdown",
+    ),
+    ("task_", "submit status cancel list priority retry result"),
+    ("queue_", "stats pause resume clear"),
+    ("worker_", "register unregister status"),
+    ("workflow_", "submit status cancel list dependencies result"),
+    ("p2p_workflow_", "submit status cancel list get_dag coordinate"),
+    ("peer_", "discover connect disconnect list metrics"),
+    ("p2p_peer_", "register discover bootstrap cleanup get_public_ip list"),
+    ("p2p_bootstrap_", "from_file from_env from_public list"),
+    (
+        "ipfs_",
+        "add cat ls pin_add pin_rm pin_ls block_put block_get block_stat dag_put dag_get dht_findpeer \
+     dht_findprovs",
+    ),
+    ("cache_", "get put invalidate stats"),
+    ("state_", "query update"),
+];
+
+#[test]
+fn every_name_of_the_seeds_is_served() {
+    let names =
+        SEEDS.iter().flat_map(|(begins, ends)| ends.split_whitespace().map(move |end| format!("{begins}{end}")));
+    let names: Vec<String> = names.collect();
+    let missing: Vec<&String> = names.iter().filter(|name| Catalog::shared().find(name).is_none()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(names.len(), 130);
+}
+
 /// What people ask for, and the tool that does it.
 const QUESTIONS: [(&str, &str); 75] = [
     ("run a python script", "p2p_taskqueue_submit"),

@@ -156,5 +156,6 @@ impl Handler for ShowCache {
 }
 
 /// What the seeds call it.
-pub const ALSO: &[(&str, &str)] =
+pub const GET_ALSO: &[(&str, &str)] = &[("timeout_s", ""), ("remote_peer_id", ""), ("remote_multiaddr", "")];
+pub const PUT_ALSO: &[(&str, &str)] =
     &[("ttl", "ttl_s"), ("timeout_s", ""), ("remote_peer_id", ""), ("remote_multiaddr", "")];

@@ -9,6 +9,8 @@ use crate::mcp::tools::unavailable::{OnlyKey, Unavailable};
 
 const NO_DAG: &str = "this node keeps blocks, and no directories, pins or DAGs of them";
 const NO_DAG_FIX: &str = "keep the cid that ipfs_add answers; blocks that tasks name stay as long as the tasks";
+const NO_STATE: &str = "this version keeps no named values beyond the process";
+const NO_STATE_FIX: &str = "keep what may be lost with cache_put, and bytes that must stay with ipfs_add";
 const NO_PROVIDERS: &str = "nobody announces blocks here: a node fetches those of a task from the task's home";
 const NO_PROVIDERS_FIX: &str = "read a block with ipfs_cat at the node where it was put";
 
@@ -187,7 +189,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         scope: Scope::Read,
         aliases: &["p2p_taskqueue_cache_get"],
         keywords: &["lookup", "cached", "key", "value", "memo"],
-        also: cache::ALSO,
+        also: cache::GET_ALSO,
         rare: &[],
         example: r#"{"key": "answers/42"}"#,
         rest: "",
@@ -202,7 +204,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         scope: Scope::Submit,
         aliases: &["p2p_taskqueue_cache_set"],
         keywords: &["set", "store", "ttl", "remember", "key", "value"],
-        also: cache::ALSO,
+        also: cache::PUT_ALSO,
         rare: &[],
         example: r#"{"key": "answers/42", "value": {"text": "x"}, "ttl_s": 60}"#,
         rest: "",
@@ -237,5 +239,35 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: "{}",
         rest: "",
         action: Action::Run(&ShowCache),
+    },
+    ToolEntry {
+        name: "state_query",
+        category: Category::Storage,
+        title: "Read named values",
+        description: "Would read named values of a session that outlive the process; this version keeps none and says so. Until then: cache_get.",
+        hints: Hints::READS,
+        scope: Scope::Read,
+        aliases: &[],
+        keywords: &["session", "context", "variables"],
+        also: &[("key", ""), ("query", ""), ("session_id", "")],
+        rare: &[],
+        example: "{}",
+        rest: "",
+        action: Action::Run(&Unavailable::<NoInput>::new(NO_STATE, NO_STATE_FIX)),
+    },
+    ToolEntry {
+        name: "state_update",
+        category: Category::Storage,
+        title: "Keep named values",
+        description: "Would keep named values of a session beyond the process; this version keeps none and says so. Until then: cache_put.",
+        hints: Hints::KEEPS,
+        scope: Scope::Submit,
+        aliases: &[],
+        keywords: &["session", "context", "variables"],
+        also: &[("key", ""), ("value", ""), ("session_id", ""), ("ttl_s", "")],
+        rare: &[],
+        example: "{}",
+        rest: "",
+        action: Action::Run(&Unavailable::<OnlyKey>::new(NO_STATE, NO_STATE_FIX)),
     },
 ];
