@@ -1,7 +1,7 @@
 //! MCP over streamable HTTP: who may come in, which tools a path names, and the protocol behind.
 //!
-//! [`gate`] looks at where a request says it goes and comes from, [`who`] at its token, [`route`] at its path; then it
-//! is the protocol's. Both of its eras are served: 2026-07-28 without state, 2025-11-25 in [`sessions`].
+//! [`gate`] looks at where a request says it goes and comes from, `who` at its token, `route` at its path; then it
+//! is the protocol's. Both of its eras are served: 2026-07-28 without state, 2025-11-25 in `sessions`.
 
 mod body;
 pub mod gate;
