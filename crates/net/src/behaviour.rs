@@ -92,7 +92,7 @@ impl Behaviour {
         let reach_codec = ReachCodec::reading(Reading::new(shares.clone()));
         let members_codec = MembersCodec::reading(Reading::new(shares.clone()));
         Self {
-            quota: Quota::new(local, doors, shares),
+            quota: Quota::new(doors, shares),
             admission: request_response::Behaviour::new([(ADMISSION, both_ways.clone())], admission),
             mailbox: Gated::answering_guests(
                 request_response::Behaviour::with_codec(mailbox_codec, [(MAILBOX, both_ways.clone())], mailbox),

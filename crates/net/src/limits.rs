@@ -37,8 +37,6 @@ pub(crate) const MEMBERS_BYTES_MAX: usize = 256 * 1024;
 pub(crate) const MEMBERS_ASK_FIRST_MS: u64 = 1_000;
 pub(crate) const MEMBERS_ASK_MAX_MS: u64 = 4_000;
 pub(crate) const MEMBERS_ANSWER_EVERY_MS: u64 = 250;
-/// Of those who were just admitted, the next is asked after this.
-pub(crate) const MEMBERS_NEWCOMER_EVERY_MS: u64 = 250;
 /// What a member told is told again after this, although nothing changed.
 pub(crate) const MEMBERS_TELL_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
 /// Substreams on which members ask whether they can be reached, on one connection; what one carries, and how long it may
@@ -109,15 +107,12 @@ pub(crate) const EVENTS_WAITING_MAX: usize = 1_024;
 pub(crate) const MARKERS_MAX: usize = 1_024;
 /// Suggestions of the discovery methods that wait for the swarm loop.
 pub(crate) const SUGGESTIONS_LEN_MAX: usize = 256;
-/// The swarm loop looks at its deadlines this often while something is under way, and at least this often.
+/// The swarm loop looks at its deadlines this often.
 pub(crate) const TICK_MS: u64 = 100;
-pub(crate) const REST_TICK_MS: u64 = 500;
-/// It is looked this often whether those who were admitted may stay.
-pub(crate) const PASSPORTS_EVERY_MS: u64 = 1_000;
 
 /// Each connection is pinged this often, and closed when the answer takes longer. What a node does for that grows with the
 /// mesh, and who is there is told by heartbeats.
-pub(crate) const PING_EVERY_MS: u64 = 30_000;
+pub(crate) const PING_EVERY_MS: u64 = 15_000;
 pub(crate) const PING_TIMEOUT_MS: u64 = 10_000;
 
 /// Addresses kept of one peer.
@@ -126,17 +121,6 @@ pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
 pub(crate) const TARGETS_MAX: usize = 2 * PEERS_MAX;
 /// Dials started by one tick.
 pub(crate) const DIALS_PER_TICK_MAX: usize = 16;
-/// Peers never met that are dialled at a time, or are here and not admitted yet; those that take longer do not count.
-pub(crate) const DIALS_NEW_MAX: usize = 8;
-pub(crate) const DIAL_SLOW_MS: u64 = 1_000;
-/// A node whose looks at its deadlines come later than this has too little of its machine.
-pub(crate) const LATE_MS: u64 = 50;
-/// Of those never met, it dials so many at a time.
-pub(crate) const DIALS_NEW_LATE_MAX: usize = 2;
-/// Of more of them, those with a lower id are left to come by themselves, until none has come for so long, or until the
-/// second is over.
-pub(crate) const CROWD_QUIET_MS: u64 = 1_500;
-pub(crate) const CROWD_WAIT_MAX_MS: u64 = 15_000;
 /// Back-off of dials: doubling from the first to the last.
 pub(crate) const REDIAL_FIRST_MS: u64 = 100;
 /// A member may hold leases of ours or we of it: it is dialled at least this often.

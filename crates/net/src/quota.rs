@@ -35,11 +35,6 @@ pub(crate) struct QuotaError {
 #[error("{} is banned for {} ms more, for {}", .0.peer, .0.for_ms, .0.offence.name())]
 pub(crate) struct BannedError(BannedPeer);
 
-/// A dial that is of no use any more: its peer, whose id is the lower, came by itself meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer came by itself meanwhile")]
-pub(crate) struct CrossedError;
-
 fn check(of: &'static str, held: usize, max: usize) -> Result<(), QuotaError> {
     if held < max { Ok(()) } else { Err(QuotaError { of, held, max }) }
 }
@@ -47,56 +42,34 @@ fn check(of: &'static str, held: usize, max: usize) -> Result<(), QuotaError> {
 /// Counts connections and refuses those beyond the limits.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    local: PeerId,
     doors: Doors,
     shares: Shares,
     watch: Watch,
     inbound: HashSet<ConnectionId>,
-    /// With the turn in which each dial of a known peer began.
-    outbound: HashMap<ConnectionId, Option<u64>>,
+    outbound: HashSet<ConnectionId>,
     established: HashMap<ConnectionId, PeerId>,
-    /// Connections that peers made, no relay between, and the turn in which each did.
-    came: HashMap<ConnectionId, u64>,
-    turn: u64,
 }
 
 impl Quota {
-    pub fn new(local: PeerId, doors: &Doors, shares: &Shares) -> Self {
+    pub fn new(doors: &Doors, shares: &Shares) -> Self {
         Self {
-            local,
             doors: doors.clone(),
             shares: shares.clone(),
             watch: shares.watch(),
             inbound: HashSet::new(),
-            outbound: HashMap::new(),
+            outbound: HashSet::new(),
             established: HashMap::new(),
-            came: HashMap::new(),
-            turn: 0,
         }
     }
 
-    fn begin(&mut self, connection: ConnectionId, endpoint: Endpoint, peer: Option<PeerId>) -> Result<(), QuotaError> {
-        self.turn += 1;
-        match endpoint {
-            Endpoint::Listener => {
-                check("inbound connections under way", self.inbound.len(), limits::CONNECTIONS_PENDING_MAX)?;
-                self.inbound.insert(connection);
-            }
-            Endpoint::Dialer => {
-                check("dials under way", self.outbound.len(), limits::CONNECTIONS_PENDING_MAX)?;
-                self.outbound.insert(connection, peer.map(|_| self.turn));
-            }
-        }
+    fn begin(&mut self, connection: ConnectionId, endpoint: Endpoint) -> Result<(), QuotaError> {
+        let (of, pending) = match endpoint {
+            Endpoint::Listener => ("inbound connections under way", &mut self.inbound),
+            Endpoint::Dialer => ("dials under way", &mut self.outbound),
+        };
+        check(of, pending.len(), limits::CONNECTIONS_PENDING_MAX)?;
+        pending.insert(connection);
         Ok(())
-    }
-
-    /// One connection is enough where both dialled at once. The end with the lower id keeps its dial, whatever comes, so
-    /// one is left. A connection from before the dial counts for nothing: the peer may have been restarted since.
-    fn refuse_crossed(&self, connection: ConnectionId, peer: PeerId) -> Result<(), CrossedError> {
-        let Some(Some(begun)) = self.outbound.get(&connection) else { return Ok(()) };
-        let since = |(held, turn): (&ConnectionId, &u64)| turn > begun && self.established.get(held) == Some(&peer);
-        let is_lower = identity::from_libp2p(&peer) < identity::from_libp2p(&self.local);
-        if is_lower && self.came.iter().any(since) { Err(CrossedError) } else { Ok(()) }
     }
 
     fn establish(&mut self, connection: ConnectionId, peer: PeerId) -> Result<(), QuotaError> {
@@ -132,7 +105,6 @@ impl Quota {
         self.inbound.remove(&connection);
         self.outbound.remove(&connection);
         self.established.remove(&connection);
-        self.came.remove(&connection);
     }
 }
 
@@ -146,7 +118,7 @@ impl NetworkBehaviour for Quota {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.begin(connection, Endpoint::Listener, None).map_err(ConnectionDenied::new)
+        self.begin(connection, Endpoint::Listener).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -162,11 +134,11 @@ impl NetworkBehaviour for Quota {
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,
-        peer: Option<PeerId>,
+        _: Option<PeerId>,
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.begin(connection, Endpoint::Dialer, peer).map(|()| Vec::new()).map_err(ConnectionDenied::new)
+        self.begin(connection, Endpoint::Dialer).map(|()| Vec::new()).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_outbound_connection(
@@ -177,7 +149,6 @@ impl NetworkBehaviour for Quota {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.refuse_crossed(connection, peer).map_err(ConnectionDenied::new)?;
         self.take_in(connection, peer)
     }
 
@@ -185,10 +156,6 @@ impl NetworkBehaviour for Quota {
         match event {
             FromSwarm::ConnectionEstablished(event) => {
                 self.established.insert(event.connection_id, event.peer_id);
-                if event.endpoint.is_listener() && !event.endpoint.is_relayed() {
-                    self.turn += 1;
-                    self.came.insert(event.connection_id, self.turn);
-                }
             }
             FromSwarm::ConnectionClosed(event) => self.end(event.connection_id),
             FromSwarm::DialFailure(event) => self.end(event.connection_id),
@@ -233,7 +200,7 @@ mod tests {
     #[test]
     fn strangers_cannot_take_the_places_of_members() {
         let doors = Doors::default();
-        let mut quota = Quota::new(peer(7_000), &doors, &shares());
+        let mut quota = Quota::new(&doors, &shares());
         let strangers = (0..1_000).take_while(|n| connect(&mut quota, *n, *n).is_ok()).count();
         assert_eq!(strangers, limits::STRANGERS_MAX);
         doors.open(peer(5_000), crate::door::Opening::Inward);
@@ -242,67 +209,33 @@ mod tests {
 
     #[test]
     fn one_peer_has_only_so_many_connections_and_gets_them_back() {
-        let mut quota = Quota::new(peer(7_000), &Doors::default(), &shares());
+        let mut quota = Quota::new(&Doors::default(), &shares());
         let held = (0..100).take_while(|n| connect(&mut quota, *n, 1).is_ok()).count();
         assert_eq!(held, limits::PEER_CONNECTIONS_MAX);
         quota.end(connection(0));
         assert_eq!(connect(&mut quota, 200, 1), Ok(()));
     }
 
-    fn comes(quota: &mut Quota, n: usize, of: usize) {
-        connect(quota, n, of).unwrap();
-        quota.turn += 1;
-        quota.came.insert(connection(n), quota.turn);
-    }
-
-    #[test]
-    fn of_two_that_dial_each_other_the_higher_gives_its_dial_up() {
-        let (low, high) = (peer(1), peer(2));
-        assert!(identity::from_libp2p(&low) < identity::from_libp2p(&high));
-        for (local, other, result) in [(high, 1, Err(CrossedError)), (low, 2, Ok(()))] {
-            let mut quota = Quota::new(local, &Doors::default(), &shares());
-            quota.begin(connection(1), Endpoint::Dialer, Some(peer(other))).unwrap();
-            assert_eq!(quota.refuse_crossed(connection(1), peer(other)), Ok(()), "nobody came");
-            comes(&mut quota, 2, other);
-            assert_eq!(quota.refuse_crossed(connection(1), peer(other)), result);
-            assert_eq!(quota.refuse_crossed(connection(1), peer(3)), Ok(()), "another answered");
-            quota.end(connection(2));
-            assert_eq!(quota.refuse_crossed(connection(1), peer(other)), Ok(()), "who came has gone");
-        }
-    }
-
-    #[test]
-    fn a_connection_from_before_a_dial_does_not_stand_for_it() {
-        let mut quota = Quota::new(peer(2), &Doors::default(), &shares());
-        comes(&mut quota, 1, 1);
-        quota.begin(connection(2), Endpoint::Dialer, Some(peer(1))).unwrap();
-        assert_eq!(quota.refuse_crossed(connection(2), peer(1)), Ok(()));
-        quota.begin(connection(3), Endpoint::Dialer, None).unwrap();
-        comes(&mut quota, 4, 1);
-        assert_eq!(quota.refuse_crossed(connection(3), peer(1)), Ok(()), "a bare address learns whose it is");
-    }
-
     #[test]
     fn connections_under_way_are_counted_until_they_end() {
-        let mut quota = Quota::new(peer(7_000), &Doors::default(), &shares());
+        let mut quota = Quota::new(&Doors::default(), &shares());
         for endpoint in [Endpoint::Listener, Endpoint::Dialer] {
-            let begun = (0..1_000).take_while(|n| quota.begin(connection(*n), endpoint, None).is_ok()).count();
+            let begun = (0..1_000).take_while(|n| quota.begin(connection(*n), endpoint).is_ok()).count();
             assert_eq!(begun, limits::CONNECTIONS_PENDING_MAX);
             quota.end(connection(0));
-            assert_eq!(quota.begin(connection(2_000), endpoint, None), Ok(()));
+            assert_eq!(quota.begin(connection(2_000), endpoint), Ok(()));
             (0..=2_000).for_each(|n| quota.end(connection(n)));
         }
     }
 
     #[test]
     fn nothing_is_kept_of_who_has_gone() {
-        let mut quota = Quota::new(peer(7_000), &Doors::default(), &shares());
+        let mut quota = Quota::new(&Doors::default(), &shares());
         for n in 0..10_000 {
-            quota.begin(connection(n), Endpoint::Listener, None).unwrap();
-            comes(&mut quota, n, n);
+            quota.begin(connection(n), Endpoint::Listener).unwrap();
+            connect(&mut quota, n, n).unwrap();
             quota.end(connection(n));
         }
-        let kept = (quota.inbound.len(), quota.outbound.len(), quota.established.len(), quota.came.len());
-        assert_eq!(kept, (0, 0, 0, 0));
+        assert_eq!((quota.inbound.len(), quota.outbound.len(), quota.established.len()), (0, 0, 0));
     }
 }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use magpie_core::conduct::{Ban, Conduct, Offence};
 use magpie_core::ids::PeerId;
-use tokio::sync::Notify;
 
 /// A peer that is kept out for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +25,8 @@ pub(crate) struct Watch(Arc<Watched>);
 struct Watched {
     started: Instant,
     conduct: Mutex<Conduct>,
-    /// Banned since the swarm loop looked.
+    /// Banned since the swarm loop looked. It looks ten times a second, and a ban outlasts that.
     fallen: Mutex<Vec<(PeerId, Ban)>>,
-    falls: Notify,
     streams_turned_away: AtomicU64,
 }
 
@@ -39,7 +37,6 @@ impl Default for Watch {
             started: Instant::now(),
             conduct,
             fallen: Mutex::default(),
-            falls: Notify::new(),
             streams_turned_away: AtomicU64::new(0),
         }))
     }
@@ -49,7 +46,6 @@ impl Watch {
     pub fn note(&self, peer: PeerId, offence: Offence) {
         if let Some(ban) = self.conduct().note(peer, offence, self.now_ms()) {
             lock(&self.0.fallen).push((peer, ban));
-            self.0.falls.notify_one();
         }
     }
 
@@ -61,11 +57,6 @@ impl Watch {
     pub fn bans(&self) -> Vec<BannedPeer> {
         let now_ms = self.now_ms();
         self.conduct().bans(now_ms).map(|(peer, ban)| banned(peer, ban, now_ms)).collect()
-    }
-
-    /// Waits until somebody was banned.
-    pub async fn someone_fell(&self) {
-        self.0.falls.notified().await;
     }
 
     /// Who was banned since the last look.

@@ -4,7 +4,6 @@
 
 mod backoff;
 mod contact;
-mod crowd;
 
 pub use contact::Contact;
 
@@ -14,7 +13,6 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use magpie_core::ids::PeerId;
 
-use self::crowd::Crowd;
 use crate::identity;
 use crate::limits;
 use crate::network::is_relayed;
@@ -99,13 +97,9 @@ struct Entry {
     /// Whether the address turned out to be this node's own.
     own: bool,
     dialling: bool,
-    /// When the last dial began.
-    dialled_ms: Option<u64>,
     failures: u32,
     refusals: u32,
     due_ms: u64,
-    /// When it was first heard of.
-    found_ms: u64,
     /// When it was last suggested or connected.
     seen_ms: u64,
     /// Why the last dial or connection came to nothing.
@@ -120,11 +114,9 @@ impl Entry {
             member: false,
             own: false,
             dialling: false,
-            dialled_ms: None,
             failures: 0,
             refusals: 0,
             due_ms: now_ms,
-            found_ms: now_ms,
             seen_ms: now_ms,
             trouble: None,
         }
@@ -171,20 +163,11 @@ pub(crate) struct Book {
     local: PeerId,
     entries: BTreeMap<Target, Entry>,
     connected: HashSet<PeerId>,
-    /// When a peer last came by itself.
-    came_ms: u64,
-    /// Whether this node lags behind its own clock.
-    is_late: bool,
 }
 
 impl Book {
     pub fn new(local: PeerId) -> Self {
-        Self { local, entries: BTreeMap::new(), connected: HashSet::new(), came_ms: 0, is_late: false }
-    }
-
-    /// By how much this node did later what it was to do at a certain time.
-    pub fn note_lateness(&mut self, late_ms: u64) {
-        self.is_late = late_ms >= limits::LATE_MS;
+        Self { local, entries: BTreeMap::new(), connected: HashSet::new() }
     }
 
     /// Takes up an address; `true` if it was not known.
@@ -228,24 +211,19 @@ impl Book {
 
     /// The dials to make now, at most [`limits::DIALS_PER_TICK_MAX`]; each is under way until its end is reported.
     pub fn due(&mut self, now_ms: u64) -> Vec<Dial> {
-        let due = self.all_due(now_ms);
-        if due.is_empty() {
-            return Vec::new();
-        }
-        let mut crowd = Crowd::of(self, &due, now_ms);
+        let mut reached = self.connected.clone();
         let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
-        let mut reached: HashSet<PeerId> = dialling.filter_map(|(target, entry)| peer_of(target, entry)).collect();
+        reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
         let mut dials = Vec::new();
-        for target in due {
-            let Some(entry) = self.entries.get_mut(&target) else { continue };
-            let peer = peer_of(&target, entry);
-            if peer.is_some_and(|peer| reached.contains(&peer)) || !crowd.lets_dial(&target, entry) {
+        for (target, entry) in &mut self.entries {
+            let peer = peer_of(target, entry);
+            let reached_already = peer.is_some_and(|peer| reached.contains(&peer));
+            if entry.own || entry.dialling || reached_already || entry.due_ms > now_ms || entry.addresses.is_empty() {
                 continue;
             }
-            (entry.dialling, entry.dialled_ms) = (true, Some(now_ms));
+            entry.dialling = true;
             reached.extend(peer);
-            let addresses = entry.addresses_to_dial();
-            dials.push(Dial { target, addresses });
+            dials.push(Dial { target: target.clone(), addresses: entry.addresses_to_dial() });
             if dials.len() == limits::DIALS_PER_TICK_MAX {
                 break;
             }
@@ -253,32 +231,9 @@ impl Book {
         dials
     }
 
-    /// Those behind this node in the order of ids come first: so not all begin with the same.
-    fn all_due(&self, now_ms: u64) -> Vec<Target> {
-        let is_due = |(target, entry): &(&Target, &Entry)| {
-            let rests = entry.own || entry.dialling || entry.due_ms > now_ms || entry.addresses.is_empty();
-            !rests && !peer_of(target, entry).is_some_and(|peer| self.connected.contains(&peer))
-        };
-        let local = Target::Peer(self.local);
-        let (behind, before) = (self.entries.range(&local..), self.entries.range(..&local));
-        behind.chain(before).filter(is_due).map(|(target, _)| target.clone()).collect()
-    }
-
-    /// When somebody who is away is dialled next; at once, while one is.
-    pub fn next_due_ms(&self) -> u64 {
-        let away = self.entries.iter().filter(|(target, entry)| {
-            let connected = peer_of(target, entry).is_some_and(|peer| self.connected.contains(&peer));
-            !entry.own && !entry.addresses.is_empty() && !connected
-        });
-        away.map(|(_, entry)| if entry.dialling { 0 } else { entry.due_ms }).min().unwrap_or(u64::MAX)
-    }
-
     /// A connection to `peer` stands, made by dialling `via` or by the peer.
     pub fn connected(&mut self, peer: PeerId, via: Option<&Target>, now_ms: u64) {
         self.connected.insert(peer);
-        if via.is_none() {
-            self.came_ms = now_ms;
-        }
         let Some(entry) = via.and_then(|target| self.entries.get_mut(target)) else { return };
         entry.dialling = false;
         entry.seen_ms = now_ms;
@@ -333,13 +288,6 @@ impl Book {
         entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
     }
 
-    /// The peer came by itself while it was dialled, which was in vain, but no failure.
-    pub fn crossed(&mut self, target: &Target) {
-        if let Some(entry) = self.entries.get_mut(target) {
-            entry.dialling = false;
-        }
-    }
-
     /// Somebody else than `target` answered at `address`, maybe this node itself: then a bare address is never
     /// dialled again.
     pub fn misled(&mut self, target: &Target, address: Multiaddr, is_own: bool) {
@@ -358,11 +306,6 @@ impl Book {
             let held = peer_of(target, entry).is_some_and(|peer| connected.contains(&peer));
             !stale || held || entry.member || entry.is_lasting()
         });
-    }
-
-    /// Those that are known, peers and bare addresses.
-    pub fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// What is known of `peer`'s addresses.

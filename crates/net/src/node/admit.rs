@@ -59,22 +59,11 @@ pub(super) struct Peer {
     /// What it was verified to be.
     passport: Option<Passport>,
     connections: Vec<Connection>,
-    /// Whether it, or this node, said anything: who comes and goes without a word looked whether this node is there, as
-    /// members do for each other.
-    spoke: bool,
     /// Until when it must be admitted; a guest, until when it must ask something.
     deadline: Instant,
 }
 
 impl Peer {
-    /// Whether it is not to be sent away soon for being late.
-    pub(super) fn is_settled(&self) -> bool {
-        match self.standing {
-            Standing::Stranger | Standing::Verified => false,
-            Standing::Guest | Standing::Admitted => true,
-        }
-    }
-
     fn is_guest(&self) -> bool {
         self.passport.is_some_and(|passport| passport.role != Role::Peer)
     }
@@ -87,7 +76,6 @@ pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
 impl Node {
     pub(super) fn on_connected(&mut self, peer: Libp2pPeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let via = self.dials.ended(id);
-        self.stir();
         let Some(peer) = identity::from_libp2p(&peer) else {
             self.close(id);
             return;
@@ -113,11 +101,9 @@ impl Node {
             boot: None,
             passport: None,
             connections: Vec::new(),
-            spoke: false,
             deadline: Instant::now() + Duration::from_millis(limits::ADMISSION_MS),
         });
         entry.connections.push(connection);
-        entry.spoke |= is_dialler;
         if entry.standing == Standing::Admitted {
             self.doors.shut_half(identity::to_libp2p(peer));
         }
@@ -126,34 +112,24 @@ impl Node {
         }
         self.note_relayed(peer);
         if is_dialler {
-            self.present(peer);
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
+            self.greet(peer, hello);
         }
     }
 
-    /// Shows `peer` what this node is.
-    fn present(&mut self, peer: PeerId) {
-        let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
-        self.greet(peer, hello);
-    }
-
     pub(super) fn on_disconnected(&mut self, libp2p_peer: Libp2pPeerId, id: ConnectionId, remaining: u32) {
-        self.stir();
         if remaining == 0 {
             self.doors.forget(&libp2p_peer);
         }
         let Some(peer) = identity::from_libp2p(&libp2p_peer) else { return };
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.connections.retain(|connection| connection.id != id);
-        let (standing, spoke) = (entry.standing, entry.spoke);
+        let standing = entry.standing;
         if remaining > 0 {
             self.note_relayed(peer);
             if standing == Standing::Admitted {
                 // Whatever was to be learned over the one that closed: the others were open both ways.
                 self.doors.open(libp2p_peer, Opening::BothWays);
-                // A lane that was to be opened over the one that closed is told of by nobody.
-                if self.shared.link(peer).is_some_and(|link| !link.has_lane()) {
-                    self.open_lane_later(peer, 0);
-                }
             }
             return;
         }
@@ -164,9 +140,6 @@ impl Node {
         match standing {
             Standing::Admitted => self.lose(peer),
             Standing::Guest => tracing::info!(%peer, "guest left"),
-            Standing::Stranger | Standing::Verified if !spoke => {
-                tracing::debug!(%peer, "somebody came and went without a word");
-            }
             Standing::Stranger | Standing::Verified => {
                 if self.book.trouble_of(peer).is_none() {
                     self.book.note_refusal(peer, NOT_ADMITTED);
@@ -200,7 +173,8 @@ impl Node {
             Event::OutboundFailure { peer, error, .. } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
                 if self.standing(peer) < Some(Standing::Guest) {
-                    self.on_greeting_failed(peer, &error);
+                    let closed = matches!(error, OutboundFailure::ConnectionClosed | OutboundFailure::Io(_));
+                    self.send_away(peer, &if closed { NOT_ADMITTED.to_owned() } else { error.to_string() });
                 }
             }
             Event::InboundFailure { peer, error, .. } => {
@@ -213,24 +187,8 @@ impl Node {
         }
     }
 
-    fn on_greeting_failed(&mut self, peer: PeerId, error: &OutboundFailure) {
-        let connections = self.peers.get(&peer).map_or(&[][..], |entry| &entry.connections);
-        let (held, dialled) = (connections.len(), connections.iter().any(|connection| connection.dialled.is_some()));
-        match error {
-            // It was said over one of two connections, and the other is left.
-            OutboundFailure::ConnectionClosed if dialled => self.present(peer),
-            // One of them is closing: if it was said over that one, the peer is late, and dialled again.
-            OutboundFailure::Io(_) if held > 1 => {}
-            OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => self.send_away(peer, NOT_ADMITTED),
-            OutboundFailure::DialFailure | OutboundFailure::Timeout | OutboundFailure::UnsupportedProtocols => {
-                self.send_away(peer, &error.to_string());
-            }
-        }
-    }
-
     /// The dialler presents itself. Nothing is answered before its proof holds.
     fn on_hello(&mut self, peer: PeerId, id: ConnectionId, presented: &Credentials, channel: ResponseChannel<Answer>) {
-        self.peers.get_mut(&peer).into_iter().for_each(|entry| entry.spoke = true);
         match self.admitter.verify(peer, presented, wall()) {
             Ok(passport) => self.verified(peer, id, presented.boot, passport),
             Err(error) => return self.send_away(peer, &error.to_string()),
@@ -323,7 +281,8 @@ impl Node {
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
-        self.ask_the_newcomer(peer);
+        self.members.ask_soon();
+        self.ask_for_members(peer);
         if was_reached {
             self.was_reached();
         }
@@ -415,8 +374,9 @@ impl Node {
 
     /// Closes every connection to `peer`; it is dialled again after a back-off.
     pub(super) fn send_away(&mut self, peer: PeerId, reason: &str) {
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.spoke = true;
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
         tracing::info!(%peer, reason, "peer sent away");
         let now_ms = self.now_ms();
         self.book.note_refusal(peer, reason);
@@ -441,32 +401,21 @@ impl Node {
     }
 
     pub(super) fn send_away_the_late(&mut self) {
-        let now = Instant::now();
-        let late = |(peer, entry): (&PeerId, &Peer)| {
-            let why = match entry.standing {
-                Standing::Stranger | Standing::Verified => "it was not admitted in time",
-                Standing::Guest => "it asked nothing for long",
-                Standing::Admitted => return None,
+        let (now, wall) = (Instant::now(), wall());
+        let mut leaving = Vec::new();
+        for (peer, entry) in &self.peers {
+            let held = entry.passport.map_or(Ok(()), |passport| self.admitter.holds(*peer, &passport, wall));
+            let late = match entry.standing {
+                Standing::Stranger | Standing::Verified => Some("it was not admitted in time"),
+                Standing::Guest => Some("it asked nothing for long"),
+                Standing::Admitted => None,
             };
-            (entry.deadline < now).then_some((*peer, why))
-        };
-        let leaving: Vec<(PeerId, &str)> = self.peers.iter().filter_map(late).collect();
-        leaving.into_iter().for_each(|(peer, reason)| self.send_away(peer, reason));
-    }
-
-    /// Sends away, once a second, whom this node does not admit any more.
-    pub(super) fn send_away_the_unfit(&mut self) {
-        let now_ms = self.now_ms();
-        if self.passports_due_ms > now_ms {
-            return;
+            match (held, late) {
+                (Err(error), _) => leaving.push((*peer, error.to_string())),
+                (Ok(()), Some(late)) if entry.deadline < now => leaving.push((*peer, late.to_owned())),
+                (Ok(()), _) => {}
+            }
         }
-        self.passports_due_ms = now_ms + limits::PASSPORTS_EVERY_MS;
-        let wall = wall();
-        let unfit = |(peer, entry): (&PeerId, &Peer)| {
-            let error = self.admitter.holds(*peer, &entry.passport?, wall).err()?;
-            Some((*peer, error.to_string()))
-        };
-        let leaving: Vec<(PeerId, String)> = self.peers.iter().filter_map(unfit).collect();
         leaving.into_iter().for_each(|(peer, reason)| self.send_away(peer, &reason));
     }
 
@@ -474,10 +423,12 @@ impl Node {
     pub(super) fn admit_by(&mut self, rules: Admission) {
         // What a person decided about single peers is not among them.
         self.admitter.set_rules(Admission { rules: self.rules.clone(), ..rules });
-        self.passports_due_ms = 0;
-        self.send_away_the_unfit();
+        self.send_away_the_late();
         let members: Vec<PeerId> = self.admitted().collect();
-        members.into_iter().for_each(|peer| self.present(peer));
+        for peer in members {
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
+            self.greet(peer, hello);
+        }
     }
 }
 

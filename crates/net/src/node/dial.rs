@@ -16,7 +16,6 @@ use crate::discovery::Suggestion;
 use crate::event::NetEvent;
 use crate::identity;
 use crate::limits;
-use crate::quota::CrossedError;
 
 /// Which dial of the book a connection under way belongs to.
 #[derive(Debug, Default)]
@@ -31,7 +30,6 @@ impl DialsUnderWay {
 impl Node {
     pub(super) fn on_suggestion(&mut self, suggestion: Suggestion) {
         let now_ms = self.now_ms();
-        self.stir();
         match suggestion {
             Suggestion::PeerFound { address, source } => {
                 let text = address.to_string();
@@ -69,9 +67,6 @@ impl Node {
 
     fn on_target_failed(&mut self, target: &Target, error: &DialError) {
         tracing::debug!(?target, %error, "a dial came to nothing");
-        if matches!(error, DialError::Denied { cause } if cause.downcast_ref::<CrossedError>().is_some()) {
-            return self.book.crossed(target);
-        }
         self.book.note_failure(target, &dial_trouble(error));
         let now_ms = self.now_ms();
         if let DialError::LocalPeerId { address } | DialError::WrongPeerId { address, .. } = error {

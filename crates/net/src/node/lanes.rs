@@ -39,11 +39,6 @@ impl Lanes {
         self.tasks.join_next().await
     }
 
-    /// Whether one is to be opened.
-    pub fn are_due(&self) -> bool {
-        !self.due_ms.is_empty()
-    }
-
     pub fn forget(&mut self, peer: PeerId) {
         self.due_ms.remove(&peer);
         self.served.remove(&peer);
@@ -55,7 +50,6 @@ impl Node {
         if self.lanes.enabled {
             let due_ms = self.now_ms() + delay_ms;
             self.lanes.due_ms.insert(peer, due_ms);
-            self.stir();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Asks members, in turn, whom they know, and answers those who ask.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use libp2p::request_response::{Event, Message, ResponseChannel};
 use magpie_core::ids::PeerId;
@@ -16,11 +16,6 @@ use crate::limits;
 pub(super) struct Members {
     enabled: bool,
     heard: HashMap<PeerId, Heard>,
-    /// Who was admitted and not asked yet: they go before the others.
-    newcomers: BTreeSet<PeerId>,
-    asked_ms: Option<u64>,
-    /// Until the next of them is asked.
-    pace_ms: u64,
     due_ms: u64,
     /// Until the next is asked.
     pause_ms: u64,
@@ -38,31 +33,16 @@ struct Heard {
 
 impl Members {
     pub fn new(enabled: bool) -> Self {
-        Self {
-            enabled,
-            heard: HashMap::new(),
-            newcomers: BTreeSet::new(),
-            asked_ms: None,
-            pace_ms: limits::MEMBERS_NEWCOMER_EVERY_MS,
-            due_ms: 0,
-            pause_ms: limits::MEMBERS_ASK_FIRST_MS,
-            last_asked: None,
-        }
+        Self { enabled, heard: HashMap::new(), due_ms: 0, pause_ms: limits::MEMBERS_ASK_FIRST_MS, last_asked: None }
     }
 
-    /// Somebody left, or others are known than before: some may know more.
-    fn ask_soon(&mut self) {
+    /// Somebody came or went: others may know more.
+    pub(super) fn ask_soon(&mut self) {
         self.pause_ms = limits::MEMBERS_ASK_FIRST_MS;
-        self.pace_ms = limits::MEMBERS_NEWCOMER_EVERY_MS;
-    }
-
-    pub fn due_ms(&self) -> u64 {
-        if self.enabled { self.due_ms } else { u64::MAX }
     }
 
     pub fn forget(&mut self, peer: PeerId) {
         self.heard.remove(&peer);
-        self.newcomers.remove(&peer);
         self.ask_soon();
     }
 }
@@ -74,9 +54,6 @@ impl Node {
         if self.members.due_ms > now_ms {
             return;
         }
-        if let Some(newcomer) = self.members.newcomers.pop_first() {
-            return self.ask_for_members(newcomer);
-        }
         let admitted = || self.admitted();
         let after = admitted().filter(|peer| Some(*peer) > self.members.last_asked).min();
         if let Some(peer) = after.or_else(|| admitted().min()) {
@@ -84,27 +61,13 @@ impl Node {
         }
     }
 
-    /// Who was just admitted may know others. Of many who come at once each knows nearly the same: they are asked one
-    /// after the other, and less often once one of them had no news.
-    pub(super) fn ask_the_newcomer(&mut self, peer: PeerId) {
-        if !self.members.enabled {
-            return;
-        }
-        self.members.newcomers.insert(peer);
-        let soon_ms = self.members.asked_ms.map_or(0, |at_ms| at_ms + self.members.pace_ms);
-        self.members.due_ms = self.members.due_ms.min(soon_ms);
-        self.ask_the_next_member();
-    }
-
     pub(super) fn ask_for_members(&mut self, peer: PeerId) {
         if !self.members.enabled {
             return;
         }
         let now_ms = self.now_ms();
-        let members = &mut self.members;
-        let pause_ms = if members.newcomers.is_empty() { members.pause_ms } else { members.pace_ms };
-        (members.last_asked, members.asked_ms, members.due_ms) = (Some(peer), Some(now_ms), now_ms + pause_ms);
-        members.pause_ms = (2 * members.pause_ms).min(limits::MEMBERS_ASK_MAX_MS);
+        (self.members.last_asked, self.members.due_ms) = (Some(peer), now_ms + self.members.pause_ms);
+        self.members.pause_ms = (2 * self.members.pause_ms).min(limits::MEMBERS_ASK_MAX_MS);
         let heard = self.members.heard.entry(peer).or_default();
         // What was suggested goes stale: it is told again in time.
         let digest = if heard.told_ms + limits::MEMBERS_TELL_EVERY_MS > now_ms { heard.digest } else { 0 };
@@ -158,18 +121,14 @@ impl Node {
         let now_ms = self.now_ms();
         let heard = self.members.heard.entry(peer).or_default();
         if heard.digest == answer.digest && answer.members.is_empty() {
-            self.members.pace_ms = limits::MEMBERS_ASK_FIRST_MS;
             return;
         }
         (heard.digest, heard.told_ms) = (answer.digest, now_ms);
         let suggestions = members::suggestions(answer, self.network_of(peer), |told| self.is_absent(told));
-        let known = self.book.len();
-        suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
-        if self.book.len() == known {
-            self.members.pace_ms = limits::MEMBERS_ASK_FIRST_MS;
-        } else {
+        if !suggestions.is_empty() {
             self.members.ask_soon();
         }
+        suggestions.into_iter().for_each(|suggestion| self.on_suggestion(suggestion));
     }
 
     /// Whether others may say where `peer` is: who is here tells that itself.

@@ -14,7 +14,6 @@ mod reach;
 mod relay;
 mod rendezvous;
 mod start;
-mod tick;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,7 +27,7 @@ use libp2p::{Multiaddr, Swarm, identify, ping};
 use magpie_core::ids::PeerId;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 pub(crate) use admit::is_loopback;
 pub(crate) use asked::Question;
@@ -82,9 +81,6 @@ pub(crate) struct Node {
     shared: Arc<Shared>,
     cache: Cache,
     rules: PeerRules,
-    /// When it is looked whether those who were admitted may stay.
-    passports_due_ms: u64,
-    is_stirred: bool,
     /// Wakes the methods of discovery that look again and again.
     look_again: Arc<Notify>,
     started: Instant,
@@ -102,9 +98,8 @@ struct Cache {
 impl Node {
     /// Runs until it is told to stop, or until nobody can tell it anything any more.
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut suggestions: mpsc::Receiver<Suggestion>) {
-        let tick = tokio::time::sleep(Duration::ZERO);
-        tokio::pin!(tick);
-        let watch = self.shared.watch.clone();
+        let mut tick = tokio::time::interval(Duration::from_millis(limits::TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let takes_commands = self.has_room_for_markers();
             tokio::select! {
@@ -119,14 +114,8 @@ impl Node {
                 Some(suggestion) = suggestions.recv() => self.on_suggestion(suggestion),
                 Some(id) = self.markers.next() => self.on_marker_settled(id),
                 () = self.inbox.drain_one(), if self.inbox.is_waiting() => {}
-                () = watch.someone_fell() => self.send_away_the_banned(),
-                () = &mut tick => {
-                    self.book.note_lateness(tick.deadline().elapsed().as_millis() as u64);
-                    self.on_tick();
-                    tick.as_mut().reset(Instant::now() + self.until_next_tick());
-                }
+                _ = tick.tick() => self.on_tick(),
             }
-            self.hasten(tick.as_mut());
         }
         Box::pin(self.stop()).await;
     }
@@ -217,8 +206,8 @@ impl Node {
     }
 
     fn on_tick(&mut self) {
+        self.send_away_the_banned();
         self.send_away_the_late();
-        self.send_away_the_unfit();
         self.dial_the_due();
         self.open_the_due_lanes();
         self.ask_the_next_member();

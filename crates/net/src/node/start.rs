@@ -132,8 +132,6 @@ impl Plan {
             shares,
             doors,
             rules: self.config.admission.rules.clone(),
-            passports_due_ms: 0,
-            is_stirred: false,
             look_again: Arc::default(),
             admitter: Admitter::new(local, u64::from_le_bytes(boot), self.config.admission),
             peers: Default::default(),

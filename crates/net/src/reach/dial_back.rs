@@ -91,11 +91,6 @@ mod tests {
         assert_eq!(answer.outcome, Outcome::Unreached);
         assert_eq!(answer.why.unwrap(), format!("another node answers there: {wanted}"));
         assert!(node.peers().is_empty(), "nobody has come in by that");
-        // Those that came before the last are over by now, as a rule: what is counted late is not missed for ever.
-        for _ in 0..8 {
-            assert_eq!(dial_back.dial(address.clone(), wanted).await, ReachAnswer::reached());
-        }
-        assert_eq!(node.counters().peers_refused, 0, "who only looks is no peer that was refused");
         node.shutdown().await;
         assert_eq!(dial_back.dial(address, wanted).await.outcome, Outcome::Unreached);
     }

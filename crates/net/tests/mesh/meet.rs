@@ -79,19 +79,6 @@ async fn nodes_that_dial_each_other_at_once_keep_working() {
     assert_eq!(flaps, 0);
 }
 
-/// More than are dialled at a time, who hear of each other at once: of two that dial each other one gives up.
-#[tokio::test]
-async fn everyone_of_a_crowd_has_a_lane_to_everyone() {
-    let members = |config| NetConfig { members: true, ..config };
-    let mut crowd = vec![start(1, members(listening(TCP))).await];
-    let bootstrap = [crowd[0].address()];
-    for seed in 2..=20 {
-        crowd.push(start(seed, members(dialling(&bootstrap))).await);
-    }
-    let others = crowd.len() - 1;
-    until(|| crowd.iter().all(|node| node.net.peers().iter().filter(|peer| peer.has_lane).count() == others)).await;
-}
-
 async fn a_restarted_peer_is_met_again(transport: &str) {
     let (a, mut b) = pair(transport).await;
     let (address, b_peer) = (a.bare_address(), b.peer());
