@@ -1,5 +1,7 @@
 //! Callers as workers: what they take is leased to them, and what they report is fenced.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::rig::{Rig, failed, ok};
@@ -79,8 +81,9 @@ async fn a_registered_worker_takes_what_it_offers_and_a_failure_may_be_tried_aga
     let broken =
         json!({"task_id": task, "worker_id": "w", "status": "failed", "error": "out of paper", "retryable": true});
     assert_eq!(ok(&rig.dispatcher, "p2p_taskqueue_complete_task", broken).await["outcome"], "retried");
-    let mut again = json!({});
+    let (mut again, deadline) = (json!({}), Instant::now() + Duration::from_secs(60));
     while again.get("task").is_none() {
+        assert!(Instant::now() < deadline, "it is not tried again");
         again = ok(&rig.dispatcher, "p2p_taskqueue_claim_next", json!({"worker_id": "w"})).await;
     }
     assert_eq!(again["task"]["attempt"], 2);

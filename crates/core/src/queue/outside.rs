@@ -292,10 +292,11 @@ impl Ledger {
         reply: ReplyTo,
     ) {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse_missing(reply, id) };
-        // What is over is compared with what is said, and no more: nothing of it can change.
-        let is_over = task.state.is_terminal() || matches!(task.epoch_status, EpochStatus::Reported { .. });
+        // An outcome that is there is compared with what is said, and no more: nothing of it can change. Of a task that
+        // ended otherwise, whoever has the attempt may say that it is gone, and nobody else.
+        let is_reported = matches!(task.epoch_status, EpochStatus::Reported { .. });
         let recorded = (task.fence(), task.token);
-        let (fence, token) = if lease.is_none() && is_over { recorded } else { self.presented_by(name, id, lease) };
+        let (fence, token) = if lease.is_none() && is_reported { recorded } else { self.presented_by(name, id, lease) };
         let completion = Completion { fence, token, outcome, checkpoint: None };
         let (gate, answers) = self.complete_all(peer, vec![completion]);
         let answer = answers.into_iter().next().unwrap_or(CompleteAnswer::Unknown);

@@ -211,3 +211,16 @@ fn a_token_that_nobody_has_opens_nothing() {
     assert!(matches!(home.end("agent", id, Some(&guessed), success("x")), CompleteAnswer::Fenced { .. }));
     assert_eq!(home.end("agent", id, Some(&taken), success("done")), CompleteAnswer::Committed);
 }
+
+#[test]
+fn a_stranger_cannot_say_that_an_attempt_is_gone() {
+    let mut home = Bench::new();
+    let grant = home.granted(noop());
+    home.renew(&grant, true);
+    let id = grant.fence.task;
+    home.cancel(id);
+    assert!(matches!(home.end("stranger", id, None, success("x")), CompleteAnswer::Fenced { .. }));
+    assert_eq!(home.task(id).attempt_stopped_at, None, "its worker has not said so");
+    home.renew_with(Renewal { stopped: true, ..renewal(&grant, true) });
+    assert!(home.task(id).attempt_stopped_at.is_some());
+}
