@@ -28,6 +28,8 @@ const CALL_MS_MAX: u64 = 30_000;
 pub struct Outcome {
     pub value: Value,
     pub is_error: bool,
+    /// The work that it started and that may go on, by its id.
+    pub work: Option<String>,
 }
 
 /// Serves the calls of one principal on one surface.
@@ -35,8 +37,8 @@ pub struct Dispatcher {
     /// Within the principal's scope.
     pub surface: Surface,
     /// Speaks in the principal's name.
-    link: NodeLink,
-    principal: Arc<Principal>,
+    pub link: NodeLink,
+    pub principal: Arc<Principal>,
 }
 
 /// A call that may run.
@@ -48,6 +50,11 @@ struct Planned {
 impl Dispatcher {
     pub fn new(surface: &Surface, link: NodeLink, principal: Arc<Principal>) -> Self {
         Self { surface: surface.within(principal.scope), link, principal }
+    }
+
+    /// The same for every tool that the principal may call, whatever is listed.
+    pub fn unbound(&self) -> Self {
+        Self { surface: self.surface.unbound(), link: self.link.clone(), principal: self.principal.clone() }
     }
 
     /// What is said of a call that needs a scope which the principal lacks, for who tells it in a way of its own.
@@ -75,8 +82,15 @@ impl Dispatcher {
         let outcome = result.as_ref().map_or_else(|error| error.code, |_| "ok");
         self.audit(&caller.name(), tool, name, &digest, outcome, began);
         let is_error = result.is_err();
+        let work = tool.filter(|tool| tool.entry.writes()).and(result.as_ref().ok()).and_then(work_in);
         let value = result.unwrap_or_else(|error| json!(error));
-        Outcome { value: self.finish(value, bytes_max, tool.map_or("", |tool| tool.entry.rest)), is_error }
+        Outcome { value: self.finish(value, bytes_max, tool.map_or("", |tool| tool.entry.rest)), is_error, work }
+    }
+
+    /// What would leave of `value` if `tool` had answered it.
+    pub fn shown(&self, tool: &str, value: Value) -> Value {
+        let rest = Catalog::shared().find(tool).map_or("", |tool| tool.entry.rest);
+        self.finish(value, ANSWER_BYTES_MAX, rest)
     }
 
     fn audit(&self, client: &str, tool: Option<&Tool>, called: &str, digest: &str, outcome: &str, began: Instant) {
@@ -152,6 +166,12 @@ impl Dispatcher {
         next["arguments"] = json!({"name": tool.entry.name, "arguments": arguments});
         next["tool"] = dispatch.into();
     }
+}
+
+/// The handle of an answer that says how to go on with it.
+fn work_in(answer: &Value) -> Option<String> {
+    let goes_on = answer.get("next").is_some_and(Value::is_object);
+    answer["handle"].as_str().filter(|_| goes_on).map(str::to_owned)
 }
 
 /// Tells calls apart without telling what they say.

@@ -2,12 +2,13 @@
 //! over HTTP by the node itself.
 //!
 //! [`catalog`] says what every tool is; [`dispatch`] lets calls in, runs them and bounds what comes back; [`link`] is
-//! the way to the node; only [`server`] and [`http`] speak the protocol's own types.
+//! the way to the node; only [`server`], [`http`] and `durable` speak the protocol's own types.
 
 pub mod answer;
 pub mod arguments;
 pub mod catalog;
 pub mod dispatch;
+mod durable;
 pub mod fit;
 pub mod handler;
 pub mod http;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool as ListedTool,
-    ToolAnnotations,
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, GetTaskParams,
+    GetTaskResult, Implementation, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ServerCapabilities, ServerConfig, Tool as ListedTool, ToolAnnotations, UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::catalog::{Catalog, Hints, Scope, Tool};
 use super::dispatch::Dispatcher;
+use super::durable;
 use super::handler::{BoxFuture, Caller};
 use super::link::NodeLink;
 use super::principal::Principal;
@@ -141,7 +142,7 @@ fn annotations(hints: Hints) -> ToolAnnotations {
 
 impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
             .with_server_info(Implementation::new("magpie", env!("CARGO_PKG_VERSION")))
             .with_instructions(INSTRUCTIONS)
     }
@@ -168,6 +169,11 @@ impl ServerHandler for McpServer {
         let dispatcher = self.dispatcher(&context)?;
         let caller = RequestCaller(&context);
         let outcome = dispatcher.call(&name, arguments.unwrap_or_default(), &caller).await;
+        if let Some(work) = outcome.work.filter(|_| declares_tasks(&context))
+            && let Ok(task) = durable::created(dispatcher, &work).await
+        {
+            return Ok(task.into());
+        }
         let result = if outcome.is_error {
             CallToolResult::structured_error(outcome.value)
         } else {
@@ -175,6 +181,35 @@ impl ServerHandler for McpServer {
         };
         Ok(result.into())
     }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        durable::get(self.dispatcher(&context)?, &request.task_id).await
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        durable::update(self.dispatcher(&context)?, &request.task_id).await
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        durable::cancel(self.dispatcher(&context)?, &request.task_id, &RequestCaller(&context)).await
+    }
+}
+
+/// Other clients could not read a task: they go on by `next`.
+fn declares_tasks(context: &RequestContext<RoleServer>) -> bool {
+    context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
 }
 
 /// The client of one request.

@@ -121,6 +121,12 @@ impl Surface {
         Self { chosen: self.chosen.clone(), scope }
     }
 
+    /// Every tool that the same caller may call.
+    pub fn unbound(&self) -> Self {
+        let Chosen { catalog, read_only, .. } = *self.chosen;
+        SurfaceName::Full.surface(catalog, read_only).within(self.scope)
+    }
+
     /// What `tools/list` shows, in the order of the table.
     pub fn listed(&self) -> impl Iterator<Item = &'static Tool> {
         let listed = |tool: &&Tool| self.chosen.names.iter().any(|name| name.lists(tool));

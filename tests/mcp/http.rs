@@ -54,7 +54,7 @@ fn bearer(rig: &Rig, arguments: &[&str]) -> Value {
 }
 
 /// Sends it until it is answered so: what was done to the node shows in its own time.
-async fn until(base: &str, status: u16, request: impl Fn() -> Request) {
+pub async fn until(base: &str, status: u16, request: impl Fn() -> Request) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !request().try_send(base).await.is_ok_and(|answer| answer.status == status) {
         assert!(Instant::now() < deadline, "it is not answered with {status}");
@@ -63,13 +63,13 @@ async fn until(base: &str, status: u16, request: impl Fn() -> Request) {
 }
 
 /// A token of that scope.
-fn token(rig: &Rig, name: &str, scope: &str) -> String {
+pub fn token(rig: &Rig, name: &str, scope: &str) -> String {
     let made = bearer(rig, &["add", name, "--scope", scope, "--expires", "1h"]);
     made["token"].as_str().unwrap().to_owned()
 }
 
 /// A node that asks for tokens; the first of them, of scope admin, is there at its start.
-async fn with_tokens() -> (Rig, String) {
+pub async fn with_tokens() -> (Rig, String) {
     let mut first = String::new();
     let config = |dir: &std::path::Path| {
         let file = dir.join("tokens.toml");

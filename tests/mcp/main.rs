@@ -4,6 +4,7 @@
 
 mod calls;
 mod catalogue;
+mod durable;
 mod http;
 mod node_tools;
 mod outside;

@@ -11,6 +11,7 @@ use magpie::mcp::handler::{BoxFuture, Caller};
 use magpie::mcp::link::NodeLink;
 use magpie::mcp::principal::Principal;
 use magpie::mcp::surface::{Surface, SurfaceOptions};
+use magpie::messages::node::NodeStatus;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -79,6 +80,8 @@ pub struct Rig {
     node: Child,
 }
 
+const KEY: &str = "cluster.key";
+
 const CONFIG: &str = "mdns = false\nslots = 2\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n
 [process]\nallow = [\"python3\", \"sh\"]\n[inference]\nenabled = false\n";
 
@@ -90,33 +93,60 @@ impl Rig {
 
     /// The same, with more in its configuration.
     pub async fn start_with(more: impl FnOnce(&Path) -> String) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("node.toml");
-        std::fs::write(&config, format!("{CONFIG}{}", more(dir.path()))).unwrap();
-        let data_dir = dir.path().join("data");
-        let node = Command::new(env!("CARGO_BIN_EXE_node"))
-            .arg("--config")
-            .arg(config)
-            .arg("--data-dir")
-            .arg(&data_dir)
-            .env("MAGPIE_LOG", "info")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let dispatcher = dispatcher(&data_dir.join("control.sock"), &SurfaceOptions::default());
-        let mut rig = Self { dispatcher, http: String::new(), dir, node };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while call(&rig.dispatcher, "p2p_taskqueue_status", Value::Object(Map::new())).await.is_error {
-            assert!(Instant::now() < deadline, "the node does not answer");
+        Self::start_prepared(more, |_| String::new()).await
+    }
+
+    /// The same, of a mesh with `other`, which is called on.
+    pub async fn start_beside(other: &Self, more: impl FnOnce(&Path) -> String) -> Self {
+        let bootstrap = other.status().await.listen;
+        let prepare = |dir: &Path| {
+            std::fs::copy(other.dir.path().join(KEY), dir.join(KEY)).unwrap();
+            format!("bootstrap = {bootstrap:?}\n")
+        };
+        let rig = Self::start_prepared(more, prepare).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while rig.status().await.peers.iter().all(|peer| peer.state != "alive") {
+            assert!(Instant::now() < deadline, "the nodes do not meet");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        rig.http = rig.address_of_http(&data_dir.join("control.sock")).await;
         rig
     }
 
-    async fn address_of_http(&self, socket: &Path) -> String {
-        let link = NodeLink::new(socket.to_owned(), Scope::Read.role());
-        link.status(Duration::from_secs(30)).await.unwrap().http.unwrap_or_default()
+    async fn start_prepared(more: impl FnOnce(&Path) -> String, prepare: impl FnOnce(&Path) -> String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let first = prepare(dir.path());
+        let key = dir.path().join(KEY);
+        magpie_net::ClusterKey::load_or_create(&key).unwrap();
+        let config = format!("{first}cluster_key = {key:?}\n{CONFIG}{}", more(dir.path()));
+        std::fs::write(dir.path().join("node.toml"), config).unwrap();
+        let dispatcher = dispatcher(&dir.path().join("data/control.sock"), &SurfaceOptions::default());
+        let node = spawn(dir.path());
+        let mut rig = Self { dispatcher, http: String::new(), dir, node };
+        rig.until_it_answers().await;
+        rig
+    }
+
+    /// Kills the node without a word and starts it again.
+    pub async fn crash(&mut self) {
+        self.node.kill().unwrap();
+        self.node.wait().unwrap();
+        self.node = spawn(self.dir.path());
+        self.until_it_answers().await;
+    }
+
+    async fn until_it_answers(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while call(&self.dispatcher, "p2p_taskqueue_status", Value::Object(Map::new())).await.is_error {
+            assert!(Instant::now() < deadline, "the node does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.http = self.status().await.http.unwrap_or_default();
+    }
+
+    /// What the node says of itself.
+    pub async fn status(&self) -> NodeStatus {
+        let link = NodeLink::new(self.socket(), Scope::Read.role());
+        link.status(Duration::from_secs(30)).await.unwrap()
     }
 
     /// The file of the bearer tokens.
@@ -127,6 +157,12 @@ impl Rig {
     pub fn socket(&self) -> std::path::PathBuf {
         self.dir.path().join("data/control.sock")
     }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let mut node = Command::new(env!("CARGO_BIN_EXE_node"));
+    node.arg("--config").arg(dir.join("node.toml")).arg("--data-dir").arg(dir.join("data"));
+    node.env("MAGPIE_LOG", "info").stdin(Stdio::null()).spawn().unwrap()
 }
 
 impl Drop for Rig {

@@ -47,11 +47,16 @@ impl Request {
         Self::rpc(path, "tools/call", json!({"name": tool, "arguments": arguments})).header("mcp-name", tool)
     }
 
-    pub fn rpc(path: &str, method: &str, mut params: Value) -> Self {
+    pub fn rpc(path: &str, method: &str, params: Value) -> Self {
+        Self::rpc_of(path, method, params, json!({}))
+    }
+
+    /// The same of a client with these capabilities.
+    pub fn rpc_of(path: &str, method: &str, mut params: Value, capabilities: Value) -> Self {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": {"name": "wire", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientCapabilities": capabilities,
         });
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         Self::new("POST", path).header("mcp-protocol-version", "2026-07-28").header("mcp-method", method).json(&body)

@@ -425,6 +425,9 @@ pub struct WorkflowSummary {
     pub id: WorkflowId,
     pub name: String,
     pub state: WorkflowState,
+    /// In whose name it was submitted; of a home of an earlier version empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
     pub created_at: Wall,
     pub finished_at: Option<Wall>,
     /// The task that it is the attempt of, or that submitted it.

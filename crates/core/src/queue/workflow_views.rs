@@ -162,6 +162,7 @@ fn summary(run: &WorkflowRun) -> WorkflowSummary {
         id: run.id,
         name: run.spec.name.clone(),
         state: run.state,
+        owner: run.owner.to_string(),
         created_at: run.created,
         finished_at: run.finished,
         parent: run.parent,

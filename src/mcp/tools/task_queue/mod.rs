@@ -12,7 +12,7 @@ pub use cancel::Cancel;
 pub use change::{Resubmit, SetPriority};
 pub use list::{ALSO as LIST_ALSO, ListTasks};
 pub use queue_status::{ALSO as STATUS_ALSO, QueueStatus};
-pub use read::{GetTask, WaitTask};
+pub use read::{GetTask, WaitTask, WaitTaskOutput};
 pub use submit::{ALSO as SUBMIT_ALSO, Submit, SubmitOutput, Submitted, own_kind, priority, submit};
 pub use view::ErrorShown;
 

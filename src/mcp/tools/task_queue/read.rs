@@ -1,6 +1,6 @@
 //! One task: as it stands, or when it is done.
 
-use magpie_core::queue::{LedgerReply, LedgerRequest};
+use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::view::TaskShown;
 use super::{parse_id, wait_for_task, wait_next};
 use crate::mcp::answer::{Next, ToolError};
 use crate::mcp::handler::{Call, Handler};
-use crate::mcp::link::{self, PATIENCE};
+use crate::mcp::link::{self, NodeLink, PATIENCE};
 
 pub struct GetTask;
 
@@ -88,15 +88,23 @@ impl Handler for WaitTask {
         let id = parse_id("task_id", &input.task_id)?;
         let wait_ms = follow::wait_ms(input.wait_ms, input.timeout_s).unwrap_or(WAIT_MS);
         let view = wait_for_task(call, id, wait_ms).await?;
+        WaitTaskOutput::of(call.link, &view, input.detail).await
+    }
+}
+
+impl WaitTaskOutput {
+    /// # Errors
+    /// As [`NodeLink::ask`], where the task's output stands in a blob.
+    pub async fn of(link: &NodeLink, view: &TaskView, detail: Detail) -> Result<Self, ToolError> {
         let done = view.state.is_terminal();
-        let task = TaskShown::of(call.link, &view, 0, input.detail).await?;
-        Ok(WaitTaskOutput {
+        let task = TaskShown::of(link, view, 0, detail).await?;
+        Ok(Self {
             ok: true,
-            handle: id.to_string(),
+            handle: view.id.to_string(),
             done,
             status: task.row.status.clone(),
             state: task.row.state.clone(),
-            next: (!done).then(|| wait_next(id)),
+            next: (!done).then(|| wait_next(view.id)),
             untrusted: task.untrusted(),
             task,
         })

@@ -12,7 +12,7 @@ mod view;
 pub use cancel::CancelWorkflow;
 pub use graph::WorkflowGraph;
 pub use list::ListWorkflows;
-pub use read::GetWorkflowStatus;
+pub use read::{GetWorkflowStatus, GetWorkflowStatusInput, GetWorkflowStatusOutput};
 pub use spread::WorkflowSpread;
 pub use submit::SubmitWorkflow;
 

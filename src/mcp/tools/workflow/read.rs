@@ -1,5 +1,7 @@
 //! Following a workflow to its outputs.
 
+use magpie_core::ids::WorkflowId;
+use magpie_core::queue::WorkflowView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,7 +78,23 @@ impl Handler for GetWorkflowStatus {
 
     async fn call(&self, input: GetWorkflowStatusInput, call: &Call<'_>) -> Result<GetWorkflowStatusOutput, ToolError> {
         let id = parse_id("workflow_id", &input.workflow_id)?;
-        let view = wait_for_workflow(call, id, input.wait_ms).await?;
+        GetWorkflowStatusOutput::of(&wait_for_workflow(call, id, input.wait_ms).await?, &input)
+    }
+}
+
+impl GetWorkflowStatusInput {
+    /// What is asked for first of the workflow `id`.
+    pub fn concise(id: WorkflowId) -> Self {
+        let (workflow_id, detail) = (id.to_string(), Detail::Concise);
+        Self { workflow_id, wait_ms: 0, detail, limit: None, cursor: None, output_offset: 0 }
+    }
+}
+
+impl GetWorkflowStatusOutput {
+    /// # Errors
+    /// If `input` has a cursor or a limit that is wrong.
+    pub fn of(view: &WorkflowView, input: &GetWorkflowStatusInput) -> Result<Self, ToolError> {
+        let id = view.summary.id;
         let done = view.summary.state.is_terminal();
         let (steps, next_cursor) = page(view.steps.iter().collect(), input.cursor.as_deref(), input.limit)?;
         let steps: Vec<StepRow> = steps.into_iter().map(|step| StepRow::of(step, input.detail)).collect();
@@ -90,7 +108,7 @@ impl Handler for GetWorkflowStatus {
             (steps.iter().any(|step| step.error.is_some()), "steps[].error"),
             (steps.iter().any(|step| step.output.is_some() || step.output_part.is_some()), "steps[].output"),
         ];
-        Ok(GetWorkflowStatusOutput {
+        Ok(Self {
             ok: true,
             workflow_id: id.to_string(),
             handle: id.to_string(),
@@ -98,7 +116,7 @@ impl Handler for GetWorkflowStatus {
             done,
             status: status::workflow_word(view.summary.state).to_owned(),
             state: view.summary.state.name().to_owned(),
-            progress: Progress::of(&view),
+            progress: Progress::of(view),
             current: view.current.iter().take(20).cloned().collect(),
             created_at: view.summary.created_at.to_string(),
             finished_at: view.summary.finished_at.map(|at| at.to_string()),
