@@ -1,6 +1,7 @@
 //! A node's configuration: a TOML file, then the command line. What is wrong is told with file and line.
 
 mod http;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::executor::ProcessConfig;
 
 pub use http::HttpConfig;
+pub use mounts::{McpConfig, MountConfig};
 
 /// Everything a node can be told. The default is a working node that admits nobody.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +79,8 @@ pub struct NodeConfig {
     /// A registry of peers in an issue on GitHub.
     pub github: Option<GithubRegistry>,
     pub http: HttpConfig,
+    /// MCP servers whose tools this node offers beside its own.
+    pub mcp: McpConfig,
     pub process: ProcessConfig,
     pub retention: RetentionConfig,
     pub compaction: CompactionConfig,
@@ -256,6 +260,7 @@ impl Default for NodeConfig {
             live_tasks_max: limits::TASKS_LIVE_MAX,
             github: None,
             http: HttpConfig::default(),
+            mcp: McpConfig::default(),
             process: ProcessConfig::default(),
             retention: RetentionConfig::default(),
             compaction: CompactionConfig::default(),
@@ -326,6 +331,7 @@ impl NodeConfig {
             without_token.resolve(|_| None).map_err(|error| format!("[github]: {error}"))?;
         }
         self.http.validate()?;
+        self.mcp.validate()?;
         self.retention.validate()?;
         self.compaction.validate()?;
         self.queue_settings().validate()

@@ -33,6 +33,8 @@ use crate::actors::device_mailbox::DeviceMsg;
 use crate::actors::doorway::Doorway;
 use crate::actors::http::{HttpActor, HttpArguments};
 use crate::actors::ledger::{LedgerActor, LedgerArguments};
+use crate::actors::mount::{self, MountActor, MountArguments};
+use crate::actors::mounts::Mounts;
 use crate::actors::peer_desk::PeerDesk;
 use crate::actors::peers::Peers;
 use crate::actors::registry::{RegistryActor, RegistryArguments};
@@ -47,6 +49,7 @@ use crate::config::{ConfigError, GithubRegistry, HttpConfig, NodeConfig};
 use crate::executor::{Embedder, ExecutorConfig, Executors};
 use crate::mcp::http::gate::Gate;
 use crate::messages::actor::SupervisorMsg;
+use crate::messages::mount::MountMsg;
 use crate::node_thread::{NodeThread, NodeThreadEnd};
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
@@ -105,6 +108,7 @@ struct Parts {
     queue: QueueSettings,
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
+    mounts: Vec<(Address<MountMsg>, MountArguments)>,
     http: HttpConfig,
     notices: Vec<String>,
     control: PathBuf,
@@ -227,6 +231,7 @@ impl Parts {
             peers,
             blobs,
             executors: Arc::new(executors),
+            mounts: mount::plan(&config.mcp, me, &executing),
             executing,
             spool: Arc::new(spool),
             attempts: AttemptStreams::default(),
@@ -242,6 +247,7 @@ impl Parts {
     }
 
     fn doorway(&self, routes: &Routes, blobs: &PeerBlobs) -> Doorway {
+        let mounts = self.mounts.iter().map(|(address, arguments)| (arguments.name.clone(), address.clone()));
         Doorway {
             routes: routes.clone(),
             access: self.access.clone(),
@@ -255,6 +261,7 @@ impl Parts {
             streams: Streams::new(routes.clone(), self.attempts.clone()),
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
             cache: NodeCache::default(),
+            mounts: Mounts::new(mounts.collect()),
             http: Arc::default(),
             started: Instant::now(),
             notices: self.notices.clone(),
@@ -324,9 +331,9 @@ impl Parts {
             child(&self.addresses.swarm, || SwarmActor, swarm),
             child(&self.addresses.registry, || RegistryActor, registry),
         ];
-        let devices = self.devices.into_iter();
-        children.extend(devices.map(|(address, arguments)| child(&address, || DeviceActor, arguments)));
+        children.extend(self.devices.into_iter().map(|(address, device)| child(&address, || DeviceActor, device)));
         children.push(child(&self.addresses.worker, || WorkerActor, worker));
+        children.extend(self.mounts.into_iter().map(|(address, mount)| child(&address, || MountActor, mount)));
         children.extend(http.map(|http| child(&self.addresses.http, || HttpActor, http)));
         children.push(child(&self.addresses.control, || ControlActor, control));
         children

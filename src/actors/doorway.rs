@@ -15,6 +15,7 @@ use super::blobs::PeerBlobs;
 use super::cache::NodeCache;
 use super::clock_audit;
 use super::device_mailbox::DeviceMsg;
+use super::mounts::Mounts;
 use super::peer_desk::PeerDesk;
 use super::routes::Routes;
 use super::streams::Streams;
@@ -39,6 +40,7 @@ pub struct Doorway {
     pub desk: PeerDesk,
     pub streams: Streams,
     pub cache: NodeCache,
+    pub mounts: Mounts,
     pub devices: Vec<Address<DeviceMsg>>,
     /// Where HTTP is served, once it is.
     pub http: Arc<OnceLock<SocketAddr>>,
@@ -62,6 +64,7 @@ impl Doorway {
             Body::Access(request) => self.access.answer(request).await.map(Answer::Access),
             Body::Stream(request) => self.streams.answer(from, owner, request).await.map(Answer::Stream),
             Body::Cache(request) => self.cache.answer(request).map(Answer::Cache),
+            Body::Mount(request) => self.mounts.answer(owner, request).await.map(Answer::Mount),
             Body::Peer(request) => self.desk.answer(request).await.map(Answer::Peer),
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))

@@ -9,6 +9,7 @@
 //! |- registry    members, heartbeats, capabilities               core::membership
 //! |- device-cpu  one per device: batches for its process         inference
 //! |- worker      credits, leases, attempts, outcomes             core::worker over executor
+//! |- mount-*     one per mounted MCP server: its calls           mcp::mounted
 //! |- http        the HTTP listener, where one was asked for      mcp::http
 //! `- control     the socket; below it one session per client
 //! ```
@@ -27,6 +28,8 @@ pub mod device_mailbox;
 pub mod doorway;
 pub mod http;
 pub mod ledger;
+pub mod mount;
+pub mod mounts;
 pub mod peer_desk;
 pub mod peers;
 mod readings;

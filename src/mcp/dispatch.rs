@@ -19,6 +19,7 @@ use super::principal::Principal;
 use super::surface::Surface;
 use super::text::clean_value;
 use super::tools::manager::DispatchInput;
+use super::tools::mounts::{self, MountedCall, MountedName};
 
 /// The longest that a call takes, whatever happens.
 const CALL_MS_MAX: u64 = 30_000;
@@ -42,9 +43,43 @@ pub struct Dispatcher {
 }
 
 /// A call that may run.
-struct Planned {
-    tool: &'static Tool,
-    arguments: Map<String, Value>,
+enum Planned {
+    Own {
+        tool: &'static Tool,
+        arguments: Map<String, Value>,
+    },
+    /// Whether its server has such a tool, and whether it may be called, the node tells.
+    Mounted(MountedCall),
+}
+
+impl Planned {
+    /// How to get what did not fit the answer.
+    fn rest(&self) -> &'static str {
+        match self {
+            Self::Own { tool, .. } => tool.entry.rest,
+            Self::Mounted(_) => mounts::REST,
+        }
+    }
+
+    fn bytes_max(&self) -> usize {
+        match self {
+            Self::Own { arguments, .. } => bytes_max(arguments),
+            Self::Mounted(_) => FULL_ANSWER_BYTES_MAX,
+        }
+    }
+
+    /// For the audit.
+    fn name(&self) -> String {
+        match self {
+            Self::Own { tool, .. } => tool.entry.name.to_owned(),
+            Self::Mounted(call) => call.name.to_string(),
+        }
+    }
+
+    /// Whether its answer may name work that it started.
+    fn starts_work(&self) -> bool {
+        matches!(self, Self::Own { tool, .. } if tool.entry.writes())
+    }
 }
 
 impl Dispatcher {
@@ -64,7 +99,7 @@ impl Dispatcher {
         }
         let (began, digest) = (Instant::now(), digest(arguments));
         let error = self.plan(name, arguments.clone()).err().filter(|error| error.needs.is_some())?;
-        self.audit("unnamed", None, name, &digest, error.code, began);
+        self.audit("unnamed", "none", name, &digest, error.code, began);
         Some(error)
     }
 
@@ -72,19 +107,22 @@ impl Dispatcher {
     pub async fn call(&self, name: &str, arguments: Map<String, Value>, caller: &dyn Caller) -> Outcome {
         let began = Instant::now();
         let digest = digest(&arguments);
-        let (tool, bytes_max, result) = match self.plan(name, arguments) {
-            Err(error) => (None, ANSWER_BYTES_MAX, Err(error)),
-            Ok(planned) => {
-                let bytes_max = bytes_max(&planned.arguments);
-                (Some(planned.tool), bytes_max, self.run(planned, caller).await)
-            }
+        let planned = self.plan(name, arguments);
+        let (bytes_max, rest, starts_work) = match &planned {
+            Ok(planned) => (planned.bytes_max(), planned.rest(), planned.starts_work()),
+            Err(_) => (ANSWER_BYTES_MAX, "", false),
+        };
+        let tool = planned.as_ref().map_or_else(|_| "none".to_owned(), Planned::name);
+        let result = match planned {
+            Ok(planned) => self.run(planned, caller).await,
+            Err(error) => Err(error),
         };
         let outcome = result.as_ref().map_or_else(|error| error.code, |_| "ok");
-        self.audit(&caller.name(), tool, name, &digest, outcome, began);
+        self.audit(&caller.name(), &tool, name, &digest, outcome, began);
         let is_error = result.is_err();
-        let work = tool.filter(|tool| tool.entry.writes()).and(result.as_ref().ok()).and_then(work_in);
+        let work = result.as_ref().ok().filter(|_| starts_work).and_then(work_in);
         let value = result.unwrap_or_else(|error| json!(error));
-        Outcome { value: self.finish(value, bytes_max, tool.map_or("", |tool| tool.entry.rest)), is_error, work }
+        Outcome { value: self.finish(value, bytes_max, rest), is_error, work }
     }
 
     /// What would leave of `value` if `tool` had answered it.
@@ -93,12 +131,12 @@ impl Dispatcher {
         self.finish(value, ANSWER_BYTES_MAX, rest)
     }
 
-    fn audit(&self, client: &str, tool: Option<&Tool>, called: &str, digest: &str, outcome: &str, began: Instant) {
+    fn audit(&self, client: &str, tool: &str, called: &str, digest: &str, outcome: &str, began: Instant) {
         tracing::info!(
             target: "audit",
             principal = &*self.principal.name,
             client,
-            tool = tool.map_or("none", |tool| tool.entry.name),
+            tool,
             called = %called.chars().take(64).collect::<String>().escape_debug(),
             arguments = digest,
             outcome,
@@ -107,31 +145,43 @@ impl Dispatcher {
     }
 
     fn plan(&self, name: &str, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
+        if let Some(name) = self.mounted(name) {
+            return Ok(Planned::Mounted(MountedCall { name, arguments, reads_only: false, wait_ms: None }));
+        }
         let tool = self.surface.find(name)?;
-        let Action::Dispatch { reads_only } = tool.entry.action else { return Ok(Planned { tool, arguments }) };
+        let Action::Dispatch { reads_only } = tool.entry.action else { return Ok(Planned::Own { tool, arguments }) };
         let request: DispatchInput = arguments::read(tool, arguments)?;
+        if let Some(name) = self.mounted(&request.name) {
+            let DispatchInput { arguments, wait_ms, .. } = request;
+            return Ok(Planned::Mounted(MountedCall { name, arguments, reads_only, wait_ms }));
+        }
         let target = self.surface.find(&request.name)?;
         if matches!(target.entry.action, Action::Dispatch { .. }) {
             let message = format!("{} dispatches itself; name the tool that it should call", target.entry.name);
             return Err(ToolError::new("not_dispatched", message, "find one with tools_list_tools"));
         }
         if reads_only && target.entry.writes() {
-            let message = format!("{} changes something", target.entry.name);
-            return Err(ToolError::new("writes", message, "call it with tools_dispatch"));
+            return Err(mounts::writes(target.entry.name));
         }
-        Ok(Planned { arguments: request.arguments_for(target)?, tool: target })
+        Ok(Planned::Own { arguments: request.arguments_for(target)?, tool: target })
+    }
+
+    fn mounted(&self, name: &str) -> Option<MountedName> {
+        MountedName::of(name).filter(|_| self.surface.reaches_mounts())
     }
 
     async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Value, ToolError> {
-        let Planned { tool, arguments } = planned;
-        let Action::Run(handler) = tool.entry.action else {
-            return Err(ToolError::internal(&"a dispatch was not resolved"));
-        };
         let _admitted = self.principal.admit()?;
         let call = Call { link: &self.link, surface: &self.surface, caller };
         let running = async {
             let _running = self.principal.turn().await?;
-            handler.run(tool, arguments, &call).await
+            match planned {
+                Planned::Own { tool, arguments } => match tool.entry.action {
+                    Action::Run(handler) => handler.run(tool, arguments, &call).await,
+                    Action::Dispatch { .. } => Err(ToolError::internal(&"a dispatch was not resolved")),
+                },
+                Planned::Mounted(mounted) => mounts::call(mounted, &call).await,
+            }
         };
         let deadline = Duration::from_millis(CALL_MS_MAX);
         match tokio::time::timeout(deadline, panic::caught(running)).await {

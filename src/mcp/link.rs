@@ -14,6 +14,7 @@ use super::principal::Principal;
 use crate::client::{Client, ClientError};
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
+use crate::messages::mount::{MountReply, MountRequest};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::peer::{PeerReply, PeerRequest};
 use crate::messages::{Answer, Body, Role};
@@ -141,6 +142,17 @@ impl NodeLink {
     pub async fn peer_within(&self, request: PeerRequest, patience: Duration) -> Result<PeerReply, ToolError> {
         match self.ask(Body::Peer(request), patience).await? {
             Answer::Peer(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// Asks about mounted servers, or one of them; `wait_ms` is how long the request itself waits.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn mount(&self, request: MountRequest, wait_ms: u64) -> Result<MountReply, ToolError> {
+        match self.ask(Body::Mount(request), PATIENCE + Duration::from_millis(wait_ms)).await? {
+            Answer::Mount(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }
     }

@@ -13,6 +13,7 @@ pub mod fit;
 pub mod handler;
 pub mod http;
 pub mod link;
+pub mod mounted;
 pub mod panic;
 pub mod pointer;
 pub mod principal;

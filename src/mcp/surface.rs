@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::answer::{Next, ToolError};
 use super::catalog::{CORE, Catalog, Category, Scope, Tool, search};
+use crate::messages::mount::MountedTool;
 use serde_json::json;
 
 /// What the command line asked for.
@@ -148,6 +149,24 @@ impl Surface {
         !(self.chosen.read_only && tool.entry.writes()) && tool.entry.scope <= self.scope
     }
 
+    /// Whether tools of mounted servers are found and called: beside all others, or not at all.
+    pub fn reaches_mounts(&self) -> bool {
+        self.chosen.bound.is_empty()
+    }
+
+    /// Whether a tool of a mounted server is shown.
+    pub fn permits_mounted(&self, tool: &MountedTool) -> bool {
+        self.check(&tool.full_name(), !tool.read_only, scope_of(tool)).is_ok()
+    }
+
+    /// Whether a tool of a mounted server may be called.
+    ///
+    /// # Errors
+    /// As [`Surface::find`].
+    pub fn check_mounted(&self, tool: &MountedTool) -> Result<(), ToolError> {
+        self.check(&tool.full_name(), !tool.read_only, scope_of(tool))
+    }
+
     /// The tool that a call names.
     ///
     /// # Errors
@@ -161,18 +180,23 @@ impl Surface {
             let fix = format!("start node-mcp with --toolset {category}; over HTTP use the path /mcp/x/{category}");
             return Err(ToolError::new("not_in_toolset", message, fix));
         }
-        if self.chosen.read_only && entry.writes() {
+        self.check(name, entry.writes(), entry.scope)?;
+        Ok(tool)
+    }
+
+    fn check(&self, name: &str, writes: bool, scope: Scope) -> Result<(), ToolError> {
+        if self.chosen.read_only && writes {
             let message = format!("{name} changes something, and this surface is read-only");
             let fix = "start node-mcp without --read-only; over HTTP use the path without /readonly";
             return Err(ToolError::new("read_only", message, fix));
         }
-        if entry.scope > self.scope {
-            let (needs, has) = (entry.scope.name(), self.scope.name());
+        if scope > self.scope {
+            let (needs, has) = (scope.name(), self.scope.name());
             let message = format!("{name} needs the scope {needs}, and this caller has {has}");
             let fix = format!("use a token of scope {needs}, or start node-mcp with --scope {needs}");
-            return Err(ToolError { needs: Some(entry.scope), ..ToolError::new("low_scope", message, fix) });
+            return Err(ToolError { needs: Some(scope), ..ToolError::new("low_scope", message, fix) });
         }
-        Ok(tool)
+        Ok(())
     }
 
     fn unknown(&self, name: &str) -> ToolError {
@@ -190,6 +214,11 @@ impl Surface {
         let name: String = name.chars().take(80).collect();
         ToolError::new("unknown_tool", format!("there is no tool {name:?}"), fix).next(next)
     }
+}
+
+/// A word that this version does not know asks for the most.
+fn scope_of(tool: &MountedTool) -> Scope {
+    tool.scope.parse().unwrap_or(Scope::Admin)
 }
 
 #[cfg(test)]

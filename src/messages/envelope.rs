@@ -13,6 +13,7 @@ use super::blob::{BlobReply, BlobRequest};
 use super::cache::{CacheReply, CacheRequest};
 use super::clock::{ClockReply, ClockRequest};
 use super::device::{DeviceActorReply, DeviceActorRequest};
+use super::mount::{MountReply, MountRequest};
 use super::node::{NodeReply, NodeRequest};
 use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
@@ -84,6 +85,7 @@ pub enum Body {
     Peer(PeerRequest),
     Stream(StreamRequest),
     Cache(CacheRequest),
+    Mount(MountRequest),
 }
 
 /// The answer to a [`Body`] of the same name, or a refusal.
@@ -102,6 +104,7 @@ pub enum Answer {
     Peer(PeerReply),
     Cache(CacheReply),
     Stream(StreamReply),
+    Mount(MountReply),
     Refused(Refusal),
 }
 
@@ -122,6 +125,7 @@ impl Body {
             }
             Body::Registry(RegistryRequest::List | RegistryRequest::Capabilities)
             | Body::Cache(_)
+            | Body::Mount(_)
             | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
             | Body::Worker(WorkerRequest::Stats)
             | Body::Device(_)

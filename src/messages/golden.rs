@@ -22,6 +22,7 @@ use super::blob::{BlobReply, BlobRequest};
 use super::cache::{CacheReply, CacheRequest};
 use super::clock::{ClockReply, ClockRequest};
 use super::device::{DeviceActorReply, DeviceActorRequest};
+use super::mount::{MountReply, MountRequest};
 use super::node::{NodeReply, NodeRequest};
 use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
@@ -136,6 +137,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "access"], variants::<AccessRequest>());
     asked(&["body", "peer"], variants::<PeerRequest>());
     asked(&["body", "cache"], variants::<CacheRequest>());
+    asked(&["body", "mount"], variants::<MountRequest>());
     asked(&["body", "stream"], variants::<StreamRequest>());
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
@@ -152,6 +154,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "access"], variants::<AccessReply>());
     answered(&["answer", "peer"], variants::<PeerReply>());
     answered(&["answer", "cache"], variants::<CacheReply>());
+    answered(&["answer", "mount"], variants::<MountReply>());
     answered(&["answer", "stream"], variants::<StreamReply>());
     answered(&["answer", "stream", "attempt"], variants::<AttemptPiece>());
 }

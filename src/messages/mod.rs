@@ -14,6 +14,7 @@ pub mod envelope;
 mod golden;
 pub mod http;
 pub mod ledger;
+pub mod mount;
 pub mod node;
 pub mod peer;
 pub mod registry;

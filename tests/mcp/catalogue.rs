@@ -231,7 +231,10 @@ fn every_name_of_the_seeds_is_served() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 75] = [
+const QUESTIONS: [(&str, &str); 78] = [
+    ("which external mcp servers are mounted and is one down", "mount_list"),
+    ("wait for the call of a mounted tool that still runs", "mount_wait"),
+    ("cancel the call of a mounted server's tool", "mount_cancel"),
     ("run a python script", "p2p_taskqueue_submit"),
     ("submit a job", "p2p_taskqueue_submit"),
     ("embed some text with a model", "p2p_taskqueue_submit"),

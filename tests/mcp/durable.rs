@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::rig::Rig;
 use crate::wire::Request;
 
-const OPEN: &str = "[http]\nlisten = \"127.0.0.1:0\"\n";
+use crate::http::OPEN;
 
 /// Sends a request of a client that declares tasks.
 async fn send(base: &str, token: &str, method: &str, params: Value) -> Value {

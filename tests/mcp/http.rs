@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::rig::Rig;
 use crate::wire::{Answer, Request};
 
-const OPEN: &str = "[http]\nlisten = \"127.0.0.1:0\"\n";
+pub const OPEN: &str = "[http]\nlisten = \"127.0.0.1:0\"\n";
 
 async fn status(rig: &Rig, request: Request) -> u16 {
     request.send(&rig.http).await.status

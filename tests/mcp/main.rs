@@ -6,6 +6,7 @@ mod calls;
 mod catalogue;
 mod durable;
 mod http;
+mod mounted;
 mod node_tools;
 mod outside;
 mod panics;

@@ -89,7 +89,7 @@ async fn errors_say_what_was_expected() {
             json!({"category": "tasks"}),
             "category",
             "one of taskqueue, queue, scheduler, workflow, peer, inference, models, hardware, endpoints, github, \
-             dashboard, system, logs, storage",
+             dashboard, system, logs, storage, mounts",
         ),
     ] {
         let error = failed(&dispatcher, name, arguments.clone()).await;

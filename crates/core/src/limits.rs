@@ -405,3 +405,26 @@ const _: () = assert!(LOG_BODY_BYTES_MAX <= LOG_QUEUE_BYTES_MAX, "the largest re
 const _: () = assert!(PEER_SUSPECT_MS < PEER_DEAD_MS && PEER_DEAD_MS < HEARTBEAT_TIMEOUT_MS);
 const _: () = assert!(BLOB_CHUNK_BYTES_MAX * 2 < FRAME_BYTES_MAX, "a chunk and its envelope must fit a frame");
 const _: () = assert!(PROCESS_STOP_GRACE_MS < LEASE_GRACE_MS, "a process out of time must be gone before its lease");
+
+/// MCP servers that a node mounts, the bytes of a server's name, and the calls of one that run at a time: unless configured, and at most.
+pub const MOUNTS_MAX: usize = 32;
+pub const MOUNT_NAME_BYTES_MAX: usize = 32;
+pub const MOUNT_CALLS: usize = 16;
+pub const MOUNT_CALLS_MAX: usize = 256;
+/// Tools that a node keeps of one mounted server, the bytes of one tool, and of all of them.
+pub const MOUNT_TOOLS_MAX: usize = 1_000;
+pub const MOUNT_TOOL_BYTES_MAX: usize = 64 * 1024;
+pub const MOUNT_TOOLS_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A line that a mounted server writes; a longer one ends it.
+pub const MOUNT_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The bytes of an answer that a node passes on, how long a call may take, and how long its end is kept for who began it.
+pub const MOUNT_RESULT_BYTES_MAX: usize = 256 * 1024;
+pub const MOUNT_CALL_MS_MAX: u64 = 30 * 60_000;
+pub const MOUNT_ENDED_KEPT_MS: u64 = 120_000;
+/// Calls of one mounted server whose ends are kept.
+pub const MOUNT_ENDED_MAX: usize = 256;
+/// How long a mounted server may take to start, and to tell its tools.
+pub const MOUNT_START_MS_MAX: u64 = 60_000;
+/// Between two starts of a mounted server that ends: the first time, and at most.
+pub const MOUNT_BACK_OFF_MS: u64 = 100;
+pub const MOUNT_BACK_OFF_MS_MAX: u64 = 30_000;

@@ -85,10 +85,11 @@ pub enum Category {
     System,
     Logs,
     Storage,
+    Mounts,
 }
 
 impl Category {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Manager,
         Self::TaskQueue,
         Self::Queue,
@@ -104,6 +105,7 @@ impl Category {
         Self::System,
         Self::Logs,
         Self::Storage,
+        Self::Mounts,
     ];
 
     pub fn name(self) -> &'static str {
@@ -123,6 +125,7 @@ impl Category {
             Self::System => "system",
             Self::Logs => "logs",
             Self::Storage => "storage",
+            Self::Mounts => "mounts",
         }
     }
 
@@ -145,6 +148,7 @@ impl Category {
             Self::System => "whether the node and its services are well",
             Self::Logs => "the node's own log",
             Self::Storage => "bytes by their content id",
+            Self::Mounts => "other MCP servers that this node mounts: how they are, and calls that go on",
         }
     }
 

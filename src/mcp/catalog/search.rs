@@ -1,7 +1,6 @@
 //! Finding tools by words, and the names nearest to one that is none.
 
 use super::Tool;
-use super::entry::ToolEntry;
 
 /// What a word of a query is worth where it is found.
 const IN_NAME: u32 = 8;
@@ -20,11 +19,44 @@ const STOP_WORDS: [&str; 22] = [
     "the", "to", "with", "what",
 ];
 
+/// What a tool says of itself to who looks for one.
+pub struct Said<'a> {
+    pub names: Vec<&'a str>,
+    pub keywords: &'a [&'a str],
+    pub title: &'a str,
+    pub description: &'a str,
+    pub category: &'a str,
+}
+
+/// What can be found.
+pub trait Found {
+    fn said(&self) -> Said<'_>;
+}
+
+impl Found for Tool {
+    fn said(&self) -> Said<'_> {
+        let entry = self.entry;
+        Said {
+            names: entry.aliases.iter().copied().chain([entry.name]).collect(),
+            keywords: entry.keywords,
+            title: entry.title,
+            description: entry.description,
+            category: entry.category.name(),
+        }
+    }
+}
+
+impl<T: Found> Found for &T {
+    fn said(&self) -> Said<'_> {
+        (**self).said()
+    }
+}
+
 /// The tools that answer a query, the best first. A word that few of them have says more than one that many have.
-pub fn ranked<'a>(tools: &[&'a Tool], query: &str) -> Vec<&'a Tool> {
+pub fn ranked<'a, T: Found>(tools: &'a [T], query: &str) -> Vec<&'a T> {
     let wanted: Vec<String> =
         words(query).filter(|word| !STOP_WORDS.contains(&word.as_str())).take(QUERY_WORDS_MAX).collect();
-    let weights: Vec<Vec<u32>> = tools.iter().map(|tool| weights(tool.entry, &wanted)).collect();
+    let weights: Vec<Vec<u32>> = tools.iter().map(|tool| weights(&tool.said(), &wanted)).collect();
     let rarity = |place: usize| {
         let having = weights.iter().filter(|weights| weights[place] > 0).count();
         (1.0 + tools.len() as f64 / having.max(1) as f64).ln()
@@ -32,21 +64,20 @@ pub fn ranked<'a>(tools: &[&'a Tool], query: &str) -> Vec<&'a Tool> {
     let rarities: Vec<f64> = (0..wanted.len()).map(rarity).collect();
     let score =
         |weights: &[u32]| weights.iter().zip(&rarities).map(|(weight, rarity)| f64::from(*weight) * rarity).sum();
-    let mut scored: Vec<(f64, &Tool)> =
-        weights.iter().zip(tools).map(|(weights, tool)| (score(weights), *tool)).collect();
+    let mut scored: Vec<(f64, &T)> = weights.iter().zip(tools).map(|(weights, tool)| (score(weights), tool)).collect();
     scored.retain(|(score, _)| *score > 0.0);
     scored.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     scored.into_iter().map(|(_, tool)| tool).collect()
 }
 
 /// How much a tool has of each word.
-fn weights(entry: &ToolEntry, wanted: &[String]) -> Vec<u32> {
-    let names: Vec<String> = entry.aliases.iter().chain([&entry.name]).flat_map(|name| words(name)).collect();
-    let keywords: Vec<String> = entry.keywords.iter().flat_map(|word| words(word)).collect();
-    let title: Vec<String> = words(entry.title).collect();
-    let description: Vec<String> = words(entry.description).collect();
+fn weights(said: &Said<'_>, wanted: &[String]) -> Vec<u32> {
+    let names: Vec<String> = said.names.iter().flat_map(|name| words(name)).collect();
+    let keywords: Vec<String> = said.keywords.iter().flat_map(|word| words(word)).collect();
+    let title: Vec<String> = words(said.title).collect();
+    let description: Vec<String> = words(said.description).collect();
     let of_word = |word: &String| {
-        let category = if entry.category.name() == word { IN_CATEGORY } else { 0 };
+        let category = if said.category == word { IN_CATEGORY } else { 0 };
         found(&names, word, IN_NAME)
             + found(&keywords, word, IN_KEYWORDS)
             + found(&title, word, IN_TITLE)

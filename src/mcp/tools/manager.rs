@@ -5,15 +5,21 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::detail::page;
+use super::mounts::{self, MountedName};
 use crate::mcp::answer::{Next, ToolError};
-use crate::mcp::catalog::{Category, Hints, Scope, Tool, search};
+use crate::mcp::catalog::search::{self, Found, Said};
+use crate::mcp::catalog::{Category, Hints, Tool};
 use crate::mcp::fit::ANSWER_BYTES_MAX;
 use crate::mcp::handler::{Call, Handler};
+use crate::mcp::text;
+use crate::messages::mount::MountedTool;
 
 /// Tools that one call shows the schemas of.
 const SCHEMAS_MAX: usize = 5;
 /// What the schemas of one answer take; the names of the others follow.
 const SCHEMAS_BYTES_MAX: usize = ANSWER_BYTES_MAX - 512;
+/// Of what a tool is for, in a list.
+const SUMMARY_BYTES_MAX: usize = 240;
 
 pub struct ListCategories;
 
@@ -27,8 +33,8 @@ pub struct CategoriesOutput {
 
 #[derive(Serialize, JsonSchema)]
 struct CategoryRow {
-    name: &'static str,
-    description: &'static str,
+    name: String,
+    description: String,
     tools: usize,
 }
 
@@ -38,12 +44,15 @@ impl Handler for ListCategories {
 
     async fn call(&self, _: NoInput, call: &Call<'_>) -> Result<CategoriesOutput, ToolError> {
         let row = |category: Category| CategoryRow {
-            name: category.name(),
-            description: category.description(),
+            name: category.name().to_owned(),
+            description: category.description().to_owned(),
             tools: call.surface.reachable().filter(|tool| tool.entry.category == category).count(),
         };
         let rows = Category::ALL.into_iter().map(row).filter(|row| row.tools > 0);
-        Ok(CategoriesOutput { categories: rows.collect() })
+        let mut categories: Vec<CategoryRow> = rows.collect();
+        let mounted = mounts::described(call).await.into_iter();
+        categories.extend(mounted.map(|(name, description, tools)| CategoryRow { name, description, tools }));
+        Ok(CategoriesOutput { categories })
     }
 }
 
@@ -78,29 +87,51 @@ pub struct ListToolsOutput {
 
 #[derive(Serialize, JsonSchema)]
 struct ToolRow {
-    name: &'static str,
+    name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    category: Option<&'static str>,
+    category: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    summary: Option<&'static str>,
+    summary: Option<String>,
     /// Call it with tools_dispatch, not tools_dispatch_read.
     writes: bool,
 }
 
-impl ToolRow {
-    fn of(tool: &Tool, detail: ListDetail) -> Self {
-        let summary = detail == ListDetail::Summary;
-        Self {
-            name: tool.entry.name,
-            category: summary.then(|| tool.entry.category.name()),
-            summary: summary.then(|| first_sentence(tool.entry.description)),
-            writes: tool.entry.writes(),
+/// A tool that this client may find: of the node, or of a server that it mounts.
+enum Findable {
+    Own(&'static Tool),
+    Mounted(Box<MountedTool>),
+}
+
+impl Found for Findable {
+    fn said(&self) -> Said<'_> {
+        match self {
+            Self::Own(tool) => tool.said(),
+            Self::Mounted(tool) => Said {
+                names: vec![&tool.tool],
+                keywords: &[],
+                title: &tool.title,
+                description: &tool.description,
+                category: &tool.server,
+            },
         }
     }
 }
 
-fn first_sentence(text: &'static str) -> &'static str {
-    text.split_once(". ").map_or(text, |(first, _)| first)
+impl ToolRow {
+    fn of(tool: &Findable, detail: ListDetail) -> Self {
+        let (name, writes) = match tool {
+            Findable::Own(tool) => (tool.entry.name.to_owned(), tool.entry.writes()),
+            Findable::Mounted(tool) => (tool.full_name(), !tool.read_only),
+        };
+        let (said, summary) = (tool.said(), detail == ListDetail::Summary);
+        let text = || text::beginning(first_sentence(said.description), SUMMARY_BYTES_MAX).to_owned();
+        Self { name, category: summary.then(|| said.category.to_owned()), summary: summary.then(text), writes }
+    }
+}
+
+fn first_sentence(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.split_once(". ").map_or(line, |(first, _)| first)
 }
 
 impl Handler for ListTools {
@@ -108,12 +139,11 @@ impl Handler for ListTools {
     type Output = ListToolsOutput;
 
     async fn call(&self, input: ListToolsInput, call: &Call<'_>) -> Result<ListToolsOutput, ToolError> {
-        let category = input.category.as_deref().map(|name| known_category(name, call)).transpose()?;
-        let in_category = |tool: &&Tool| category.is_none_or(|category| tool.entry.category == category);
-        let mut tools: Vec<&Tool> = call.surface.reachable().filter(in_category).collect();
-        if let Some(query) = input.query.as_deref().filter(|query| !query.trim().is_empty()) {
-            tools = search::ranked(&tools, query);
-        }
+        let findable = findable(input.category.as_deref(), call).await?;
+        let tools: Vec<&Findable> = match input.query.as_deref().filter(|query| !query.trim().is_empty()) {
+            Some(query) => search::ranked(&findable, query),
+            None => findable.iter().collect(),
+        };
         let total = tools.len();
         let (tools, next_cursor) = page(tools, input.cursor.as_deref(), None)?;
         Ok(ListToolsOutput {
@@ -124,14 +154,29 @@ impl Handler for ListTools {
     }
 }
 
-fn known_category(name: &str, call: &Call<'_>) -> Result<Category, ToolError> {
-    let mut known: Vec<Category> = call.surface.reachable().map(|tool| tool.entry.category).collect();
+/// The tools of a category, or all: the node's own first.
+async fn findable(category: Option<&str>, call: &Call<'_>) -> Result<Vec<Findable>, ToolError> {
+    let in_category = |tool: &&Tool| category.is_none_or(|category| tool.entry.category.name() == category);
+    let mut found: Vec<Findable> = call.surface.reachable().filter(in_category).map(Findable::Own).collect();
+    if category.is_none() || found.is_empty() {
+        let mounted = mounts::offered(call, category).await.into_iter();
+        found.extend(mounted.map(|tool| Findable::Mounted(Box::new(tool))));
+    }
+    match category.filter(|_| found.is_empty()) {
+        Some(name) => known_category(name, call).await.map(|()| found),
+        None => Ok(found),
+    }
+}
+
+/// Whether a category without a tool is one at all: a server that is down may have none.
+async fn known_category(name: &str, call: &Call<'_>) -> Result<(), ToolError> {
+    let mut known: Vec<String> = call.surface.reachable().map(|tool| tool.entry.category.name().to_owned()).collect();
     known.dedup();
-    let found = Category::named(name).filter(|category| known.contains(category));
+    known.extend(mounts::described(call).await.into_iter().map(|(server, ..)| server));
+    let found = known.iter().any(|known| known == name).then_some(());
     found.ok_or_else(|| {
-        let names: Vec<&str> = known.iter().map(|category| category.name()).collect();
         let shown: String = name.chars().take(40).collect();
-        let expected = format!("one of {}", names.join(", "));
+        let expected = format!("one of {}", known.join(", "));
         let fix = "name one of them, or leave category out";
         ToolError::wrong_argument("category", format!("there is no category {shown:?}"), &expected, fix)
             .next(Next::new("tools_list_categories", json!({}), 0))
@@ -173,41 +218,70 @@ pub struct GetSchemaOutput {
 
 #[derive(Serialize, JsonSchema)]
 struct ToolSchema {
-    name: &'static str,
-    category: &'static str,
-    title: &'static str,
-    description: &'static str,
-    #[schemars(with = "String")]
-    scope: Scope,
+    name: String,
+    category: String,
+    title: String,
+    description: String,
+    scope: String,
     writes: bool,
     #[schemars(with = "Map<String, Value>")]
     annotations: Hints,
-    input_schema: Map<String, Value>,
-    output_schema: Map<String, Value>,
+    #[schemars(with = "Map<String, Value>")]
+    input_schema: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    output_schema: Option<Value>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     aliases: &'static [&'static str],
     /// Other names of arguments, and what they are here.
     #[serde(skip_serializing_if = "Map::is_empty")]
     also_accepts: Map<String, Value>,
-    example: Map<String, Value>,
+    /// Of a tool of the node itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    example: Option<Map<String, Value>>,
 }
 
 impl ToolSchema {
     fn of(tool: &Tool) -> Self {
         let also = tool.entry.also.iter().filter(|(_, own)| !own.is_empty());
         Self {
-            name: tool.entry.name,
-            category: tool.entry.category.name(),
-            title: tool.entry.title,
-            description: tool.entry.description,
-            scope: tool.entry.scope,
+            name: tool.entry.name.to_owned(),
+            category: tool.entry.category.name().to_owned(),
+            title: tool.entry.title.to_owned(),
+            description: tool.entry.description.to_owned(),
+            scope: tool.entry.scope.name().to_owned(),
             writes: tool.entry.writes(),
             annotations: tool.entry.hints,
-            input_schema: tool.input_schema.clone(),
-            output_schema: tool.output_schema.clone(),
+            input_schema: Value::Object(tool.input_schema.clone()),
+            output_schema: Some(Value::Object(tool.output_schema.clone())),
             aliases: tool.entry.aliases,
             also_accepts: also.map(|(other, own)| ((*other).to_owned(), (*own).into())).collect(),
-            example: tool.example(),
+            example: Some(tool.example()),
+        }
+    }
+
+    fn of_mounted(tool: MountedTool) -> Self {
+        let MountedTool { read_only, destructive, idempotent, open_world, .. } = tool;
+        Self {
+            name: tool.full_name(),
+            category: tool.server,
+            title: tool.title,
+            description: tool.description,
+            scope: tool.scope,
+            writes: !read_only,
+            annotations: Hints { read_only, destructive, idempotent, open_world },
+            input_schema: tool.input_schema.to_value(),
+            output_schema: tool.output_schema.map(|schema| schema.to_value()),
+            aliases: &[],
+            also_accepts: Map::new(),
+            example: None,
+        }
+    }
+
+    async fn named(name: &str, call: &Call<'_>) -> Result<Self, ToolError> {
+        match MountedName::of(name).filter(|_| call.surface.reaches_mounts()) {
+            Some(mounted) => mounted.find(call).await.map(Self::of_mounted),
+            None => call.surface.find(name).map(Self::of),
         }
     }
 }
@@ -227,15 +301,14 @@ impl Handler for GetSchema {
                 Next::new("tools_get_schema", json!({"names": first}), 0)
             }));
         }
-        let found: Vec<&Tool> = input.names.iter().map(|name| call.surface.find(name)).collect::<Result<_, _>>()?;
         let (mut tools, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for tool in found {
-            let schema = ToolSchema::of(tool);
+        for name in &input.names {
+            let schema = ToolSchema::named(name, call).await?;
             bytes += json!(schema).to_string().len();
             if tools.is_empty() || bytes <= SCHEMAS_BYTES_MAX {
                 tools.push(schema);
             } else {
-                left_out.push(tool.entry.name.to_owned());
+                left_out.push(schema.name);
             }
         }
         let next = (!left_out.is_empty()).then(|| Next::new("tools_get_schema", json!({"names": left_out}), 0));

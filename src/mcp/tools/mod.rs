@@ -11,6 +11,7 @@ pub mod logs;
 mod machines;
 pub mod manager;
 pub mod models;
+pub mod mounts;
 pub mod operation;
 pub mod output;
 pub mod outside;

@@ -8,6 +8,7 @@ mod inference;
 mod logs;
 mod manager;
 mod models;
+mod mounts;
 mod peer;
 mod queue;
 mod scheduler;
@@ -18,7 +19,7 @@ mod workflow;
 
 use super::entry::ToolEntry;
 
-pub(super) const TABLES: [&[ToolEntry]; 15] = [
+pub(super) const TABLES: [&[ToolEntry]; 16] = [
     manager::TOOLS,
     task_queue::TOOLS,
     queue::TOOLS,
@@ -34,6 +35,7 @@ pub(super) const TABLES: [&[ToolEntry]; 15] = [
     system::TOOLS,
     logs::TOOLS,
     storage::TOOLS,
+    mounts::TOOLS,
 ];
 
 /// How to read on where an output, or a list, was cut.

@@ -1,0 +1,225 @@
+//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. Its process and the
+//! protocol with it are served by the runtime that started the node.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magpie_core::ids::PeerId;
+use magpie_core::limits;
+use magpie_core::queue::Refusal;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::address::Address;
+use crate::config::{McpConfig, MountConfig};
+use crate::mcp::mounted::calls::{Call, Calls, Telling};
+use crate::mcp::mounted::connection::{self, Event, Way};
+use crate::messages::mount::{MountMsg, MountReply, MountRequest, MountView, MountedTool};
+
+pub struct MountActor;
+
+#[derive(Clone)]
+pub struct MountArguments {
+    pub name: Arc<str>,
+    pub config: Arc<MountConfig>,
+    /// Where its process is spoken to.
+    pub serving: Handle,
+}
+
+/// Those that a configuration names.
+pub fn plan(config: &McpConfig, me: PeerId, serving: &Handle) -> Vec<(Address<MountMsg>, MountArguments)> {
+    let planned = config.servers.iter().map(|(name, server)| {
+        let address = Address::new(&format!("{me}/mount-{name}"));
+        let (name, config) = (Arc::from(name.as_str()), Arc::new(server.clone()));
+        (address, MountArguments { name, config, serving: serving.clone() })
+    });
+    planned.collect()
+}
+
+pub struct MountState {
+    name: Arc<str>,
+    config: Arc<MountConfig>,
+    serving: Handle,
+    keeping: JoinHandle<()>,
+    way: watch::Receiver<Option<Way>>,
+    offered: Arc<[MountedTool]>,
+    left_out: usize,
+    last_error: Option<String>,
+    restarts: u64,
+    calls: Calls,
+    /// Calls under way, and those who wait for their ends.
+    errands: JoinSet<()>,
+}
+
+impl Actor for MountActor {
+    type Msg = MountMsg;
+    type State = MountState;
+    type Arguments = MountArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let MountArguments { name, config, serving } = arguments;
+        let (sender, way) = watch::channel(None);
+        let (kept_name, kept_config) = (name.clone(), config.clone());
+        let keeping = serving.spawn(async move {
+            // Events are as rare as restarts; an actor that ended hears none.
+            let report = |event| {
+                let message = match event {
+                    Event::Up { offered, left_out } => MountMsg::Up { offered, left_out },
+                    Event::Down { why } => MountMsg::Down { why },
+                };
+                let _ = myself.cast(message);
+            };
+            connection::keep(&kept_name, &kept_config, sender, report).await;
+        });
+        let calls_max = config.calls;
+        Ok(MountState {
+            name,
+            config,
+            serving,
+            keeping,
+            way,
+            offered: Arc::new([]),
+            left_out: 0,
+            last_error: None,
+            restarts: 0,
+            calls: Calls::new(calls_max),
+            errands: JoinSet::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.errands.try_join_next().is_some() {}
+        match message {
+            MountMsg::Up { offered, left_out } => (state.offered, state.left_out) = (offered, left_out),
+            MountMsg::Down { why } => {
+                state.last_error = Some(why);
+                state.restarts += 1;
+            }
+            MountMsg::Request { owner, request, permit, reply } => match state.answer(owner, request) {
+                Answered::Now(answer) => _ = reply.send(answer),
+                Answered::AtTheEndOf(call, wait_ms) => {
+                    let wait = Duration::from_millis(wait_ms.min(limits::WAIT_MAX_MS));
+                    state.errands.spawn_on(
+                        async move {
+                            // Who does not wait any more needs no answer.
+                            let _ = reply.send(Ok(call.follow(wait).await));
+                            drop(permit);
+                        },
+                        &state.serving,
+                    );
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+enum Answered {
+    Now(Result<MountReply, Refusal>),
+    /// When the call has ended, or so many milliseconds have passed.
+    AtTheEndOf(Call, u64),
+}
+
+impl MountState {
+    fn answer(&mut self, owner: Arc<str>, request: MountRequest) -> Answered {
+        let answer = match request {
+            MountRequest::List => MountReply::Servers(vec![self.view()]),
+            MountRequest::Tools { .. } => MountReply::Tools(self.offered.clone()),
+            MountRequest::Tool { tool, .. } => {
+                let found = self.offered.iter().find(|offered| offered.tool == tool);
+                MountReply::Tool(found.cloned().map(Box::new))
+            }
+            MountRequest::Call { tool, arguments, wait_ms, .. } => {
+                return match self.begin(owner, tool, arguments.to_value()) {
+                    Ok(call) => Answered::AtTheEndOf(call, wait_ms),
+                    Err(refusal) => Answered::Now(Err(refusal)),
+                };
+            }
+            MountRequest::Wait { call, wait_ms, .. } => {
+                return match self.calls.of(call, &owner) {
+                    Some(call) => Answered::AtTheEndOf(call, wait_ms),
+                    None => Answered::Now(Err(self.unknown_call(call))),
+                };
+            }
+            MountRequest::Cancel { call, .. } => match self.calls.of(call, &owner) {
+                Some(call) => {
+                    call.cancel.notify_one();
+                    MountReply::Cancelled
+                }
+                None => return Answered::Now(Err(self.unknown_call(call))),
+            },
+        };
+        Answered::Now(Ok(answer))
+    }
+
+    fn view(&self) -> MountView {
+        MountView {
+            server: self.name.to_string(),
+            description: self.config.description.clone().unwrap_or_else(|| "tools of a mounted MCP server".to_owned()),
+            up: self.way.borrow().is_some(),
+            last_error: self.last_error.clone(),
+            tools: self.offered.len(),
+            left_out: self.left_out,
+            restarts: self.restarts,
+            calls: self.calls.running(),
+        }
+    }
+
+    fn unknown_call(&self, call: u64) -> Refusal {
+        let problem = format!("the server {} has no call {call} of this caller, or has forgotten its end", self.name);
+        Refusal::invalid("/call", problem, "call the tool again")
+    }
+
+    fn begin(&mut self, owner: Arc<str>, tool: String, arguments: Value) -> Result<Call, Refusal> {
+        let Some(way) = self.way.borrow().clone() else {
+            let why = self.last_error.as_deref().unwrap_or("it has not started yet");
+            return Err(Refusal::Unavailable { what: format!("the mounted server {} is down: {why}", self.name) });
+        };
+        let arguments = match arguments {
+            Value::Object(arguments) => arguments,
+            _ => return Err(Refusal::invalid("/arguments", "they are no object", "write an object")),
+        };
+        let Some((call, telling)) = self.calls.begin(owner) else {
+            let what = format!("{} calls of the mounted server {} are under way", self.config.calls, self.name);
+            return Err(Refusal::Overloaded { retry_after_ms: 500, what });
+        };
+        self.errands.spawn_on(carry(way, tool, arguments, call.clone(), telling), &self.serving);
+        Ok(call)
+    }
+}
+
+/// Takes a call to the server, and tells its end.
+async fn carry(way: Way, tool: String, arguments: Map<String, Value>, call: Call, telling: Telling) {
+    let Telling { progress, ended } = telling;
+    let (began, longest) = (Instant::now(), Duration::from_millis(limits::MOUNT_CALL_MS_MAX));
+    let cancelled = async {
+        let _ = tokio::time::timeout(longest, call.cancel.notified()).await;
+    };
+    let reply = match way.call(tool, arguments, progress, cancelled).await {
+        Ok(Some(result)) => MountReply::Ended { result },
+        Ok(None) if began.elapsed() >= longest => {
+            MountReply::Failed { why: format!("it took more than {} s", longest.as_secs()) }
+        }
+        Ok(None) => MountReply::Cancelled,
+        Err(why) => MountReply::Failed { why },
+    };
+    ended.send_replace(Some((reply, Instant::now())));
+}
+
+impl Drop for MountState {
+    fn drop(&mut self) {
+        self.keeping.abort();
+    }
+}
