@@ -1,6 +1,7 @@
 //! `[mcp.servers.NAME]`: other MCP servers, whose tools this node offers beside its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use magpie_core::limits;
 use serde::{Deserialize, Serialize};
@@ -15,13 +16,20 @@ pub struct McpConfig {
     pub servers: BTreeMap<String, MountConfig>,
 }
 
-/// A server that is started as a process and spoken to on its standard input and output.
+/// A server that is started as a process and spoken to on its standard input and output, or one that is reached over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountConfig {
     /// The command and its arguments.
+    #[serde(default)]
     pub command: Vec<String>,
-    /// Its environment, beside `PATH`, `HOME`, `LANG` and `TMPDIR` of the node.
+    /// Of a server that speaks streamable HTTP.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// A file with the bearer token that such a server asks for.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// A process's environment, beside `PATH`, `HOME`, `LANG` and `TMPDIR` of the node.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// One line for those who choose among categories; unset: what the server says of itself.
@@ -73,13 +81,27 @@ fn check_name(name: &str) -> Result<(), String> {
 
 impl MountConfig {
     fn validate(&self) -> Result<(), String> {
-        if self.command.first().is_none_or(String::is_empty) {
-            return Err("command is empty; write the command and its arguments as a list".to_owned());
+        match (&self.url, self.command.first().filter(|command| !command.is_empty())) {
+            (None, None) => return Err("name a command, as a list with its arguments, or a url".to_owned()),
+            (Some(_), Some(_)) => return Err("it has a command and a url; name one of the two".to_owned()),
+            (Some(url), None) => check_url(url)?,
+            (None, Some(_)) if self.token_file.is_some() => {
+                return Err("token_file is of servers with a url; give a process its token in env".to_owned());
+            }
+            (None, Some(_)) => {}
         }
         if !(1..=limits::MOUNT_CALLS_MAX).contains(&self.calls) {
             return Err(format!("calls is {}, not 1 to {}", self.calls, limits::MOUNT_CALLS_MAX));
         }
         Ok(())
+    }
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    let uri: http::Uri = url.parse().map_err(|error| format!("url {url:?}: {error}"))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(_)) => Ok(()),
+        _ => Err(format!("url {url:?} is not one as https://mcp.example/mcp")),
     }
 }
 
@@ -99,7 +121,10 @@ mod tests {
             ("[servers.Files]\ncommand = [\"x\"]\n", "a-z"),
             ("[servers.workflow]\ncommand = [\"x\"]\n", "own tools"),
             ("[servers.full]\ncommand = [\"x\"]\n", "own tools"),
-            ("[servers.files]\ncommand = []\n", "command is empty"),
+            ("[servers.files]\ncommand = []\n", "or a url"),
+            ("[servers.files]\ncommand = [\"x\"]\nurl = \"http://localhost/mcp\"\n", "one of the two"),
+            ("[servers.files]\nurl = \"ftp://localhost/mcp\"\n", "https://"),
+            ("[servers.files]\ncommand = [\"x\"]\ntoken_file = \"t\"\n", "in env"),
             ("[servers.files]\ncommand = [\"x\"]\ncalls = 0\n", "calls is 0"),
         ] {
             assert!(problem(lines).is_some_and(|problem| problem.contains(words)), "{lines}: {:?}", problem(lines));

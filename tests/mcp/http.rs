@@ -70,13 +70,18 @@ pub fn token(rig: &Rig, name: &str, scope: &str) -> String {
 
 /// A node that asks for tokens; the first of them, of scope admin, is there at its start.
 pub async fn with_tokens() -> (Rig, String) {
+    with_tokens_at("127.0.0.1:0").await
+}
+
+/// The same, served there.
+pub async fn with_tokens_at(listen: &str) -> (Rig, String) {
     let mut first = String::new();
     let config = |dir: &std::path::Path| {
         let file = dir.join("tokens.toml");
         let entry = magpie::mcp::http::tokens::TokenEntry::make("root", magpie::mcp::catalog::Scope::Admin, None);
         first = entry.0;
         magpie::mcp::http::tokens::TokenFile { token: vec![entry.1] }.write(&file).unwrap();
-        format!("{OPEN}tokens = {file:?}\n")
+        format!("[http]\nlisten = {listen:?}\ntokens = {file:?}\n")
     };
     let rig = Rig::start_with(config).await;
     (rig, first)

@@ -238,3 +238,45 @@ async fn what_it_learns_is_offered_and_a_toolset_of_ours_has_none_of_it() {
     let narrow = dispatcher(&rig.socket(), &options);
     assert_eq!(failed(&narrow, "shop.echo", json!({})).await["code"], "unknown_tool");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_speaks_http_is_mounted_with_its_token_and_reached_again_after_it_was_away() {
+    let (mut far, root) = crate::http::with_tokens_at(&free_address()).await;
+    let url = format!("{}/mcp/full", far.http);
+    let config = |dir: &Path| {
+        let token = dir.join("token");
+        fs::write(&token, format!("{root}\n")).unwrap();
+        format!("[mcp.servers.far]\nurl = {url:?}\ntoken_file = {token:?}\ncalls = 4\n")
+    };
+    let rig = Rig::start_with(config).await;
+    let up = until(&rig, |far| far["state"] == "up").await;
+    assert!(up["tools"].as_u64().unwrap() > 50, "{up}");
+    let submitted = json!({"name": "far.p2p_taskqueue_submit", "arguments": {"kind": "noop", "wait_ms": 20_000}});
+    let answer = ok(&rig.dispatcher, "tools_dispatch", submitted.clone()).await;
+    assert_eq!((&answer["result"]["status"], &answer["server"]), (&json!("completed"), &json!("far")), "{answer}");
+    let wrong = failed(&rig.dispatcher, "far.p2p_taskqueue_get_task", json!({"task_id": "no id"})).await;
+    assert_eq!(wrong["code"], "tool_failed", "{wrong}");
+
+    let dispatch = json!({"name": "far.list_peers", "arguments": {}});
+    let going = async {
+        until(&rig, |far| far["state"] == "down").await;
+    };
+    let failing = async {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !call(&rig.dispatcher, "tools_dispatch_read", dispatch.clone()).await.is_error {
+            assert!(Instant::now() < deadline, "it answers though it was killed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    far.kill();
+    tokio::join!(going, failing);
+    far.start_again().await;
+    until(&rig, |far| far["state"] == "up").await;
+    let answer = ok(&rig.dispatcher, "tools_dispatch", submitted).await;
+    assert_eq!(answer["result"]["status"], "completed", "{answer}");
+}
+
+/// An address that nobody listens on just now.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}

@@ -128,8 +128,16 @@ impl Rig {
 
     /// Kills the node without a word and starts it again.
     pub async fn crash(&mut self) {
+        self.kill();
+        self.start_again().await;
+    }
+
+    pub fn kill(&mut self) {
         self.node.kill().unwrap();
         self.node.wait().unwrap();
+    }
+
+    pub async fn start_again(&mut self) {
         self.node = spawn(self.dir.path());
         self.until_it_answers().await;
     }

@@ -1,7 +1,6 @@
 //! One mounted server: its process, the protocol with it, and what it offers; again and again.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,31 +8,30 @@ use magpie_core::limits;
 use magpie_core::payload::JsonText;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientCapabilities, ClientConfig,
-    ClientRequest, Implementation, PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ServerResult,
-    Tool,
+    ClientRequest, Implementation, PaginatedRequestParams, PingRequest, ProgressNotificationParam, ProgressToken,
+    ServerResult, Tool,
 };
-use rmcp::service::{NotificationContext, PeerRequestOptions};
+use rmcp::service::{NotificationContext, PeerRequestOptions, ServiceError};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{IntoTransport, StreamableHttpClientTransport};
 use rmcp::{ClientHandler, Peer, RoleClient, ServiceExt};
 use serde_json::{Map, Value};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Notify, watch};
 
 use super::lines::BoundedLines;
+use super::process::{self, Process};
 use crate::config::MountConfig;
 use crate::mcp::catalog::Scope;
 use crate::mcp::text;
 use crate::messages::mount::{MountProgress, MountedTool};
 
-/// Of the node's environment a server gets these, and what its configuration says.
-const ENVIRONMENT: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
-/// A line of its standard error is kept so far.
-const ERROR_LINE_BYTES_MAX: usize = 512;
+/// Of what a server says of a call's progress.
+const MESSAGE_BYTES_MAX: usize = 512;
+/// How often a server that is no process of this node is asked whether it is there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// One that ran so long starts anew without delay.
 const STEADY: Duration = Duration::from_secs(60);
-/// For the exit status of a server that closed its output.
-const EXIT_PATIENCE: Duration = Duration::from_secs(1);
-
 /// What befalls a server.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -52,6 +50,8 @@ pub enum Event {
 pub struct Way {
     peer: Peer<RoleClient>,
     progress: Arc<ProgressOf>,
+    /// Told where a call failed on its way.
+    look_again: Arc<Notify>,
 }
 
 /// Who hears how far a call is, by the token that it was given.
@@ -89,12 +89,12 @@ impl Way {
         let params = CallToolRequestParams::new(tool).with_arguments(arguments);
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let sent = self.peer.send_cancellable_request(request, PeerRequestOptions::no_options()).await;
-        let handle = sent.map_err(|error| error.to_string())?;
+        let handle = sent.map_err(|error| self.failed(&error))?;
         let (id, token) = (handle.id.clone(), key(&handle.progress_token));
         self.progress.listeners().insert(token.clone(), progress);
         let _listening = Listening(&self.progress, token);
         tokio::select! {
-            answer = handle.await_response() => match answer.map_err(|error| error.to_string())? {
+            answer = handle.await_response() => match answer.map_err(|error| self.failed(&error))? {
                 ServerResult::CallToolResult(result) => passed_on(&result).map(Some),
                 other => Err(format!("it answered something else: {}", text::shown(&serde_json::json!(other)))),
             },
@@ -106,6 +106,15 @@ impl Way {
                 Ok(None)
             }
         }
+    }
+}
+
+impl Way {
+    fn failed(&self, error: &ServiceError) -> String {
+        if !matches!(error, ServiceError::McpError(_)) {
+            self.look_again.notify_one();
+        }
+        error.to_string()
     }
 }
 
@@ -126,8 +135,8 @@ fn key(token: &ProgressToken) -> String {
 /// The client that a mounted server sees.
 struct Client {
     progress: Arc<ProgressOf>,
-    /// What it offers has changed.
-    changed: Arc<Notify>,
+    /// What it offers may have changed.
+    look_again: Arc<Notify>,
 }
 
 impl ClientHandler for Client {
@@ -137,13 +146,13 @@ impl ClientHandler for Client {
 
     async fn on_progress(&self, params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
         if let Some(listener) = self.progress.listeners().get(&key(&params.progress_token)) {
-            let message = params.message.map(|message| text::beginning(&message, ERROR_LINE_BYTES_MAX).to_owned());
+            let message = params.message.map(|message| text::beginning(&message, MESSAGE_BYTES_MAX).to_owned());
             listener.send_replace(Some(MountProgress { done: params.progress, total: params.total, message }));
         }
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.changed.notify_one();
+        self.look_again.notify_one();
     }
 }
 
@@ -167,36 +176,64 @@ pub async fn keep(name: &str, config: &MountConfig, way: watch::Sender<Option<Wa
 
 /// One life of the server; why it ended.
 async fn run(name: &str, config: &MountConfig, way: &watch::Sender<Option<Way>>, report: &impl Fn(Event)) -> String {
-    let mut process = match Process::start(config) {
-        Ok(process) => process,
-        Err(error) => return format!("{:?} cannot be started: {error}", config.command[0]),
-    };
-    let mut said = String::new();
-    let spoken = speak(name, config, &mut process, &mut said, way, report).await;
-    let status = process.status().await;
-    let last_words = if said.is_empty() { said } else { format!("; it said last: {said}") };
-    match (spoken, status) {
-        (_, Some(status)) => format!("it ended with {status}{last_words}"),
-        (why, None) => format!("{why}{last_words}"),
+    let mount = Mount { name, config, way, report };
+    match &config.url {
+        Some(url) => mount.over_http(url).await,
+        None => mount.over_pipes().await,
     }
 }
 
-/// Speaks with it until it ends; why it did.
-async fn speak(
-    name: &str,
-    config: &MountConfig,
-    process: &mut Process,
-    said: &mut String,
-    way: &watch::Sender<Option<Way>>,
-    report: &impl Fn(Event),
-) -> String {
-    let Some((input, output, errors)) = process.pipes() else { return "it has no pipes".to_owned() };
-    let (progress, changed) = (Arc::<ProgressOf>::default(), Arc::<Notify>::default());
-    let client = Client { progress: progress.clone(), changed: changed.clone() };
-    let output = BoundedLines::new(output, limits::MOUNT_LINE_BYTES_MAX);
-    let protocol = async {
+/// A server in one of its lives.
+struct Mount<'a, F> {
+    name: &'a str,
+    config: &'a MountConfig,
+    way: &'a watch::Sender<Option<Way>>,
+    report: &'a F,
+}
+
+impl<F: Fn(Event)> Mount<'_, F> {
+    async fn over_pipes(&self) -> String {
+        let mut process = match Process::start(&self.config.command, &self.config.env) {
+            Ok(process) => process,
+            Err(error) => return format!("{:?} cannot be started: {error}", self.config.command[0]),
+        };
+        let Some((input, output, errors)) = process.pipes() else { return "it has no pipes".to_owned() };
+        let output = BoundedLines::new(output, limits::MOUNT_LINE_BYTES_MAX);
+        let mut said = String::new();
+        let why = tokio::select! {
+            why = self.speak((output, input)) => why,
+            never = process::listen(self.name, errors, &mut said) => never,
+        };
+        let last_words = if said.is_empty() { said } else { format!("; it said last: {said}") };
+        match process.status().await {
+            Some(status) => format!("it ended with {status}{last_words}"),
+            None => format!("{why}{last_words}"),
+        }
+    }
+
+    async fn over_http(&self, url: &str) -> String {
+        let mut http = StreamableHttpClientTransportConfig::with_uri(url).max_concurrent_requests(self.config.calls);
+        if let Some(file) = &self.config.token_file {
+            match tokio::fs::read_to_string(file).await {
+                Ok(token) => http = http.auth_header(token.trim()),
+                Err(error) => return format!("its token cannot be read from {}: {error}", file.display()),
+            }
+        }
+        // Another part of the program may have chosen a provider before; any will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        self.speak(StreamableHttpClientTransport::from_config(http)).await
+    }
+
+    /// Speaks with it until it ends; why it did.
+    async fn speak<T, E, A>(&self, transport: T) -> String
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let (progress, look_again) = (Arc::<ProgressOf>::default(), Arc::<Notify>::default());
+        let client = Client { progress: progress.clone(), look_again: look_again.clone() };
         let starting = Duration::from_millis(limits::MOUNT_START_MS_MAX);
-        let service = match tokio::time::timeout(starting, client.serve((output, input))).await {
+        let service = match tokio::time::timeout(starting, client.serve(transport)).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => return format!("it did not open the protocol: {error}"),
             Err(_) => return format!("it did not open the protocol within {} ms", limits::MOUNT_START_MS_MAX),
@@ -204,61 +241,54 @@ async fn speak(
         let peer = service.peer().clone();
         let mut ended = std::pin::pin!(service.waiting());
         loop {
+            let listing = tokio::time::timeout(starting, offered(self.name, self.config.scope, &peer));
             let listed = tokio::select! {
-                listed = tokio::time::timeout(starting, offered(name, config, &peer)) => listed,
+                listed = listing => listed,
                 ended = &mut ended => return format!("the protocol ended: {ended:?}"),
             };
             match listed {
                 Ok(Ok((offered, left_out))) => {
-                    way.send_replace(Some(Way { peer: peer.clone(), progress: progress.clone() }));
-                    report(Event::Up { offered, left_out });
+                    let way = Way { peer: peer.clone(), progress: progress.clone(), look_again: look_again.clone() };
+                    self.way.send_replace(Some(way));
+                    (self.report)(Event::Up { offered, left_out });
                 }
                 Ok(Err(why)) => return format!("it did not list its tools: {why}"),
                 Err(_) => return format!("it did not list its tools within {} ms", limits::MOUNT_START_MS_MAX),
             }
             tokio::select! {
-                () = changed.notified() => {}
+                () = look_again.notified() => {}
                 ended = &mut ended => return format!("the protocol ended: {ended:?}"),
+                why = self.silent(&peer) => return why,
             }
         }
-    };
-    tokio::select! {
-        why = protocol => why,
-        never = listen(name, errors, said) => never,
     }
-}
 
-/// Its standard error goes to the log; the last line is kept for whoever asks why it ended.
-async fn listen<T>(name: &str, errors: ChildStderr, said: &mut String) -> T {
-    let mut errors = BufReader::new(errors);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match (&mut errors).take(ERROR_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return std::future::pending().await,
-            Ok(_) => {
-                let words = text::clean(String::from_utf8_lossy(&line).trim().to_owned());
-                if !words.is_empty() {
-                    tracing::info!(server = name, said = words, "a mounted server speaks");
-                    *said = words;
-                }
+    /// Ends when a server that is no process of this node does not answer any more, and says so.
+    async fn silent(&self, peer: &Peer<RoleClient>) -> String {
+        if self.config.url.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(PING_EVERY).await;
+            let ping = ClientRequest::PingRequest(PingRequest::default());
+            match tokio::time::timeout(PING_PATIENCE, peer.send_request(ping)).await {
+                // One that knows no ping has answered.
+                Ok(Ok(_) | Err(ServiceError::McpError(_))) => {}
+                Ok(Err(error)) => return format!("it does not answer: {error}"),
+                Err(_) => return format!("it did not answer within {} s", PING_PATIENCE.as_secs()),
             }
         }
     }
 }
 
 /// What it offers, as far as a node keeps it, and how many tools that leaves out.
-async fn offered(
-    name: &str,
-    config: &MountConfig,
-    peer: &Peer<RoleClient>,
-) -> Result<(Arc<[MountedTool]>, usize), String> {
+async fn offered(name: &str, writing: Scope, peer: &Peer<RoleClient>) -> Result<(Arc<[MountedTool]>, usize), String> {
     let (mut tools, mut bytes, mut left_out, mut cursor) = (Vec::new(), 0, 0, None);
     loop {
         let page = peer.list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor.take()))).await;
         let page = page.map_err(|error| error.to_string())?;
         for tool in page.tools {
-            let tool = mounted(name, config.scope, tool);
+            let tool = mounted(name, writing, tool);
             let own = tool.description.len()
                 + tool.input_schema.as_str().len()
                 + tool.output_schema.as_ref().map_or(0, |schema| schema.as_str().len());
@@ -300,37 +330,5 @@ fn mounted(server: &str, writing: Scope, tool: Tool) -> MountedTool {
         idempotent: read_only || hints.idempotent_hint.unwrap_or(false),
         open_world: hints.open_world_hint.unwrap_or(true),
         scope: scope.name().to_owned(),
-    }
-}
-
-/// The process, in a group of its own: dropped, all of the group is killed.
-struct Process(Child);
-
-impl Process {
-    fn start(config: &MountConfig) -> std::io::Result<Self> {
-        let mut command = Command::new(&config.command[0]);
-        command.args(&config.command[1..]).env_clear();
-        command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.envs(&config.env).process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().map(Self)
-    }
-
-    fn pipes(&mut self) -> Option<(tokio::process::ChildStdin, tokio::process::ChildStdout, ChildStderr)> {
-        Some((self.0.stdin.take()?, self.0.stdout.take()?, self.0.stderr.take()?))
-    }
-
-    /// How it ended, if it has.
-    async fn status(&mut self) -> Option<std::process::ExitStatus> {
-        tokio::time::timeout(EXIT_PATIENCE, self.0.wait()).await.ok()?.ok()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Not waited for yet, so the number is still this process's.
-        if let Some(group) = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
     }
 }

@@ -1,9 +1,10 @@
-//! Other MCP servers whose tools this node offers beside its own: processes that are started, spoken to in the protocol,
-//! and started again when they end.
+//! Other MCP servers whose tools this node offers beside its own: processes that are started, or servers that are reached
+//! over HTTP; spoken to in the protocol, and started or called again when they end.
 //!
 //! [`connection`] keeps one server running and knows its tools; [`calls`] keeps the calls that its node has begun;
-//! [`lines`] bounds what it may write.
+//! `process` and `lines` are of those that are started: what runs, and how much it may write.
 
 pub mod calls;
 pub mod connection;
 mod lines;
+mod process;
