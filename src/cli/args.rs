@@ -14,7 +14,7 @@ use super::guest::GuestArgs;
 use super::output::Format;
 use super::{
     actor, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run, schedule, status,
-    task, token, worker, workflow,
+    task, token, tool, worker, workflow,
 };
 
 pub(super) const GLOBAL: &str = "Global options";
@@ -73,6 +73,9 @@ enum Command {
     /// List workers; drain this node's
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// List, explain and call the tools that agents have
+    #[command(subcommand)]
+    Tool(tool::ToolCommand),
     /// List the members of the mesh; find, connect, allow and deny peers
     #[command(subcommand)]
     Peer(peer::PeerCommand),
@@ -207,6 +210,7 @@ impl Command {
             Self::Queue(queue) => queue.run(context).await,
             Self::Dlq(dlq) => dlq.run(context).await,
             Self::Worker(worker) => worker.run(context).await,
+            Self::Tool(tool) => tool.run(context).await,
             Self::Peer(peer) => peer.run(context).await,
             Self::Key(key) => key.run(context).await,
             Self::Token(token) => token.run(context).await,

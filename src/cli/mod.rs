@@ -35,6 +35,7 @@ mod submission;
 mod table;
 mod task;
 mod token;
+mod tool;
 mod upload;
 mod wait;
 mod worker;

@@ -121,8 +121,8 @@ impl From<ClientError> for ToolError {
         match error {
             ClientError::Refused(refusal) => refusal.into(),
             ClientError::Unreachable { .. } | ClientError::NotAdmitted { .. } | ClientError::Closed => {
-                let fix = "start a node with `node` (see `node --help`), or start node-mcp with --control SOCKET of one \
-                           that runs; then call again";
+                let fix = "start a node with `node` (see `node --help`), or name the socket of one that runs with --control; \
+                           then call again";
                 Self::passing("node_unreachable", message, fix, 1_000)
             }
             ClientError::TimedOut { .. } => {

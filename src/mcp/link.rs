@@ -24,7 +24,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// For an answer that waits for nothing but the node.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The node in whose process this runs.
+/// A way to a node that somebody else keeps: into its own process, or by a connection that is there already.
 pub trait Door: Send + Sync {
     /// Asks in the name of a principal, in the role that its scope gives; a refusal is an error.
     fn ask<'a>(
@@ -55,7 +55,7 @@ impl NodeLink {
         Self::Socket(Arc::new(Socket { path: socket, role, client: Mutex::new(None) }))
     }
 
-    /// From inside the node's process, in the name of a principal.
+    /// Through a door, in the name of a principal.
     pub fn inside(door: Arc<dyn Door>, principal: Arc<Principal>) -> Self {
         Self::Inside { door, principal }
     }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use magpie_core::queue::Refusal;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer::ToolError;
 use super::catalog::Scope;
+use crate::client::ClientError;
+use crate::messages::Body;
 
 /// Calls of one principal that run at a time, and that are admitted; further ones are refused at once.
 const CALLS_RUNNING_MAX: usize = 64;
@@ -25,6 +28,18 @@ impl Principal {
     pub fn new(name: &str, scope: Scope) -> Self {
         let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
         Self { name: name.into(), scope, admitted, running }
+    }
+
+    /// Whether its scope gives the role that saying this takes.
+    ///
+    /// # Errors
+    /// `forbidden` if it does not.
+    pub fn may_say(&self, body: &Body) -> Result<(), ClientError> {
+        let role = self.scope.role();
+        body.may_be_said_by(role).map_err(|needs| {
+            let (needs, has) = (needs.name().to_owned(), role.name().to_owned());
+            ClientError::Refused(Refusal::Forbidden { needs, has })
+        })
     }
 
     /// A place for one more call.

@@ -187,13 +187,13 @@ impl Surface {
     fn check(&self, name: &str, writes: bool, scope: Scope) -> Result<(), ToolError> {
         if self.chosen.read_only && writes {
             let message = format!("{name} changes something, and this surface is read-only");
-            let fix = "start node-mcp without --read-only; over HTTP use the path without /readonly";
+            let fix = "leave --read-only out; over HTTP use the path without /readonly";
             return Err(ToolError::new("read_only", message, fix));
         }
         if scope > self.scope {
             let (needs, has) = (scope.name(), self.scope.name());
             let message = format!("{name} needs the scope {needs}, and this caller has {has}");
-            let fix = format!("use a token of scope {needs}, or start node-mcp with --scope {needs}");
+            let fix = format!("use a token of scope {needs}, or --scope {needs} of node-mcp and nodectl tool");
             return Err(ToolError { needs: Some(scope), ..ToolError::new("low_scope", message, fix) });
         }
         Ok(())

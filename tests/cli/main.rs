@@ -35,6 +35,8 @@ mod schedules;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod tools;
+#[cfg(test)]
 mod usage;
 #[cfg(test)]
 mod waiting;

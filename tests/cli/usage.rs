@@ -13,7 +13,7 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = "dev run status doctor events task workflow schedule queue dlq worker peer key token home device actor clock blob completions help";
+    let expected = "dev run status doctor events task workflow schedule queue dlq worker tool peer key token home device actor clock blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -45,6 +45,12 @@ fn wrong_values_are_told_with_the_right_ones() {
         (&["run", "x.yaml", "--input", "k"], "\"k\" is not K=V"),
         (&["status", "-o", "xml"], "[possible values: table, wide, json, yaml]"),
         (&["blob", "get", "x"], "\"x\" is not a content id"),
+        (
+            &["tool", "call", "list_peers", "--scope", "all"],
+            "\"all\" is not a scope; the scopes are read, submit, operate",
+        ),
+        (&["tool", "call", "list_peers", "[]"], "the arguments are no JSON object: found a list; `nodectl tool schema"),
+        (&["tool", "call", "list_peers", "@/no/such/file"], "cannot read /no/such/file: "),
         (&["actor", "call", "postman", "{}"], "ledger, worker, registry, clock, device, blob, node, peer, supervisor"),
     ] {
         let words = refused(arguments);

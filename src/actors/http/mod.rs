@@ -23,7 +23,7 @@ use crate::mcp::server::McpServer;
 use crate::messages::http::HttpMsg;
 use crate::messages::{Answer, Body};
 use magpie_core::limits;
-use magpie_core::queue::{LedgerReply, Refusal};
+use magpie_core::queue::LedgerReply;
 
 pub struct HttpActor;
 
@@ -128,11 +128,7 @@ impl Door for Inside {
         patience: std::time::Duration,
     ) -> BoxFuture<'a, Result<Answer, ClientError>> {
         Box::pin(async move {
-            let role = principal.scope.role();
-            if let Err(needs) = body.may_be_said_by(role) {
-                let (needs, has) = (needs.name().to_owned(), role.name().to_owned());
-                return Err(ClientError::Refused(Refusal::Forbidden { needs, has }));
-            }
+            principal.may_say(&body)?;
             let permit = self.0.admit().map_err(ClientError::Refused)?;
             let owner = principal.name.clone();
             let message = |reply| HttpMsg::Ask { owner, body: Box::new(body), permit, reply };
