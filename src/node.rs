@@ -24,6 +24,7 @@ use crate::actors::Addresses;
 use crate::actors::access::Access;
 use crate::actors::address::Address;
 use crate::actors::attempt_streams::AttemptStreams;
+use crate::actors::audit::Audit;
 use crate::actors::blobs::PeerBlobs;
 use crate::actors::cache::NodeCache;
 use crate::actors::clock::{ClockActor, ClockArguments};
@@ -51,6 +52,7 @@ use crate::mcp::http::gate::Gate;
 use crate::messages::actor::SupervisorMsg;
 use crate::messages::mount::MountMsg;
 use crate::node_thread::{NodeThread, NodeThreadEnd};
+use crate::store::audit::AuditDir;
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
 use crate::store::spool::Spool;
@@ -101,6 +103,7 @@ struct Parts {
     /// Where attempts run.
     executing: Handle,
     spool: Arc<Spool>,
+    audit: Audit,
     attempts: AttemptStreams,
     slots: Slots,
     retention: RetentionPolicy,
@@ -198,6 +201,8 @@ impl Parts {
         if let Some(damage) = damage {
             tracing::error!(%damage, "the spool was damaged");
         }
+        let audit = Audit::start(AuditDir::new(dir.audit()))
+            .map_err(|error| StartError::Store(format!("the audit gets no thread: {error}")))?;
         let rules = PeerRules::open(&dir.peer_rules()).map_err(|error| StartError::Key(error.to_string()))?;
         let admission = Admission { rules, ..admission::of(config, me)? };
         let mut notices = Vec::new();
@@ -234,6 +239,7 @@ impl Parts {
             mounts: mount::plan(&config.mcp, me, &executing),
             executing,
             spool: Arc::new(spool),
+            audit,
             attempts: AttemptStreams::default(),
             slots,
             retention: config.retention.policy(volume),
@@ -262,6 +268,7 @@ impl Parts {
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
             cache: NodeCache::default(),
             mounts: Mounts::new(mounts.collect()),
+            audit: self.audit.clone(),
             http: Arc::default(),
             started: Instant::now(),
             notices: self.notices.clone(),

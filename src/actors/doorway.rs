@@ -11,6 +11,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 
 use super::access::Access;
 use super::address::Address;
+use super::audit::Audit;
 use super::blobs::PeerBlobs;
 use super::cache::NodeCache;
 use super::clock_audit;
@@ -41,6 +42,7 @@ pub struct Doorway {
     pub streams: Streams,
     pub cache: NodeCache,
     pub mounts: Mounts,
+    pub audit: Audit,
     pub devices: Vec<Address<DeviceMsg>>,
     /// Where HTTP is served, once it is.
     pub http: Arc<OnceLock<SocketAddr>>,
@@ -72,6 +74,13 @@ impl Doorway {
             Body::Node(NodeRequest::ExportHome { ledger, to, file }) => self.export_home(ledger, to, file).await,
             Body::Node(NodeRequest::ImportHome { file }) => self.import_home(file).await,
             Body::Node(NodeRequest::Logs(ask)) => Ok(Answer::Node(NodeReply::Logs(telemetry::recent(&ask)))),
+            Body::Node(NodeRequest::RecordCalls(calls)) => {
+                self.audit.record(&owner, calls);
+                Ok(Answer::Node(NodeReply::CallsRecorded))
+            }
+            Body::Node(NodeRequest::Audit(ask)) => {
+                self.audit.read(ask).await.map(|found| Answer::Node(NodeReply::Audit(found)))
+            }
             Body::Node(NodeRequest::Homes) => Ok(Answer::Node(NodeReply::Homes(self.homes()))),
         };
         answered.unwrap_or_else(Answer::Refused)

@@ -18,6 +18,7 @@ pub mod access;
 pub mod address;
 mod alarm;
 pub mod attempt_streams;
+pub mod audit;
 pub mod blobs;
 pub mod cache;
 pub mod clock;

@@ -13,8 +13,8 @@ use super::exit::{CommandError, Exit};
 use super::guest::GuestArgs;
 use super::output::Format;
 use super::{
-    actor, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run, schedule, status,
-    task, token, tool, worker, workflow,
+    actor, audit, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run, schedule,
+    status, task, token, tool, worker, workflow,
 };
 
 pub(super) const GLOBAL: &str = "Global options";
@@ -97,6 +97,7 @@ enum Command {
     /// Show the Merkle clock
     #[command(subcommand)]
     Clock(clock::ClockCommand),
+    Audit(audit::AuditArgs),
     /// Keep content in the node's blob store
     #[command(subcommand)]
     Blob(blob::BlobCommand),
@@ -218,6 +219,7 @@ impl Command {
             Self::Device(device) => device.run(context).await,
             Self::Actor(actor) => actor.run(context).await,
             Self::Clock(clock) => clock.run(context).await,
+            Self::Audit(audit) => audit.run(context).await,
             Self::Blob(blob) => blob.run(context).await,
             Self::Completions(completions) => completions.run(),
         }

@@ -2,6 +2,7 @@
 
 mod actor;
 mod args;
+mod audit;
 mod blob;
 mod clock;
 mod completions;

@@ -2,10 +2,11 @@
 //! audit line. Tools that are listed and tools that are dispatched by name pass here alike.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use magpie_core::ids::ContentId;
+use magpie_core::time::Wall;
 use serde_json::{Map, Value, json};
 
 use super::answer::ToolError;
@@ -20,6 +21,7 @@ use super::surface::Surface;
 use super::text::clean_value;
 use super::tools::manager::DispatchInput;
 use super::tools::mounts::{self, MountedCall, MountedName};
+use crate::messages::audit::CallLine;
 
 /// The longest that a call takes, whatever happens.
 const CALL_MS_MAX: u64 = 30_000;
@@ -103,7 +105,7 @@ impl Dispatcher {
         Some(error)
     }
 
-    /// Runs one call and writes its audit line. It always answers, in words if it cannot do better.
+    /// Runs one call, writes its audit line and has it kept by the node. It always answers, in words if it cannot do better.
     pub async fn call(&self, name: &str, arguments: Map<String, Value>, caller: &dyn Caller) -> Outcome {
         let began = Instant::now();
         let digest = digest(&arguments);
@@ -132,16 +134,29 @@ impl Dispatcher {
     }
 
     fn audit(&self, client: &str, tool: &str, called: &str, digest: &str, outcome: &str, began: Instant) {
+        let text = |text: &str| text.to_owned();
+        let call = CallLine {
+            at: wall_now(),
+            principal: text(&self.principal.name),
+            client: text(client),
+            tool: text(tool),
+            called: called.chars().take(64).collect(),
+            arguments: text(digest),
+            outcome: text(outcome),
+            ms: began.elapsed().as_millis() as u64,
+            lost: 0,
+        };
         tracing::info!(
             target: "audit",
-            principal = &*self.principal.name,
+            principal = call.principal,
             client,
-            tool,
-            called = %called.chars().take(64).collect::<String>().escape_debug(),
+            tool = call.tool,
+            called = %call.called.escape_debug(),
             arguments = digest,
             outcome,
-            ms = began.elapsed().as_millis() as u64,
+            ms = call.ms,
         );
+        self.link.record(call);
     }
 
     fn plan(&self, name: &str, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
@@ -222,6 +237,11 @@ impl Dispatcher {
 fn work_in(answer: &Value) -> Option<String> {
     let goes_on = answer.get("next").is_some_and(Value::is_object);
     answer["handle"].as_str().filter(|_| goes_on).map(str::to_owned)
+}
+
+fn wall_now() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Wall(since.map_or(0, |since| since.as_millis() as u64))
 }
 
 /// Tells calls apart without telling what they say.

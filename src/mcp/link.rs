@@ -1,7 +1,7 @@
 //! The way to the node: in its own process, or behind its control socket, where it is made anew whenever the node was away.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use magpie_core::ids::LedgerTag;
@@ -11,7 +11,9 @@ use tokio::sync::Mutex;
 use super::answer::ToolError;
 use super::handler::BoxFuture;
 use super::principal::Principal;
+use super::recorder::Recorder;
 use crate::client::{Client, ClientError};
+use crate::messages::audit::CallLine;
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
 use crate::messages::mount::{MountReply, MountRequest};
@@ -33,12 +35,15 @@ pub trait Door: Send + Sync {
         body: Body,
         patience: Duration,
     ) -> BoxFuture<'a, Result<Answer, ClientError>>;
+
+    /// Keeps a call of the principal in the node's audit; waits for nothing.
+    fn record(&self, principal: &Principal, call: CallLine);
 }
 
 /// The way to one node. A clone is the same way.
 #[derive(Clone)]
 pub enum NodeLink {
-    Socket(Arc<Socket>),
+    Socket { socket: Arc<Socket>, recorder: Arc<OnceLock<Recorder>> },
     Inside { door: Arc<dyn Door>, principal: Arc<Principal> },
 }
 
@@ -52,7 +57,8 @@ pub struct Socket {
 impl NodeLink {
     /// By way of its control socket, in a role that is asked for there.
     pub fn new(socket: PathBuf, role: Role) -> Self {
-        Self::Socket(Arc::new(Socket { path: socket, role, client: Mutex::new(None) }))
+        let socket = Arc::new(Socket { path: socket, role, client: Mutex::new(None) });
+        Self::Socket { socket, recorder: Arc::default() }
     }
 
     /// Through a door, in the name of a principal.
@@ -67,9 +73,26 @@ impl NodeLink {
     /// `node_unreachable` if no node listens; else what the node refused.
     pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
         Ok(match self {
-            Self::Socket(socket) => socket.ask(body, patience).await?,
+            Self::Socket { socket, .. } => socket.ask(body, patience).await?,
             Self::Inside { door, principal } => door.ask(principal, body, patience).await?,
         })
+    }
+
+    /// Has a call kept in the node's audit; waits for nothing.
+    pub fn record(&self, call: CallLine) {
+        match self {
+            Self::Socket { socket, recorder } => recorder.get_or_init(|| recorder_at(socket.clone())).record(call),
+            Self::Inside { door, principal } => door.record(principal, call),
+        }
+    }
+
+    /// Waits a second at most for the node to hear of the calls that it was to keep.
+    pub async fn finish(&self) {
+        if let Self::Socket { recorder, .. } = self
+            && let Some(recorder) = recorder.get()
+        {
+            recorder.finish().await;
+        }
     }
 
     /// Asks the ledger of the home that the request's id names.
@@ -167,6 +190,18 @@ impl NodeLink {
             _ => Err(ClientError::Unexpected.into()),
         }
     }
+}
+
+fn recorder_at(socket: Arc<Socket>) -> Recorder {
+    Recorder::start(move |calls| {
+        let socket = socket.clone();
+        async move {
+            match socket.ask(Body::Node(NodeRequest::RecordCalls(calls)), PATIENCE).await? {
+                Answer::Node(NodeReply::CallsRecorded) => Ok(()),
+                _ => Err(ClientError::Unexpected),
+            }
+        }
+    })
 }
 
 impl Socket {

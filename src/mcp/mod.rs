@@ -17,6 +17,7 @@ pub mod mounted;
 pub mod panic;
 pub mod pointer;
 pub mod principal;
+mod recorder;
 pub mod server;
 pub mod surface;
 pub mod text;

@@ -84,14 +84,16 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         None => default_data_dir()?.join("control.sock"),
     };
     let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
-    let server = McpServer::OneClient(Arc::new(Dispatcher::new(&surface, link, Arc::new(principal))));
+    let server = McpServer::OneClient(Arc::new(Dispatcher::new(&surface, link.clone(), Arc::new(principal))));
     let opened = server.serve(rmcp::transport::io::stdio_pipes()).await;
     let running = match opened {
         Ok(running) => running,
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(ServeError::Opening(error.to_string())),
     };
-    running.waiting().await.map(drop).map_err(|error| ServeError::Broken(error.to_string()))
+    let ended = running.waiting().await;
+    link.finish().await;
+    ended.map(drop).map_err(|error| ServeError::Broken(error.to_string()))
 }
 
 /// The protocol's handler. A clone shares all.

@@ -129,7 +129,7 @@ impl Body {
             | Body::Clock(ClockRequest::Show | ClockRequest::Audit | ClockRequest::CheckChain { .. })
             | Body::Worker(WorkerRequest::Stats)
             | Body::Device(_)
-            | Body::Node(NodeRequest::Homes)
+            | Body::Node(NodeRequest::Homes | NodeRequest::RecordCalls(_))
             | Body::Peer(
                 PeerRequest::Get { .. }
                 | PeerRequest::Contacts
@@ -137,7 +137,12 @@ impl Body {
                 | PeerRequest::Metrics { .. }
                 | PeerRequest::Discover,
             ) => &[Role::Agent, Role::Operator][..],
-            Body::Node(NodeRequest::ExportHome { .. } | NodeRequest::ImportHome { .. } | NodeRequest::Logs(_))
+            Body::Node(
+                NodeRequest::ExportHome { .. }
+                | NodeRequest::ImportHome { .. }
+                | NodeRequest::Logs(_)
+                | NodeRequest::Audit(_),
+            )
             | Body::Peer(PeerRequest::Connect { .. } | PeerRequest::Disconnect { .. } | PeerRequest::SetRule { .. })
             | Body::Access(
                 AccessRequest::IssueTicket { .. }

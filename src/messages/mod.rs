@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod actor;
+pub mod audit;
 pub mod blob;
 pub mod cache;
 pub mod clock;

@@ -9,6 +9,7 @@ use magpie_core::queue::QueueStats;
 use magpie_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
+use super::audit::{AuditAsk, AuditFound, CallLine};
 use super::device::DeviceView;
 use super::registry::PeerView;
 use super::worker::{WorkerBrief, WorkerStats};
@@ -31,6 +32,10 @@ pub enum NodeRequest {
     },
     /// The newest lines of the node's own log.
     Logs(LogsAsk),
+    /// Keep these calls of tools, which whoever says this made.
+    RecordCalls(Vec<CallLine>),
+    /// The calls that are kept.
+    Audit(AuditAsk),
 }
 
 /// Which lines; all that match all of it, the newest first.
@@ -74,6 +79,8 @@ pub enum NodeReply {
     HomeExported(Box<HomeMove>),
     HomeImported(Box<HomeMove>),
     Logs(Vec<LogLine>),
+    CallsRecorded,
+    Audit(AuditFound),
 }
 
 /// A ledger on its way to another node.

@@ -142,6 +142,11 @@ impl DataDir {
         self.path().join("peer.rules")
     }
 
+    /// Calls of tools.
+    pub fn audit(&self) -> PathBuf {
+        self.path().join("audit")
+    }
+
     /// Working directories of `process` tasks.
     pub fn work(&self) -> PathBuf {
         self.path().join("work")

@@ -4,6 +4,8 @@
 //! only queues, from anywhere; all else belongs on a blocking thread (`spawn_blocking`).
 //! Architecture invariant: SQLite is named in this room only.
 
+pub mod audit;
+pub mod audit_queue;
 pub mod blobs;
 pub mod data_dir;
 pub mod disk;

@@ -7,6 +7,8 @@ mod access;
 #[cfg(test)]
 mod attempts;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod clocks;
 #[cfg(test)]
 mod copies;

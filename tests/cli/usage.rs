@@ -13,7 +13,7 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = "dev run status doctor events task workflow schedule queue dlq worker tool peer key token home device actor clock blob completions help";
+    let expected = "dev run status doctor events task workflow schedule queue dlq worker tool peer key token home device actor clock audit blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -21,7 +21,7 @@ fn only_commands_that_work_are_listed() {
 fn an_unknown_command_is_a_usage_error() {
     let told = refused(&["taks"]);
     assert!(told.starts_with("error: unrecognized subcommand 'taks'\n\n  tip: "), "{told}");
-    for missing in ["top", "home", "model", "config", "token", "audit"] {
+    for missing in ["top", "home", "model", "config", "token"] {
         refused(&[missing]);
     }
 }
@@ -49,6 +49,7 @@ fn wrong_values_are_told_with_the_right_ones() {
             &["tool", "call", "list_peers", "--scope", "all"],
             "\"all\" is not a scope; the scopes are read, submit, operate",
         ),
+        (&["audit", "--limit", "0"], "0 is not in 1..=10000"),
         (&["tool", "call", "list_peers", "[]"], "the arguments are no JSON object: found a list; `nodectl tool schema"),
         (&["tool", "call", "list_peers", "@/no/such/file"], "cannot read /no/such/file: "),
         (&["actor", "call", "postman", "{}"], "ledger, worker, registry, clock, device, blob, node, peer, supervisor"),
@@ -94,6 +95,7 @@ fn no_node_is_exit_code_4_with_what_to_do() {
         &["workflow", "ls"],
         &["peer", "ls"],
         &["actor", "tree"],
+        &["audit"],
     ] {
         let Ended { stderr, stdout, .. } = nodectl(&[&["--control", socket], arguments].concat()).with(4);
         assert_eq!(stdout, "");

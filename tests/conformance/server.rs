@@ -20,6 +20,7 @@ use magpie::mcp::handler::BoxFuture;
 use magpie::mcp::http::{HttpRules, HttpServer};
 use magpie::mcp::link::Door;
 use magpie::mcp::principal::Principal;
+use magpie::messages::audit::CallLine;
 use magpie::messages::{Answer, Body};
 
 /// The tools of the node are listed here and need a node to work.
@@ -29,6 +30,8 @@ impl Door for NoNode {
     fn ask<'a>(&'a self, _: &'a Principal, _: Body, _: Duration) -> BoxFuture<'a, Result<Answer, ClientError>> {
         Box::pin(async { Err(ClientError::Closed) })
     }
+
+    fn record(&self, _: &Principal, _: CallLine) {}
 }
 
 #[tokio::main]

@@ -11,7 +11,9 @@ use magpie::mcp::http::{HttpRules, HttpServer};
 use magpie::mcp::link::Door;
 use magpie::mcp::principal::Principal;
 use magpie::mcp::server::McpServer;
-use magpie::messages::Body;
+use magpie::messages::audit::{AuditAsk, CallLine};
+use magpie::messages::node::NodeRequest;
+use magpie::messages::{Body, Role};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -269,6 +271,8 @@ impl Door for NoNode {
     ) -> BoxFuture<'a, Result<magpie::messages::Answer, ClientError>> {
         Box::pin(async { Err(ClientError::Closed) })
     }
+
+    fn record(&self, _: &Principal, _: CallLine) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,4 +327,35 @@ async fn a_node_does_not_start_where_it_could_not_serve() {
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert!(!ended.status.success() && said.contains(words), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_kept_in_the_audit_by_their_token_and_for_operators_only() {
+    let (rig, root) = with_tokens().await;
+    let reader = token(&rig, "reader", "read");
+    until(&rig.http, 200, || Request::rpc("/mcp", "tools/list", json!({})).token(&reader)).await;
+    let call = |token: &str, tool: &'static str| Request::call("/mcp/full", tool, json!({})).token(token);
+    assert_eq!(status(&rig, call(&reader, "list_peers")).await, 200);
+    assert_eq!(status(&rig, call(&reader, "queue_pause")).await, 403);
+    assert_eq!(status(&rig, call(&root, "queue_pause")).await, 200);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let told = loop {
+        let mut told = ctl(&rig, &["audit"])["items"].as_array().unwrap().clone();
+        // The rig itself asked by the socket whether the node is there.
+        told.retain(|call| call["principal"] != "local:node-mcp");
+        if told.len() == 3 {
+            break told;
+        }
+        assert!(Instant::now() < deadline, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let of = |call: &Value| ["principal", "called", "outcome"].map(|field| call[field].as_str().unwrap().to_owned());
+    let expected = [
+        ["token:reader", "list_peers", "ok"],
+        ["token:reader", "queue_pause", "low_scope"],
+        ["token:root", "queue_pause", "ok"],
+    ];
+    assert_eq!(told.iter().map(of).collect::<Vec<_>>(), expected.map(|call| call.map(str::to_owned)));
+    let asked = Body::Node(NodeRequest::Audit(AuditAsk::default()));
+    assert_eq!(asked.may_be_said_by(Role::Agent), Err(Role::Operator));
 }

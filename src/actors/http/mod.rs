@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 pub use accept::accept;
 
 use super::address::Address;
+use super::audit::Audit;
 use super::doorway::Doorway;
 use crate::client::ClientError;
 use crate::mcp::handler::BoxFuture;
@@ -20,6 +21,7 @@ use crate::mcp::http::{HttpRules, HttpServer};
 use crate::mcp::link::Door;
 use crate::mcp::principal::Principal;
 use crate::mcp::server::McpServer;
+use crate::messages::audit::CallLine;
 use crate::messages::http::HttpMsg;
 use crate::messages::{Answer, Body};
 use magpie_core::limits;
@@ -55,8 +57,9 @@ impl Actor for HttpActor {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let HttpArguments { listen, rules, serving, own, doorway } = arguments;
+        let door = Arc::new(Inside { http: own, audit: doorway.audit.clone() });
         let (listener, bound) = bind(listen, &doorway.http)?;
-        let server = HttpServer::new(McpServer::Http, Arc::new(Inside(own)), &with_own_name(rules, bound))?;
+        let server = HttpServer::new(McpServer::Http, door, &with_own_name(rules, bound))?;
         let server = Arc::new(server);
         let served = server.clone();
         let accepting = serving.spawn(async move {
@@ -118,7 +121,10 @@ fn with_own_name(mut rules: HttpRules, bound: SocketAddr) -> HttpRules {
 }
 
 /// The way from a connection to the node's thread.
-struct Inside(Address<HttpMsg>);
+struct Inside {
+    http: Address<HttpMsg>,
+    audit: Audit,
+}
 
 impl Door for Inside {
     fn ask<'a>(
@@ -129,15 +135,19 @@ impl Door for Inside {
     ) -> BoxFuture<'a, Result<Answer, ClientError>> {
         Box::pin(async move {
             principal.may_say(&body)?;
-            let permit = self.0.admit().map_err(ClientError::Refused)?;
+            let permit = self.http.admit().map_err(ClientError::Refused)?;
             let owner = principal.name.clone();
             let message = |reply| HttpMsg::Ask { owner, body: Box::new(body), permit, reply };
-            match self.0.ask(patience, message).await.map_err(|gone| ClientError::Refused(gone.into()))? {
+            match self.http.ask(patience, message).await.map_err(|gone| ClientError::Refused(gone.into()))? {
                 Answer::Refused(refusal) | Answer::Ledger(LedgerReply::Refused(refusal)) => {
                     Err(ClientError::Refused(refusal))
                 }
                 answer => Ok(answer),
             }
         })
+    }
+
+    fn record(&self, principal: &Principal, call: CallLine) {
+        self.audit.record(&principal.name, vec![call]);
     }
 }

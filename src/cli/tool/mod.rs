@@ -79,7 +79,12 @@ impl ToolCommand {
             Self::Schema(SchemaArgs { name }) => schema(context, &name).await?,
             Self::Call(CallArgs { name, arguments, bounds }) => {
                 let arguments = arguments::read(arguments).await?;
-                let value = Tools::within(context, bounds).call(&name, arguments).await?;
+                let tools = Tools::within(context, bounds);
+                let called = tools.call(&name, arguments).await;
+                if !called.as_ref().is_err_and(|error| error.exit == Exit::Unreachable) {
+                    tools.shell.tell_calls().await;
+                }
+                let value = called?;
                 context.format.document(&value, || format!("{}\n", output::json_pretty(&value)))?;
             }
         }
@@ -119,21 +124,25 @@ async fn schema(context: &Context, name: &str) -> Result<(), CommandError> {
 }
 
 /// The tools of one command.
-struct Tools(Dispatcher);
+struct Tools {
+    dispatcher: Dispatcher,
+    shell: Arc<Shell>,
+}
 
 impl Tools {
     fn within(context: &Context, bounds: Bounds) -> Self {
         let options = SurfaceOptions { flat: true, read_only: bounds.read_only, toolset: Vec::new() };
         let surface = Surface::new(Catalog::shared(), &options).expect("no toolset is named");
         let principal = Arc::new(Principal::new(PRINCIPAL, bounds.scope));
-        let link = NodeLink::inside(Arc::new(Shell(context.link.clone())), principal.clone());
-        Self(Dispatcher::new(&surface, link, principal))
+        let shell = Arc::new(Shell::new(context.link.clone()));
+        let link = NodeLink::inside(shell.clone(), principal.clone());
+        Self { dispatcher: Dispatcher::new(&surface, link, principal), shell }
     }
 
     /// # Errors
     /// With the exit code that the failure's code has, and what to do.
     async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, CommandError> {
-        let outcome = self.0.call(name, arguments, &Terminal).await;
+        let outcome = self.dispatcher.call(name, arguments, &Terminal).await;
         if outcome.is_error { Err(failure::told(&outcome.value)) } else { Ok(outcome.value) }
     }
 }

@@ -1,0 +1,54 @@
+//! The audit of a node, behind its doors: what callers of tools did, kept and read again.
+
+use std::sync::Arc;
+
+use magpie_core::queue::Refusal;
+use magpie_core::time::Wall;
+use tokio::sync::Semaphore;
+
+use super::readings;
+use crate::messages::audit::{AuditAsk, AuditFound, CALLS_TOLD_MAX, CallLine};
+use crate::store::audit::AuditDir;
+use crate::store::audit_queue::AuditQueue;
+
+/// Readers at a time: each goes through the files.
+const READERS_MAX: usize = 2;
+
+/// A clone is the same audit.
+#[derive(Clone)]
+pub struct Audit(Arc<Inner>);
+
+struct Inner {
+    dir: AuditDir,
+    queue: AuditQueue,
+    readers: Semaphore,
+}
+
+impl Audit {
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(dir: AuditDir) -> std::io::Result<Self> {
+        let queue = AuditQueue::start(&dir)?;
+        Ok(Self(Arc::new(Inner { dir, queue, readers: Semaphore::new(READERS_MAX) })))
+    }
+
+    /// Keeps calls of `owner`, whatever name they bring; waits for nothing. A clock ahead of this one's is not believed.
+    pub fn record(&self, owner: &str, calls: Vec<CallLine>) {
+        let now = Wall(readings::now().wall_ms);
+        for call in calls.into_iter().take(CALLS_TOLD_MAX) {
+            self.0.queue.record(CallLine { at: call.at.min(now), principal: owner.to_owned(), ..call }.cut());
+        }
+    }
+
+    /// # Errors
+    /// If the files cannot be read, or too many read them.
+    pub async fn read(&self, ask: AuditAsk) -> Result<AuditFound, Refusal> {
+        let refused = |what: String| Refusal::Unavailable { what };
+        let overloaded = |_| Refusal::Overloaded { retry_after_ms: 1_000, what: "readers of the audit".to_owned() };
+        let _place = self.0.readers.try_acquire().map_err(overloaded)?;
+        let inner = self.0.clone();
+        let reading = tokio::task::spawn_blocking(move || inner.dir.read(&ask));
+        let read = reading.await.map_err(|error| refused(error.to_string()))?;
+        read.map_err(|error| refused(error.to_string()))
+    }
+}
