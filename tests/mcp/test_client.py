@@ -410,7 +410,7 @@ class Wire(unittest.TestCase):
         self.assertEqual(sorted(by_id), [1, 2, 3, 4])
         self.assertIn("2026-07-28", by_id[1]["supportedVersions"])
         self.assertEqual((by_id[2]["ttlMs"], by_id[2]["cacheScope"]), (3600000, "private"))
-        self.assertNotIn("tasks", json.dumps(by_id[1]["capabilities"]))
+        self.assertIn("io.modelcontextprotocol/tasks", by_id[1]["capabilities"]["extensions"])
         audit = [line for line in log.splitlines() if " audit: " in line]
         self.assertEqual(len(audit), 2, log)
         outcomes = {line.split('tool="')[1].split('"')[0]: line.split('outcome="')[1].split('"')[0] for line in audit}
