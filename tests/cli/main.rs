@@ -27,6 +27,8 @@ mod follow;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]
+mod install;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod refusals;
