@@ -56,20 +56,20 @@ def node_js():
     return wheel / "bin/node", wheel / "lib/node_modules/npm/bin/npm-cli.js"
 
 
-def suite():
-    """The suite as its lock file says, from the cache or into it."""
+def packages(name):
+    """Node, and the packages of scripts/NAME as their lock file says, from the cache or into it."""
     node, npm = node_js()
-    lock = ROOT / "scripts/conformance/package-lock.json"
+    lock = ROOT / "scripts" / name / "package-lock.json"
     key = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magpie"
     cache = Path(os.environ.get("MAGPIE_CACHE") or base)
-    place = cache / f"conformance-{key}"
+    place = cache / f"{name}-{key}"
     if not place.exists():
         cache.mkdir(parents=True, exist_ok=True)
         # What has its final name is whole.
         made = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=cache))
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(ROOT / "scripts/conformance" / name, made)
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(lock.with_name(file), made)
         path = f"{node.parent}:{os.environ['PATH']}"
         install = [node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(install, cwd=made, env={**os.environ, "PATH": path}, stdout=sys.stderr, check=True)
@@ -77,7 +77,13 @@ def suite():
             made.rename(place)
         except OSError:
             shutil.rmtree(made)  # Another run was first.
-    return [node, place / "node_modules/@modelcontextprotocol/conformance/dist/index.js", "server"]
+    return node, place / "node_modules"
+
+
+def suite():
+    """The suite as its lock file says."""
+    node, modules = packages("conformance")
+    return [node, modules / "@modelcontextprotocol/conformance/dist/index.js", "server"]
 
 
 @contextmanager

@@ -71,6 +71,7 @@ phase determinism simulator_is_deterministic
 phase canaries cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --canaries
 phase python python_tests
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase conformance scripts/conformance.py
+MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase clients scripts/clients.py
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
 # A few kills while one works, more in CI, hundreds in `make chaos` and at night.
 kills=5

@@ -1,0 +1,26 @@
+// The TypeScript SDK, version 1: ts_v1.mjs MODULES NAME ERA SLEEPER stdio COMMAND... | http URL.
+
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+import { run } from "./checks.mjs";
+
+const [modules, name, , sleeper, transport, ...target] = process.argv.slice(2);
+const resolve = createRequire(`${modules}/`).resolve;
+const load = (path) => import(pathToFileURL(resolve(`@modelcontextprotocol/sdk/${path}`)));
+const { Client } = await load("client/index.js");
+const { StdioClientTransport } = await load("client/stdio.js");
+const { StreamableHTTPClientTransport } = await load("client/streamableHttp.js");
+
+const client = new Client({ name, version: "1" });
+await client.connect(
+  transport === "stdio"
+    ? new StdioClientTransport({ command: target[0], args: target.slice(1), stderr: "ignore" })
+    : new StreamableHTTPClientTransport(new URL(target[0])),
+);
+await run({
+  sleeper,
+  tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
+  call: (tool, given, options) => client.callTool({ name: tool, arguments: given }, undefined, options),
+});
+await client.close();
