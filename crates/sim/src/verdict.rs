@@ -35,10 +35,19 @@ impl World {
         let task = self.books[node].tasks.iter().find(open).map_or(id, |(task, _)| *task);
         let now = self.clock(node);
         let ledger = &mut self.nodes[node].home.as_mut()?.ledger;
-        match recovery::ask(ledger, now, LedgerRequest::WhyPending { id: task })? {
-            LedgerReply::Pending(view) => Some(format!("{} is {}: {}", view.id, view.state, view.reason)),
-            other => Some(format!("{other:?}")),
-        }
+        // Of workflows of class `memory` no record tells: their steps do.
+        let steps = match recovery::ask(ledger, now, LedgerRequest::GetWorkflow { id })? {
+            LedgerReply::Workflow(view) => view.steps,
+            _ => Vec::new(),
+        };
+        let open = steps.iter().find(|step| !step.state.is_terminal());
+        let step = open.map(|step| format!("step {} is {} ({:?}): ", step.name, step.state, step.tasks));
+        let task = open.and_then(|step| step.task_id).unwrap_or(task);
+        let why = match recovery::ask(ledger, now, LedgerRequest::WhyPending { id: task })? {
+            LedgerReply::Pending(view) => format!("{} is {}: {}", view.id, view.state, view.reason),
+            other => format!("{other:?}"),
+        };
+        Some(format!("{}{why}", step.unwrap_or_default()))
     }
 
     /// After the end: what each home would recover is what it shows.

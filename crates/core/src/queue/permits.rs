@@ -134,8 +134,10 @@ impl Borrowed {
 }
 
 impl Ledger {
-    /// Ends what was lent and not asked for again; ends what was borrowed, with time.
+    /// Ends what was lent and not asked for again; ends what was borrowed, with time. A key that was forgotten because
+    /// nothing was worth asking for is looked at again: starts that ended and were renewed between two ticks stir none.
     pub(super) fn permits_tick(&mut self) {
+        self.permits.stir_each(self.ready.gates.keys());
         for limit in self.permits.stir_all() {
             if self.permits.lent.contains_key(&limit) {
                 let mut supply = self.supply(&limit);

@@ -270,6 +270,29 @@ fn a_place_is_asked_for_by_those_who_have_their_start_and_no_start_goes_back_bef
     assert_eq!(borrower.grants().len(), 1);
 }
 
+/// Simulator seed 3023662: its starts end between two ticks, and are renewed before anybody has seen that.
+#[test]
+fn a_place_that_was_not_worth_asking_for_is_asked_for_once_there_are_starts_again() {
+    let mut borrower = Pair::new(0).borrower;
+    borrower.submit(of_both());
+    let ask = newest_ask(&mut borrower, "calls");
+    let over_ms = borrower.now.mono_ms + limits::PERMIT_TTL_MS - limits::PERMIT_MARGIN_MS;
+    answered(&mut borrower, &ask, 1, false);
+    let place = newest_ask(&mut borrower, "shared");
+    answered(&mut borrower, &place, 0, true);
+    borrower.pass(limits::PERMIT_RENEW_EVERY_MS + limits::TICK_MS);
+    let (renewal, place) = (newest_ask(&mut borrower, "calls"), newest_ask(&mut borrower, "shared"));
+    borrower.now.mono_ms = over_ms;
+    answered(&mut borrower, &place, 0, true);
+    let back = newest_ask(&mut borrower, "shared");
+    assert_eq!((back.hold, back.want), (0, 0), "without a start no place is wanted");
+    answered(&mut borrower, &back, 0, false);
+    answered(&mut borrower, &renewal, 1, false);
+    borrower.pass(2 * limits::TICK_MS);
+    assert!(newest_ask(&mut borrower, "shared").seq > back.seq, "{:?}", newest_ask(&mut borrower, "shared"));
+    assert_eq!(hold_and_want(&mut borrower, "shared"), (0, 1));
+}
+
 #[test]
 fn what_no_worker_has_a_slot_for_goes_back_when_another_home_waits_but_not_at_once() {
     let mut borrower = Pair::new(0).borrower;
