@@ -59,6 +59,8 @@ pub(super) struct Peer {
     /// What it was verified to be.
     passport: Option<Passport>,
     connections: Vec<Connection>,
+    /// Whether there was anything to refuse: this node dialled it or sent it away, or it presented itself.
+    spoken: bool,
     /// Until when it must be admitted; a guest, until when it must ask something.
     deadline: Instant,
 }
@@ -101,8 +103,10 @@ impl Node {
             boot: None,
             passport: None,
             connections: Vec::new(),
+            spoken: false,
             deadline: Instant::now() + Duration::from_millis(limits::ADMISSION_MS),
         });
+        entry.spoken |= is_dialler;
         entry.connections.push(connection);
         if entry.standing == Standing::Admitted {
             self.doors.shut_half(identity::to_libp2p(peer));
@@ -124,10 +128,11 @@ impl Node {
         let Some(peer) = identity::from_libp2p(&libp2p_peer) else { return };
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.connections.retain(|connection| connection.id != id);
-        let standing = entry.standing;
+        let (standing, spoken) = (entry.standing, entry.spoken);
         if remaining > 0 {
             self.note_relayed(peer);
             if standing == Standing::Admitted {
+                self.open_lane_elsewhere(peer, id);
                 // Whatever was to be learned over the one that closed: the others were open both ways.
                 self.doors.open(libp2p_peer, Opening::BothWays);
             }
@@ -140,6 +145,8 @@ impl Node {
         match standing {
             Standing::Admitted => self.lose(peer),
             Standing::Guest => tracing::info!(%peer, "guest left"),
+            // As one who looks whether an address of this node answers.
+            Standing::Stranger if !spoken => tracing::debug!(%peer, "it came, and left without a word"),
             Standing::Stranger | Standing::Verified => {
                 if self.book.trouble_of(peer).is_none() {
                     self.book.note_refusal(peer, NOT_ADMITTED);
@@ -159,6 +166,7 @@ impl Node {
         match event {
             Event::Message { peer, connection_id, message } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
+                self.peers.get_mut(&peer).into_iter().for_each(|entry| entry.spoken = true);
                 match message {
                     Message::Request { request: Greeting::Hello(presented), channel, .. } => {
                         self.on_hello(peer, connection_id, &presented, channel);
@@ -170,11 +178,10 @@ impl Node {
                     Message::Response { response: Answer::Confirmed, .. } => {}
                 }
             }
-            Event::OutboundFailure { peer, error, .. } => {
+            Event::OutboundFailure { peer, connection_id, error, .. } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
                 if self.standing(peer) < Some(Standing::Guest) {
-                    let closed = matches!(error, OutboundFailure::ConnectionClosed | OutboundFailure::Io(_));
-                    self.send_away(peer, &if closed { NOT_ADMITTED.to_owned() } else { error.to_string() });
+                    self.on_greeting_lost(peer, connection_id, &error);
                 }
             }
             Event::InboundFailure { peer, error, .. } => {
@@ -184,6 +191,23 @@ impl Node {
                 }
             }
             Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// A refusal closes every connection. Where another stays, only the greeting went with its connection.
+    fn on_greeting_lost(&mut self, peer: PeerId, lost: ConnectionId, error: &OutboundFailure) {
+        let closed = matches!(error, OutboundFailure::ConnectionClosed | OutboundFailure::Io(_));
+        let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        let others: Vec<bool> = connections.filter(|held| held.id != lost).map(|held| held.dialled.is_some()).collect();
+        match others.as_slice() {
+            [] => self.send_away(peer, &if closed { NOT_ADMITTED.to_owned() } else { error.to_string() }),
+            _ if !closed => self.send_away(peer, &error.to_string()),
+            others if others.contains(&true) => {
+                let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
+                self.greet(peer, hello);
+            }
+            // The peer dialled the others, and presents itself there.
+            _ => {}
         }
     }
 
@@ -374,9 +398,8 @@ impl Node {
 
     /// Closes every connection to `peer`; it is dialled again after a back-off.
     pub(super) fn send_away(&mut self, peer: PeerId, reason: &str) {
-        if !self.peers.contains_key(&peer) {
-            return;
-        }
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.spoken = true;
         tracing::info!(%peer, reason, "peer sent away");
         let now_ms = self.now_ms();
         self.book.note_refusal(peer, reason);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
+use libp2p::swarm::ConnectionId;
 use magpie_core::ids::PeerId;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
@@ -17,6 +18,8 @@ pub(super) struct Lanes {
     enabled: bool,
     /// When to open the lane to a member that has none, under way or open.
     due_ms: HashMap<PeerId, u64>,
+    /// The connections on which lanes are being opened: nobody tells what becomes of one whose connection closes.
+    opening: HashMap<PeerId, ConnectionId>,
     /// At most [`limits::LANES_SERVED_MAX`] of one member, the eldest first.
     served: HashMap<PeerId, Vec<AbortHandle>>,
     tasks: JoinSet<Ended>,
@@ -31,7 +34,7 @@ pub(super) struct Ended {
 
 impl Lanes {
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, due_ms: HashMap::new(), served: HashMap::new(), tasks: JoinSet::new() }
+        Self { enabled, due_ms: HashMap::new(), opening: HashMap::new(), served: HashMap::new(), tasks: JoinSet::new() }
     }
 
     /// The next lane that ended; `None` while there is none.
@@ -39,8 +42,18 @@ impl Lanes {
         self.tasks.join_next().await
     }
 
+    /// Whether a lane was being opened on a connection that closed.
+    fn lost_with(&mut self, peer: PeerId, closed: ConnectionId) -> bool {
+        let lost = self.opening.get(&peer) == Some(&closed);
+        if lost {
+            self.opening.remove(&peer);
+        }
+        lost
+    }
+
     pub fn forget(&mut self, peer: PeerId) {
         self.due_ms.remove(&peer);
+        self.opening.remove(&peer);
         self.served.remove(&peer);
     }
 }
@@ -61,9 +74,17 @@ impl Node {
             self.lanes.due_ms.remove(&peer);
             let has_one = self.shared.link(peer).is_none_or(|link| link.has_lane());
             if let Some(connection) = self.connection_of(peer).filter(|_| !has_one) {
+                self.lanes.opening.insert(peer, connection);
                 let lanes = self.swarm.behaviour_mut().lanes.inner_mut();
                 lanes.open(identity::to_libp2p(peer), connection);
             }
+        }
+    }
+
+    /// A connection to a member closed, and others stay: the lane that was being opened on it is opened on another.
+    pub(super) fn open_lane_elsewhere(&mut self, peer: PeerId, closed: ConnectionId) {
+        if self.lanes.lost_with(peer, closed) {
+            self.open_lane_later(peer, 0);
         }
     }
 
@@ -71,6 +92,7 @@ impl Node {
         match event {
             Event::Opened { peer, stream } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
+                self.lanes.opening.remove(&peer);
                 // A peer that was lost meanwhile has no link; one that was lost and met again may have a lane: this
                 // one ends here.
                 let Some(link) = self.shared.link(peer).filter(|link| !link.has_lane()) else { return };
@@ -84,6 +106,7 @@ impl Node {
             }
             Event::NotOpened { peer, reason } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
+                self.lanes.opening.remove(&peer);
                 tracing::debug!(%peer, reason, "no lane: requests go one by one");
                 self.open_lane_later(peer, limits::LANE_RETRY_MS);
             }
@@ -127,5 +150,21 @@ impl Node {
         if asked_by_us && self.standing(peer) == Some(Standing::Admitted) {
             self.open_lane_later(peer, limits::LANE_RETRY_MS);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_lost_with_the_connection_on_which_it_was_being_opened_and_once() {
+        let (peer, one, other) = (PeerId([1; 32]), ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
+        let mut lanes = Lanes::new(true);
+        assert!(!lanes.lost_with(peer, one), "none was being opened");
+        lanes.opening.insert(peer, one);
+        assert!(!lanes.lost_with(peer, other));
+        assert!(lanes.lost_with(peer, one));
+        assert!(!lanes.lost_with(peer, one));
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
-use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
+use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, identity, noise, tcp, yamux};
@@ -123,6 +123,8 @@ pub enum RawEvent {
 pub struct Raw {
     swarm: Swarm<Behaviour>,
     remote: Option<PeerId>,
+    /// What it was asked and has neither answered nor refused.
+    held: Option<Vec<ResponseChannel<Vec<u8>>>>,
 }
 
 #[derive(Serialize)]
@@ -218,7 +220,7 @@ impl Raw {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
             .build();
-        Self { swarm, remote: None }
+        Self { swarm, remote: None, held: None }
     }
 
     /// The identity of the raw peer that `seed` makes: that of the node key with the same seed.
@@ -273,11 +275,11 @@ impl Raw {
             }
             SwarmEvent::ConnectionClosed { num_established: 0, .. } => RawEvent::Closed,
             SwarmEvent::OutgoingConnectionError { error, .. } => panic!("the raw peer cannot connect: {error}"),
-            SwarmEvent::Behaviour(BehaviourEvent::Admission(event)) => exchange_event("admission", event),
-            SwarmEvent::Behaviour(BehaviourEvent::Members(event)) => exchange_event("members", event),
-            SwarmEvent::Behaviour(BehaviourEvent::Reach(event)) => exchange_event("reach", event),
-            SwarmEvent::Behaviour(BehaviourEvent::Mailbox(event)) => exchange_event("mailbox", event),
-            SwarmEvent::Behaviour(BehaviourEvent::Lane(event)) => exchange_event("lane", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Admission(event)) => self.exchanged("admission", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Members(event)) => self.exchanged("members", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Reach(event)) => self.exchanged("reach", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mailbox(event)) => self.exchanged("mailbox", event),
+            SwarmEvent::Behaviour(BehaviourEvent::Lane(event)) => self.exchanged("lane", event),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. })) => {
                 RawEvent::Heard("identify", Vec::new())
             }
@@ -369,19 +371,31 @@ impl Raw {
             }
         }
     }
-}
 
-fn exchange_event(protocol: &'static str, event: ExchangeEvent) -> RawEvent {
-    match event {
-        request_response::Event::Message { message: Message::Request { request, .. }, .. } => {
-            RawEvent::Heard(protocol, request)
+    /// Answers and refuses nothing from here on until it lets go.
+    pub fn hold(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    pub fn let_go(&mut self) {
+        self.held = None;
+    }
+
+    fn exchanged(&mut self, protocol: &'static str, event: ExchangeEvent) -> RawEvent {
+        match event {
+            request_response::Event::Message { message: Message::Request { request, channel, .. }, .. } => {
+                if let Some(held) = &mut self.held {
+                    held.push(channel);
+                }
+                RawEvent::Heard(protocol, request)
+            }
+            request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
+                RawEvent::Answered(request_id, Ok(response))
+            }
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                RawEvent::Answered(request_id, Err(error.to_string()))
+            }
+            _ => RawEvent::Other,
         }
-        request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
-            RawEvent::Answered(request_id, Ok(response))
-        }
-        request_response::Event::OutboundFailure { request_id, error, .. } => {
-            RawEvent::Answered(request_id, Err(error.to_string()))
-        }
-        _ => RawEvent::Other,
     }
 }

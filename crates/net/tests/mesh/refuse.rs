@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use magpie_net::{Admission, NetConfig, NetEvent, RequestError};
 
 use crate::node::*;
-use crate::raw::{Raw, RawEvent, hello, lane_hello};
+use crate::raw::{Raw, RawEvent, confirm, hello, lane_hello};
 
 async fn nobody_is_admitted(dialler: Admission, dialled: Admission) {
     let mut a = start(1, NetConfig { admission: dialled, ..listening(TCP) }).await;
@@ -103,4 +103,36 @@ async fn a_peer_of_a_distant_version_is_not_admitted_and_a_neighbour_is() {
     assert!(raw.ask_admission(hello(3, &[])).await.is_err());
     let mut raw = Raw::connected_to(&node.address(), 45).await;
     assert!(raw.ask_admission(hello(2, &[])).await.is_ok());
+}
+
+/// As a member does that looks whether an address of this node answers.
+#[tokio::test]
+async fn who_comes_and_leaves_without_a_word_is_no_refused_peer() {
+    let a = start(1, listening(TCP)).await;
+    for (came, seed) in (1..=10).zip(50..) {
+        let looking = Raw::connected_to(&a.address(), seed).await;
+        until(|| a.net.counters().connections_taken >= came).await;
+        drop(looking);
+    }
+    let mut stranger = Raw::connected_to(&a.address(), 47).await;
+    assert!(stranger.ask_admission(hello(1, b"no proof")).await.is_err());
+    until(|| a.net.counters().peers_refused > 0).await;
+    assert_eq!(a.net.counters().peers_refused, 1);
+}
+
+/// Both have dialled: the greeting of one is lost, and the other presents itself on its own connection.
+#[tokio::test]
+async fn a_greeting_that_is_lost_with_one_of_two_connections_does_not_cost_the_other() {
+    const SEED: u8 = 48;
+    let mut raw = Raw::new(SEED);
+    raw.hold();
+    let address = raw.listen().await;
+    let admission = Admission { allow: [Raw::peer_of(SEED)].into(), ..with_key() };
+    let mut a = start(1, NetConfig { admission, ..dialling(&[address]) }).await;
+    raw.heard("admission").await;
+    raw.connect(&a.address()).await;
+    raw.let_go();
+    raw.ask_admission(hello(1, &[])).await.expect("welcome");
+    raw.ask_admission(confirm()).await.expect("confirmed");
+    a.admitted(Raw::peer_of(SEED)).await;
 }
