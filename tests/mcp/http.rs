@@ -102,6 +102,38 @@ async fn a_task_is_submitted_and_read_over_http() {
     assert_eq!(structured(&again)["task"]["state"], "succeeded", "{again:?}");
 }
 
+/// Answers that nobody read and requests that came in part: who repeats a call under its key has one task.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_replays_of_one_key_over_broken_connections_make_one_task() {
+    fn request(n: usize) -> Request {
+        let arguments = json!({"kind": "noop", "namespace": "replayed", "idempotency_key": "once", "wait_ms": n % 3});
+        Request::call("/mcp/full", "p2p_taskqueue_submit", arguments)
+    }
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    for hundred in 0..10 {
+        let mut replays = tokio::task::JoinSet::new();
+        for n in 0..100 {
+            let base = rig.http.clone();
+            replays.spawn(async move {
+                match n % 4 {
+                    0 => request(n).break_off(&base, hundred * 40 + n * 5).await,
+                    1 | 2 => request(n).leave_early(&base).await,
+                    _ => {
+                        let answer = request(n).send(&base).await;
+                        assert_eq!(structured(&answer)["ok"], true, "{answer:?}");
+                    }
+                }
+            });
+        }
+        replays.join_all().await;
+    }
+    let first = structured(&request(0).send(&rig.http).await);
+    let listed = json!({"namespace": "replayed"});
+    let answer = Request::call("/mcp/full", "p2p_taskqueue_list_tasks", listed).send(&rig.http).await;
+    let tasks = structured(&answer)["tasks"].clone();
+    assert_eq!((tasks.as_array().map(Vec::len), &tasks[0]["task_id"]), (Some(1), &first["task_id"]), "{tasks}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_path_has_its_tools_and_an_unknown_one_names_those_that_there_are() {
     let rig = Rig::start_with(|_| OPEN.to_owned()).await;

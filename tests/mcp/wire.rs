@@ -85,15 +85,32 @@ impl Request {
         self.try_send(base).await.unwrap()
     }
 
-    /// Its answer, if somebody listens.
-    pub async fn try_send(self, base: &str) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await?;
+    /// Sends only its beginning, and leaves.
+    pub async fn break_off(self, base: &str, bytes: usize) {
+        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        let text = format!("{}{}", self.head(), self.body);
+        stream.write_all(&text.as_bytes()[..bytes.min(text.len())]).await.unwrap();
+    }
+
+    /// Leaves when the answer begins, and reads no more of it.
+    pub async fn leave_early(self, base: &str) {
+        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        stream.write_all(format!("{}{}", self.head(), self.body).as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0; 12]).await.unwrap();
+    }
+
+    fn head(&self) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        head += &format!("content-length: {}\r\n\r\n", self.body.len());
-        stream.write_all(head.as_bytes()).await.unwrap();
+        head + &format!("content-length: {}\r\n\r\n", self.body.len())
+    }
+
+    /// Its answer, if somebody listens.
+    pub async fn try_send(self, base: &str) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await?;
+        stream.write_all(self.head().as_bytes()).await.unwrap();
         // Who is refused before its body is read may find the connection closed.
         let _ = stream.write_all(self.body.as_bytes()).await;
         let mut bytes = Vec::new();
