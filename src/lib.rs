@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod executor;
+mod id_prefix;
 pub mod inference;
 pub mod mcp;
 pub mod messages;
