@@ -28,7 +28,7 @@ TASKS = 10
 # Those that need no fixture.
 OF_A_NODE = [
     "tools-list", "caching", "http-header-validation", "dns-rebinding-protection", "server-initialize", "server-session-lifecycle",
-    "ping", "server-sse-multiple-streams",
+    "ping", "server-sse-multiple-streams", "resources-list", "prompts-list", "sep-2164-resource-not-found",
 ]
 CONFIG = 'mdns = false\nlisten = ["/ip4/127.0.0.1/tcp/0"]\n[inference]\nenabled = false\n[http]\nlisten = "127.0.0.1:0"\n'
 SUITE_S_MAX = 120

@@ -1,6 +1,9 @@
 //! The one way in for every call: what may be called, how many at a time, how long, how much comes back, and the
-//! audit line. Tools that are listed and tools that are dispatched by name pass here alike.
+//! audit line. Tools that are listed and tools that are dispatched by name pass here alike, and so does what is read.
 
+mod reading;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -186,10 +189,8 @@ impl Dispatcher {
     }
 
     async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Value, ToolError> {
-        let _admitted = self.principal.admit()?;
-        let call = Call { link: &self.link, surface: &self.surface, caller };
-        let running = async {
-            let _running = self.principal.turn().await?;
+        let call = self.call_of(caller);
+        let work = async {
             match planned {
                 Planned::Own { tool, arguments } => match tool.entry.action {
                     Action::Run(handler) => handler.run(tool, arguments, &call).await,
@@ -197,6 +198,20 @@ impl Dispatcher {
                 },
                 Planned::Mounted(mounted) => mounts::call(mounted, &call).await,
             }
+        };
+        self.bounded(work).await
+    }
+
+    fn call_of<'a>(&'a self, caller: &'a dyn Caller) -> Call<'a> {
+        Call { link: &self.link, surface: &self.surface, caller }
+    }
+
+    /// Does what was asked in its turn and within its time; a panic ends it alone.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, ToolError>>) -> Result<T, ToolError> {
+        let _admitted = self.principal.admit()?;
+        let running = async {
+            let _running = self.principal.turn().await?;
+            work.await
         };
         let deadline = Duration::from_millis(CALL_MS_MAX);
         match tokio::time::timeout(deadline, panic::caught(running)).await {
@@ -246,7 +261,10 @@ fn wall_now() -> Wall {
 
 /// Tells calls apart without telling what they say.
 fn digest(arguments: &Map<String, Value>) -> String {
-    let text = serde_json::to_string(arguments).unwrap_or_default();
+    digest_of(&serde_json::to_string(arguments).unwrap_or_default())
+}
+
+fn digest_of(text: &str) -> String {
     HEXLOWER.encode(&ContentId::of(text.as_bytes()).0[..8])
 }
 

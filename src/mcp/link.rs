@@ -19,6 +19,7 @@ use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
 use crate::messages::mount::{MountReply, MountRequest};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::peer::{PeerReply, PeerRequest};
+use crate::messages::stream::{StreamReply, StreamRequest};
 use crate::messages::{Answer, Body, Role};
 
 const CLIENT: &str = "node-mcp";
@@ -176,6 +177,17 @@ impl NodeLink {
     pub async fn mount(&self, request: MountRequest, wait_ms: u64) -> Result<MountReply, ToolError> {
         match self.ask(Body::Mount(request), PATIENCE + Duration::from_millis(wait_ms)).await? {
             Answer::Mount(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
+    /// What follows in a stream.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn stream(&self, request: StreamRequest, patience: Duration) -> Result<StreamReply, ToolError> {
+        match self.ask(Body::Stream(request), patience).await? {
+            Answer::Stream(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }
     }

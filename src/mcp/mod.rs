@@ -2,11 +2,13 @@
 //! over HTTP by the node itself.
 //!
 //! [`catalog`] says what every tool is; [`dispatch`] lets calls in, runs them and bounds what comes back; [`link`] is
-//! the way to the node; only [`server`], [`http`] and `durable` speak the protocol's own types.
+//! the way to the node; [`resources`] and [`prompts`] are what is read; only [`server`], [`http`] and `durable` speak
+//! the protocol's own types.
 
 pub mod answer;
 pub mod arguments;
 pub mod catalog;
+pub mod completion;
 pub mod dispatch;
 mod durable;
 pub mod fit;
@@ -17,7 +19,9 @@ pub mod mounted;
 pub mod panic;
 pub mod pointer;
 pub mod principal;
+pub mod prompts;
 mod recorder;
+pub mod resources;
 pub mod server;
 pub mod surface;
 pub mod text;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use magpie_core::queue::Refusal;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::answer::ToolError;
 use super::catalog::Scope;
@@ -13,6 +13,8 @@ use crate::messages::Body;
 /// Calls of one principal that run at a time, and that are admitted; further ones are refused at once.
 const CALLS_RUNNING_MAX: usize = 64;
 const CALLS_ADMITTED_MAX: usize = 1_024;
+/// Resources that one principal is subscribed to at a time.
+pub const WATCHES_MAX: usize = 32;
 
 /// One caller, on however many connections.
 #[derive(Debug)]
@@ -22,12 +24,13 @@ pub struct Principal {
     pub scope: Scope,
     admitted: Semaphore,
     running: Semaphore,
+    watches: Arc<Semaphore>,
 }
 
 impl Principal {
     pub fn new(name: &str, scope: Scope) -> Self {
         let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
-        Self { name: name.into(), scope, admitted, running }
+        Self { name: name.into(), scope, admitted, running, watches: Arc::new(Semaphore::new(WATCHES_MAX)) }
     }
 
     /// Whether its scope gives the role that saying this takes.
@@ -56,5 +59,17 @@ impl Principal {
     /// The turn of a call that was admitted.
     pub async fn turn(&self) -> Result<SemaphorePermit<'_>, ToolError> {
         self.running.acquire().await.map_err(|error| ToolError::internal(&error))
+    }
+
+    /// A place for one more subscription.
+    ///
+    /// # Errors
+    /// `overloaded` if there are too many.
+    pub fn watch(&self) -> Result<OwnedSemaphorePermit, ToolError> {
+        self.watches.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("this caller is subscribed to {WATCHES_MAX} resources already");
+            let fix = "end a subscription, or the session that has it, and subscribe again";
+            ToolError::passing("overloaded", message, fix, 1_000)
+        })
     }
 }

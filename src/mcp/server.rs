@@ -1,15 +1,23 @@
 //! The protocol: rmcp's handler over the dispatcher, in both of its eras; and standard input and output.
 
+mod documents;
+mod listening;
+
+pub use documents::listed_prompt;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, GetTaskParams,
-    GetTaskResult, Implementation, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ServerCapabilities, ServerConfig, Tool as ListedTool, ToolAnnotations, UpdateTaskParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SubscribeRequestParams, SubscriptionFilter, Tool as ListedTool, ToolAnnotations, UnsubscribeRequestParams,
+    UpdateTaskParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Map, Value};
 
@@ -21,6 +29,7 @@ use super::link::NodeLink;
 use super::principal::Principal;
 use super::surface::{Surface, SurfaceOptions, UnknownToolsetError};
 use crate::config::{ConfigError, default_data_dir};
+use listening::Subscriptions;
 
 /// The one client of standard input and output, as the node's socket knows it.
 const PRINCIPAL: &str = "local:node-mcp";
@@ -42,7 +51,7 @@ commands that a node's configuration allows run.\n\
 \n\
 No call takes longer than 30 s; waiting tools return earlier and say what to call next. Stopping a call never stops a \
 task: cancel it by name. Give idempotency_key to calls that change something, and repeat them without fear when an answer \
-was lost.\n\
+was lost. The resources task://ID, workflow://ID, logs://ID and events://recent can be subscribed to.\n\
 \n\
 Failures have code, message, fix, retryable. Do what fix says; if retryable, call again after retry_after_ms.\n\
 \n\
@@ -84,8 +93,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         None => default_data_dir()?.join("control.sock"),
     };
     let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
-    let server = McpServer::OneClient(Arc::new(Dispatcher::new(&surface, link.clone(), Arc::new(principal))));
-    let opened = server.serve(rmcp::transport::io::stdio_pipes()).await;
+    let server = McpServer::one_client(Arc::new(Dispatcher::new(&surface, link.clone(), Arc::new(principal))));
+    let opened = Box::pin(server.serve(rmcp::transport::io::stdio_pipes())).await;
     let running = match opened {
         Ok(running) => running,
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -96,20 +105,34 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     ended.map(drop).map_err(|error| ServeError::Broken(error.to_string()))
 }
 
-/// The protocol's handler. A clone shares all.
-#[derive(Clone)]
-pub enum McpServer {
-    /// Of one client, who has what it was started with.
-    OneClient(Arc<Dispatcher>),
+/// The protocol's handler of one session, or of one request where there are none.
+pub struct McpServer {
+    clients: Clients,
+    subscriptions: Subscriptions,
+}
+
+enum Clients {
+    /// One, who has what it was started with.
+    One(Arc<Dispatcher>),
     /// Over HTTP, where each request brings its own.
     Http,
 }
 
 impl McpServer {
+    /// Of one client.
+    pub fn one_client(dispatcher: Arc<Dispatcher>) -> Self {
+        Self { clients: Clients::One(dispatcher), subscriptions: Subscriptions::default() }
+    }
+
+    /// Over HTTP, where each request brings its dispatcher.
+    pub fn http() -> Self {
+        Self { clients: Clients::Http, subscriptions: Subscriptions::default() }
+    }
+
     fn dispatcher<'a>(&'a self, context: &'a RequestContext<RoleServer>) -> Result<&'a Dispatcher, ErrorData> {
-        match self {
-            Self::OneClient(dispatcher) => Ok(dispatcher),
-            Self::Http => super::http::dispatcher_of(&context.extensions)
+        match &self.clients {
+            Clients::One(dispatcher) => Ok(dispatcher),
+            Clients::Http => super::http::dispatcher_of(&context.extensions)
                 .map(Arc::as_ref)
                 .ok_or_else(|| ErrorData::internal_error("the request came past the gate", None)),
         }
@@ -144,8 +167,9 @@ fn annotations(hints: Hints) -> ToolAnnotations {
 
 impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
-            .with_server_info(Implementation::new("magpie", env!("CARGO_PKG_VERSION")))
+        let resources = ServerCapabilities::builder().enable_tools().enable_resources().enable_resources_subscribe();
+        ServerConfig::new(resources.enable_prompts().enable_completions().enable_tasks().build())
+            .with_server_info(Implementation::new("magpie", env!("CARGO_PKG_VERSION")).with_icons(documents::icons()))
             .with_instructions(INSTRUCTIONS)
     }
 
@@ -206,6 +230,82 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         durable::cancel(self.dispatcher(&context)?, &request.task_id, &RequestCaller(&context)).await
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        documents::resources(self.dispatcher(&context)?, request)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        documents::templates(self.dispatcher(&context)?, request)
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        documents::read(self.dispatcher(&context)?, &request.uri, &RequestCaller(&context)).await.map(Into::into)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let (dispatcher, uri) = (self.dispatcher(&context)?, request.uri);
+        let added =
+            self.subscriptions.add(uri.clone(), dispatcher, &RequestCaller(&context), context.peer.clone()).await;
+        added.map_err(|error| documents::refused(&uri, error))
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscriptions.remove(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(listening::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        listening::listen(self.dispatcher(context.request_context())?, &context).await
+    }
+
+    async fn list_prompts(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        documents::prompts(request)
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        documents::prompt(self.dispatcher(&context)?, request, &RequestCaller(&context)).map(Into::into)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        documents::complete(self.dispatcher(&context)?, request, &RequestCaller(&context)).await
     }
 }
 

@@ -17,7 +17,7 @@ const TTL_MS: u64 = 60_000;
 
 #[derive(Clone)]
 pub struct Fixture {
-    own: McpServer,
+    own: Arc<McpServer>,
     pub jobs: Arc<TaskManager>,
     pub states: Arc<RequestStateCodec>,
     pub subscribers: Arc<Mutex<Vec<SubscriptionSink>>>,
@@ -27,7 +27,7 @@ impl Default for Fixture {
     fn default() -> Self {
         let states = RequestStateCodec::new(b"a key of a test, which keeps no secret at all".to_vec());
         let (jobs, subscribers) = (Arc::default(), Arc::default());
-        Self { own: McpServer::Http, jobs, states: Arc::new(states), subscribers }
+        Self { own: Arc::new(McpServer::http()), jobs, states: Arc::new(states), subscribers }
     }
 }
 

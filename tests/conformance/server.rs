@@ -40,7 +40,7 @@ async fn main() {
     listener.set_nonblocking(true).unwrap();
     println!("http://{}", listener.local_addr().unwrap());
     let fixture = fixture::Fixture::default();
-    let server = HttpServer::new(fixture, Arc::new(NoNode), &HttpRules::default()).unwrap();
+    let server = HttpServer::new(move || fixture.clone(), Arc::new(NoNode), &HttpRules::default()).unwrap();
     let why = accept(listener, Arc::new(server), 64).await;
     eprintln!("conformance: {why}");
 }

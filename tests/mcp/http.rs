@@ -312,7 +312,7 @@ async fn beyond_so_many_connections_the_next_is_told_to_come_back() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let base = listener.local_addr().unwrap().to_string();
-    let server = HttpServer::new(McpServer::Http, Arc::new(NoNode), &HttpRules::default()).unwrap();
+    let server = HttpServer::new(McpServer::http, Arc::new(NoNode), &HttpRules::default()).unwrap();
     let accepting = tokio::spawn(accept(listener, Arc::new(server), 2));
     let list = || Request::rpc("/mcp", "tools/list", json!({}));
     let held = [TcpStream::connect(&base).await.unwrap(), TcpStream::connect(&base).await.unwrap()];

@@ -10,12 +10,14 @@ import subprocess
 import tempfile
 import time
 import unittest
+import warnings
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import jsonschema
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.types import PromptReference
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("MAGPIE_BIN") or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug")
@@ -208,6 +210,39 @@ class EveryEra(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(done["outputs"], {"words": 6})
                 self.assertIn("outputs", done["untrusted"])
                 self.assertEqual(done["handle"], submitted["handle"])
+
+
+    async def test_resources_prompts_and_completions_are_listed_read_and_heard_of(self):
+        for mode in ERAS:
+            async with connected(mode=mode) as client:
+                listed = [str(entry.uri) for entry in (await client.list_resources()).resources]
+                self.assertEqual(listed, ["node://status", "events://recent"])
+                templates = [entry.uri_template for entry in (await client.list_resource_templates()).resource_templates]
+                self.assertIn("workflow://{workflow_id}/graph", templates)
+                status = (await client.read_resource("node://status")).contents[0]
+                self.assertEqual(status.mime_type, "application/json")
+                self.assertIn("queue", json.loads(status.text))
+                with self.assertRaisesRegex(MCPError, "there is no resource"):
+                    await client.read_resource("node://moon")
+                task = {"name": "p2p_taskqueue_submit", "arguments": {"kind": "noop", "wait_ms": 20000}}
+                task_id = (await ok(client, "tools_dispatch", task))["task_id"]
+                completed = await client.complete(
+                    PromptReference(type="ref/prompt", name="diagnose_task"), {"name": "task_id", "value": task_id[:26]}
+                )
+                self.assertEqual(completed.completion.values, [task_id])
+                self.assertEqual(len((await client.list_prompts()).prompts), 4)
+                prompt = await client.get_prompt("diagnose_task", {"task_id": task_id})
+                self.assertIn(task_id, prompt.messages[0].content.text)
+                uri = f"task://{task_id}"
+                if mode == "legacy":
+                    # The SDK warns that the newer era has another way.
+                    with warnings.catch_warnings(action="ignore"):
+                        await client.subscribe_resource(uri)
+                        await client.unsubscribe_resource(uri)
+                else:
+                    async with client.listen(resource_subscriptions=[uri]) as told:
+                        event = await asyncio.wait_for(anext(aiter(told)), ANSWER_S_MAX)
+                        self.assertEqual(str(event.uri), uri)
 
 
 class Tools(unittest.IsolatedAsyncioTestCase):

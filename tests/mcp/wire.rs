@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::listener::Listener;
+
 /// An answer, read to the end of its connection.
 #[derive(Debug)]
 pub struct Answer {
@@ -109,10 +111,7 @@ impl Request {
 
     /// Its answer, if somebody listens.
     pub async fn try_send(self, base: &str) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await?;
-        stream.write_all(self.head().as_bytes()).await.unwrap();
-        // Who is refused before its body is read may find the connection closed.
-        let _ = stream.write_all(self.body.as_bytes()).await;
+        let mut stream = self.sent(base).await?;
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes).await;
         let text = String::from_utf8(bytes).unwrap();
@@ -121,6 +120,19 @@ impl Request {
         let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
         let body = if chunked { joined(body) } else { body.to_owned() };
         Ok(Answer { status, head: head.to_owned(), body })
+    }
+
+    /// Its answer, as it comes.
+    pub async fn listen(self, base: &str) -> Listener {
+        Listener::new(self.sent(base).await.unwrap())
+    }
+
+    async fn sent(self, base: &str) -> std::io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await?;
+        stream.write_all(self.head().as_bytes()).await.unwrap();
+        // Who is refused before its body is read may find the connection closed.
+        let _ = stream.write_all(self.body.as_bytes()).await;
+        Ok(stream)
     }
 }
 

@@ -59,7 +59,7 @@ impl Actor for HttpActor {
         let HttpArguments { listen, rules, serving, own, doorway } = arguments;
         let door = Arc::new(Inside { http: own, audit: doorway.audit.clone() });
         let (listener, bound) = bind(listen, &doorway.http)?;
-        let server = HttpServer::new(McpServer::Http, door, &with_own_name(rules, bound))?;
+        let server = HttpServer::new(McpServer::http, door, &with_own_name(rules, bound))?;
         let server = Arc::new(server);
         let served = server.clone();
         let accepting = serving.spawn(async move {

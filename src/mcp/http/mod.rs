@@ -67,22 +67,28 @@ pub struct HttpServer<S> {
     service: StreamableHttpService<S, LocalSessionManager>,
 }
 
-/// A handler of the protocol that each request may have for itself.
-pub trait HttpHandler: ServerHandler + Clone {}
+/// A handler of the protocol.
+pub trait HttpHandler: ServerHandler {}
 
-impl<S: ServerHandler + Clone> HttpHandler for S {}
+impl<S: ServerHandler> HttpHandler for S {}
 
 impl<S: HttpHandler> HttpServer<S> {
+    /// `make` makes the handler of a session, or of a request that is in none.
+    ///
     /// # Errors
     /// If the file of the tokens cannot be used.
-    pub fn new(handler: S, door: Arc<dyn Door>, rules: &HttpRules) -> Result<Self, TokensError> {
+    pub fn new(
+        make: impl Fn() -> S + Send + Sync + 'static,
+        door: Arc<dyn Door>,
+        rules: &HttpRules,
+    ) -> Result<Self, TokensError> {
         let sessions = Sessions::default();
         // Host and Origin are looked at by the gate, on every path.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
             .with_json_response(true)
             .with_max_request_body_bytes(limits::HTTP_BODY_BYTES_MAX);
-        let service = StreamableHttpService::new(move || Ok(handler.clone()), sessions.local(), config);
+        let service = StreamableHttpService::new(move || Ok(make()), sessions.local(), config);
         let bodies = Bodies::new(limits::HTTP_BODY_BYTES_MAX, limits::HTTP_BODIES_BYTES_MAX);
         let who = Who::new(rules.tokens.as_deref())?;
         Ok(Self { gate: Gate::new(rules), who, catalog: Catalog::shared(), door, sessions, bodies, service })
