@@ -189,6 +189,7 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::ShowDead { .. }
         | LedgerRequest::Schedule(_)
         | LedgerRequest::Outside(_)
+        | LedgerRequest::Context(_)
         | LedgerRequest::Stats => &[Role::Peer, Role::Agent, Role::Operator],
     }
 }

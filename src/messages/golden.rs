@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use magpie_core::queue::{
-    LedgerReply, LedgerRequest, OutsideReply, OutsideRequest, Refusal, ScheduleReply, ScheduleRequest, WorkerNotice,
+    ContextRequest, LedgerReply, LedgerRequest, OutsideReply, OutsideRequest, Refusal, ScheduleReply, ScheduleRequest,
+    WorkerNotice,
 };
 use magpie_core::{limits, wire};
 use serde::de::DeserializeOwned;
@@ -126,6 +127,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "ledger"], variants::<LedgerRequest>());
     asked(&["body", "ledger", "schedule"], variants::<ScheduleRequest>());
     asked(&["body", "ledger", "outside"], variants::<OutsideRequest>());
+    asked(&["body", "ledger", "context"], variants::<ContextRequest>());
     asked(&["body", "worker"], variants::<WorkerRequest>());
     asked(&["body", "worker", "notice", "notice"], variants::<WorkerNotice>());
     asked(&["body", "registry"], variants::<RegistryRequest>());

@@ -201,6 +201,8 @@ pub struct TaskId {
 pub type WorkflowId = TaskId;
 /// A schedule's too.
 pub type ScheduleId = TaskId;
+/// A context's too.
+pub type ContextId = TaskId;
 
 /// Crockford's base32: no I, L, O, U.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

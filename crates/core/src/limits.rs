@@ -160,6 +160,14 @@ pub const TASK_TIMEOUT_MS_MAX: u64 = 7 * 86_400_000;
 pub const RETRY_ATTEMPTS_MAX: u32 = 1_000;
 /// Nested brackets in any expression or document.
 pub const DEPTH_MAX: usize = 64;
+/// Contexts of a home, and what they hold together; values of one, what they hold, what it takes beside them; and for how
+/// long a context lasts at most. A checkpoint holds all of them.
+pub const CONTEXTS_MAX: usize = 1_024;
+pub const CONTEXTS_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub const CONTEXT_LEN_MAX: usize = 64;
+pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
+pub const CONTEXT_OWN_BYTES: usize = 256;
+pub const CONTEXT_TTL_MS_MAX: u64 = 30 * 86_400_000;
 /// Remembered answers of operations, and for how long.
 pub const OPERATIONS_MAX: usize = 100_000;
 pub const OPERATION_TTL_MS: u64 = 600_000;

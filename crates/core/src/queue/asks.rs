@@ -22,6 +22,7 @@ impl LedgerRequest {
         match self {
             Self::Schedule(request) => request.id(),
             Self::Outside(request) => request.subject(),
+            Self::Context(request) => request.subject(),
             // A child lives at its parent's home, so that one record cancels both.
             Self::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
             Self::SubmitWorkflow { spec, .. } => spec.parent,
@@ -79,6 +80,7 @@ impl LedgerRequest {
             | Self::ResumeQueue { .. }
             | Self::ClearQueue { .. }
             | Self::Schedule(ScheduleRequest::Change { .. }) => Asks::Change,
+            Self::Context(request) if request.changes() => Asks::Change,
             Self::Claim { .. } => Asks::Claim,
             Self::GetTask { .. }
             | Self::WaitTask { .. }
@@ -91,6 +93,7 @@ impl LedgerRequest {
             | Self::ListDead { .. }
             | Self::ShowDead { .. }
             | Self::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
+            | Self::Context(_)
             | Self::Stats => Asks::Read,
             Self::Credit(_)
             | Self::Renew(_)

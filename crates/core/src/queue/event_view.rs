@@ -165,6 +165,7 @@ fn subjects(tag: LedgerTag, record: &Record) -> Subjects {
         | Record::QueuePaused { .. }
         | Record::QueueResumed { .. }
         | Record::KeysForgotten { .. }
+        | Record::Context(_)
         | Record::Carried { .. }
         | Record::Checkpoint { .. }
         | Record::Suspended { .. }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::contexts::{Context, Contexts};
 use super::keys::{KeyEntry, KeyName};
 use super::limit_keys::Limit;
 use super::operations::DoneOperation;
@@ -23,7 +24,7 @@ use super::task_entry::Task;
 use super::tasks::Tasks;
 use super::workflow_run::{StepPhase, WorkflowRun};
 use crate::dag::Graph;
-use crate::ids::{Generation, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
+use crate::ids::{ContextId, Generation, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
 use crate::limiter::{LimitKey, LoanFacts, RateMark};
 use crate::task::{Durability, TaskSpec, TaskState};
 
@@ -65,6 +66,7 @@ pub struct Totals {
     /// Each with the limit that it is of.
     pub(super) loans: Vec<(Limit, LoanFacts)>,
     pub(super) paused: Paused,
+    pub(super) contexts: Vec<(ContextId, Context)>,
     pub(super) pruned: TaskCounts,
     pub(super) pruned_newest: Option<TaskId>,
     /// Those that no kept record tells of.
@@ -137,6 +139,7 @@ impl State {
             rate_marks,
             loans,
             paused,
+            contexts,
             pruned,
             pruned_newest,
         } = self;
@@ -157,6 +160,7 @@ impl State {
             rate_marks: rate_marks.iter().map(|(key, mark)| (key.clone(), *mark)).collect(),
             loans: loans.iter().flat_map(of_limit).collect(),
             paused: paused.clone(),
+            contexts: contexts.images(),
             pruned: less(pruned, pruned_memory),
             pruned_newest: *pruned_newest,
             operations,
@@ -178,6 +182,7 @@ impl State {
             rate_marks,
             loans,
             paused,
+            contexts,
             pruned,
             pruned_newest,
             operations: _,
@@ -194,6 +199,7 @@ impl State {
             self.loans.entry(limit.clone()).or_default().insert(facts.borrower, *facts);
         }
         self.paused.clone_from(paused);
+        self.contexts = Contexts::of(contexts);
         (self.pruned, self.pruned_newest) = (pruned.plus(&self.pruned_memory), *pruned_newest);
     }
 

@@ -228,6 +228,7 @@ impl Ledger {
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
             LedgerRequest::Outside(request) => self.outside_request(caller, request, reply),
+            LedgerRequest::Context(request) => self.context_request(request, reply),
             LedgerRequest::AskPermits(ask) => self.answer_permit_ask(&ask, reply),
             LedgerRequest::TakePermits(answer) => {
                 self.take_permits(&answer);
@@ -244,6 +245,7 @@ impl Ledger {
             (self.workers.entries.len(), limits::PEERS_MAX + 1, "too many members are kept"),
             (self.workers.outside.len(), limits::OUTSIDE_WORKERS_MAX, "too many workers that are no nodes are kept"),
             (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
+            (self.state.contexts.len(), limits::CONTEXTS_MAX, "too many contexts are kept"),
         ];
         for (len, len_max, what) in bounded {
             check(InvariantId::I13, len <= len_max, what);

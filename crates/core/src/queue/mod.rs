@@ -11,6 +11,7 @@ mod bindings;
 mod chain_check;
 mod children;
 mod compaction;
+mod contexts;
 mod dead_letters;
 mod deadlines;
 mod disk;
@@ -70,6 +71,7 @@ mod workflow_views;
 pub use bind::{Values, bind};
 pub use chain_check::ChainCheck;
 pub use compaction::CompactionPolicy;
+pub use contexts::{ContextRecord, ContextRequest, ContextUpdate, ContextView};
 pub use dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 pub use disk::Disk;
 pub use effects::{

@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::contexts::ContextRecord;
 use super::record::Record;
 use super::schedule_record::ScheduleRecord;
-use crate::ids::{LedgerTag, OperationId, ScheduleId, TaskId, WorkflowId};
+use crate::ids::{ContextId, LedgerTag, OperationId, ScheduleId, TaskId, WorkflowId};
 use crate::limits;
 use crate::time::Wall;
 
@@ -47,6 +48,9 @@ pub(super) enum Done {
     ScheduleChanged {
         schedule: ScheduleId,
     },
+    ContextUpdated {
+        context: ContextId,
+    },
     Claimed,
 }
 
@@ -73,6 +77,7 @@ impl DoneOperation {
             | Done::QueueSet
             | Done::Cleared { .. }
             | Done::ScheduleChanged { .. }
+            | Done::ContextUpdated { .. }
             | Done::Claimed => None,
         }
     }
@@ -134,8 +139,12 @@ impl Operations {
             Record::Schedule(ScheduleRecord::Changed { at, operation, schedule, .. }) => {
                 (*at, *operation, Done::ScheduleChanged { schedule: *schedule })
             }
+            Record::Context(ContextRecord::Updated { at, operation, update }) => {
+                (*at, *operation, Done::ContextUpdated { context: update.context })
+            }
             Record::Pruned { operation: None, .. }
             | Record::KeysForgotten { .. }
+            | Record::Context(ContextRecord::Forgotten { .. })
             | Record::Schedule(ScheduleRecord::Fired { .. } | ScheduleRecord::Missed { .. })
             | Record::ChildrenStarted { .. }
             | Record::Opened { .. }

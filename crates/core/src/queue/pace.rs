@@ -81,6 +81,12 @@ impl Ledger {
         overloaded("idempotency keys", bounded(self.until_ms(Wall(expires.0 + limits::OPERATION_TTL_MS))))
     }
 
+    /// There is room when the first of them has expired.
+    pub(super) fn too_many_contexts(&self) -> Refusal {
+        let expires = self.state.contexts.first_expiry().unwrap_or_default();
+        overloaded("contexts", bounded(self.until_ms(expires)))
+    }
+
     /// Nothing that has ended is old enough to give way.
     pub(super) fn disk_budget_spent(&self) -> Refusal {
         let wait_ms = match self.retention.next_to_give_way() {

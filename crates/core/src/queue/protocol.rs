@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::contexts::{ContextRequest, ContextView};
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 use super::outside::{OutsideReply, OutsideRequest};
 use super::paused::PausedView;
@@ -140,6 +141,7 @@ pub enum LedgerRequest {
     TakePermits(PermitAnswer),
     /// Of a worker that is no node.
     Outside(OutsideRequest),
+    Context(ContextRequest),
 }
 
 /// From a home's ledger.
@@ -216,6 +218,8 @@ pub enum LedgerReply {
     Permits(Box<PermitAnswer>),
     PermitsTaken,
     Outside(Box<OutsideReply>),
+    /// As it is after the request.
+    Context(Box<ContextView>),
     Refused(Refusal),
 }
 

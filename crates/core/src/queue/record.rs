@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::contexts::ContextRecord;
 use super::handover::HandoverRecord;
 use super::images::{Carried, Totals};
 use super::protocol::TaskCounts;
@@ -243,6 +244,7 @@ pub enum Record {
         rate_mark: Option<RateMark>,
     },
     Schedule(ScheduleRecord),
+    Context(ContextRecord),
     /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
     ChildrenStarted {
         at: Wall,
@@ -406,6 +408,7 @@ impl Record {
             Self::Handover(record) => record.kind(),
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
+            Self::Context(record) => record.kind(),
             Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
@@ -451,6 +454,7 @@ impl Record {
             | Self::ChildrenStarted { at, .. }
             | Self::MemoryTally { at, .. } => *at,
             Self::Schedule(record) => record.at(),
+            Self::Context(record) => record.at(),
             Self::Handover(record) => record.at(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::contexts::Contexts;
 use super::effects::BindingId;
 use super::images::{Partial, is_related};
 use super::keys::Keys;
@@ -71,6 +72,7 @@ pub(super) struct State {
     pub commits_by_worker: BTreeMap<PeerId, u64>,
     pub workflows_running: u64,
     pub paused: Paused,
+    pub contexts: Contexts,
     /// Ends that are not kept any more; the other counters go on counting them.
     pub pruned: TaskCounts,
     /// Those among them that were of class `memory`, in this generation.
@@ -116,6 +118,7 @@ impl State {
             commits_by_worker: BTreeMap::new(),
             workflows_running: 0,
             paused: Paused::default(),
+            contexts: Contexts::default(),
             pruned: TaskCounts::default(),
             pruned_memory: TaskCounts::default(),
             pruned_newest: None,
@@ -194,6 +197,7 @@ impl State {
                 self.lend(*kind, LimitKey { name: name.clone(), home: None }, loans, *rate_mark);
             }
             Record::Schedule(record) => self.apply_to_schedules(index, record),
+            Record::Context(record) => self.contexts.apply(record),
             Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, fenced_total, .. } => {
                 self.tally((*submitted, *terminal), *fenced_total);

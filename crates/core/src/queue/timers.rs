@@ -32,6 +32,7 @@ impl Ledger {
         if !self.disk.refuses() {
             self.write_tally();
             self.forget_keys();
+            self.forget_contexts();
             self.compact();
             self.prune();
             self.sample_stats();

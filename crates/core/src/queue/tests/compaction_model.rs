@@ -301,6 +301,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         commits_by_worker,
         workflows_running,
         paused,
+        contexts,
         pruned,
         pruned_memory,
         pruned_newest,
@@ -331,6 +332,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
     );
     say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?}"));
     say("paused".to_owned(), format!("{paused:?}"));
+    say("contexts".to_owned(), format!("{:?}", contexts.images()));
     say("limits".to_owned(), format!("{rate_marks:?} {loans:?}"));
     say(
         "log".to_owned(),

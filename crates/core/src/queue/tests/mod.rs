@@ -5,6 +5,7 @@ mod child_policies;
 mod children;
 mod compaction;
 mod compaction_model;
+mod contexts;
 mod dead_letters;
 mod deadlines;
 mod disk;
