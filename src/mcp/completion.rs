@@ -83,7 +83,7 @@ fn of_kind(kind: Kind) -> Source {
     match kind {
         Kind::Task | Kind::Log => Source::TaskIds,
         Kind::Workflow | Kind::Graph => Source::WorkflowIds,
-        Kind::Status | Kind::Events => Source::Free,
+        Kind::Status | Kind::Events | Kind::Session => Source::Free,
     }
 }
 

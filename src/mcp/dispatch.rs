@@ -203,7 +203,7 @@ impl Dispatcher {
     }
 
     fn call_of<'a>(&'a self, caller: &'a dyn Caller) -> Call<'a> {
-        Call { link: &self.link, surface: &self.surface, caller }
+        Call { link: &self.link, surface: &self.surface, principal: &self.principal, caller }
     }
 
     /// Does what was asked in its turn and within its time; a panic ends it alone.

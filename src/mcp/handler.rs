@@ -12,6 +12,7 @@ use super::answer::ToolError;
 use super::arguments;
 use super::catalog::{Tool, schema};
 use super::link::NodeLink;
+use super::principal::Principal;
 use super::surface::Surface;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,6 +33,7 @@ pub trait Handler: Sync + 'static {
 pub struct Call<'a> {
     pub link: &'a NodeLink,
     pub surface: &'a Surface,
+    pub principal: &'a Principal,
     pub caller: &'a dyn Caller,
 }
 

@@ -231,7 +231,7 @@ fn every_name_of_the_seeds_is_served() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 78] = [
+const QUESTIONS: [(&str, &str); 80] = [
     ("which external mcp servers are mounted and is one down", "mount_list"),
     ("wait for the call of a mounted tool that still runs", "mount_wait"),
     ("cancel the call of a mounted server's tool", "mount_cancel"),
@@ -309,6 +309,8 @@ const QUESTIONS: [(&str, &str); 78] = [
     ("register as a worker", "worker_register"),
     ("remember a value in the cache", "cache_put"),
     ("cache hit rate", "cache_stats"),
+    ("remember the plan for my next session", "state_update"),
+    ("what did my last session leave", "state_query"),
     ("does this tag bypass github", "p2p_check_workflow_tags"),
 ];
 

@@ -4,6 +4,7 @@
 
 mod calls;
 mod catalogue;
+mod contexts;
 mod durable;
 mod http;
 mod listener;

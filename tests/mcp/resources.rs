@@ -123,7 +123,7 @@ async fn over_http_resources_are_listed_read_and_refused_as_each_era_has_it() {
     assert_eq!(uris, ["node://status", "events://recent"]);
     assert_eq!((&listed["ttlMs"], &listed["cacheScope"]), (&json!(3_600_000), &json!("private")));
     let templates = over_http(&rig, "/mcp", "resources/templates/list", json!({})).await.json()["result"].clone();
-    assert_eq!(templates["resourceTemplates"].as_array().map(Vec::len), Some(4), "{templates}");
+    assert_eq!(templates["resourceTemplates"].as_array().map(Vec::len), Some(5), "{templates}");
     let wrong = over_http(&rig, "/mcp", "resources/list", json!({"cursor": "20"})).await.json();
     assert_eq!(wrong["error"]["code"], -32602, "{wrong}");
 

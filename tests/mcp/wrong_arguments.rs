@@ -145,7 +145,7 @@ async fn the_names_of_the_seeds_are_taken_and_two_values_for_one_thing_are_not()
 }
 
 /// Tools whose machinery no node of this version has.
-const UNAVAILABLE: [&str; 18] = [
+const UNAVAILABLE: [&str; 16] = [
     "p2p_taskqueue_submit_docker_hub",
     "p2p_taskqueue_submit_docker_github",
     "register_endpoint",
@@ -162,8 +162,6 @@ const UNAVAILABLE: [&str; 18] = [
     "ipfs_pin_rm",
     "ipfs_dag_get",
     "ipfs_dag_put",
-    "state_query",
-    "state_update",
 ];
 
 #[tokio::test]

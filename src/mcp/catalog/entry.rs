@@ -147,7 +147,7 @@ impl Category {
             Self::Dashboard => "totals of tasks, errors and inferences",
             Self::System => "whether the node and its services are well",
             Self::Logs => "the node's own log",
-            Self::Storage => "bytes by their content id",
+            Self::Storage => "bytes by their content id, values by name: of a cache, of a session",
             Self::Mounts => "other MCP servers that this node mounts: how they are, and calls that go on",
         }
     }

@@ -52,7 +52,9 @@ impl Dispatcher {
     pub async fn watch(&self, uri: &str, caller: &dyn Caller) -> Result<Watch, ToolError> {
         let began = Instant::now();
         let begun = match self.resource(uri).and_then(|resource| Ok((resource, self.principal.watch()?))) {
-            Ok((resource, place)) => self.bounded(Watch::begin(resource, self.link.clone(), place)).await,
+            Ok((resource, place)) => {
+                self.bounded(Watch::begin(resource, self.link.clone(), (&self.principal.name, place))).await
+            }
             Err(error) => Err(error),
         };
         self.audited(SUBSCRIBE, uri, caller, began, &begun);
@@ -136,7 +138,7 @@ fn is_over(resource: Resource, document: &Value) -> bool {
     match resource {
         Resource::Task(_) => document["task"]["finished_at"].is_string(),
         Resource::Workflow(_) => document["done"] == true,
-        Resource::Status | Resource::Events | Resource::Graph(_) | Resource::Log(_) => false,
+        Resource::Status | Resource::Events | Resource::Graph(_) | Resource::Log(_) | Resource::Session(_) => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of resources, and their names.
 
-use magpie_core::ids::{TaskId, WorkflowId};
+use magpie_core::ids::{ContextId, TaskId, WorkflowId};
 
 use crate::mcp::answer::ToolError;
 use crate::mcp::text::beginning;
@@ -13,6 +13,7 @@ pub enum Kind {
     Workflow,
     Graph,
     Log,
+    Session,
 }
 
 /// What is said of the resources of one kind.
@@ -34,7 +35,7 @@ pub struct ResourceEntry {
 const JSON: &str = "application/json";
 
 /// In the order in which they are listed.
-pub const ENTRIES: [ResourceEntry; 6] = [
+pub const ENTRIES: [ResourceEntry; 7] = [
     ResourceEntry {
         kind: Kind::Status,
         uri: ("node://status", ""),
@@ -95,6 +96,16 @@ pub const ENTRIES: [ResourceEntry; 6] = [
         mime_type: JSON,
         tool: "p2p_taskqueue_get_task",
     },
+    ResourceEntry {
+        kind: Kind::Session,
+        uri: ("session://", ""),
+        variable: Some("session_id"),
+        name: "session",
+        title: "The values of a session",
+        description: "Named values that a session of this caller has left in the ledger.",
+        mime_type: JSON,
+        tool: "state_query",
+    },
 ];
 
 impl ResourceEntry {
@@ -128,6 +139,7 @@ pub enum Resource {
     Workflow(WorkflowId),
     Graph(WorkflowId),
     Log(TaskId),
+    Session(ContextId),
 }
 
 impl Resource {
@@ -157,6 +169,7 @@ impl Resource {
             Kind::Workflow => Self::Workflow(id?),
             Kind::Graph => Self::Graph(id?),
             Kind::Log => Self::Log(id?),
+            Kind::Session => Self::Session(id?),
         })
     }
 
@@ -168,6 +181,7 @@ impl Resource {
             Self::Workflow(_) => Kind::Workflow,
             Self::Graph(_) => Kind::Graph,
             Self::Log(_) => Kind::Log,
+            Self::Session(_) => Kind::Session,
         }
     }
 

@@ -44,6 +44,7 @@ pub async fn read(resource: Resource, call: &Call<'_>) -> Result<Read, ToolError
         Resource::Workflow(id) => {
             as_tool(resource, json!({"workflow_id": id, "detail": "full", "limit": LIMIT_MAX}), call).await
         }
+        Resource::Session(id) => as_tool(resource, json!({"session_id": id}), call).await,
         Resource::Graph(id) => graph::drawn(id, call.link).await.map(Read::Text),
         Resource::Log(id) => log::read(id, call.link).await.map(Read::Document),
         Resource::Events => events::read(call.link).await.map(Read::Document),

@@ -3,9 +3,10 @@
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_core::ids::{Epoch, TaskId, WorkflowId};
+use magpie_core::ids::{ContextId, Epoch, TaskId, WorkflowId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView, WorkflowView};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +17,7 @@ use super::events::EventReader;
 use super::log::LogReader;
 use crate::mcp::answer::ToolError;
 use crate::mcp::link::{self, NodeLink, PATIENCE};
+use crate::mcp::tools::context;
 use crate::messages::node::NodeStatus;
 
 /// How long the node waits for a change before it shows what there is.
@@ -48,8 +50,12 @@ impl Watch {
     ///
     /// # Errors
     /// If it cannot be looked at.
-    pub async fn begin(resource: Resource, link: NodeLink, place: OwnedSemaphorePermit) -> Result<Self, ToolError> {
-        let mut eye = Eye::on(resource);
+    pub async fn begin(
+        resource: Resource,
+        link: NodeLink,
+        (principal, place): (&Arc<str>, OwnedSemaphorePermit),
+    ) -> Result<Self, ToolError> {
+        let mut eye = Eye::on(resource, principal);
         let mut told = Told::default();
         told.take(eye.look(&link, 0).await?);
         Ok(Self { link, eye, told, quiet_until: Instant::now(), _place: place })
@@ -127,23 +133,25 @@ enum Eye {
     Task(TaskId, Epoch),
     Workflow(WorkflowId),
     Log(LogReader),
+    Session(ContextId, Arc<str>),
 }
 
 impl Eye {
-    fn on(resource: Resource) -> Self {
+    fn on(resource: Resource, principal: &Arc<str>) -> Self {
         match resource {
             Resource::Status => Self::Status,
             Resource::Events => Self::Events(EventReader::before_newest(0)),
             Resource::Task(id) => Self::Task(id, Epoch(0)),
             Resource::Workflow(id) | Resource::Graph(id) => Self::Workflow(id),
             Resource::Log(id) => Self::Log(LogReader::new(id)),
+            Resource::Session(id) => Self::Session(id, principal.clone()),
         }
     }
 
     fn wait_ms(&self) -> u64 {
         match self {
             Self::Events(_) | Self::Log(_) => STREAM_LOOK_MS,
-            Self::Status | Self::Task(..) | Self::Workflow(_) => LOOK_MS,
+            Self::Status | Self::Task(..) | Self::Workflow(_) | Self::Session(..) => LOOK_MS,
         }
     }
 
@@ -169,6 +177,11 @@ impl Eye {
                     LedgerReply::Workflow(view) => seen_of_workflow(&view),
                     _ => Err(link::unexpected()),
                 }
+            }
+            Self::Session(id, principal) => {
+                sleep(Duration::from_millis(wait_ms)).await;
+                let view = context::read(link, *id, principal).await?;
+                Ok(Seen { mark: mark(&view)?, end: End::NotYet })
             }
             Self::Log(reader) => look_at_log(reader, link, wait_ms).await,
             Self::Events(reader) => {

@@ -1,6 +1,7 @@
 //! The tools, one file per category: input, output, one message, one reply.
 
 pub mod cache;
+pub mod context;
 pub mod dashboard;
 pub mod detail;
 pub mod endpoints;

@@ -1,7 +1,8 @@
-//! Blocks of bytes by their content id.
+//! What is kept: blocks of bytes by their content id, values that may be lost, values that may not.
 
 use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
 use crate::mcp::tools::cache::{self, CacheGet, CacheInvalidate, CachePut, ShowCache};
+use crate::mcp::tools::context::{self, StateQuery, StateUpdate};
 use crate::mcp::tools::manager::NoInput;
 use crate::mcp::tools::peer::FindPeer;
 use crate::mcp::tools::storage::{self, GetBlock, PutBlock, StatBlock};
@@ -9,8 +10,6 @@ use crate::mcp::tools::unavailable::{OnlyKey, Unavailable};
 
 const NO_DAG: &str = "this node keeps blocks, and no directories, pins or DAGs of them";
 const NO_DAG_FIX: &str = "keep the cid that ipfs_add answers; blocks that tasks name stay as long as the tasks";
-const NO_STATE: &str = "this version keeps no named values beyond the process";
-const NO_STATE_FIX: &str = "keep what may be lost with cache_put, and bytes that must stay with ipfs_add";
 const NO_PROVIDERS: &str = "nobody announces blocks here: a node fetches those of a task from the task's home";
 const NO_PROVIDERS_FIX: &str = "read a block with ipfs_cat at the node where it was put";
 
@@ -244,30 +243,30 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         name: "state_query",
         category: Category::Storage,
         title: "Read named values",
-        description: "Would read named values of a session that outlive the process; this version keeps none and says so. Until then: cache_get.",
+        description: "Reads the named values of a session, which outlive the process and its node. What may be lost: cache_get.",
         hints: Hints::READS,
         scope: Scope::Read,
         aliases: &[],
-        keywords: &["session", "context", "variables"],
-        also: &[("key", ""), ("query", ""), ("session_id", "")],
+        keywords: &["session", "context", "variables", "remember", "recall", "memory"],
+        also: context::QUERY_ALSO,
         rare: &[],
-        example: "{}",
-        rest: "",
-        action: Action::Run(&Unavailable::<NoInput>::new(NO_STATE, NO_STATE_FIX)),
+        example: r#"{"session_id": "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq"}"#,
+        rest: "name one value with key",
+        action: Action::Run(&StateQuery),
     },
     ToolEntry {
         name: "state_update",
         category: Category::Storage,
         title: "Keep named values",
-        description: "Would keep named values of a session beyond the process; this version keeps none and says so. Until then: cache_put.",
+        description: "Keeps named values of a session in the ledger, for the next session or another node. What may be lost: cache_put.",
         hints: Hints::KEEPS,
         scope: Scope::Submit,
         aliases: &[],
-        keywords: &["session", "context", "variables"],
-        also: &[("key", ""), ("value", ""), ("session_id", ""), ("ttl_s", "")],
-        rare: &[],
-        example: "{}",
+        keywords: &["session", "context", "variables", "remember", "save", "memory"],
+        also: context::UPDATE_ALSO,
+        rare: &["key", "value"],
+        example: r#"{"values": {"goal": "count the words", "done": 3}}"#,
         rest: "",
-        action: Action::Run(&Unavailable::<OnlyKey>::new(NO_STATE, NO_STATE_FIX)),
+        action: Action::Run(&StateUpdate),
     },
 ];
