@@ -4,8 +4,9 @@
     scripts/clients.py [--bin FOLDER] [--only WORD]
 
 Python `mcp` and `fastmcp`, TypeScript v1 and v2, the inspector's command line. Each lists, calls, fails, cancels, gives up
-and hears of progress; that the node heard of the two that stopped waiting, its audit says. Prints a row for each, and ends
-with 0 if no check failed. The versions are those of scripts/requirements-clients.txt and scripts/clients/package-lock.json.
+and hears of progress, as far as it can; the inspector follows a task of the protocol. That the node heard of the two that
+stopped waiting, its audit says. Prints a row for each, and ends with 0 if no check failed. The versions are
+those of scripts/requirements-clients.txt and scripts/clients/package-lock.json.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from conformance import ROOT, packages, running
 CONFIG = (
     'mdns = false\nslots = 2\nlisten = ["/ip4/127.0.0.1/tcp/0"]\n[inference]\nenabled = false\n[http]\nlisten = "127.0.0.1:0"\n'
 )
-CHECKS = ["list", "call", "errors", "cancel", "timeout", "progress", "heard"]
+CHECKS = ["list", "call", "errors", "cancel", "timeout", "progress", "heard", "task"]
 TRANSPORTS = ["stdio", "http"]
 # Of each client, the eras that it speaks.
 CLIENTS = {
@@ -130,11 +131,12 @@ class Clients:
             found[check["check"]] = check["ok"]
             if not check["ok"]:
                 notes.append(f"{check['check']}: {check['note']}")
-        missing = [check for check in CHECKS[:-1] if check not in found]
+        missing = [check for check in CHECKS if check not in found and check not in ("heard", "task")]
         if missing:
             notes.append(f"{', '.join(missing)}: not made; {said.stderr.strip()[-600:]}")
         found["heard"], note = node.heard(name)
-        return {check: found.get(check, False) for check in CHECKS}, notes + ([note] if note else [])
+        found = {check: found.get(check, False) for check in CHECKS[:-1]} | {"task": None}
+        return found, notes + ([note] if note else [])
 
     def inspector(self, node, transport, era):
         program = [self.node_js, self.modules / "@modelcontextprotocol/inspector/clients/launcher/build/index.js", "--cli"]
@@ -161,10 +163,13 @@ class Clients:
                 notes.append(f"it ended with {said.returncode}: {text.strip()[-400:]}")
             return well
 
+        follows = ["succeeded"] if era == "modern" else ["next", "p2p_taskqueue_wait_task"]
         found = {
             "list": holds(run("tools/list", "--strict"), 0, "p2p_taskqueue_submit"),
             "call": holds(tool("p2p_taskqueue_submit", {"kind": "noop", "wait_ms": 20_000}), 0, "completed"),
             "errors": holds(tool("p2p_taskqueue_list_tasks", {"limit": 0.5}), INSPECTOR_TOOL_FAILED, "wrong_argument"),
+            # It declares tasks in both eras; in the later one it is given a task, and follows it to its end.
+            "task": holds(tool("p2p_taskqueue_submit", {"kind": "sleep", "input": "1s"}), 0, *follows),
         }
         return {check: found.get(check) for check in CHECKS}, notes
 

@@ -309,9 +309,11 @@ impl ServerHandler for McpServer {
     }
 }
 
-/// Other clients could not read a task: they go on by `next`.
+/// Other clients could not read a task: they go on by `next`. In the earlier era none can, though some declare it there,
+/// too: a result had no kinds.
 fn declares_tasks(context: &RequestContext<RoleServer>) -> bool {
-    context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
+    context.protocol_version().is_some_and(|version| !version.has_initialize())
+        && context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
 }
 
 /// The client of one request.

@@ -133,3 +133,21 @@ async fn ended_somewhere(base: &str, task: &Value) -> Value {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_earlier_era_a_submission_is_answered_even_to_who_declares_tasks() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    let capabilities = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    let client = json!({"name": "inspector-cli", "version": "2.12.0"});
+    let params = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client});
+    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    let opened = Request::new("POST", "/mcp/full").json(&open).send(&rig.http).await;
+    let session = opened.header("mcp-session-id").unwrap();
+    let within = |message: &Value| {
+        Request::new("POST", "/mcp/full").header("mcp-session-id", session).json(message).send(&rig.http)
+    };
+    within(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+    let params = json!({"name": "p2p_taskqueue_submit", "arguments": {"kind": "sleep", "input": "1s"}});
+    let answer = within(&json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params})).await.json();
+    assert_eq!(answer["result"]["structuredContent"]["next"]["tool"], "p2p_taskqueue_wait_task", "{answer}");
+}
