@@ -101,7 +101,7 @@ pub fn write(
 /// The calls that a prompt teaches.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn calls(name: &str, arguments: &Map<String, Value>) -> Result<Vec<(&'static str, Value)>, ToolError> {
     let prompt = find(name)?;
     let given = read(prompt, arguments)?;

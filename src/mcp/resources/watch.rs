@@ -1,5 +1,5 @@
 //! Watching a resource for those who subscribed to it. What has an end is asked for with the node's own waits, so that
-//! its end is heard of at once; what changes in between is seen within [`LOOK_MS`].
+//! its end is heard of at once; what changes in between is seen within `LOOK_MS`.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
