@@ -67,8 +67,8 @@ impl NodeLink {
         Self::Inside { door, principal }
     }
 
-    /// Asks the node. A connection that turns out to be closed is replaced once: each message may be said twice,
-    /// because what it changes goes by its operation id.
+    /// Asks the node. A connection that turns out to be closed is replaced once: a message may be said twice, because what
+    /// it changes goes by its operation id. A call of a mounted server's tool has none, and is said once.
     ///
     /// # Errors
     /// `node_unreachable` if no node listens; else what the node refused.
@@ -220,7 +220,7 @@ impl Socket {
     async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
         let (client, is_new) = self.connected().await?;
         match client.ask(body.clone(), patience).await {
-            Err(ClientError::Closed) if !is_new => {
+            Err(ClientError::Closed) if !is_new && !matches!(body, Body::Mount(MountRequest::Call { .. })) => {
                 self.forget(&client).await;
                 let (client, _) = self.connected().await?;
                 client.ask(body, patience).await

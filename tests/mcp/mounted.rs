@@ -280,3 +280,20 @@ async fn one_that_speaks_http_is_mounted_with_its_token_and_reached_again_after_
 fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
+
+/// Nobody knows whether the tool did what it was to do; only the caller may decide to call it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_the_end_of_the_node_interrupts_is_told_so_and_not_made_again() {
+    let (mut rig, state) = mounting("").await;
+    let calls = dispatcher(&rig.socket(), &SurfaceOptions::default());
+    ok(&calls, "shop.echo", json!({})).await;
+    let calling = tokio::spawn(async move { call(&calls, "shop.slow", json!({"seconds": 1})).await });
+    until(&rig, |shop| shop["calls"] == 1).await;
+    rig.kill();
+    rig.start_again().await;
+    let interrupted = calling.await.unwrap();
+    assert_eq!((&interrupted.value["code"], &interrupted.value["retryable"]), (&json!("interrupted"), &json!(false)));
+    until(&rig, |shop| shop["state"] == "up").await;
+    ok(&rig.dispatcher, "shop.slow", json!({"seconds": 3})).await;
+    assert_eq!(notes(&state), "slept\n");
+}

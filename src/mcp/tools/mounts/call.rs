@@ -21,6 +21,8 @@ use crate::messages::mount::{MountProgress, MountReply, MountRequest, MountedToo
 pub const REST: &str = "ask the tool for less at a time, if it can";
 /// Of what a server says of a failure.
 const FAILURE_BYTES_MAX: usize = 4 * 1024;
+/// What to do about a call of which nobody knows how it ended.
+const LOOK_FIRST: &str = "look whether it did what it was to do; then call it again";
 /// No call has this number.
 const NOT_BEGUN: u64 = 0;
 
@@ -129,7 +131,7 @@ async fn follow_call(
                 NOT_BEGUN => begin(wait_ms),
                 call => MountRequest::Wait { server: server.to_owned(), call, wait_ms },
             };
-            let reply = call.link.mount(request, wait_ms).await?;
+            let reply = call.link.mount(request, wait_ms).await.map_err(interrupted)?;
             if let MountReply::Running { call, .. } = reply {
                 number.store(call, Ordering::Relaxed);
             }
@@ -145,6 +147,14 @@ async fn follow_call(
         }
     }
     MountedOutput::of(server, followed?.0)
+}
+
+/// A node that went away took the call along, and nobody knows how far it was.
+fn interrupted(error: ToolError) -> ToolError {
+    if error.code != "node_unreachable" {
+        return error;
+    }
+    ToolError::new("interrupted", error.message, LOOK_FIRST)
 }
 
 /// How a call stands.
@@ -206,8 +216,7 @@ impl MountedOutput {
                 Err(ToolError::new("cancelled", format!("the call was cancelled; the server {server} was told"), fix))
             }
             MountReply::Failed { why } => {
-                let fix = "look whether it did what it was to do; then call it again";
-                Err(ToolError::new("server_failed", format!("the server {server} did not answer: {why}"), fix))
+                Err(ToolError::new("server_failed", format!("the server {server} did not answer: {why}"), LOOK_FIRST))
             }
             MountReply::Servers(_) | MountReply::Tools(_) | MountReply::Tool(_) => Err(link::unexpected()),
         }
