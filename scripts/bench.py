@@ -189,6 +189,27 @@ def latency(part):
     return noop / echo, f"{noop:.0f} us, the echo {echo:.0f} us; {beside}"
 
 
+def mcp_times(what):
+    found = row("mcp", what=what)
+    call, echo = found["call_us"], found["echo_us"]
+    return found["ratio_p50"], f"{call['p50']:.0f} us, the echo {echo['p50']:.0f} us; p99 {call['p99']:.0f} and {echo['p99']:.0f}"
+
+
+def mcp_per_s(what):
+    found = row("mcp", what=what)
+    return found["ratio_per_s"], f"{found['calls_per_s']:,} calls/s, the echo {found['echoes_per_s']:,}"
+
+
+def mcp_sessions_ms():
+    found = row("mcp", what="sessions")
+    call = found["call_us"]
+    return call["p99"] / 1000, f"{found['sessions']} at once, ten calls a second each, p50 {call['p50'] / 1000:.1f} ms, no error"
+
+
+def mcp_start(part):
+    return row("mcp", what="start")[part], ""
+
+
 def heap_p99_us(operation):
     ours = row("heap", heap="pairing", operation=operation)
     others = ", ".join(
@@ -268,6 +289,13 @@ MEASURES = {
     "memory": (f"{NOOPS:,} no-ops, memory, three nodes: CPU per task", 0.015, "ms", False, lambda: noop_cpu_ms("memory")),
     "p50": ("one no-op elsewhere, memory: p50 beside a TCP echo's", 4, "times", False, lambda: latency("p50")),
     "p99": ("one no-op elsewhere, memory: p99 beside a TCP echo's", 8, "times", False, lambda: latency("p99")),
+    "mcp-pipes": ("a tool's call over stdio beside a bare echo server's: p50", 2, "times", False, lambda: mcp_times("pipes")),
+    "mcp-http": ("a tool's call over HTTP beside a bare echo server's: p50", 2, "times", False, lambda: mcp_times("http")),
+    "mcp-pipes-rate": ("16 calls at a time over stdio beside the echo's: calls/s", 0.5, "times", True, lambda: mcp_per_s("pipes")),
+    "mcp-http-rate": ("16 calls at a time over HTTP beside the echo's: calls/s", 0.5, "times", True, lambda: mcp_per_s("http")),
+    "mcp-sessions": ("200 sessions over HTTP: p99 of a call", 10, "ms", False, mcp_sessions_ms),
+    "mcp-start": ("node-mcp from exec to its list of tools", 50, "ms", False, lambda: mcp_start("first_list_ms")),
+    "mcp-memory": ("node-mcp: resident", 15, "MiB", False, lambda: mcp_start("resident_mib")),
     "push": ("ready heap of a million: push p99", 20, "us", False, lambda: heap_p99_us("push")),
     "pop": ("ready heap of a million: pop p99", 20, "us", False, lambda: heap_p99_us("pop")),
     "placement": ("placements on one core", 20_000, "1/s", True, placement_per_s),

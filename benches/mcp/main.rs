@@ -1,0 +1,287 @@
+//! What a call of a tool costs beside a bare server of the same SDK, which only says what it was told: over pipes
+//! (`node-mcp` behind a node's socket) and over HTTP with a bearer token. Both with authorization, the audit and a question
+//! to the node. Then 200 sessions that call at once, and what `node-mcp` takes to answer first.
+//!
+//! `cargo bench --bench mcp`; `CALLS=2000` by default. Prints one JSON object a line.
+
+mod client;
+mod echo;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use magpie::client::Client;
+use magpie::mcp::catalog::Scope;
+use magpie::mcp::http::tokens::{TokenEntry, TokenFile};
+use magpie::messages::node::{NodeReply, NodeRequest};
+use magpie::messages::{Answer, Body, Role};
+use serde_json::{Value, json};
+
+use self::client::{Call, Connection, Helper, Pipes};
+
+/// As the node has.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Calls under way at a time, where calls a second are counted.
+const AT_A_TIME: usize = 16;
+const SESSIONS: usize = 200;
+/// Each session calls so often, so many times: 2,000 calls a second of all.
+const SESSION_EVERY: Duration = Duration::from_millis(100);
+const SESSION_CALLS: u32 = 50;
+const STARTS: usize = 9;
+
+fn main() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    match std::env::args().nth(1).as_deref() {
+        Some("--echo-pipes") => return runtime().block_on(echo::over_pipes()),
+        Some("--echo-http") => return runtime().block_on(echo::over_http()),
+        _ => {}
+    }
+    let calls: usize = std::env::var("CALLS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let node = Node::start(&runtime());
+    let echo_call = Call { tool: "echo", arguments: json!({"task_id": node.task}) };
+    let our_call = Call { tool: "p2p_taskqueue_get_task", arguments: json!({"task_id": node.task}) };
+    pipes(&node, calls, &echo_call, &our_call);
+    http(&node, calls, &echo_call, &our_call);
+    sessions(&node, &our_call);
+    starts(&node);
+}
+
+fn pipes(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
+    let mut echo = Pipes::open(itself("--echo-pipes").as_mut());
+    let mut ours = Pipes::open(&mut node.mcp());
+    let times = in_turns(
+        calls,
+        || {
+            echo.send_call(echo_call);
+            echo.receive();
+        },
+        || {
+            ours.send_call(our_call);
+            ours.receive();
+        },
+    );
+    let per_s = |pipes: &mut Pipes, call: &Call| {
+        let began = Instant::now();
+        (0..AT_A_TIME).for_each(|_| pipes.send_call(call));
+        for _ in 0..calls {
+            pipes.receive();
+            pipes.send_call(call);
+        }
+        let took = began.elapsed();
+        (0..AT_A_TIME).for_each(|_| pipes.receive());
+        calls as f64 / took.as_secs_f64()
+    };
+    times.print("pipes", per_s(&mut echo, echo_call), per_s(&mut ours, our_call));
+}
+
+fn http(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
+    let mut child = itself("--echo-http").stdout(Stdio::piped()).spawn().expect("the echo process");
+    let mut address = String::new();
+    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut address).expect("an address");
+    let (_echo, address) = (Helper(child), address.trim().to_owned());
+    let connect = |is_echo: bool| match is_echo {
+        true => Connection::open(&address, "/", ""),
+        false => Connection::open(&node.http, "/mcp/full", &node.token),
+    };
+    let (mut echo, mut ours) = (connect(true), connect(false));
+    let times = in_turns(calls, || echo.call(echo_call), || ours.call(our_call));
+    let per_s = |is_echo: bool, call: &Call| {
+        let each = calls / AT_A_TIME;
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..AT_A_TIME {
+                scope.spawn(|| {
+                    let mut connection = connect(is_echo);
+                    (0..each).for_each(|_| connection.call(call));
+                });
+            }
+        });
+        (each * AT_A_TIME) as f64 / began.elapsed().as_secs_f64()
+    };
+    times.print("http", per_s(true, echo_call), per_s(false, our_call));
+}
+
+/// Sessions of the earlier era, whose calls are spread over time and begin anew each time all at once.
+fn sessions(node: &Node, call: &Call) {
+    let begin = Barrier::new(SESSIONS);
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let session = || {
+            let mut connection = Connection::open(&node.http, "/mcp/full", &node.token);
+            connection.begin_session();
+            begin.wait();
+            let began = Instant::now();
+            let one = |n: u32| {
+                std::thread::sleep((began + SESSION_EVERY * n).saturating_duration_since(Instant::now()));
+                let called = Instant::now();
+                connection.call(call);
+                called.elapsed()
+            };
+            (0..SESSION_CALLS).map(one).collect::<Vec<Duration>>()
+        };
+        let running: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(session)).collect();
+        running.into_iter().flat_map(|session| session.join().expect("no call fails")).collect()
+    });
+    let of_all = Quantiles::of(times);
+    println!(r#"{{"bench":"mcp","what":"sessions","sessions":{SESSIONS},"call_us":{},"errors":0}}"#, of_all.json());
+}
+
+/// From exec to the answer of `tools/list`, and what the process holds then.
+fn starts(node: &Node) {
+    let mut took = Vec::new();
+    let mut resident_kib = 0;
+    for _ in 0..STARTS {
+        let began = Instant::now();
+        let mut pipes = Pipes::open(&mut node.mcp());
+        pipes.send("tools/list", json!({}));
+        pipes.receive();
+        took.push(began.elapsed());
+        resident_kib = resident_kib.max(resident(pipes.pid()));
+    }
+    let took = Quantiles::of(took);
+    println!(
+        r#"{{"bench":"mcp","what":"start","first_list_ms":{:.1},"resident_mib":{:.1}}}"#,
+        took.p50 / 1_000.0,
+        resident_kib as f64 / 1024.0
+    );
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+fn itself(mode: &str) -> Box<Command> {
+    let mut command = Command::new(std::env::current_exe().expect("this executable"));
+    command.arg(mode);
+    Box::new(command)
+}
+
+/// One call of each in turn, so that both see the machine in the same state.
+fn in_turns(calls: usize, mut echo: impl FnMut(), mut ours: impl FnMut()) -> Times {
+    let mut times = Times::default();
+    for call in 0..calls + calls / 10 {
+        let begin = Instant::now();
+        echo();
+        let echoed = Instant::now();
+        ours();
+        let done = Instant::now();
+        // The first tenth warms up.
+        if call >= calls / 10 {
+            times.echoes.push(echoed - begin);
+            times.ours.push(done - echoed);
+        }
+    }
+    times
+}
+
+#[derive(Default)]
+struct Times {
+    echoes: Vec<Duration>,
+    ours: Vec<Duration>,
+}
+
+impl Times {
+    fn print(self, what: &str, echoes_per_s: f64, calls_per_s: f64) {
+        let (echo, ours) = (Quantiles::of(self.echoes), Quantiles::of(self.ours));
+        println!(
+            r#"{{"bench":"mcp","what":"{what}","echo_us":{},"call_us":{},"ratio_p50":{:.2},"echoes_per_s":{echoes_per_s:.0},"calls_per_s":{calls_per_s:.0},"ratio_per_s":{:.2}}}"#,
+            echo.json(),
+            ours.json(),
+            ours.p50 / echo.p50,
+            calls_per_s / echoes_per_s,
+        );
+    }
+}
+
+struct Quantiles {
+    p50: f64,
+    p99: f64,
+}
+
+impl Quantiles {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
+        Self { p50: at(0.5), p99: at(0.99) }
+    }
+
+    fn json(&self) -> String {
+        format!(r#"{{"p50":{:.1},"p99":{:.1}}}"#, self.p50, self.p99)
+    }
+}
+
+/// A node in a process of its own, with a bearer token and one task that is done.
+struct Node {
+    dir: tempfile::TempDir,
+    http: String,
+    token: String,
+    task: String,
+    _process: Helper,
+}
+
+impl Node {
+    fn start(runtime: &tokio::runtime::Runtime) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (token, entry) = TokenEntry::make("bench", Scope::Submit, None);
+        let tokens = dir.path().join("tokens.toml");
+        TokenFile { token: vec![entry] }.write(&tokens).expect("a file");
+        let file = dir.path().join("node.toml");
+        let config = format!(
+            "mdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n[inference]\nenabled = false\n[http]\nlisten = \
+             \"127.0.0.1:0\"\ntokens = {tokens:?}\n"
+        );
+        std::fs::write(&file, config).expect("a file");
+        let process = Command::new(env!("CARGO_BIN_EXE_node"))
+            .args(["--config".as_ref(), file.as_os_str(), "--data-dir".as_ref(), data(dir.path()).as_os_str()])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the node's process");
+        let process = Helper(process);
+        let http = runtime.block_on(address_of(&data(dir.path()).join("control.sock")));
+        let mut node = Self { dir, http, token, task: String::new(), _process: process };
+        node.task = node.submitted();
+        node
+    }
+
+    fn mcp(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node-mcp"));
+        command.arg("--control").arg(data(self.dir.path()).join("control.sock")).args(["--toolset", "full"]);
+        command
+    }
+
+    /// The id of a task that is done.
+    fn submitted(&self) -> String {
+        let mut ctl = Command::new(env!("CARGO_BIN_EXE_nodectl"));
+        ctl.args(["-o", "json", "--control"]).arg(data(self.dir.path()).join("control.sock"));
+        let said = ctl.args(["task", "submit", "--kind", "noop", "--wait"]).output().expect("nodectl runs");
+        let done: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        done["id"].as_str().unwrap_or_else(|| panic!("{done}")).to_owned()
+    }
+}
+
+fn data(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+/// Where the node serves HTTP, once it answers.
+async fn address_of(socket: &Path) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(client) = Client::connect(socket, "bench", Role::Operator).await
+            && let Ok(Answer::Node(NodeReply::Status(status))) =
+                client.ask(Body::Node(NodeRequest::Status), PATIENCE).await
+        {
+            let http = status.http.expect("it serves HTTP");
+            return http.trim_start_matches("http://").to_owned();
+        }
+        assert!(began.elapsed() < PATIENCE, "the node does not answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
