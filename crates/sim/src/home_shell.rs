@@ -225,8 +225,8 @@ impl World {
             if let Record::Completed { results, .. } = &record {
                 self.counters.commits += results.iter().filter(|result| log::ends(result.next)).count() as u64;
             }
-            let opened = self.books[node].opened <= self.nodes[node].disk.watermark().synced;
-            self.unwritten.read(node, &record, opened);
+            let holds_grants = self.nodes[node].home.as_ref().is_some_and(|home| home.ledger.holds_grants());
+            self.unwritten.read(node, &record, holds_grants);
             self.judge_starts(node, &record);
             let raised = limit_checks::raised(&self.books[node], &record);
             self.books[node].read(record);

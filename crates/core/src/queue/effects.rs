@@ -300,6 +300,11 @@ impl Outbox {
         self.watermark.synced
     }
 
+    /// Whether such an effect waits for the log.
+    pub fn holds(&self, is_such: impl Fn(&Effect) -> bool) -> bool {
+        self.until_written.iter().chain(&self.until_synced).any(|(_, effect)| is_such(effect))
+    }
+
     pub fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.ready)
     }

@@ -262,6 +262,11 @@ impl Ledger {
         self.outbox.take()
     }
 
+    /// Whether grants wait for the log: they leave later than they were decided.
+    pub fn holds_grants(&self) -> bool {
+        self.outbox.holds(|effect| matches!(effect, Effect::Notify { notice: WorkerNotice::Grants(_), .. }))
+    }
+
     /// The wall time of a record: never before the last one's, whatever the clock does.
     pub(super) fn at(&self) -> Wall {
         Wall(self.now.wall_ms.max(self.state.last_at.0 + 1))

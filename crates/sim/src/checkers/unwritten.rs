@@ -18,19 +18,19 @@ use crate::network::Endpoint;
 #[derive(Debug, Default)]
 pub struct Unwritten {
     newest: BTreeMap<TaskId, Epoch>,
-    /// Homes whose grants do not wait for the disk, as they did not when their queue was paused last: what leaves after
-    /// the pause was decided after it.
+    /// Homes of which no grant waited for the disk when their queue was paused last: what leaves after the pause was
+    /// decided after it.
     sure: BTreeSet<Endpoint>,
 }
 
 impl Unwritten {
-    /// `opened`: whether the home's generation is durable, which its first grants wait for.
-    pub fn read(&mut self, node: Endpoint, record: &Record, opened: bool) {
+    /// `holds_grants`: whether some wait, for the record that opened the home's generation or behind what waits for others.
+    pub fn read(&mut self, node: Endpoint, record: &Record, holds_grants: bool) {
         if matches!(record, Record::QueuePaused { .. }) {
-            if opened {
-                self.sure.insert(node)
-            } else {
+            if holds_grants {
                 self.sure.remove(&node)
+            } else {
+                self.sure.insert(node)
             };
         }
     }
@@ -106,10 +106,10 @@ mod tests {
         let (mut unwritten, mut book) = (Unwritten::default(), opened());
         let operation = OperationId([2; 16]);
         let record = Record::QueuePaused { at: Wall(2), operation, namespace: None, reason: String::new() };
-        unwritten.read(0, &record, false);
+        unwritten.read(0, &record, true);
         book.read(record.clone());
         assert!(unwritten.check(0, &book, &grant(1)).is_ok());
-        unwritten.read(0, &record, true);
+        unwritten.read(0, &record, false);
         assert_eq!(unwritten.check(0, &book, &grant(2)).unwrap_err().id, InvariantId::I20);
         assert_eq!(book.opened, LogIndex(1));
     }
