@@ -131,7 +131,9 @@ async fn follow_call(
                 NOT_BEGUN => begin(wait_ms),
                 call => MountRequest::Wait { server: server.to_owned(), call, wait_ms },
             };
-            let reply = call.link.mount(request, wait_ms).await.map_err(interrupted)?;
+            let begins = matches!(request, MountRequest::Call { .. });
+            let asked = call.link.mount(request, wait_ms).await;
+            let reply = asked.map_err(|error| if begins { interrupted(error) } else { error })?;
             if let MountReply::Running { call, .. } = reply {
                 number.store(call, Ordering::Relaxed);
             }
