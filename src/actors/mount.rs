@@ -138,8 +138,11 @@ impl MountState {
             MountRequest::List => MountReply::Servers(vec![self.view()]),
             MountRequest::Tools { .. } => MountReply::Tools(self.offered.clone()),
             MountRequest::Tool { tool, .. } => {
-                let found = self.offered.iter().find(|offered| offered.tool == tool);
-                MountReply::Tool(found.cloned().map(Box::new))
+                match self.offered.iter().find(|offered| offered.tool == tool) {
+                    // What one offers that has not come up yet nobody knows.
+                    None if self.way.borrow().is_none() => return Answered::Now(Err(self.down())),
+                    found => MountReply::Tool(found.cloned().map(Box::new)),
+                }
             }
             MountRequest::Call { tool, arguments, wait_ms, .. } => {
                 return match self.begin(owner, tool, arguments.to_value()) {
@@ -177,6 +180,11 @@ impl MountState {
         }
     }
 
+    fn down(&self) -> Refusal {
+        let why = self.last_error.as_deref().unwrap_or("it has not started yet");
+        Refusal::Unavailable { what: format!("the mounted server {} is down: {why}", self.name) }
+    }
+
     fn unknown_call(&self, call: u64) -> Refusal {
         let problem = format!("the server {} has no call {call} of this caller, or has forgotten its end", self.name);
         Refusal::invalid("/call", problem, "call the tool again")
@@ -184,8 +192,7 @@ impl MountState {
 
     fn begin(&mut self, owner: Arc<str>, tool: String, arguments: Value) -> Result<Call, Refusal> {
         let Some(way) = self.way.borrow().clone() else {
-            let why = self.last_error.as_deref().unwrap_or("it has not started yet");
-            return Err(Refusal::Unavailable { what: format!("the mounted server {} is down: {why}", self.name) });
+            return Err(self.down());
         };
         let arguments = match arguments {
             Value::Object(arguments) => arguments,

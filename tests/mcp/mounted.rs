@@ -297,3 +297,12 @@ async fn a_call_that_the_end_of_the_node_interrupts_is_told_so_and_not_made_agai
     ok(&rig.dispatcher, "shop.slow", json!({"seconds": 3})).await;
     assert_eq!(notes(&state), "slept\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_never_came_up_is_told_as_down_and_not_as_without_tools() {
+    let rig = Rig::start_with(|_| "[mcp.servers.gone]\ncommand = [\"/no/such/mcp\"]\n".to_owned()).await;
+    until(&rig, |gone| gone["last_error"].is_string()).await;
+    let error = failed(&rig.dispatcher, "gone.echo", json!({})).await;
+    assert!(error["message"].as_str().unwrap().contains("cannot be started"), "{error}");
+    assert_eq!(error["retryable"], true, "{error}");
+}
