@@ -28,10 +28,12 @@ pub enum Bug {
     LoansForgotten,
     /// A home that starts goes on with what was paused.
     PauseForgotten,
+    /// Who is no node and shows no lease is believed, whoever has the task.
+    AnyoneEnds,
 }
 
 impl Bug {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoEpochCheck,
         Self::DoubleGrant,
         Self::LeaseNotExpired,
@@ -43,6 +45,7 @@ impl Bug {
         Self::RetryUnbounded,
         Self::LoansForgotten,
         Self::PauseForgotten,
+        Self::AnyoneEnds,
     ];
 
     pub fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Bug {
             Self::RetryUnbounded => "retry-unbounded",
             Self::LoansForgotten => "loans-forgotten",
             Self::PauseForgotten => "pause-forgotten",
+            Self::AnyoneEnds => "anyone-ends",
         }
     }
 }

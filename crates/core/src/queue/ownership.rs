@@ -104,7 +104,7 @@ impl Ledger {
         RenewAnswer::Renewed { ttl_ms: task.lease_ttl_ms() }
     }
 
-    fn extend_lease(&mut self, fence: Fence) {
+    pub(super) fn extend_lease(&mut self, fence: Fence) {
         #[cfg(feature = "canary")]
         if crate::canary::has(crate::canary::Bug::DoubleGrant) {
             return;

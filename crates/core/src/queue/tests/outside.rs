@@ -85,6 +85,20 @@ fn who_falls_silent_loses_the_task_and_is_fenced() {
 }
 
 #[test]
+fn who_asks_again_has_the_whole_time_from_then_on() {
+    let mut home = Bench::new();
+    let id = home.submit(tool());
+    let first = home.take("agent").unwrap();
+    home.pass(limits::OUTSIDE_LEASE_TTL_MS - 1_000);
+    assert_eq!(home.take("other"), None, "its time is not that of a node");
+    let again = home.take("agent").unwrap();
+    assert_eq!((again.fence, again.ttl_ms), (first.fence, limits::OUTSIDE_LEASE_TTL_MS));
+    home.pass(limits::OUTSIDE_LEASE_TTL_MS - 1_000);
+    assert_eq!(home.take("other"), None, "it was told that it has it for so long");
+    assert_eq!(home.end("agent", id, Some(&again), success("done")), CompleteAnswer::Committed);
+}
+
+#[test]
 fn without_its_lease_only_the_holder_of_a_first_attempt_ends_it() {
     let mut home = Bench::new();
     let id = home.submit(TaskSpec { retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::default() }, ..tool() });
