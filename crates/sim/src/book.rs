@@ -61,6 +61,8 @@ pub struct EpochFacts {
     /// It has no lease any more: given back, expired, or its task is over.
     pub over: bool,
     pub outcome: Option<(LogIndex, Outcome)>,
+    /// The worker that has it, if that is no node, and the record that says so.
+    pub outside: Option<(Arc<str>, LogIndex)>,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,11 @@ impl TaskFacts {
 
     pub fn of_epoch(&self, epoch: Epoch) -> Option<&EpochFacts> {
         self.epochs.iter().find(|facts| facts.epoch == epoch)
+    }
+
+    /// Whether its newest epoch is of this worker, which is no node.
+    pub fn is_of_outside(&self, name: &str) -> bool {
+        self.newest().and_then(|newest| newest.outside.as_ref()).is_some_and(|(of, _)| **of == *name)
     }
 
     /// Whether a worker has a lease of it.
@@ -267,15 +274,18 @@ impl Book {
 
     fn grant(&mut self, index: LogIndex, grant: &GrantRecord) {
         let GrantRecord { task, epoch, token, worker, .. } = *grant;
-        let (granted, started, over, outcome) = (index, false, false, None);
-        let granted = EpochFacts { epoch, token, worker, granted, held: index, started, over, outcome };
+        let (granted, started, over, outcome, outside) = (index, false, false, None, None);
+        let granted = EpochFacts { epoch, token, worker, granted, held: index, started, over, outcome, outside };
         self.touch(index, task, |facts| facts.epochs.push(granted));
     }
 
     fn read_starts(&mut self, index: LogIndex, record: &Record) {
         match record {
             Record::Started { fences, .. } => fences.iter().for_each(|fence| self.start(index, *fence)),
-            Record::TakenOutside { fence, .. } => self.start(index, *fence),
+            Record::TakenOutside { fence, worker, .. } => {
+                self.start(index, *fence);
+                self.epoch(index, *fence, |epoch| epoch.outside = Some((worker.clone(), index)));
+            }
             _ => {}
         }
     }

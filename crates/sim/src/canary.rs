@@ -51,6 +51,7 @@ impl Planted {
             Self::Core(Bug::RetryUnbounded) => &[InvariantId::I7],
             Self::Core(Bug::LoansForgotten) => &[InvariantId::I19],
             Self::Core(Bug::PauseForgotten) => &[InvariantId::I20],
+            Self::Core(Bug::AnyoneEnds) => &[InvariantId::I3],
         }
     }
 

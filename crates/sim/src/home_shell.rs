@@ -2,14 +2,15 @@
 
 use magpie_core::ids::{LogIndex, PeerId};
 use magpie_core::invariant::InvariantId;
-use magpie_core::lease::{Completion, Slots};
+use magpie_core::lease::{CompleteAnswer, Completion, Fence, Grant, RenewAnswer, Slots};
 use magpie_core::queue::{
-    self, Caller, Effect, Event, LedgerReply, LedgerRequest, NewEntry, Record, Refusal, ReplyTo, SubmitAnswer,
-    WorkerNotice,
+    self, Caller, Effect, Event, LedgerReply, LedgerRequest, NewEntry, OutsideReply, OutsideRequest, Record, Refusal,
+    ReplyTo, SubmitAnswer, WorkerNotice,
 };
-use magpie_core::task::{AttemptResult, Durability};
+use magpie_core::task::Durability;
 use magpie_core::{limits, wire};
 
+use crate::agent;
 use crate::binding::Inline;
 use crate::canary::Planted;
 use crate::checkers::persistence::Evidence;
@@ -110,7 +111,7 @@ impl World {
     fn forged(&mut self, request: &LedgerRequest) -> Option<LedgerRequest> {
         let mut request = request.clone();
         let (ahead, guess) = (self.rng.between(0, 2), self.rng.bytes());
-        let forge = |fence: &mut magpie_core::lease::Fence, token: &mut magpie_core::ids::LeaseToken| match ahead {
+        let forge = |fence: &mut Fence, token: &mut magpie_core::ids::LeaseToken| match ahead {
             0 => token.0 = guess,
             1 => fence.epoch.0 += 1,
             _ => fence.epoch.0 -= 1,
@@ -126,14 +127,26 @@ impl World {
             LedgerRequest::Release(releases) => {
                 releases.iter_mut().for_each(|release| forge(&mut release.fence, &mut release.token));
             }
+            LedgerRequest::Outside(OutsideRequest::End { worker, task, lease, outcome }) => {
+                match lease {
+                    Some((epoch, token)) => {
+                        let mut fence = Fence { task: *task, epoch: *epoch };
+                        forge(&mut fence, token);
+                        *epoch = fence.epoch;
+                    }
+                    // Who shows none is believed by its name.
+                    None => worker.push_str(" of another"),
+                }
+                outcome.log_tail = "forged".to_owned();
+            }
             _ => return None,
         }
         Some(request)
     }
 
     pub fn ingress(&mut self, node: usize, life: u64, (from, call): (Endpoint, u64), request: LedgerRequest) {
-        let caller = Caller { peer: self.peer_of(from), owner: "client".into() };
-        let presented = fencing::presented(&request);
+        let caller = Caller { peer: self.peer_of(from), owner: agent::OWNER.into() };
+        let presented = fencing::presented(&self.books[node], &caller.owner, &request);
         let asked = match &request {
             LedgerRequest::AskPermits(ask) => Some(ask.clone()),
             _ => None,
@@ -271,7 +284,8 @@ impl World {
         self.judge(verdict);
         if let Effect::Notify { notice: WorkerNotice::Grants(grants), .. } = &effect {
             let (book, unwritten) = (&self.books[node], &mut self.unwritten);
-            let verdict = grants.iter().try_for_each(|grant| unwritten.check(node, book, grant));
+            let mut check = |grant: &Grant| unwritten.check(node, book, grant.fence, &grant.spec);
+            let verdict = grants.iter().try_for_each(&mut check);
             self.judge(verdict);
         }
         match effect {
@@ -327,23 +341,9 @@ impl World {
         let Some(Waiting { from, call, fences, retry }) = waiting else { return };
         let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
         match &reply {
-            LedgerReply::Completed(answers) => {
-                for ((fence, _), answer) in fences.iter().zip(answers) {
-                    let verdict = evidence
-                        .invariant_an_outcome_is_durable_before_its_answer(*fence, *answer)
-                        .and_then(|()| self.commits.invariant_at_most_one_outcome_is_committed(*fence, *answer));
-                    if let Err(violation) = verdict {
-                        return self.judge(Err(violation));
-                    }
-                }
-            }
-            LedgerReply::Renewed(answers) => {
-                let mut pairs = fences.iter().zip(answers);
-                let verdict = pairs.try_for_each(|((fence, held), answer)| {
-                    evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *held, *answer)
-                });
-                self.judge(verdict);
-            }
+            LedgerReply::Completed(answers) => self.judge_completed(node, &fences, answers),
+            LedgerReply::Renewed(answers) => self.judge_renewed(node, &fences, answers),
+            LedgerReply::Outside(reply) => self.judge_outside(node, &fences, reply),
             LedgerReply::WorkflowRetried { .. } => {
                 let durable = |operation| evidence.invariant_a_retry_is_durable_before_its_answer(operation);
                 let verdict = retry.map_or(Ok(()), durable);
@@ -382,6 +382,42 @@ impl World {
         }
         if from != NOBODY {
             self.send(node, from, Message::Reply { call, reply });
+        }
+    }
+
+    fn judge_completed(&mut self, node: usize, fences: &[(Fence, LogIndex)], answers: &[CompleteAnswer]) {
+        let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
+        let commits = &mut self.commits;
+        let verdict = fences.iter().zip(answers).try_for_each(|((fence, _), answer)| {
+            evidence.invariant_an_outcome_is_durable_before_its_answer(*fence, *answer)?;
+            commits.invariant_at_most_one_outcome_is_committed(*fence, *answer)
+        });
+        self.judge(verdict);
+    }
+
+    fn judge_renewed(&mut self, node: usize, fences: &[(Fence, LogIndex)], answers: &[RenewAnswer]) {
+        let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
+        let verdict = fences.iter().zip(answers).try_for_each(|((fence, held), answer)| {
+            evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *held, *answer)
+        });
+        self.judge(verdict);
+    }
+
+    /// Answers to who is no node are judged as those to workers are.
+    fn judge_outside(&mut self, node: usize, fences: &[(Fence, LogIndex)], reply: &OutsideReply) {
+        match reply {
+            OutsideReply::Ended(answer) => self.judge_completed(node, fences, &[*answer]),
+            OutsideReply::Kept(kept) => {
+                let held = |fence| fences.iter().find(|(shown, _)| *shown == fence).map(|(_, held)| *held);
+                let known = kept.iter().filter_map(|(fence, answer)| Some(((*fence, held(*fence)?), *answer)));
+                let (fences, answers): (Vec<_>, Vec<_>) = known.unzip();
+                self.judge_renewed(node, &fences, &answers);
+            }
+            OutsideReply::Taken(Some(taken)) => {
+                let verdict = self.unwritten.check_again(node, &self.books[node], taken.fence, &taken.spec);
+                self.judge(verdict);
+            }
+            OutsideReply::Taken(None) | OutsideReply::Registered { .. } => {}
         }
     }
 
@@ -435,10 +471,4 @@ impl World {
         let watermark = self.nodes[node].disk.watermark();
         self.home_event(node, life, Event::Durable(watermark));
     }
-}
-
-/// Whether an outcome was made by the forger.
-pub fn is_forged(completion: &Completion) -> bool {
-    completion.outcome.log_tail == "forged"
-        || matches!(&completion.outcome.result, AttemptResult::Failed { error, .. } if error.code == "forged")
 }

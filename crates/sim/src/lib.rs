@@ -3,6 +3,7 @@
 //! The same seed gives the same run. Each seed draws how bad its faults are; after a while they stop, and then
 //! everything must end. Checkers compare what leaves a node with what is on its disk, and all that clients saw.
 
+pub mod agent;
 pub mod binding;
 pub mod book;
 pub mod canary;

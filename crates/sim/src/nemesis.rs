@@ -123,7 +123,7 @@ impl World {
     }
 
     fn part(&mut self) {
-        let endpoints = self.nodes.len() + self.clients.len();
+        let endpoints = self.nodes.len() + self.clients.len() + self.agents.len();
         let (shape, cuts) = partition::draw(&mut self.rng, self.nodes.len(), endpoints);
         let facts = [shape as u64, cuts.len() as u64];
         self.trace.note(self.now_ms, "partition", &facts, || format!("{shape:?}: {cuts:?}"));

@@ -9,7 +9,7 @@ use crate::faults::Faults;
 use crate::partition::Cuts;
 use crate::rng::Rng;
 
-/// Nodes are the first numbers, clients the next.
+/// Nodes are the first numbers, clients the next, agents the last.
 pub type Endpoint = usize;
 
 #[derive(Debug, Clone)]

@@ -27,7 +27,7 @@ impl Shape {
 /// Who does not reach whom, in this direction.
 pub type Cuts = BTreeSet<(Endpoint, Endpoint)>;
 
-/// Draws a partition of `nodes` nodes and the clients behind them, up to `endpoints`.
+/// Draws a partition of `nodes` nodes and the clients and agents behind them, up to `endpoints`.
 pub fn draw(rng: &mut Rng, nodes: usize, endpoints: usize) -> (Shape, Cuts) {
     let shape = rng.pick(&Shape::ALL).copied().unwrap_or(Shape::Halves);
     let some_node = rng.below(nodes as u64) as usize;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use magpie_core::ids::LedgerTag;
 use magpie_core::limiter::{LimitKey, Rate};
 use magpie_core::queue::{QueueSettings, RetentionPolicy};
+use magpie_core::task::TaskKind;
 use magpie_core::time::DurationMs;
 
 use crate::rng::Rng;
@@ -15,12 +16,18 @@ use crate::workload::NAMESPACES;
 pub const PLACES: &str = "places";
 pub const STARTS: &str = "starts";
 
+const NODES_KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
+/// No node runs it.
+pub const AGENTS_KIND: TaskKind = TaskKind::Tool;
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The home whose limits the others borrow from.
     pub limiter: LedgerTag,
     pub queue: QueueSettings,
     pub retention: RetentionPolicy,
+    /// Workers that are no nodes. Where there are some, some tasks are only theirs.
+    pub agents: u64,
 }
 
 impl Settings {
@@ -36,7 +43,7 @@ impl Settings {
             rates: BTreeMap::from([(STARTS.to_owned(), rate)]),
             ..QueueSettings::default()
         };
-        Self { limiter, queue, retention: retention(&mut rng) }
+        Self { limiter, queue, retention: retention(&mut rng), agents: rng.below(5).saturating_sub(2) }
     }
 
     /// A concurrency key of the task's own home, or of the one that holds it for all; often none.
@@ -46,6 +53,12 @@ impl Settings {
 
     pub fn draw_rate_key(&self, rng: &mut Rng) -> Option<LimitKey> {
         rng.chance(120).then(|| self.draw_key(rng, STARTS))
+    }
+
+    /// The kind of a task: that of agents now and then.
+    pub fn draw_kind(&self, rng: &mut Rng) -> TaskKind {
+        let drawn = NODES_KINDS[rng.below(NODES_KINDS.len() as u64) as usize];
+        if self.agents > 0 && rng.chance(250) { AGENTS_KIND } else { drawn }
     }
 
     fn draw_key(&self, rng: &mut Rng, name: &str) -> LimitKey {

@@ -7,7 +7,7 @@ use magpie_core::lease::{Fence, Grant};
 use magpie_core::limits;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::queue::{LedgerReply, LedgerRequest, WorkerNotice};
-use magpie_core::task::{AttemptResult, Durability, Outcome, TaskError};
+use magpie_core::task::{AttemptResult, Durability, Outcome, TaskError, TaskSpec};
 use magpie_core::worker::{Worker, WorkerEffect, WorkerEvent};
 
 use crate::checkers::leases::{self, LiveLease};
@@ -104,7 +104,8 @@ impl World {
             })
             .collect();
         for (grant, ends_ms) in ends {
-            let lease = LiveLease { worker: node, ends_ms, forgotten: self.is_lost_on_its_way(home, grant) };
+            let lease =
+                LiveLease { worker: node, ends_ms, forgotten: self.is_lost_on_its_way(grant.fence, &grant.spec) };
             let verdict = self.leases.hold(self.now_ms, grant.fence, lease);
             self.judge(verdict);
         }
@@ -114,11 +115,11 @@ impl World {
     }
 
     /// Of class `async` a power loss may take the record of a grant that has left.
-    fn is_lost_on_its_way(&self, home: LedgerTag, grant: &Grant) -> bool {
-        let book = self.nodes.iter().position(|other| other.tag() == home).map(|place| &self.books[place]);
-        let facts = book.and_then(|book| book.tasks.get(&grant.fence.task));
-        let recorded = facts.is_some_and(|facts| facts.of_epoch(grant.fence.epoch).is_some());
-        grant.spec.durability == Durability::Async && !recorded
+    pub fn is_lost_on_its_way(&self, fence: Fence, spec: &TaskSpec) -> bool {
+        let book = self.nodes.iter().position(|other| other.tag() == fence.task.ledger).map(|place| &self.books[place]);
+        let facts = book.and_then(|book| book.tasks.get(&fence.task));
+        let recorded = facts.is_some_and(|facts| facts.of_epoch(fence.epoch).is_some());
+        spec.durability == Durability::Async && !recorded
     }
 
     fn worker_effect(&mut self, node: usize, effect: WorkerEffect) {
@@ -239,7 +240,7 @@ impl World {
         match self.rng.below(if self.calm { 40 } else { 12 }) {
             0 => failed("drawn", true),
             1 if self.rng.chance(300) => failed("drawn", false),
-            _ => succeeded(grant),
+            _ => succeeded(grant.fence, &grant.spec),
         }
     }
 
@@ -253,16 +254,16 @@ impl World {
 }
 
 /// A list passes through, for the steps that go over it; else the output tells which attempt it is of.
-fn succeeded(grant: &Grant) -> Outcome {
-    let output = match &grant.spec.input {
+pub fn succeeded(fence: Fence, spec: &TaskSpec) -> Outcome {
+    let output = match &spec.input {
         Payload::Inline(text) if text.as_str().starts_with('[') => text.clone(),
-        _ => JsonText::of(&serde_json::Value::from(format!("{} {}", grant.fence.task, grant.fence.epoch))),
+        _ => JsonText::of(&serde_json::Value::from(format!("{} {}", fence.task, fence.epoch))),
     };
     let result = AttemptResult::Succeeded { output: Payload::Inline(output) };
     Outcome { result, log_tail: String::new(), ran_ms: 1 }
 }
 
-fn failed(code: &str, retryable: bool) -> Outcome {
+pub fn failed(code: &str, retryable: bool) -> Outcome {
     let result = AttemptResult::Failed { error: TaskError::new(code, "as drawn"), retryable };
     Outcome { result, log_tail: String::new(), ran_ms: 1 }
 }

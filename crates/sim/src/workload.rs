@@ -14,7 +14,6 @@ use crate::rng::Rng;
 use crate::settings::Settings;
 
 pub const TIMEOUT_MS_MAX: u64 = 20_000;
-const KINDS: [TaskKind; 4] = [TaskKind::Noop, TaskKind::Sleep, TaskKind::Noop, TaskKind::Embed];
 /// The one that every node has loaded.
 pub const MODEL: &str = "minilm";
 pub const NAMESPACES: [&str; 3] = ["default", "other", "third"];
@@ -63,11 +62,12 @@ const SAME_FOR_ALL: u64 = 2;
 /// A task under a key that every client gives it, so that each home runs it once, whoever submits it how often.
 fn same_for_all(n: u64) -> TaskSpec {
     let mut rng = Rng::new(n);
-    TaskSpec { idempotency_key: Some(format!("same-{n}")), ..plain_task(&mut rng) }
+    TaskSpec { idempotency_key: Some(format!("same-{n}")), ..plain_task(&mut rng, TaskKind::Noop) }
 }
 
 fn task(rng: &mut Rng, settings: &Settings, now_wall_ms: u64) -> TaskSpec {
-    let mut spec = plain_task(rng);
+    let kind = settings.draw_kind(rng);
+    let mut spec = plain_task(rng, kind);
     spec.concurrency_key = settings.draw_concurrency_key(rng);
     spec.rate_key = settings.draw_rate_key(rng);
     if rng.chance(80) {
@@ -82,8 +82,7 @@ fn task(rng: &mut Rng, settings: &Settings, now_wall_ms: u64) -> TaskSpec {
     spec
 }
 
-fn plain_task(rng: &mut Rng) -> TaskSpec {
-    let kind = rng.pick(&KINDS).copied().unwrap_or(TaskKind::Noop);
+fn plain_task(rng: &mut Rng, kind: TaskKind) -> TaskSpec {
     let mut spec = TaskSpec::new(kind);
     spec.model = model(kind);
     spec.priority = Priority::try_from(rng.below(1_001) as u16).unwrap_or_default();
@@ -130,7 +129,7 @@ pub fn workflow(rng: &mut Rng, settings: &Settings) -> WorkflowSpec {
         timeout: Some(DurationMs(rng.between(1_000, TIMEOUT_MS_MAX))),
         concurrency_key: settings.draw_concurrency_key(rng),
         rate_key: settings.draw_rate_key(rng),
-        ..step_of(name, KINDS[rng.below(4) as usize])
+        ..step_of(name, settings.draw_kind(rng))
     };
     let list = StepSpec { input: template(serde_json::json!(items)), ..step(rng, "list", &[]) };
     let branches = rng.chance(600);

@@ -13,6 +13,7 @@ use magpie_core::time::Now;
 use magpie_core::worker::WorkerEvent;
 use std::sync::Arc;
 
+use crate::agent::Agent;
 use crate::book::Book;
 use crate::canary::Planted;
 use crate::checkers::commits::Commits;
@@ -33,7 +34,7 @@ use crate::node::{Node, Spool};
 use crate::partition::Cuts;
 use crate::permits;
 use crate::rng::Rng;
-use crate::settings::Settings;
+use crate::settings::{AGENTS_KIND, Settings};
 use crate::trace::Trace;
 
 /// How large a run is, and whether something is wrong with it on purpose.
@@ -150,6 +151,13 @@ pub enum Happening {
         client: usize,
         call: u64,
     },
+    AgentActs {
+        agent: usize,
+    },
+    AgentCallFails {
+        agent: usize,
+        call: u64,
+    },
     Start {
         node: usize,
     },
@@ -206,6 +214,7 @@ pub struct World {
     pub network: Network,
     pub nodes: Vec<Node>,
     pub clients: Vec<Client>,
+    pub agents: Vec<Agent>,
     pub capabilities: Arc<Capabilities>,
     pub settings: Arc<Settings>,
     pub options: Options,
@@ -233,7 +242,7 @@ pub struct Counters {
     pub crashes: u64,
     pub messages: u64,
     pub virtual_ms: u64,
-    /// From the end of the faults to the end of everything.
+    /// From the end of the faults to the end of everything, less the leases that nobody knew of.
     pub healed_ms: u64,
     pub tasks: u64,
     pub cuts: u64,
@@ -243,7 +252,8 @@ pub struct Counters {
 /// The faults stop after a time drawn between these.
 const STORM_MS_MIN: u64 = 8_000;
 const STORM_MS_MAX: u64 = 25_000;
-/// Everything has ended this long after the faults stopped. Time-outs and back-offs are below 30 s, and part of it.
+/// Everything has ended this long after the faults stopped. Time-outs and back-offs are below 30 s, and part of it; what
+/// an agent had that is gone waits for its lease before.
 const CALM_MS_MAX: u64 = 60_000;
 const TICKS_PER_WORKER_MS: u64 = magpie_core::limits::SPOOL_AFTER_MS;
 
@@ -259,6 +269,8 @@ impl World {
         let settings = Arc::new(Settings::draw(&mut rng, &homes));
         let submissions_max = at_most(u64::MAX, options.submissions_max);
         let clients = (0..client_count).map(|n| Client::new(n, &mut rng, submissions_max)).collect();
+        let agents =
+            (0..settings.agents as usize).map(|n| Agent::new(node_count + client_count + n, n, &mut rng)).collect();
         let books = nodes.iter().map(|node| Book::new(node.tag())).collect();
         let mut world = Self {
             now_ms: 0,
@@ -270,7 +282,8 @@ impl World {
             network: Network::default(),
             nodes,
             clients,
-            capabilities: Arc::new(all_kinds()),
+            agents,
+            capabilities: Arc::new(offers_of_nodes()),
             spent: Spent::new(&settings),
             settings,
             options,
@@ -299,6 +312,10 @@ impl World {
             let wait_ms = self.rng.between(0, 500);
             self.after(wait_ms, Happening::ClientActs { client });
         }
+        for agent in 0..self.agents.len() {
+            let wait_ms = self.rng.between(0, 1_500);
+            self.after(wait_ms, Happening::AgentActs { agent });
+        }
         for kind in NemesisKind::ALL {
             self.schedule_nemesis(kind);
         }
@@ -312,6 +329,7 @@ impl World {
     /// The first invariant that did not hold.
     pub fn run(&mut self) -> Verdict {
         let mut calm_ms = None;
+        let holds_up_ms = self.agents.iter().map(Agent::holds_up_ms).max().unwrap_or_default();
         while let Some(Reverse(next)) = self.queue.pop() {
             self.now_ms = next.at_ms;
             self.counters.events += 1;
@@ -328,12 +346,12 @@ impl World {
             if self.calm && self.everything_ended() {
                 break;
             }
-            if calm_ms.is_some_and(|calm_ms| self.now_ms > calm_ms + CALM_MS_MAX) {
+            if calm_ms.is_some_and(|calm_ms| self.now_ms > calm_ms + holds_up_ms + CALM_MS_MAX) {
                 return Err(self.what_did_not_end());
             }
         }
         self.counters.virtual_ms = self.now_ms;
-        self.counters.healed_ms = calm_ms.map_or(0, |calm_ms| self.now_ms - calm_ms);
+        self.counters.healed_ms = calm_ms.map_or(0, |calm_ms| (self.now_ms - calm_ms).saturating_sub(holds_up_ms));
         self.counters.tasks = self.acknowledged.len() as u64;
         self.last_checks()
     }
@@ -411,6 +429,8 @@ impl World {
             Happening::WorkerCallFails { node, life, call } => self.worker_call_fails(node, life, call),
             Happening::ClientActs { client } => self.client_acts(client),
             Happening::ClientCallFails { client, call } => self.client_call_fails(client, call),
+            Happening::AgentActs { agent } => self.agent_acts(agent),
+            Happening::AgentCallFails { agent, call } => self.agent_call_fails(agent, call),
             Happening::Start { node } => self.start(node),
             Happening::Resume { node } => self.drain(node, false),
             Happening::Nemesis { kind } => self.nemesis(kind),
@@ -437,7 +457,11 @@ impl World {
     fn arrive(&mut self, from: Endpoint, to: Endpoint, message: Message) {
         if to >= self.nodes.len() {
             if let Message::Reply { call, reply } = message {
-                self.client_hears(to - self.nodes.len(), call, reply);
+                let place = to - self.nodes.len();
+                match place.checked_sub(self.clients.len()) {
+                    None => self.client_hears(place, call, reply),
+                    Some(agent) => self.agent_hears(agent, call, reply),
+                }
             }
             return;
         }
@@ -492,7 +516,8 @@ fn draw_compaction(rng: &mut Rng) -> CompactionPolicy {
     }
 }
 
-fn all_kinds() -> Capabilities {
+fn offers_of_nodes() -> Capabilities {
     let models = [crate::workload::MODEL.to_owned()].into();
-    Capabilities { kinds: TaskKind::ALL.into_iter().collect(), models, ..Capabilities::default() }
+    let kinds = TaskKind::ALL.into_iter().filter(|kind| *kind != AGENTS_KIND).collect();
+    Capabilities { kinds, models, ..Capabilities::default() }
 }

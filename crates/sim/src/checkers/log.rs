@@ -57,6 +57,7 @@ pub fn invariant_ended_tasks_are_left_alone(book: &Book, record: &Record) -> Ver
         Record::Expired { fences, .. } | Record::Revived { fences, .. } | Record::Started { fences, .. } => {
             fences.iter().map(|fence| fence.task).collect()
         }
+        Record::TakenOutside { fence, .. } => vec![fence.task],
         _ => return Ok(()),
     };
     for task in ends {
@@ -71,6 +72,7 @@ pub fn invariant_ended_tasks_are_left_alone(book: &Book, record: &Record) -> Ver
 pub fn invariant_attempts_stay_within_the_policy(book: &Book, record: &Record) -> Verdict {
     let started: Vec<_> = match record {
         Record::Started { fences, .. } => fences.clone(),
+        Record::TakenOutside { fence, .. } => vec![*fence],
         Record::Completed { results, .. } => results.iter().map(|result| result.fence).collect(),
         _ => return Ok(()),
     };

@@ -3,7 +3,9 @@
 use magpie_core::ids::{Epoch, LogIndex, OperationId, TaskId};
 use magpie_core::invariant::InvariantId;
 use magpie_core::lease::{CompleteAnswer, Fence, RenewAnswer};
-use magpie_core::queue::{Effect, LedgerReply, Refusal, SubmitAnswer, TaskView, Watermark, WorkerNotice, WorkflowView};
+use magpie_core::queue::{
+    Effect, LedgerReply, OutsideReply, Refusal, SubmitAnswer, Taken, TaskView, Watermark, WorkerNotice, WorkflowView,
+};
 use magpie_core::task::{Durability, TaskState};
 
 use super::{Verdict, require};
@@ -56,6 +58,13 @@ impl Evidence<'_> {
             LedgerReply::Task(view) => self.view(view),
             LedgerReply::Tasks { items, .. } => items.iter().try_for_each(|view| self.view(view)),
             LedgerReply::Workflow(view) => self.workflow(view),
+            LedgerReply::Outside(reply) => match &**reply {
+                OutsideReply::Taken(Some(taken)) => self.taken(taken),
+                OutsideReply::Taken(None)
+                | OutsideReply::Registered { .. }
+                | OutsideReply::Kept(_)
+                | OutsideReply::Ended(_) => Ok(()),
+            },
             LedgerReply::Stats(stats) => self.synced(stats.log_index, "counters"),
             LedgerReply::Refused(Refusal::Pruned { id, .. }) => match self.book.queue.pruned.get(id) {
                 Some(index) => self.synced(*index, "that something is not kept any more"),
@@ -108,6 +117,17 @@ impl Evidence<'_> {
             None => require(InvariantId::I10, NAME, class == Durability::Memory, || {
                 format!("a grant of {} in epoch {} leaves and no record says so", fence.task, fence.epoch)
             }),
+        }
+    }
+
+    /// A grant to who is no node: also the record that says whose it is.
+    fn taken(&self, taken: &Taken) -> Verdict {
+        let class = taken.spec.durability;
+        self.grant(taken.fence, class)?;
+        let epoch = self.book.tasks.get(&taken.fence.task).and_then(|facts| facts.of_epoch(taken.fence.epoch));
+        match epoch.and_then(|epoch| epoch.outside.as_ref()) {
+            Some((_, index)) => self.durable(*index, class, "a task that is handed out"),
+            None => Ok(()),
         }
     }
 
