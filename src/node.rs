@@ -45,9 +45,12 @@ use crate::actors::streams::Streams;
 use crate::actors::supervisor::{Child, Starting, Supervisor, SupervisorArguments};
 use crate::actors::swarm::door::PeerDoor;
 use crate::actors::swarm::{SwarmActor, SwarmArguments};
+use crate::actors::tool_desk::ToolDesk;
+use crate::actors::tools::{ToolsActor, ToolsArguments};
 use crate::actors::worker::{WorkerActor, WorkerArguments};
 use crate::config::{ConfigError, GithubRegistry, HttpConfig, NodeConfig};
 use crate::executor::{Embedder, ExecutorConfig, Executors};
+use crate::mcp::catalog::Scope;
 use crate::mcp::http::gate::Gate;
 use crate::messages::actor::SupervisorMsg;
 use crate::messages::mount::MountMsg;
@@ -112,6 +115,8 @@ struct Parts {
     capabilities: Arc<Capabilities>,
     devices: Vec<(Address<DeviceMsg>, DeviceArguments)>,
     mounts: Vec<(Address<MountMsg>, MountArguments)>,
+    /// What calls of other nodes may do.
+    peer_scope: Option<Scope>,
     http: HttpConfig,
     notices: Vec<String>,
     control: PathBuf,
@@ -237,6 +242,7 @@ impl Parts {
             blobs,
             executors: Arc::new(executors),
             mounts: mount::plan(&config.mcp, me, &executing),
+            peer_scope: config.mcp.peer_scope.0,
             executing,
             spool: Arc::new(spool),
             audit,
@@ -268,6 +274,7 @@ impl Parts {
             devices: self.devices.iter().map(|(address, _)| address.clone()).collect(),
             cache: NodeCache::default(),
             mounts: Mounts::new(mounts.collect()),
+            tools: ToolDesk { peers: self.peers.clone(), tools: self.addresses.tools.clone() },
             audit: self.audit.clone(),
             http: Arc::default(),
             started: Instant::now(),
@@ -275,11 +282,30 @@ impl Parts {
         }
     }
 
+    /// Those who call tools: by HTTP, if it is served, and from other nodes.
+    fn callers(&self, doorway: &Arc<Doorway>) -> (Option<HttpArguments>, ToolsArguments) {
+        let http = self.http.listen.map(|listen| HttpArguments {
+            listen,
+            rules: self.http.rules(),
+            serving: self.executing.clone(),
+            own: self.addresses.http.clone(),
+            doorway: doorway.clone(),
+        });
+        let tools = ToolsArguments {
+            scope_max: self.peer_scope,
+            serving: self.executing.clone(),
+            own: self.addresses.tools.clone(),
+            doorway: doorway.clone(),
+        };
+        (http, tools)
+    }
+
     /// In the order in which they start: each finds those that it needs at its start already there.
     fn children(self) -> Vec<Child> {
         let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
         let peer_blobs = PeerBlobs::new(self.blobs.clone(), self.peers.clone());
         let doorway = Arc::new(self.doorway(&routes, &peer_blobs));
+        let (http, tools) = self.callers(&doorway);
         let work_dir = self.capabilities.kinds.iter().any(|kind| kind.needs_room()).then(|| self.dir.work());
         let ledger = LedgerArguments {
             dir: self.dir,
@@ -313,13 +339,6 @@ impl Parts {
             capabilities: self.capabilities.clone(),
             devices: doorway.devices.clone(),
         };
-        let http = self.http.listen.map(|listen| HttpArguments {
-            listen,
-            rules: self.http.rules(),
-            serving: self.executing.clone(),
-            own: self.addresses.http.clone(),
-            doorway: doorway.clone(),
-        });
         let worker = WorkerArguments {
             routes,
             work_dir,
@@ -341,6 +360,7 @@ impl Parts {
         children.extend(self.devices.into_iter().map(|(address, device)| child(&address, || DeviceActor, device)));
         children.push(child(&self.addresses.worker, || WorkerActor, worker));
         children.extend(self.mounts.into_iter().map(|(address, mount)| child(&address, || MountActor, mount)));
+        children.push(child(&self.addresses.tools, || ToolsActor, tools));
         children.extend(http.map(|http| child(&self.addresses.http, || HttpActor, http)));
         children.push(child(&self.addresses.control, || ControlActor, control));
         children

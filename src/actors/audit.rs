@@ -1,13 +1,14 @@
 //! The audit of a node, behind its doors: what callers of tools did, kept and read again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use magpie_core::histogram::Histogram;
 use magpie_core::queue::Refusal;
 use magpie_core::time::Wall;
 use tokio::sync::Semaphore;
 
 use super::readings;
-use crate::messages::audit::{AuditAsk, AuditFound, CALLS_TOLD_MAX, CallLine};
+use crate::messages::audit::{AuditAsk, AuditFound, CALLS_TOLD_MAX, CallLine, Route, RouteView};
 use crate::store::audit::AuditDir;
 use crate::store::audit_queue::AuditQueue;
 
@@ -22,6 +23,14 @@ struct Inner {
     dir: AuditDir,
     queue: AuditQueue,
     readers: Semaphore,
+    counted: Mutex<[Counted; Route::ALL.len()]>,
+}
+
+/// The calls of one route.
+#[derive(Default)]
+struct Counted {
+    errors: u64,
+    took_us: Histogram,
 }
 
 impl Audit {
@@ -29,15 +38,39 @@ impl Audit {
     /// If the system gives no thread.
     pub fn start(dir: AuditDir) -> std::io::Result<Self> {
         let queue = AuditQueue::start(&dir)?;
-        Ok(Self(Arc::new(Inner { dir, queue, readers: Semaphore::new(READERS_MAX) })))
+        Ok(Self(Arc::new(Inner { dir, queue, readers: Semaphore::new(READERS_MAX), counted: Mutex::default() })))
     }
 
     /// Keeps calls of `owner`, whatever name they bring; waits for nothing. A clock ahead of this one's is not believed.
     pub fn record(&self, owner: &str, calls: Vec<CallLine>) {
         let now = Wall(readings::now().wall_ms);
         for call in calls.into_iter().take(CALLS_TOLD_MAX) {
+            self.count(&call);
+            let call = CallLine { us: None, ..call };
             self.0.queue.record(CallLine { at: call.at.min(now), principal: owner.to_owned(), ..call }.cut());
         }
+    }
+
+    fn count(&self, call: &CallLine) {
+        let Some(route) = call.route else { return };
+        let mut counted = self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = &mut counted[route as usize];
+        counted.errors += u64::from(call.outcome != "ok");
+        counted.took_us.add(call.us.unwrap_or(call.ms.saturating_mul(1_000)));
+    }
+
+    /// The calls since the node started, by where they ran; those that nobody told it of are not among them.
+    pub fn routes(&self) -> Vec<RouteView> {
+        let counted = self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = |(route, counted): (Route, &Counted)| RouteView {
+            route,
+            calls: counted.took_us.count(),
+            errors: counted.errors,
+            p50_us: counted.took_us.percentile(50),
+            p95_us: counted.took_us.percentile(95),
+            p99_us: counted.took_us.percentile(99),
+        };
+        Route::ALL.into_iter().zip(counted.iter()).map(view).collect()
     }
 
     /// # Errors

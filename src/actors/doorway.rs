@@ -20,6 +20,7 @@ use super::mounts::Mounts;
 use super::peer_desk::PeerDesk;
 use super::routes::Routes;
 use super::streams::Streams;
+use super::tool_desk::ToolDesk;
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
 use crate::messages::device::{DeviceActorReply, DeviceView};
@@ -42,6 +43,7 @@ pub struct Doorway {
     pub streams: Streams,
     pub cache: NodeCache,
     pub mounts: Mounts,
+    pub tools: ToolDesk,
     pub audit: Audit,
     pub devices: Vec<Address<DeviceMsg>>,
     /// Where HTTP is served, once it is.
@@ -67,6 +69,7 @@ impl Doorway {
             Body::Stream(request) => self.streams.answer(from, owner, request).await.map(Answer::Stream),
             Body::Cache(request) => self.cache.answer(request).map(Answer::Cache),
             Body::Mount(request) => self.mounts.answer(owner, request).await.map(Answer::Mount),
+            Body::Tool(request) => self.tools.answer(from, request).await.map(Answer::Tool),
             Body::Peer(request) => self.desk.answer(request).await.map(Answer::Peer),
             Body::Node(NodeRequest::Status) => {
                 self.status(owner).await.map(|status| Answer::Node(NodeReply::Status(Box::new(status))))
@@ -207,6 +210,7 @@ impl Doorway {
             devices: self.device_views().await,
             capabilities,
             notices: self.notices.clone(),
+            routes: self.audit.routes(),
         })
     }
 }

@@ -10,6 +10,7 @@
 //! |- device-cpu  one per device: batches for its process         inference
 //! |- worker      credits, leases, attempts, outcomes             core::worker over executor
 //! |- mount-*     one per mounted MCP server: its calls           mcp::mounted
+//! |- tools       calls of this node's tools by other nodes      mcp::peer_calls
 //! |- http        the HTTP listener, where one was asked for      mcp::http
 //! `- control     the socket; below it one session per client
 //! ```
@@ -41,6 +42,8 @@ pub mod session;
 pub mod streams;
 pub mod supervisor;
 pub mod swarm;
+pub mod tool_desk;
+pub mod tools;
 pub mod worker;
 
 use address::Address;
@@ -53,6 +56,7 @@ use crate::messages::registry::RegistryMsg;
 use crate::messages::scheduler::SchedulerMsg;
 use crate::messages::session::ControlMsg;
 use crate::messages::swarm::SwarmMsg;
+use crate::messages::tool::ToolMsg;
 use crate::messages::worker::WorkerMsg;
 
 /// Where each actor of one node is reached. Names carry the node, since ractor's registry is the process's.
@@ -65,6 +69,7 @@ pub struct Addresses {
     pub swarm: Address<SwarmMsg>,
     pub registry: Address<RegistryMsg>,
     pub worker: Address<WorkerMsg>,
+    pub tools: Address<ToolMsg>,
     pub http: Address<HttpMsg>,
     pub control: Address<ControlMsg>,
 }
@@ -81,6 +86,7 @@ impl Addresses {
             swarm: Address::new(&name("swarm")),
             registry: Address::new(&name("registry")),
             worker: Address::new(&name("worker")),
+            tools: Address::new(&name("tools")),
             http: Address::new(&name("http")),
             control: Address::new(&name("control")),
         }

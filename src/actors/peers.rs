@@ -45,6 +45,14 @@ struct Shared {
     metrics: Mutex<MetricsTable>,
 }
 
+/// A request to a peer that was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    pub why: String,
+    /// Whether the peer may have heard it.
+    pub sent: bool,
+}
+
 impl Peers {
     pub fn new(key: NodeKey) -> Self {
         let shared = Shared {
@@ -162,6 +170,29 @@ impl Peers {
     pub async fn ask(&self, peer: PeerId, body: Body, patience: Duration) -> Result<Answer, Refusal> {
         let frame = self.frame(body, patience)?;
         self.ask_with(peer, frame, patience).await
+    }
+
+    /// As [`Self::ask`], with what is known of a request that was not answered.
+    ///
+    /// # Errors
+    /// That no answer came, and whether the peer may have heard the request.
+    pub async fn ask_or_unheard(&self, peer: PeerId, body: Body, patience: Duration) -> Result<Answer, Unheard> {
+        let unsent = |refusal: Refusal| Unheard { why: refusal.to_string(), sent: false };
+        let frame = self.frame(body, patience).map_err(unsent)?;
+        let net = self.net().ok_or_else(|| unsent(restarting()))?;
+        let reply = net.request(peer, frame, patience).await.map_err(|error| {
+            let sent = match error {
+                RequestError::NotConnected { .. }
+                | RequestError::Busy { .. }
+                | RequestError::TooLong { .. }
+                | RequestError::Stopped => false,
+                RequestError::TimedOut { .. } | RequestError::Interrupted { .. } | RequestError::Unanswered { .. } => {
+                    true
+                }
+            };
+            Unheard { why: error.to_string(), sent }
+        })?;
+        self.read_answer(peer, Ok(reply)).map_err(|refusal| Unheard { why: refusal.to_string(), sent: true })
     }
 
     fn frame(&self, body: Body, patience: Duration) -> Result<Vec<u8>, Refusal> {

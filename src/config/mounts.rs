@@ -1,19 +1,52 @@
-//! `[mcp.servers.NAME]`: other MCP servers, whose tools this node offers beside its own.
+//! `[mcp]`: what clients of other nodes may do with this one's tools. `[mcp.servers.NAME]`: other MCP servers, whose
+//! tools this node offers beside its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use magpie_core::limits;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mcp::catalog::{Category, Scope};
 use crate::mcp::surface::SurfaceName;
 
-/// None unless some are named.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct McpConfig {
+    pub peer_scope: PeerScope,
+    /// None unless some are named.
     pub servers: BTreeMap<String, MountConfig>,
+}
+
+/// The most that calls of tools by other nodes may do here: a scope, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerScope(pub Option<Scope>);
+
+/// What a member may do to this node's queue anyway.
+impl Default for PeerScope {
+    fn default() -> Self {
+        Self(Some(Scope::Submit))
+    }
+}
+
+const PEERS_OFF: &str = "off";
+
+impl Serialize for PeerScope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.map_or(PEERS_OFF, Scope::name))
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            PEERS_OFF => Ok(Self(None)),
+            name => match name.parse() {
+                Ok(scope) => Ok(Self(Some(scope))),
+                Err(problem) => Err(serde::de::Error::custom(format!("peer_scope: {problem}, or {PEERS_OFF}"))),
+            },
+        }
+    }
 }
 
 /// A server that is started as a process and spoken to on its standard input and output, or one that is reached over HTTP.
@@ -112,6 +145,16 @@ mod tests {
     fn problem(lines: &str) -> Option<String> {
         let config: McpConfig = toml::from_str(lines).unwrap();
         config.validate().err()
+    }
+
+    #[test]
+    fn other_nodes_may_submit_unless_it_says_otherwise() {
+        let scope = |lines: &str| toml::from_str::<McpConfig>(lines).map(|config| config.peer_scope.0);
+        assert_eq!(scope(""), Ok(Some(Scope::Submit)));
+        assert_eq!(scope("peer_scope = \"off\"\n"), Ok(None));
+        assert_eq!(scope("peer_scope = \"operate\"\n"), Ok(Some(Scope::Operate)));
+        let problem = scope("peer_scope = \"all\"\n").unwrap_err().to_string();
+        assert!(problem.contains("read, submit, operate, admin, or off"), "{problem}");
     }
 
     #[test]

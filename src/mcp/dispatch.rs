@@ -1,6 +1,7 @@
 //! The one way in for every call: what may be called, how many at a time, how long, how much comes back, and the
 //! audit line. Tools that are listed and tools that are dispatched by name pass here alike, and so does what is read.
 
+mod plan;
 mod reading;
 
 use std::future::Future;
@@ -13,7 +14,6 @@ use magpie_core::time::Wall;
 use serde_json::{Map, Value, json};
 
 use super::answer::ToolError;
-use super::arguments;
 use super::catalog::{Action, Catalog, Category, Scope, Tool};
 use super::fit::{ANSWER_BYTES_MAX, FULL_ANSWER_BYTES_MAX, fit};
 use super::handler::{Call, Caller};
@@ -22,9 +22,9 @@ use super::panic;
 use super::principal::Principal;
 use super::surface::Surface;
 use super::text::clean_value;
-use super::tools::manager::DispatchInput;
-use super::tools::mounts::{self, MountedCall, MountedName};
-use crate::messages::audit::CallLine;
+use super::tools::{elsewhere, mounts};
+use crate::messages::audit::{CallLine, Route};
+use plan::Planned;
 
 /// The longest that a call takes, whatever happens.
 const CALL_MS_MAX: u64 = 30_000;
@@ -45,56 +45,74 @@ pub struct Dispatcher {
     /// Speaks in the principal's name.
     pub link: NodeLink,
     pub principal: Arc<Principal>,
+    bounds: Bounds,
 }
 
-/// A call that may run.
-enum Planned {
-    Own {
-        tool: &'static Tool,
-        arguments: Map<String, Value>,
-    },
-    /// Whether its server has such a tool, and whether it may be called, the node tells.
-    Mounted(MountedCall),
+/// What one call takes.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    call_ms_max: u64,
+    /// Of an answer, for who passes it on: the node that made the call for a client of its own.
+    passing_bytes: usize,
 }
 
-impl Planned {
-    /// How to get what did not fit the answer.
-    fn rest(&self) -> &'static str {
-        match self {
-            Self::Own { tool, .. } => tool.entry.rest,
-            Self::Mounted(_) => mounts::REST,
-        }
+impl Bounds {
+    const OF_A_CLIENT: Self = Self { call_ms_max: CALL_MS_MAX, passing_bytes: 0 };
+}
+
+/// What a call gave, and where.
+pub struct Ran {
+    pub value: Value,
+    /// Whether another node says that it is an error.
+    pub is_error: bool,
+    pub route: Route,
+}
+
+impl Ran {
+    fn here(value: Value) -> Self {
+        Self { value, is_error: false, route: Route::Here }
     }
 
-    fn bytes_max(&self) -> usize {
-        match self {
-            Self::Own { arguments, .. } => bytes_max(arguments),
-            Self::Mounted(_) => FULL_ANSWER_BYTES_MAX,
-        }
+    pub fn mounted(value: Value) -> Self {
+        Self { value, is_error: false, route: Route::Mounted }
     }
 
-    /// For the audit.
-    fn name(&self) -> String {
-        match self {
-            Self::Own { tool, .. } => tool.entry.name.to_owned(),
-            Self::Mounted(call) => call.name.to_string(),
-        }
+    /// `ok`, or the code of the failure, for the audit.
+    fn outcome(&self) -> String {
+        if self.is_error { self.value["code"].as_str().unwrap_or("failed").to_owned() } else { "ok".to_owned() }
     }
+}
 
-    /// Whether its answer may name work that it started.
-    fn starts_work(&self) -> bool {
-        matches!(self, Self::Own { tool, .. } if tool.entry.writes())
-    }
+/// What the audit says of a call beside whose it was.
+struct Line<'a> {
+    client: &'a str,
+    tool: &'a str,
+    called: &'a str,
+    digest: &'a str,
+    outcome: &'a str,
+    began: Instant,
+    route: Option<Route>,
+    trace: Option<String>,
 }
 
 impl Dispatcher {
     pub fn new(surface: &Surface, link: NodeLink, principal: Arc<Principal>) -> Self {
-        Self { surface: surface.within(principal.scope), link, principal }
+        Self { surface: surface.within(principal.scope), link, principal, bounds: Bounds::OF_A_CLIENT }
     }
 
     /// The same for every tool that the principal may call, whatever is listed.
     pub fn unbound(&self) -> Self {
-        Self { surface: self.surface.unbound(), link: self.link.clone(), principal: self.principal.clone() }
+        let (link, principal) = (self.link.clone(), self.principal.clone());
+        Self { surface: self.surface.unbound(), link, principal, bounds: self.bounds }
+    }
+
+    /// The same for calls that another node makes, which end in that time and go no further.
+    pub fn for_another_node(self, call_ms_max: u64) -> Self {
+        Self { bounds: Bounds { call_ms_max, passing_bytes: elsewhere::PASSING_BYTES }, ..self }
+    }
+
+    fn is_for_another_node(&self) -> bool {
+        self.bounds.passing_bytes > 0
     }
 
     /// What is said of a call that needs a scope which the principal lacks, for who tells it in a way of its own.
@@ -104,7 +122,8 @@ impl Dispatcher {
         }
         let (began, digest) = (Instant::now(), digest(arguments));
         let error = self.plan(name, arguments.clone()).err().filter(|error| error.needs.is_some())?;
-        self.audit("unnamed", "none", name, &digest, error.code, began);
+        let (client, tool, called, digest, outcome) = ("unnamed", "none", name, &*digest, error.code);
+        self.audit(Line { client, tool, called, digest, outcome, began, route: None, trace: None });
         Some(error)
     }
 
@@ -112,22 +131,30 @@ impl Dispatcher {
     pub async fn call(&self, name: &str, arguments: Map<String, Value>, caller: &dyn Caller) -> Outcome {
         let began = Instant::now();
         let digest = digest(&arguments);
-        let planned = self.plan(name, arguments);
+        let planned = self.plan(name, arguments).map(|planned| planned.traced(caller));
         let (bytes_max, rest, starts_work) = match &planned {
             Ok(planned) => (planned.bytes_max(), planned.rest(), planned.starts_work()),
             Err(_) => (ANSWER_BYTES_MAX, "", false),
         };
         let tool = planned.as_ref().map_or_else(|_| "none".to_owned(), Planned::name);
+        let (mut route, trace) = match &planned {
+            Ok(planned) => (Some(planned.route()), planned.trace().or_else(|| caller.trace())),
+            Err(_) => (None, caller.trace()),
+        };
         let result = match planned {
             Ok(planned) => self.run(planned, caller).await,
             Err(error) => Err(error),
         };
-        let outcome = result.as_ref().map_or_else(|error| error.code, |_| "ok");
-        self.audit(&caller.name(), &tool, name, &digest, outcome, began);
-        let is_error = result.is_err();
-        let work = result.as_ref().ok().filter(|_| starts_work).and_then(work_in);
-        let value = result.unwrap_or_else(|error| json!(error));
-        Outcome { value: self.finish(value, bytes_max, rest), is_error, work }
+        if let Ok(ran) = &result {
+            route = Some(ran.route);
+        }
+        let outcome = result.as_ref().map_or_else(|error| error.code.to_owned(), Ran::outcome);
+        let (client, tool, called, digest, outcome) = (&*caller.name(), &*tool, name, &*digest, &*outcome);
+        self.audit(Line { client, tool, called, digest, outcome, began, route, trace });
+        let is_error = result.as_ref().map_or(true, |ran| ran.is_error);
+        let value = result.map_or_else(|error| json!(error), |ran| ran.value);
+        let work = Some(&value).filter(|_| starts_work && !is_error).and_then(work_in);
+        Outcome { value: self.finish(value, bytes_max - self.bounds.passing_bytes, rest), is_error, work }
     }
 
     /// What would leave of `value` if `tool` had answered it.
@@ -136,8 +163,10 @@ impl Dispatcher {
         self.finish(value, ANSWER_BYTES_MAX, rest)
     }
 
-    fn audit(&self, client: &str, tool: &str, called: &str, digest: &str, outcome: &str, began: Instant) {
+    fn audit(&self, line: Line<'_>) {
+        let Line { client, tool, called, digest, outcome, began, route, trace } = line;
         let text = |text: &str| text.to_owned();
+        let took = began.elapsed();
         let call = CallLine {
             at: wall_now(),
             principal: text(&self.principal.name),
@@ -146,7 +175,10 @@ impl Dispatcher {
             called: called.chars().take(64).collect(),
             arguments: text(digest),
             outcome: text(outcome),
-            ms: began.elapsed().as_millis() as u64,
+            ms: took.as_millis() as u64,
+            us: Some(took.as_micros() as u64),
+            route,
+            trace,
             lost: 0,
         };
         tracing::info!(
@@ -158,45 +190,28 @@ impl Dispatcher {
             arguments = digest,
             outcome,
             ms = call.ms,
+            route = call.route.map(Route::name),
+            trace = call.trace,
         );
         self.link.record(call);
     }
 
-    fn plan(&self, name: &str, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
-        if let Some(name) = self.mounted(name) {
-            return Ok(Planned::Mounted(MountedCall { name, arguments, reads_only: false, wait_ms: None }));
-        }
-        let tool = self.surface.find(name)?;
-        let Action::Dispatch { reads_only } = tool.entry.action else { return Ok(Planned::Own { tool, arguments }) };
-        let request: DispatchInput = arguments::read(tool, arguments)?;
-        if let Some(name) = self.mounted(&request.name) {
-            let DispatchInput { arguments, wait_ms, .. } = request;
-            return Ok(Planned::Mounted(MountedCall { name, arguments, reads_only, wait_ms }));
-        }
-        let target = self.surface.find(&request.name)?;
-        if matches!(target.entry.action, Action::Dispatch { .. }) {
-            let message = format!("{} dispatches itself; name the tool that it should call", target.entry.name);
-            return Err(ToolError::new("not_dispatched", message, "find one with tools_list_tools"));
-        }
-        if reads_only && target.entry.writes() {
-            return Err(mounts::writes(target.entry.name));
-        }
-        Ok(Planned::Own { arguments: request.arguments_for(target)?, tool: target })
-    }
-
-    fn mounted(&self, name: &str) -> Option<MountedName> {
-        MountedName::of(name).filter(|_| self.surface.reaches_mounts())
-    }
-
-    async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Value, ToolError> {
+    async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Ran, ToolError> {
         let call = self.call_of(caller);
         let work = async {
             match planned {
                 Planned::Own { tool, arguments } => match tool.entry.action {
-                    Action::Run(handler) => handler.run(tool, arguments, &call).await,
-                    Action::Dispatch { .. } => Err(ToolError::internal(&"a dispatch was not resolved")),
+                    Action::Run(handler) => handler.run(tool, arguments, &call).await.map(Ran::here),
+                    Action::Dispatch { .. } | Action::Anywhere => {
+                        Err(ToolError::internal(&"a dispatch was not resolved"))
+                    }
                 },
-                Planned::Mounted(mounted) => mounts::call(mounted, &call).await,
+                Planned::Mounted(mounted) if self.is_for_another_node() => {
+                    Box::pin(mounts::call(mounted, &call)).await.map(Ran::mounted)
+                }
+                Planned::Mounted(mounted) => Box::pin(elsewhere::call_mounted(mounted, &call)).await.map(Ran::mounted),
+                // Boxed, so that the calls of this node's own tools are not as large as these.
+                Planned::Far(far) => Box::pin(elsewhere::call(far, &call)).await,
             }
         };
         self.bounded(work).await
@@ -213,12 +228,13 @@ impl Dispatcher {
             let _running = self.principal.turn().await?;
             work.await
         };
-        let deadline = Duration::from_millis(CALL_MS_MAX);
+        let call_ms_max = self.bounds.call_ms_max;
+        let deadline = Duration::from_millis(call_ms_max);
         match tokio::time::timeout(deadline, panic::caught(running)).await {
             Ok(Ok(result)) => result,
             Ok(Err(panicked)) => Err(ToolError::internal(&format_args!("it panicked: {panicked}"))),
             Err(_) => {
-                let message = format!("the call took more than {CALL_MS_MAX} ms");
+                let message = format!("the call took more than {call_ms_max} ms");
                 Err(ToolError::passing("timeout", message, "call again; a task that was submitted goes on", 1_000))
             }
         }

@@ -47,6 +47,11 @@ pub trait Caller: Send + Sync {
 
     /// Tells a caller who asked for it how far the call is, in milliseconds of the longest wait.
     fn progress(&self, waited_ms: u64, wait_ms: u64, message: String) -> BoxFuture<'_, ()>;
+
+    /// What the caller follows the call by, if it says so: 32 hexadecimal digits, as of a W3C `traceparent`.
+    fn trace(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A [`Handler`] of any types.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use magpie_core::ids::LedgerTag;
+use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::queue::{LedgerReply, LedgerRequest};
 use tokio::sync::Mutex;
 
@@ -20,6 +20,7 @@ use crate::messages::mount::{MountReply, MountRequest};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::peer::{PeerReply, PeerRequest};
 use crate::messages::stream::{StreamReply, StreamRequest};
+use crate::messages::tool::{ToolAsk, ToolReply, ToolRequest};
 use crate::messages::{Answer, Body, Role};
 
 const CLIENT: &str = "node-mcp";
@@ -68,7 +69,7 @@ impl NodeLink {
     }
 
     /// Asks the node. A connection that turns out to be closed is replaced once: a message may be said twice, because what
-    /// it changes goes by its operation id. A call of a mounted server's tool has none, and is said once.
+    /// it changes goes by its operation id. A call of another server's tool, or at another node, has none, and is said once.
     ///
     /// # Errors
     /// `node_unreachable` if no node listens; else what the node refused.
@@ -181,6 +182,18 @@ impl NodeLink {
         }
     }
 
+    /// Asks another node about calls of its tools.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn tool_at(&self, peer: PeerId, ask: ToolAsk) -> Result<ToolReply, ToolError> {
+        let patience = PATIENCE + Duration::from_millis(ask.wait_ms());
+        match self.ask(Body::Tool(ToolRequest::At { peer, ask }), patience).await? {
+            Answer::Tool(reply) => Ok(reply),
+            _ => Err(ClientError::Unexpected.into()),
+        }
+    }
+
     /// What follows in a stream.
     ///
     /// # Errors
@@ -220,7 +233,7 @@ impl Socket {
     async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ClientError> {
         let (client, is_new) = self.connected().await?;
         match client.ask(body.clone(), patience).await {
-            Err(ClientError::Closed) if !is_new && !matches!(body, Body::Mount(MountRequest::Call { .. })) => {
+            Err(ClientError::Closed) if !is_new && !body.is_said_once() => {
                 self.forget(&client).await;
                 let (client, _) = self.connected().await?;
                 client.ask(body, patience).await

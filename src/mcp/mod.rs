@@ -17,6 +17,7 @@ pub mod http;
 pub mod link;
 pub mod mounted;
 pub mod panic;
+pub mod peer_calls;
 pub mod pointer;
 pub mod principal;
 pub mod prompts;

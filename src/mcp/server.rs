@@ -337,11 +337,31 @@ impl Caller for RequestCaller<'_> {
             let _ = self.0.peer.notify_progress(progress.with_message(message)).await;
         })
     }
+
+    fn trace(&self) -> Option<String> {
+        self.0.meta.get_traceparent().and_then(trace_of)
+    }
+}
+
+/// The id of the trace that a W3C `traceparent` names.
+fn trace_of(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    let is_id = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
+    (is_id && id.bytes().any(|digit| digit != b'0')).then(|| id.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_read_from_what_is_one() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace_of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        for none in ["", "00", "00-4BF9-00-01", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))] {
+            assert_eq!(trace_of(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn instructions_fit_what_clients_keep() {

@@ -10,6 +10,46 @@ pub const CALLS_READ_MAX: usize = 10_000;
 /// Each text of a line.
 const TEXT_CHARS_MAX: usize = 64;
 
+/// Where a tool runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Route {
+    /// It is this node's own.
+    Here,
+    /// At another node.
+    Peer,
+    /// At a server that this node mounts.
+    Mounted,
+}
+
+impl Route {
+    pub const ALL: [Self; 3] = [Self::Here, Self::Peer, Self::Mounted];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Peer => "peer",
+            Self::Mounted => "mounted",
+        }
+    }
+}
+
+/// The calls that went one way since the node started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    pub route: Route,
+    pub calls: u64,
+    /// Of these, such as ended with an error.
+    pub errors: u64,
+    /// How long they took, at most an eighth too much; none: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<u64>,
+}
+
 /// One call, when it was over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallLine {
@@ -27,6 +67,15 @@ pub struct CallLine {
     /// `ok`, or the code of the failure.
     pub outcome: String,
     pub ms: u64,
+    /// The same time in microseconds, to be counted: it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub us: Option<u64>,
+    /// Where the tool ran; none: nothing ran, or it was no tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Route>,
+    /// Of a call at another node, the same in the audits of both: 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// Calls that ended about then and of which nothing is kept.
     #[serde(default, skip_serializing_if = "is_none_lost")]
     pub lost: u64,
@@ -36,10 +85,11 @@ impl CallLine {
     /// The same with no text longer than a line holds.
     pub fn cut(self) -> Self {
         let cut = |text: String| text.chars().take(TEXT_CHARS_MAX).collect();
-        let Self { at, principal, client, tool, called, arguments, outcome, ms, lost } = self;
+        let Self { at, principal, client, tool, called, arguments, outcome, ms, us, route, trace, lost } = self;
         let [principal, client, tool] = [principal, client, tool].map(cut);
         let [called, arguments, outcome] = [called, arguments, outcome].map(cut);
-        Self { at, principal, client, tool, called, arguments, outcome, ms, lost }
+        let trace = trace.map(cut);
+        Self { at, principal, client, tool, called, arguments, outcome, ms, us, route, trace, lost }
     }
 }
 

@@ -18,6 +18,7 @@ use super::node::{NodeReply, NodeRequest};
 use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
 use super::stream::{StreamReply, StreamRequest};
+use super::tool::{ToolAsk, ToolReply, ToolRequest};
 use super::worker::{WorkerReply, WorkerRequest};
 
 /// A request and what travels with it. Its bytes are one frame of [`magpie_core::wire`], which carries the version.
@@ -86,6 +87,7 @@ pub enum Body {
     Stream(StreamRequest),
     Cache(CacheRequest),
     Mount(MountRequest),
+    Tool(ToolRequest),
 }
 
 /// The answer to a [`Body`] of the same name, or a refusal.
@@ -105,6 +107,7 @@ pub enum Answer {
     Cache(CacheReply),
     Stream(StreamReply),
     Mount(MountReply),
+    Tool(ToolReply),
     Refused(Refusal),
 }
 
@@ -113,10 +116,12 @@ impl Body {
     pub fn may_be_said_by(&self, role: Role) -> Result<(), Role> {
         let needed = match self {
             Body::Ledger(request) | Body::Home { request, .. } => may_ask(request),
+            Body::Tool(ToolRequest::At { ask, .. }) => ask.may_be_asked_by(),
             Body::Registry(RegistryRequest::Heartbeat(_))
             | Body::Clock(ClockRequest::Exchange(_))
             | Body::Worker(WorkerRequest::Notice { .. })
             | Body::Stream(StreamRequest::Attempt { .. })
+            | Body::Tool(ToolRequest::Here(_))
             | Body::Access(AccessRequest::Learn { .. } | AccessRequest::Tell) => &[Role::Peer][..],
             Body::Blob(_)
             | Body::Node(NodeRequest::Status)
@@ -154,6 +159,15 @@ impl Body {
             | Body::Worker(WorkerRequest::Drain { .. } | WorkerRequest::Resume) => &[Role::Operator][..],
         };
         if needed.contains(&role) { Ok(()) } else { Err(needed[needed.len() - 1]) }
+    }
+
+    /// Whether it begins what nothing undoes and no operation id keeps from being done twice: then it is not said again
+    /// where nobody knows whether it was heard.
+    pub fn is_said_once(&self) -> bool {
+        matches!(
+            self,
+            Self::Mount(MountRequest::Call { .. }) | Self::Tool(ToolRequest::At { ask: ToolAsk::Call { .. }, .. })
+        )
     }
 }
 

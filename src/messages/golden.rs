@@ -28,6 +28,7 @@ use super::node::{NodeReply, NodeRequest};
 use super::peer::{PeerReply, PeerRequest};
 use super::registry::{RegistryReply, RegistryRequest};
 use super::stream::{AttemptPiece, StreamReply, StreamRequest};
+use super::tool::{ToolAsk, ToolReply, ToolRequest};
 use super::worker::{WorkerReply, WorkerRequest};
 use super::*;
 
@@ -141,6 +142,9 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "cache"], variants::<CacheRequest>());
     asked(&["body", "mount"], variants::<MountRequest>());
     asked(&["body", "stream"], variants::<StreamRequest>());
+    asked(&["body", "tool"], variants::<ToolRequest>());
+    asked(&["body", "tool", "here"], variants::<ToolAsk>());
+    asked(&["body", "tool", "at", "ask"], variants::<ToolAsk>());
     answered(&["answer"], variants::<Answer>());
     answered(&["answer", "ledger"], variants::<LedgerReply>());
     answered(&["answer", "ledger", "schedule"], variants::<ScheduleReply>());
@@ -158,6 +162,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "cache"], variants::<CacheReply>());
     answered(&["answer", "mount"], variants::<MountReply>());
     answered(&["answer", "stream"], variants::<StreamReply>());
+    answered(&["answer", "tool"], variants::<ToolReply>());
     answered(&["answer", "stream", "attempt"], variants::<AttemptPiece>());
 }
 

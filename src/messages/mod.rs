@@ -23,6 +23,7 @@ pub mod scheduler;
 pub mod session;
 pub mod stream;
 pub mod swarm;
+pub mod tool;
 pub mod worker;
 
 pub use envelope::{Addressed, Answer, Body, Envelope, ReplyEnvelope};

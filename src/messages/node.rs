@@ -9,7 +9,7 @@ use magpie_core::queue::QueueStats;
 use magpie_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AuditAsk, AuditFound, CallLine};
+use super::audit::{AuditAsk, AuditFound, CallLine, RouteView};
 use super::device::DeviceView;
 use super::registry::PeerView;
 use super::worker::{WorkerBrief, WorkerStats};
@@ -132,6 +132,9 @@ pub struct NodeStatus {
     pub capabilities: Arc<Capabilities>,
     /// What does not work on this node, in words.
     pub notices: Vec<String>,
+    /// Calls of tools since it started, by where they ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteView>,
 }
 
 impl NodeStatus {

@@ -216,7 +216,8 @@ mod tests {
         let text = |text: &str| text.to_owned();
         let [principal, client, called] = ["local:http", "test", tool].map(text);
         let (tool, arguments, outcome) = (text(tool), text("0011223344556677"), text(outcome));
-        CallLine { at: Wall(at), principal, client, tool, called, arguments, outcome, ms: 3, lost: 0 }
+        let (us, route, trace) = (None, None, None);
+        CallLine { at: Wall(at), principal, client, tool, called, arguments, outcome, ms: 3, us, route, trace, lost: 0 }
     }
 
     fn times(dir: &AuditDir, ask: AuditAsk) -> (Vec<u64>, bool) {

@@ -96,7 +96,20 @@ mod tests {
     fn call(at: u64) -> CallLine {
         let text = String::new;
         let (principal, client, tool, called, arguments, outcome) = (text(), text(), text(), text(), text(), text());
-        CallLine { at: Wall(at), principal, client, tool, called, arguments, outcome, ms: 0, lost: 0 }
+        CallLine {
+            at: Wall(at),
+            principal,
+            client,
+            tool,
+            called,
+            arguments,
+            outcome,
+            ms: 0,
+            us: None,
+            route: None,
+            trace: None,
+            lost: 0,
+        }
     }
 
     #[test]

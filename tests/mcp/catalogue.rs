@@ -231,7 +231,9 @@ fn every_name_of_the_seeds_is_served() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 80] = [
+const QUESTIONS: [(&str, &str); 82] = [
+    ("call a tool on another node", "p2p_taskqueue_call_tool"),
+    ("invoke a tool at a peer", "p2p_taskqueue_call_tool"),
     ("which external mcp servers are mounted and is one down", "mount_list"),
     ("wait for the call of a mounted tool that still runs", "mount_wait"),
     ("cancel the call of a mounted server's tool", "mount_cancel"),

@@ -6,6 +6,7 @@ mod calls;
 mod catalogue;
 mod contexts;
 mod durable;
+mod elsewhere;
 mod http;
 mod listener;
 mod mounted;

@@ -14,21 +14,22 @@ use crate::wire::Request;
 /// A node that mounts the server under the name `shop`, and the folder that the server keeps.
 async fn mounting(more: &str) -> (Rig, PathBuf) {
     let mut state = PathBuf::new();
-    let config = |dir: &Path| {
-        state = dir.join("shop");
-        fs::create_dir(&state).unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/mounted_server.py");
-        format!(
-            "{OPEN}[mcp.servers.shop]\ncommand = [\"python3\", \"-B\", {script:?}, {state:?}]\ndescription = \"a shop\"\n{more}"
-        )
-    };
-    let rig = Rig::start_with(config).await;
+    let rig = Rig::start_with(|dir| format!("{OPEN}{}", shop(dir, &mut state, more))).await;
     until(&rig, |shop| shop["state"] == "up" && shop["tools"] == 370).await;
     (rig, state)
 }
 
+/// The lines that mount it, with `state` as the folder that it keeps.
+pub fn shop(dir: &Path, state: &mut PathBuf, more: &str) -> String {
+    *state = dir.join("shop");
+    fs::create_dir(&*state).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/mounted_server.py");
+    let command = format!("command = [\"python3\", \"-B\", {script:?}, {state:?}]");
+    format!("[mcp.servers.shop]\n{command}\ndescription = \"a shop\"\n{more}")
+}
+
 /// How the server stands, once it stands so.
-async fn until(rig: &Rig, stands: impl Fn(&Value) -> bool) -> Value {
+pub async fn until(rig: &Rig, stands: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let shop = ok(&rig.dispatcher, "mount_list", json!({})).await["servers"][0].clone();
@@ -40,7 +41,7 @@ async fn until(rig: &Rig, stands: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-fn notes(state: &Path) -> String {
+pub fn notes(state: &Path) -> String {
     fs::read_to_string(state.join("notes")).unwrap_or_default()
 }
 

@@ -13,6 +13,7 @@ pub mod cron;
 pub mod dag;
 pub mod device;
 pub mod heap;
+pub mod histogram;
 pub mod homes;
 pub mod ids;
 pub mod invariant;

@@ -436,3 +436,13 @@ pub const MOUNT_START_MS_MAX: u64 = 60_000;
 /// Between two starts of a mounted server that ends: the first time, and at most.
 pub const MOUNT_BACK_OFF_MS: u64 = 100;
 pub const MOUNT_BACK_OFF_MS_MAX: u64 = 30_000;
+
+/// Calls of tools that nodes make at one for clients of theirs: of one node and of all at a time, the bytes of one's
+/// arguments, and how long one may take.
+pub const PEER_CALLS_PER_PEER_MAX: usize = 32;
+pub const PEER_CALLS_MAX: usize = 128;
+pub const PEER_CALL_ARGUMENTS_BYTES_MAX: usize = 256 * 1024;
+pub const PEER_CALL_MS_MAX: u64 = 27_000;
+/// How long the end of such a call is kept for who began it, and of how many.
+pub const PEER_CALL_ENDED_KEPT_MS: u64 = 10_000;
+pub const PEER_CALLS_ENDED_MAX: usize = 256;

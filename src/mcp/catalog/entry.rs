@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::schema;
 use crate::mcp::handler::AnyHandler;
+use crate::mcp::tools::elsewhere::CallToolInput;
 use crate::mcp::tools::manager::{DispatchInput, DispatchOutput};
 
 /// One line of the table.
@@ -49,6 +50,8 @@ pub enum Action {
     Dispatch {
         reads_only: bool,
     },
+    /// The same at whichever node its arguments name.
+    Anywhere,
 }
 
 impl Action {
@@ -56,13 +59,14 @@ impl Action {
         match self {
             Self::Run(handler) => handler.input_schema(),
             Self::Dispatch { .. } => schema::input_of::<DispatchInput>(),
+            Self::Anywhere => schema::input_of::<CallToolInput>(),
         }
     }
 
     pub fn output_schema(self) -> Map<String, Value> {
         match self {
             Self::Run(handler) => handler.output_schema(),
-            Self::Dispatch { .. } => schema::output_of::<DispatchOutput>(),
+            Self::Dispatch { .. } | Self::Anywhere => schema::output_of::<DispatchOutput>(),
         }
     }
 }

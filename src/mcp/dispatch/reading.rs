@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Dispatcher, Tool, digest_of};
+use super::{Dispatcher, Line, Tool, digest_of};
 use crate::mcp::answer::ToolError;
 use crate::mcp::completion::{self, About, Completed};
 use crate::mcp::fit::FULL_ANSWER_BYTES_MAX;
@@ -99,7 +99,9 @@ impl Dispatcher {
 
     fn audited<T>(&self, what: &str, of: &str, caller: &dyn Caller, began: Instant, done: &Result<T, ToolError>) {
         let outcome = done.as_ref().map_or_else(|error| error.code, |_| "ok");
-        self.audit(&caller.name(), what, of, &digest_of(of), outcome, began);
+        let (client, digest) = (&*caller.name(), &*digest_of(of));
+        let (route, trace) = (None, caller.trace());
+        self.audit(Line { client, tool: what, called: of, digest, outcome, began, route, trace });
     }
 
     /// The resource of that name, if this caller may read it here.

@@ -32,7 +32,18 @@ where
     T: Followed,
     F: Future<Output = Result<T, ToolError>> + Send,
 {
-    let wait_ms = wait_ms.min(WAIT_MS_MAX);
+    follow_for(call, wait_ms.min(WAIT_MS_MAX), ask).await
+}
+
+/// The same for as long as the caller says, which must leave a call's own bound some time.
+///
+/// # Errors
+/// As [`follow`].
+pub async fn follow_for<T, F>(call: &Call<'_>, wait_ms: u64, ask: impl Fn(u64, Duration) -> F) -> Result<T, ToolError>
+where
+    T: Followed,
+    F: Future<Output = Result<T, ToolError>> + Send,
+{
     let began = Instant::now();
     loop {
         let waited_ms = began.elapsed().as_millis() as u64;

@@ -331,7 +331,7 @@ pub struct DispatchInput {
 }
 
 /// Models write the arguments as JSON in a string now and then.
-fn object_or_its_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+pub(super) fn object_or_its_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Object(arguments) => Ok(arguments),
         Value::Null => Ok(Map::new()),

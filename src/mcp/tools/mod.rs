@@ -4,6 +4,7 @@ pub mod cache;
 pub mod context;
 pub mod dashboard;
 pub mod detail;
+pub mod elsewhere;
 pub mod endpoints;
 pub mod follow;
 pub mod hardware;

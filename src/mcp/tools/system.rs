@@ -11,6 +11,7 @@ use super::manager::NoInput;
 use crate::mcp::answer::ToolError;
 use crate::mcp::handler::{Call, Handler};
 use crate::mcp::link::PATIENCE;
+use crate::messages::audit::RouteView;
 use crate::messages::node::NodeStatus;
 
 pub struct SystemStatus;
@@ -31,8 +32,34 @@ pub struct SystemStatusOutput {
     waiting: u64,
     peers_alive: usize,
     services: Vec<ServiceRow>,
+    /// Calls of tools since the node started, by where they ran.
+    routes: Vec<RouteRow>,
     /// What does not work on this node.
     notices: Vec<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct RouteRow {
+    /// here, peer, or mounted: at a server that this node mounts.
+    route: &'static str,
+    calls: u64,
+    errors: u64,
+    /// Half of them took no longer, and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p95_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_ms: Option<f64>,
+}
+
+impl From<&RouteView> for RouteRow {
+    fn from(view: &RouteView) -> Self {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        let RouteView { route, calls, errors, p50_us, p95_us, p99_us } = *view;
+        let [p50_ms, p95_ms, p99_ms] = [p50_us, p95_us, p99_us].map(|us| us.map(ms));
+        Self { route: route.name(), calls, errors, p50_ms, p95_ms, p99_ms }
+    }
 }
 
 impl Handler for SystemStatus {
@@ -60,6 +87,7 @@ impl Handler for SystemStatus {
             waiting: status.queue.counts.of(magpie_core::task::TaskState::Ready),
             peers_alive,
             services,
+            routes: status.routes.iter().map(RouteRow::from).collect(),
             notices: status.notices,
         })
     }
