@@ -118,6 +118,7 @@ fn refuse_blobs(request: &LedgerRequest) -> Result<(), Refusal> {
     let names_blobs = match request {
         LedgerRequest::Submit { items, .. } => items.iter().any(|item| item.spec.names_blobs()),
         LedgerRequest::SubmitWorkflow { spec, .. } => spec.names_blobs(),
+        LedgerRequest::Rehearse(request) => return refuse_blobs(request),
         _ => false,
     };
     if !names_blobs {

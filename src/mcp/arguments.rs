@@ -91,7 +91,7 @@ fn mistyped(tool: &Tool, arguments: &Arguments, path: &str, problem: &str) -> To
 }
 
 /// A call that gets the caller on: this one with `wrong` made right, or the one that lists what `wrong` should name.
-fn right_call(tool: &Tool, arguments: &Arguments, wrong: &str) -> Next {
+pub fn right_call(tool: &Tool, arguments: &Arguments, wrong: &str) -> Next {
     if matches!(wrong, "task_id" | "workflow_id") {
         return Next::new("p2p_taskqueue_list_tasks", json!({}), 0);
     }

@@ -16,10 +16,11 @@ use serde_json::{Map, Value, json};
 use super::answer::ToolError;
 use super::catalog::{Action, Catalog, Category, Scope, Tool};
 use super::fit::{ANSWER_BYTES_MAX, FULL_ANSWER_BYTES_MAX, fit};
-use super::handler::{Call, Caller};
+use super::handler::{AnyHandler, Call, Caller};
 use super::link::NodeLink;
 use super::panic;
 use super::principal::Principal;
+use super::rehearsal;
 use super::surface::Surface;
 use super::text::clean_value;
 use super::tools::{elsewhere, mounts};
@@ -201,7 +202,7 @@ impl Dispatcher {
         let work = async {
             match planned {
                 Planned::Own { tool, arguments } => match tool.entry.action {
-                    Action::Run(handler) => handler.run(tool, arguments, &call).await.map(Ran::here),
+                    Action::Run(handler) => self.run_own(tool, handler, arguments, &call).await.map(Ran::here),
                     Action::Dispatch { .. } | Action::Anywhere => {
                         Err(ToolError::internal(&"a dispatch was not resolved"))
                     }
@@ -215,6 +216,21 @@ impl Dispatcher {
             }
         };
         self.bounded(work).await
+    }
+
+    async fn run_own(
+        &self,
+        tool: &'static Tool,
+        handler: &dyn AnyHandler,
+        mut arguments: Map<String, Value>,
+        call: &Call<'_>,
+    ) -> Result<Value, ToolError> {
+        if !rehearsal::is_asked_for(tool, &mut arguments)? {
+            return handler.run(tool, arguments, call).await;
+        }
+        let (link, rehearsal) = self.link.rehearsing();
+        let call = Call { link: &link, ..*call };
+        rehearsal::told(handler.run(tool, arguments, &call).await, &rehearsal)
     }
 
     fn call_of<'a>(&'a self, caller: &'a dyn Caller) -> Call<'a> {

@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use magpie_core::ids::{LedgerTag, PeerId};
-use magpie_core::queue::{LedgerReply, LedgerRequest};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use tokio::sync::Mutex;
 
 use super::answer::ToolError;
 use super::handler::BoxFuture;
 use super::principal::Principal;
 use super::recorder::Recorder;
+use super::rehearsal::{self, Rehearsal};
 use crate::client::{Client, ClientError};
 use crate::messages::audit::CallLine;
 use crate::messages::blob::{BlobReply, BlobRequest};
@@ -45,8 +46,19 @@ pub trait Door: Send + Sync {
 /// The way to one node. A clone is the same way.
 #[derive(Clone)]
 pub enum NodeLink {
-    Socket { socket: Arc<Socket>, recorder: Arc<OnceLock<Recorder>> },
-    Inside { door: Arc<dyn Door>, principal: Arc<Principal> },
+    Socket {
+        socket: Arc<Socket>,
+        recorder: Arc<OnceLock<Recorder>>,
+    },
+    Inside {
+        door: Arc<dyn Door>,
+        principal: Arc<Principal>,
+    },
+    /// The same way for a dry run: what would change something is looked into, and not said.
+    Rehearsing {
+        link: Box<NodeLink>,
+        rehearsal: Arc<Rehearsal>,
+    },
 }
 
 /// A control socket, and the connection that was made last. Nothing is kept that a new connection would lack.
@@ -77,7 +89,29 @@ impl NodeLink {
         Ok(match self {
             Self::Socket { socket, .. } => socket.ask(body, patience).await?,
             Self::Inside { door, principal } => door.ask(principal, body, patience).await?,
+            Self::Rehearsing { link, rehearsal } => Box::pin(rehearsal::ask(link, rehearsal, body, patience)).await?,
         })
+    }
+
+    /// The same way for a dry run, and what comes of that.
+    pub fn rehearsing(&self) -> (Self, Arc<Rehearsal>) {
+        let rehearsal = Arc::<Rehearsal>::default();
+        (Self::Rehearsing { link: Box::new(self.clone()), rehearsal: rehearsal.clone() }, rehearsal)
+    }
+
+    /// Whether the node would let this be said.
+    ///
+    /// # Errors
+    /// `forbidden` if it would not.
+    pub fn may_say(&self, body: &Body) -> Result<(), ToolError> {
+        match self {
+            Self::Socket { socket, .. } => body.may_be_said_by(socket.role).map_err(|needs| {
+                let (needs, has) = (needs.name().to_owned(), socket.role.name().to_owned());
+                Refusal::Forbidden { needs, has }.into()
+            }),
+            Self::Inside { principal, .. } => Ok(principal.may_say(body)?),
+            Self::Rehearsing { link, .. } => link.may_say(body),
+        }
     }
 
     /// Has a call kept in the node's audit; waits for nothing.
@@ -85,6 +119,7 @@ impl NodeLink {
         match self {
             Self::Socket { socket, recorder } => recorder.get_or_init(|| recorder_at(socket.clone())).record(call),
             Self::Inside { door, principal } => door.record(principal, call),
+            Self::Rehearsing { link, .. } => link.record(call),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod pointer;
 pub mod principal;
 pub mod prompts;
 mod recorder;
+pub mod rehearsal;
 pub mod resources;
 pub mod server;
 pub mod surface;

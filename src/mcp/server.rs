@@ -51,7 +51,7 @@ commands that a node's configuration allows run.\n\
 \n\
 No call takes longer than 30 s; waiting tools return earlier and say what to call next. Stopping a call never stops a \
 task: cancel it by name. Give idempotency_key to calls that change something, and repeat them without fear when an answer \
-was lost. The resources task://ID, workflow://ID, logs://ID and events://recent can be subscribed to.\n\
+was lost; with dry_run: true they tell what they would do. The resources task://ID, workflow://ID, logs://ID and events://recent can be subscribed to.\n\
 \n\
 Failures have code, message, fix, retryable. Do what fix says; if retryable, call again after retry_after_ms.\n\
 \n\

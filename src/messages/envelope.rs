@@ -174,6 +174,7 @@ impl Body {
 /// Who may ask a ledger this. A peer forwards what it let its own clients say.
 fn may_ask(request: &LedgerRequest) -> &'static [Role] {
     match request {
+        LedgerRequest::Rehearse(request) => may_ask(request),
         LedgerRequest::Credit(_)
         | LedgerRequest::Renew(_)
         | LedgerRequest::Complete(_)

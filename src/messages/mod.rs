@@ -8,6 +8,7 @@ pub mod actor;
 pub mod audit;
 pub mod blob;
 pub mod cache;
+mod changes;
 pub mod clock;
 pub mod device;
 pub mod envelope;

@@ -5,6 +5,7 @@
 mod calls;
 mod catalogue;
 mod contexts;
+mod dry_runs;
 mod durable;
 mod elsewhere;
 mod http;

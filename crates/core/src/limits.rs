@@ -98,6 +98,8 @@ pub const PAUSED_NAMESPACES_MAX: usize = 1_024;
 pub const CLEAR_LEN_MAX: usize = 100_000;
 /// Specs in one submission.
 pub const SUBMIT_LEN_MAX: usize = 10_000;
+/// Tasks or steps of a submission of which its rehearsal tells.
+pub const REHEARSED_TASKS_MAX: usize = 50;
 /// Tasks of one home that are not terminal.
 pub const TASKS_LIVE_MAX: usize = 1_000_000;
 /// Workflows of one home that are not terminal.

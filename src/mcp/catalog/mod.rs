@@ -11,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value};
 
+use super::rehearsal;
+
 pub use core::CORE;
 pub use entry::{Action, Category, Hints, Scope, ToolEntry};
 
@@ -59,8 +61,12 @@ impl Catalog {
 
 impl Tool {
     fn of(entry: &'static ToolEntry) -> Self {
-        let input_schema = entry.action.input_schema();
+        let mut input_schema = entry.action.input_schema();
+        // Lists leave it out: all that change something have it, and the instructions say so.
         let listed_input = Arc::new(schema::without(&input_schema, entry.rare));
+        if rehearsal::has_dry_run(entry) {
+            schema::add(&mut input_schema, rehearsal::DRY_RUN, rehearsal::schema());
+        }
         Self { entry, output_schema: entry.action.output_schema(), input_schema, listed_input }
     }
 

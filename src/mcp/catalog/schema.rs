@@ -97,6 +97,14 @@ pub fn without(schema: &Map<String, Value>, rare: &[&str]) -> Map<String, Value>
     outline
 }
 
+/// Adds an argument that may be left out.
+pub fn add(schema: &mut Map<String, Value>, name: &str, argument: Value) {
+    let properties = schema.entry("properties").or_insert_with(|| json!({}));
+    if let Value::Object(properties) = properties {
+        properties.insert(name.to_owned(), argument);
+    }
+}
+
 /// What a schema asks for, in words.
 pub fn expectation(schema: &Value) -> String {
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {

@@ -9,6 +9,7 @@ use crate::mcp::arguments;
 use crate::mcp::catalog::{Action, Tool};
 use crate::mcp::fit::FULL_ANSWER_BYTES_MAX;
 use crate::mcp::handler::Caller;
+use crate::mcp::rehearsal;
 use crate::mcp::tools::elsewhere::{self, CallToolInput, FarCall, Place};
 use crate::mcp::tools::manager::DispatchInput;
 use crate::mcp::tools::mounts::{self, MountedCall, MountedName};
@@ -102,6 +103,9 @@ impl Dispatcher {
 
     fn dispatched(&self, request: DispatchInput, reads_only: bool) -> Result<Planned, ToolError> {
         if let Some(name) = self.mounted(&request.name) {
+            if request.dry_run == Some(true) {
+                return Err(rehearsal::has_none("a tool of a mounted server"));
+            }
             let DispatchInput { arguments, wait_ms, .. } = request;
             return Ok(self.mounted_call(name, arguments, reads_only, wait_ms));
         }
@@ -157,6 +161,9 @@ impl Dispatcher {
         let writes = known.is_none_or(|tool| tool.entry.writes());
         let arguments = match known {
             Some(tool) => request.here_within(timeout_ms).arguments_for(tool)?,
+            None if request.dry_run == Some(true) => {
+                return Err(rehearsal::has_none("a tool that only the other node knows"));
+            }
             None => request.arguments,
         };
         let bytes = serde_json::to_string(&arguments).map_or(usize::MAX, |text| text.len());

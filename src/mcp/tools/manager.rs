@@ -11,6 +11,7 @@ use crate::mcp::catalog::search::{self, Found, Said};
 use crate::mcp::catalog::{Category, Hints, Tool};
 use crate::mcp::fit::ANSWER_BYTES_MAX;
 use crate::mcp::handler::{Call, Handler};
+use crate::mcp::rehearsal::DRY_RUN;
 use crate::mcp::text;
 use crate::messages::mount::MountedTool;
 
@@ -328,6 +329,8 @@ pub struct DispatchInput {
     pub idempotency_key: Option<String>,
     /// Wait for the result, at most 25000.
     pub wait_ms: Option<u64>,
+    /// Check all of it, and change nothing.
+    pub dry_run: Option<bool>,
 }
 
 /// Models write the arguments as JSON in a string now and then.
@@ -342,7 +345,8 @@ pub(super) fn object_or_its_text<'de, D: Deserializer<'de>>(deserializer: D) -> 
 }
 
 impl DispatchInput {
-    /// The arguments of the tool itself. A tool that answers at once, or changes nothing, needs no `wait_ms` and no key.
+    /// The arguments of the tool itself. A tool that answers at once, or changes nothing, needs no `wait_ms`,
+    /// no key and no dry run.
     ///
     /// # Errors
     /// If a key stands in both places and is not the same.
@@ -355,7 +359,9 @@ impl DispatchInput {
             let fix = "give idempotency_key once";
             return Err(ToolError::wrong_argument("idempotency_key", "two keys for one call", "one string", fix));
         }
-        for (name, value) in [("idempotency_key", key), ("wait_ms", self.wait_ms.map(Value::from))] {
+        let wait_ms = self.wait_ms.map(Value::from);
+        let dry_run = self.dry_run.map(Value::from);
+        for (name, value) in [("idempotency_key", key), ("wait_ms", wait_ms), (DRY_RUN, dry_run)] {
             if let Some(value) = value.filter(|_| target.argument(name).is_some()) {
                 arguments.entry(name).or_insert(value);
             }

@@ -23,6 +23,7 @@ impl LedgerRequest {
             Self::Schedule(request) => request.id(),
             Self::Outside(request) => request.subject(),
             Self::Context(request) => request.subject(),
+            Self::Rehearse(request) => request.subject(),
             // A child lives at its parent's home, so that one record cancels both.
             Self::Submit { items, .. } => items.first().and_then(|item| item.spec.parent),
             Self::SubmitWorkflow { spec, .. } => spec.parent,
@@ -81,6 +82,8 @@ impl LedgerRequest {
             | Self::ClearQueue { .. }
             | Self::Schedule(ScheduleRequest::Change { .. }) => Asks::Change,
             Self::Context(request) if request.changes() => Asks::Change,
+            // It is refused where the request would be.
+            Self::Rehearse(request) => request.asks(),
             Self::Claim { .. } => Asks::Claim,
             Self::GetTask { .. }
             | Self::WaitTask { .. }

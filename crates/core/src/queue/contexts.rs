@@ -49,7 +49,8 @@ impl ContextRequest {
         }
     }
 
-    pub(super) fn changes(&self) -> bool {
+    /// Whether it changes something.
+    pub fn changes(&self) -> bool {
         match self {
             Self::Get { .. } => false,
             Self::Update { .. } => true,

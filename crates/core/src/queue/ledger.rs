@@ -229,6 +229,7 @@ impl Ledger {
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
             LedgerRequest::Outside(request) => self.outside_request(caller, request, reply),
             LedgerRequest::Context(request) => self.context_request(request, reply),
+            LedgerRequest::Rehearse(request) => self.rehearse(&request, reply),
             LedgerRequest::AskPermits(ask) => self.answer_permit_ask(&ask, reply),
             LedgerRequest::TakePermits(answer) => {
                 self.take_permits(&answer);

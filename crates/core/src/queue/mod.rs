@@ -33,12 +33,14 @@ mod ownership;
 mod pace;
 mod parents;
 mod paused;
+mod pending;
 mod permits;
 mod protocol;
 mod pruned;
 mod rare;
 mod ready;
 mod record;
+mod rehearsal;
 mod replay;
 mod retention;
 mod retried;
@@ -84,14 +86,16 @@ pub use images::{Carried, Totals};
 pub use ledger::{Ledger, LedgerIdentity};
 pub use outside::{Hold, OutsideReply, OutsideRequest, Taken};
 pub use paused::PausedView;
+pub use pending::{PendingView, UnmetAt};
 pub use protocol::{
-    CompensationView, LedgerReply, LedgerRequest, PendingView, Refusal, StepView, SubmitAnswer, TaskCounts, TaskView,
-    UnmetAt, WorkerNotice, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, Refusal, StepView, SubmitAnswer, TaskCounts, TaskView, WorkerNotice,
+    WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,
     SubmitItem, Unwritten, root_bytes,
 };
+pub use rehearsal::{Rehearsal, RehearsedTask};
 pub use replay::{LogStart, Replay, ReplayError};
 pub use retention::RetentionPolicy;
 pub use schedule_record::{FireOutcome, ScheduleChange, ScheduleRecord, SkipReason};

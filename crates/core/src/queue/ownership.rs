@@ -278,7 +278,7 @@ impl Ledger {
     }
 }
 
-fn run_state(state: super::protocol::WorkflowState) -> TaskState {
+pub(super) fn run_state(state: super::protocol::WorkflowState) -> TaskState {
     match state {
         super::protocol::WorkflowState::Running => TaskState::Running,
         super::protocol::WorkflowState::Succeeded => TaskState::Succeeded,

@@ -9,7 +9,9 @@ use super::contexts::{ContextRequest, ContextView};
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 use super::outside::{OutsideReply, OutsideRequest};
 use super::paused::PausedView;
+use super::pending::{PendingView, UnmetAt};
 use super::record::SubmitItem;
+use super::rehearsal::Rehearsal;
 use super::schedules::{ScheduleReply, ScheduleRequest};
 use super::stats::QueueStats;
 use super::views::TaskFilter;
@@ -142,6 +144,9 @@ pub enum LedgerRequest {
     /// Of a worker that is no node.
     Outside(OutsideRequest),
     Context(ContextRequest),
+    /// What would come of a request that changes something: this changes nothing. What has an answer of its own is
+    /// answered with that.
+    Rehearse(Box<LedgerRequest>),
 }
 
 /// From a home's ledger.
@@ -220,6 +225,7 @@ pub enum LedgerReply {
     Outside(Box<OutsideReply>),
     /// As it is after the request.
     Context(Box<ContextView>),
+    Rehearsed(Box<Rehearsal>),
     Refused(Refusal),
 }
 
@@ -375,27 +381,6 @@ pub struct TaskView {
     /// For a ready task that no known node can run: what each of them lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmet: Vec<UnmetAt>,
-}
-
-/// What one node lacks to run a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnmetAt {
-    pub peer: PeerId,
-    /// Hamming distance between the bits required and offered: the least is the nearest miss.
-    pub distance: u32,
-    pub unmet: Vec<String>,
-}
-
-/// Why a task does not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingView {
-    pub id: TaskId,
-    pub state: TaskState,
-    /// In words.
-    pub reason: String,
-    /// Tasks of its shape that leave before it.
-    pub ahead: usize,
-    pub nodes: Vec<UnmetAt>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

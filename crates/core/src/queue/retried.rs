@@ -65,7 +65,7 @@ impl Ledger {
         task.map_or_else(|| self.gate_of_all(), |task| self.late_gate(task.durability(), task.index))
     }
 
-    fn plan_retry(
+    pub(super) fn plan_retry(
         &self,
         of: TaskId,
         id: TaskId,

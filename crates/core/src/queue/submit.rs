@@ -17,7 +17,7 @@ use crate::task::{Durability, Tag, TaskKind, TaskSpec};
 use crate::time::Wall;
 
 /// What a submitted item is.
-enum Planned {
+pub(super) enum Planned {
     /// Its tasks are the batch's `first` and those after it.
     New {
         first: u32,
@@ -29,17 +29,10 @@ enum Planned {
 
 impl Ledger {
     pub(super) fn submit(&mut self, caller: &Caller, operation: OperationId, items: Vec<SubmitItem>, reply: ReplyTo) {
-        let total: usize = items.iter().map(|item| item.count as usize).sum();
-        if total > limits::SUBMIT_LEN_MAX {
-            let problem = format!("{total} tasks in one submission");
-            return self
-                .refuse(reply, Refusal::invalid("", problem, format!("send at most {}", limits::SUBMIT_LEN_MAX)));
-        }
-        let in_memory = |item: &SubmitItem| item.spec.durability == Durability::Memory;
-        if items.iter().any(in_memory) && !items.iter().all(in_memory) {
-            let fix = "send the memory tasks as a submission of their own";
-            return self.refuse(reply, Refusal::invalid("", "memory tasks among tasks that are written", fix));
-        }
+        let total = match check_batch(&items) {
+            Ok(total) => total,
+            Err(refusal) => return self.refuse(reply, refusal),
+        };
         let replayed = match self.operations.find(&operation) {
             Some(Done::Submitted { at, others }) => Some((at, others)),
             Some(_) => return self.refuse(reply, reused(operation)),
@@ -97,7 +90,7 @@ impl Ledger {
         (self.state.counts.total() - self.state.counts.terminal()) as usize
     }
 
-    fn plan(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
+    pub(super) fn plan(&self, operation: OperationId, at: Wall, items: &[SubmitItem]) -> Vec<Planned> {
         let mut next = 0;
         let mut keys: BTreeMap<KeyName, (TaskId, &TaskSpec)> = BTreeMap::new();
         let mut planned = Vec::with_capacity(items.len());
@@ -249,10 +242,13 @@ impl Ledger {
 
     /// The same, with when to ask again.
     pub(super) fn check_room_for(&mut self, spec: &WorkflowSpec) -> Result<(), Refusal> {
-        if self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX {
-            return Err(self.too_many_workflows());
-        }
+        self.check_workflows_live()?;
         self.check_room(spec.steps.len())
+    }
+
+    pub(super) fn check_workflows_live(&self) -> Result<(), Refusal> {
+        let is_full = self.state.workflows_running as usize >= limits::WORKFLOWS_LIVE_MAX;
+        if is_full { Err(self.too_many_workflows()) } else { Ok(()) }
     }
 
     pub(super) fn submit_workflow(
@@ -278,9 +274,7 @@ impl Ledger {
             return self.refuse(reply, refusal);
         }
         let room = self.check_room_for(&spec);
-        let parent = room.and_then(|()| self.check_parent(spec.parent, spec.durability));
-        let checked = parent.and_then(|()| dag::check_workflow(&spec).map_err(|errors| Refusal::Invalid { errors }));
-        if let Err(refusal) = checked.and_then(|()| self.check_at_home(&spec, "")) {
+        if let Err(refusal) = room.and_then(|()| self.check_workflow(&spec)) {
             return self.refuse(reply, refusal);
         }
         if let Some(terms) = spec.schedule.clone() {
@@ -293,6 +287,13 @@ impl Ledger {
         let index = self.commit(durability, record);
         let id = TaskId::derive(self.state.tag, at.0, operation, 0);
         self.reply(self.early_gate(durability, index), reply, LedgerReply::WorkflowSubmitted { id });
+    }
+
+    /// All but whether there is room for it.
+    pub(super) fn check_workflow(&self, spec: &WorkflowSpec) -> Result<(), Refusal> {
+        self.check_parent(spec.parent, spec.durability)?;
+        dag::check_workflow(spec).map_err(|errors| Refusal::Invalid { errors })?;
+        self.check_at_home(spec, "")
     }
 
     /// What `parse_workflow` refuses at the client's door is refused here too, where a home would break over it.
@@ -308,6 +309,21 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// How many tasks a submission has, if it is one.
+pub(super) fn check_batch(items: &[SubmitItem]) -> Result<usize, Refusal> {
+    let total: usize = items.iter().map(|item| item.count as usize).sum();
+    if total > limits::SUBMIT_LEN_MAX {
+        let problem = format!("{total} tasks in one submission");
+        return Err(Refusal::invalid("", problem, format!("send at most {}", limits::SUBMIT_LEN_MAX)));
+    }
+    let in_memory = |item: &SubmitItem| item.spec.durability == Durability::Memory;
+    if items.iter().any(in_memory) && !items.iter().all(in_memory) {
+        let fix = "send the memory tasks as a submission of their own";
+        return Err(Refusal::invalid("", "memory tasks among tasks that are written", fix));
+    }
+    Ok(total)
 }
 
 fn conflict(spec: &TaskSpec, id: TaskId) -> Planned {

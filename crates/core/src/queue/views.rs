@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::ownership::latest;
-use super::protocol::{LedgerReply, PendingView, TaskView, UnmetAt};
+use super::protocol::{LedgerReply, TaskView};
 use super::stats::ShapeBacklog;
 use super::task_entry::Task;
 use crate::ids::{Epoch, TaskId, WorkflowId};
 use crate::limits;
-use crate::matching::Shape;
 use crate::task::{TaskKind, TaskState};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,49 +122,8 @@ impl Ledger {
             progress: task.progress().cloned(),
             checkpoint: task.checkpoint().cloned().filter(|_| whole),
             attempt_stopped_at: task.notes.as_ref().and_then(|notes| notes.stopped),
-            unmet: if stuck { self.unmet_everywhere(task) } else { Vec::new() },
+            unmet: if stuck { self.unmet_everywhere(&task.spec) } else { Vec::new() },
         }
-    }
-
-    /// What each member lacks to run a task, the nearest miss first.
-    fn unmet_everywhere(&self, task: &Task) -> Vec<UnmetAt> {
-        let Ok(shape) = Shape::of(&task.spec) else { return Vec::new() };
-        let mut nodes: Vec<UnmetAt> = self
-            .workers
-            .alive()
-            .map(|(peer, capabilities)| UnmetAt {
-                peer: *peer,
-                distance: shape.distance(capabilities),
-                unmet: shape.unmet(capabilities),
-            })
-            .collect();
-        nodes.sort_by_key(|node| (node.distance, node.peer));
-        nodes
-    }
-
-    pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
-        let Some(task) = self.state.tasks.get(&id) else { return self.refuse_missing(reply, id) };
-        let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(task) };
-        let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
-        let held = self.state.paused.why_held(&task.spec.namespace);
-        let used_up = self.used_up_in_words(task).filter(|_| task.state == TaskState::Ready && able > 0);
-        let reason = match task.state {
-            TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
-            TaskState::Ready if held.is_some() => held.unwrap_or_default(),
-            TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
-            TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
-            TaskState::Ready => used_up.unwrap_or_else(|| format!("{able} nodes could run it; none has a free slot")),
-            TaskState::Delayed => format!("it waits until {}", task.due),
-            TaskState::Blocked => "it waits for the steps it needs".to_owned(),
-            TaskState::Leased => "it is granted and about to start".to_owned(),
-            TaskState::Running => "it is running".to_owned(),
-            TaskState::Succeeded | TaskState::Failed | TaskState::Dead | TaskState::Cancelled | TaskState::Skipped => {
-                format!("it is {} and stays so", task.state)
-            }
-        };
-        let ahead = task.soft.ready.map_or(0, |(place, _)| self.ready.queues[place].heap.len() - 1);
-        let view = PendingView { id, state: task.state, reason, ahead, nodes };
-        self.reply(self.late_gate(task.durability(), task.index), reply, LedgerReply::Pending(view));
     }
 
     /// What is ready here, by shape: what thieves look for.

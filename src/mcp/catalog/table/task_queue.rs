@@ -330,7 +330,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
             ("params", "arguments"),
             ("remote_multiaddr", "peer_id"),
         ],
-        rare: &["timeout_s"],
+        rare: &["timeout_s", "dry_run"],
         example: r#"{"name": "list_peers", "arguments": {"limit": 5}}"#,
         rest: "",
         action: Action::Anywhere,

@@ -39,13 +39,15 @@ pub struct CallToolInput {
     pub peer_id: Option<String>,
     /// Of a call at another node, at most 27.
     pub timeout_s: Option<f64>,
+    /// Check all of it, and change nothing.
+    pub dry_run: Option<bool>,
 }
 
 impl CallToolInput {
     /// The same of this node.
     pub fn here(self) -> DispatchInput {
-        let Self { name, arguments, idempotency_key, wait_ms, .. } = self;
-        DispatchInput { name, arguments, idempotency_key, wait_ms }
+        let Self { name, arguments, idempotency_key, wait_ms, dry_run, .. } = self;
+        DispatchInput { name, arguments, idempotency_key, wait_ms, dry_run }
     }
 
     /// The same, with a wait that ends before the call must.
@@ -150,6 +152,7 @@ mod tests {
             wait_ms,
             peer_id: None,
             timeout_s,
+            dry_run: None,
         };
         assert_eq!(input(None, None).here_within(27_000).wait_ms, None);
         assert_eq!(input(None, Some(3.0)).here_within(3_000).wait_ms, Some(2_500));

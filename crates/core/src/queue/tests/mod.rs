@@ -28,6 +28,7 @@ mod permits;
 mod placing;
 mod properties;
 mod recovery;
+mod rehearsal;
 mod retention;
 mod retries;
 mod schedules;
