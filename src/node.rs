@@ -302,7 +302,7 @@ impl Parts {
 
     /// In the order in which they start: each finds those that it needs at its start already there.
     fn children(self) -> Vec<Child> {
-        let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
+        let routes = Routes::new(self.addresses.clone(), self.peers.clone());
         let peer_blobs = PeerBlobs::new(self.blobs.clone(), self.peers.clone());
         let doorway = Arc::new(self.doorway(&routes, &peer_blobs));
         let (http, tools) = self.callers(&doorway);

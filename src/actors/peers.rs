@@ -316,7 +316,7 @@ impl Peers {
         patience: Duration,
     ) -> Result<LedgerReply, Refusal> {
         let last_seen = self.homes().last_seen(id.ledger);
-        let unreachable = || Refusal::HomeUnreachable { id, last_seen };
+        let unreachable = || Refusal::HomeUnreachable { id, last_seen, known: None };
         let home = self.home_of(id.ledger).ok_or_else(unreachable)?;
         match self.ask(home, Body::Ledger(request), patience).await {
             Ok(Answer::Ledger(reply)) => Ok(reply),

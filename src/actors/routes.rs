@@ -6,10 +6,13 @@ use std::time::Duration;
 use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::limits;
 use magpie_core::queue::{Caller, LedgerReply, LedgerRequest, Refusal};
+use magpie_core::time::Wall;
 use ractor::RpcReplyPort;
 
 use super::Addresses;
+use super::last_known::Memory;
 use super::peers::Peers;
+use super::readings::now;
 use crate::messages::ledger::{LedgerMsg, LedgerPort};
 use crate::messages::{Answer, Body};
 
@@ -22,9 +25,14 @@ const FORWARDED_WAIT_MS: u64 = limits::PEER_REQUEST_TIMEOUT_MS / 2;
 pub struct Routes {
     pub addresses: Addresses,
     pub peers: Peers,
+    memory: Memory,
 }
 
 impl Routes {
+    pub fn new(addresses: Addresses, peers: Peers) -> Self {
+        Self { addresses, peers, memory: Memory::default() }
+    }
+
     /// Takes a request to the home it is for, wherever that is.
     ///
     /// # Errors
@@ -36,7 +44,9 @@ impl Routes {
             Some(id) => {
                 refuse_blobs(&request)?;
                 let request = shorten_wait(request);
-                self.peers.ask_home(id, request, Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS)).await
+                let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+                let answer = self.peers.ask_home(id, request, patience).await;
+                self.memory.pass(&owner, id, Wall(now().wall_ms), answer)
             }
         }
     }

@@ -51,7 +51,7 @@ impl Streams {
                     _ if own => self.task(id, owner, Following::new(ask, said_by, ended), until(wait_ms)).await,
                     None => {
                         let last_seen = self.routes.peers.homes().last_seen(id.ledger);
-                        let unreachable = || Refusal::HomeUnreachable { id, last_seen };
+                        let unreachable = || Refusal::HomeUnreachable { id, last_seen, known: None };
                         let home = self.routes.peers.home_of(id.ledger).ok_or_else(unreachable)?;
                         let request = StreamRequest::Task { id, ask, said_by, ended, wait_ms };
                         self.forward(home, request, patience(wait_ms) + SLACK)

@@ -1,12 +1,14 @@
 //! What a call gives when it fails, in words that tell the caller what to do next.
 
 use magpie_core::dag::SpecError;
-use magpie_core::queue::Refusal;
+use magpie_core::queue::{KnownState, LastKnown, Refusal};
+use magpie_core::time::Wall;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::catalog::Scope;
+use super::tools::status;
 use crate::client::ClientError;
 
 /// A call to make next, and when.
@@ -54,8 +56,33 @@ pub struct ToolError {
     /// Everything that is wrong with a task or a workflow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<SpecError>,
+    /// How it stood when this node last told the caller, where its home is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Stale>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Box<Next>>,
+}
+
+/// A state that may not be one any more.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Stale {
+    pub status: &'static str,
+    pub state: &'static str,
+    pub seen_at: Wall,
+}
+
+impl From<LastKnown> for Stale {
+    fn from(known: LastKnown) -> Self {
+        let status = match known.state {
+            KnownState::Task(state) => status::word(state),
+            KnownState::Workflow(state) => status::workflow_word(state),
+        };
+        Self { status, state: known.state.name(), seen_at: known.at }
+    }
+}
+
+fn home_unreachable(message: String) -> ToolError {
+    ToolError::passing("home_unreachable", message, "its home keeps it: call again when the home is back", 5_000)
 }
 
 impl ToolError {
@@ -71,6 +98,7 @@ impl ToolError {
             expected: None,
             needs: None,
             problems: Vec::new(),
+            stale: None,
             next: None,
         }
     }
@@ -144,8 +172,9 @@ impl From<Refusal> for ToolError {
                 let fix = "take an id that a submission answered or that p2p_taskqueue_list_tasks lists";
                 Self::new("not_found", message, fix).next(Next::new("p2p_taskqueue_list_tasks", json!({}), 0))
             }
-            Refusal::NotHome { .. } | Refusal::HomeUnreachable { .. } | Refusal::HomeAway { .. } => {
-                Self::passing("home_unreachable", message, "its home keeps it: call again when the home is back", 5_000)
+            Refusal::NotHome { .. } | Refusal::HomeAway { .. } => home_unreachable(message),
+            Refusal::HomeUnreachable { known, .. } => {
+                Self { stale: known.map(Stale::from), ..home_unreachable(message) }
             }
             Refusal::HomeMoved { .. } => {
                 Self::new("home_moved", message, "use the node that the message names, or name that home")
@@ -188,7 +217,7 @@ mod tests {
         let id = TaskId { ulid: 1, ledger: LedgerTag([0; 5]) };
         let cases = [
             (Refusal::NotFound { id }, "not_found"),
-            (Refusal::HomeUnreachable { id, last_seen: None }, "home_unreachable"),
+            (Refusal::HomeUnreachable { id, last_seen: None, known: None }, "home_unreachable"),
             (Refusal::Overloaded { retry_after_ms: 7, what: "tasks".into() }, "overloaded"),
             (Refusal::invalid("/kind", "no such kind", "write noop"), "invalid"),
             (Refusal::Forbidden { needs: "operator".into(), has: "agent".into() }, "forbidden"),

@@ -55,7 +55,7 @@ impl Node {
     /// No other worker runs anything for this home.
     async fn nothing_is_leased(&self) -> bool {
         let me = self.peers.me();
-        let routes = Routes { addresses: self.addresses.clone(), peers: self.peers.clone() };
+        let routes = Routes::new(self.addresses.clone(), self.peers.clone());
         match routes.own_ledger(me, routes.peers.principal_of(me), LedgerRequest::Stats).await {
             Ok(LedgerReply::Stats(stats)) => stats.leases == 0,
             Ok(_) | Err(_) => true,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, call, failed, ok};
 use crate::wire::Request;
 
 use crate::http::OPEN;
@@ -118,6 +118,42 @@ async fn a_task_outlives_its_node_and_is_read_through_another() {
     let done = ended(&home.http, "", &task).await;
     assert_eq!(done["result"]["structuredContent"]["task"]["output"], 7, "{done}");
     assert_eq!(through_other, done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_home_is_away_a_caller_is_told_how_it_last_saw_its_work_and_nobody_else_is() {
+    let other = Rig::start_with(|_| OPEN.to_owned()).await;
+    let mut home = Rig::start_beside(&other, |_| OPEN.to_owned()).await;
+    let task = ok(&home.dispatcher, "p2p_taskqueue_submit", json!({"kind": "noop", "wait_ms": 20_000})).await;
+    let step = json!({"name": "long", "kind": "sleep", "input": "10m"});
+    let workflow = ok(&home.dispatcher, "submit_p2p_workflow", json!({"name": "w", "steps": [step]})).await;
+    let task = json!({"task_id": task["task_id"]});
+    let workflow = json!({"workflow_id": workflow["workflow_id"]});
+    let reads = [("p2p_taskqueue_get_task", &task), ("get_workflow_status", &workflow)];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for (tool, arguments) in reads {
+        while call(&other.dispatcher, tool, arguments.clone()).await.is_error {
+            assert!(Instant::now() < deadline, "the other does not know the home");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    home.kill();
+    for ((tool, arguments), state) in reads.into_iter().zip(["succeeded", "running"]) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let error = loop {
+            let error = failed(&other.dispatcher, tool, arguments.clone()).await;
+            if error["code"] == "home_unreachable" {
+                break error;
+            }
+            assert!(Instant::now() < deadline, "its end is not noticed: {error}");
+        };
+        assert_eq!((&error["code"], &error["retryable"]), (&json!("home_unreachable"), &json!(true)), "{error}");
+        assert_eq!(error["stale"]["state"], state, "{error}");
+        assert!(error["stale"]["seen_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{error}");
+        let theirs = Request::call("/mcp/full", tool, arguments.clone()).send(&other.http).await.json();
+        let theirs = &theirs["result"]["structuredContent"];
+        assert_eq!((&theirs["code"], theirs.get("stale")), (&json!("home_unreachable"), None), "{theirs}");
+    }
 }
 
 /// Asks a node that may not reach the home yet; until then it says that this may pass.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contexts::{ContextRequest, ContextView};
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
+use super::last_known::LastKnown;
 use super::outside::{OutsideReply, OutsideRequest};
 use super::paused::PausedView;
 use super::pending::{PendingView, UnmetAt};
@@ -245,8 +246,17 @@ pub enum Refusal {
     /// With a home: the ledger moved there, and whoever asks again is led to it.
     #[error("this node is not the home of {id}{}", .home.map(|home| format!(": {home} is")).unwrap_or_default())]
     NotHome { id: TaskId, home: Option<PeerId> },
-    #[error("the home of {id} cannot be reached; the task is not lost: retry")]
-    HomeUnreachable { id: TaskId, last_seen: Option<Wall> },
+    #[error(
+        "the home of {id} cannot be reached; the task is not lost{}: retry",
+        .known.map(|known| format!(" ({known})")).unwrap_or_default()
+    )]
+    HomeUnreachable {
+        id: TaskId,
+        last_seen: Option<Wall>,
+        /// How it stood when the caller was told last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known: Option<LastKnown>,
+    },
     #[error("the home {home} cannot be reached; nothing was changed elsewhere: retry")]
     HomeAway { home: LedgerTag, last_seen: Option<Wall> },
     #[error(
