@@ -80,7 +80,7 @@ async fn a_tool_runs_at_the_node_that_is_named_and_each_audit_has_one_line() {
     }
 
     // The manager's tools lead there as well, and the work is the other home's.
-    let submit = at(&id, "p2p_taskqueue_submit", json!({"kind": "noop"}));
+    let submit = at(&id, "p2p_taskqueue_submit", json!({"kind": "sleep", "input": "2s"}));
     let dispatch = json!({"name": CALL, "arguments": submit, "idempotency_key": "k"});
     let submitted = ok(&near.dispatcher, "tools_dispatch", dispatch.clone()).await;
     let next = submitted["next"].clone();
