@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 use crate::client::ClientError;
 use crate::messages::audit::{CALLS_TOLD_MAX, CallLine};
 
+/// How long a call waits for others to be told with it: a message for each would cost as much as the call.
+const GATHERING: Duration = Duration::from_millis(50);
 /// Calls that wait to be told; further ones are counted.
 const QUEUE_LEN_MAX: usize = 1_024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -77,6 +79,9 @@ where
 {
     let mut all = None;
     while let Some(first) = queue.recv().await {
+        if matches!(first, Told::Call(_)) && queue.len() < CALLS_TOLD_MAX {
+            gather(&ending).await;
+        }
         let mut calls = Vec::new();
         let mut next = Some(first);
         while let Some(told) = next {
@@ -92,6 +97,15 @@ where
         if let Some(sender) = all.take_if(|_| queue.is_empty()) {
             let _ = sender.send(());
         }
+    }
+}
+
+/// Until others have come, or the program ends.
+async fn gather(ending: &Notify) {
+    tokio::select! {
+        () = tokio::time::sleep(GATHERING) => {}
+        // Also what follows is told at once.
+        () = ending.notified() => ending.notify_one(),
     }
 }
 
@@ -122,5 +136,57 @@ where
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn line(n: u64) -> CallLine {
+        let text = || "x".to_owned();
+        let (principal, client, tool, called) = (text(), text(), text(), text());
+        let (arguments, outcome, at) = (text(), text(), Default::default());
+        CallLine { at, principal, client, tool, called, arguments, outcome, ms: n, lost: 0 }
+    }
+
+    fn recorder() -> (Recorder, Arc<Mutex<Vec<Vec<u64>>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let messages = told.clone();
+        let tell = move |calls: Vec<CallLine>| {
+            messages.lock().unwrap().push(calls.iter().map(|call| call.ms).collect());
+            std::future::ready(Ok(()))
+        };
+        (Recorder::start(tell), told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_follow_each_other_are_told_together_and_a_full_message_at_once() {
+        let (recorder, told) = recorder();
+        for n in 0..3 {
+            recorder.record(line(n));
+            tokio::time::sleep(GATHERING / 10).await;
+        }
+        assert!(told.lock().unwrap().is_empty());
+        tokio::time::sleep(GATHERING).await;
+        assert_eq!(*told.lock().unwrap(), [[0, 1, 2]]);
+        let full = CALLS_TOLD_MAX as u64 + 1;
+        (0..full).for_each(|n| recorder.record(line(n)));
+        let began = tokio::time::Instant::now();
+        while told.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_program_waits_for_no_others() {
+        let (recorder, told) = recorder();
+        recorder.record(line(7));
+        let began = tokio::time::Instant::now();
+        recorder.finish().await;
+        assert_eq!((began.elapsed(), told.lock().unwrap().clone()), (Duration::ZERO, vec![vec![7]]));
     }
 }
