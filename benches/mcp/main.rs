@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Calls under way at a time, where calls a second are counted.
 const AT_A_TIME: usize = 16;
 const SESSIONS: usize = 200;
-/// Each session calls so often, so many times: 2,000 calls a second of all.
+/// Each session calls so often, so many times.
 const SESSION_EVERY: Duration = Duration::from_millis(100);
 const SESSION_CALLS: u32 = 50;
 const STARTS: usize = 9;
@@ -48,7 +48,7 @@ fn main() {
     let our_call = Call { tool: "p2p_taskqueue_get_task", arguments: json!({"task_id": node.task}) };
     pipes(&node, calls, &echo_call, &our_call);
     http(&node, calls, &echo_call, &our_call);
-    sessions(&node, &our_call);
+    sessions(&node, &echo_call, &our_call);
     starts(&node);
 }
 
@@ -81,10 +81,7 @@ fn pipes(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
 }
 
 fn http(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
-    let mut child = itself("--echo-http").stdout(Stdio::piped()).spawn().expect("the echo process");
-    let mut address = String::new();
-    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut address).expect("an address");
-    let (_echo, address) = (Helper(child), address.trim().to_owned());
+    let (_echo, address) = echo_over_http();
     let connect = |is_echo: bool| match is_echo {
         true => Connection::open(&address, "/", ""),
         false => Connection::open(&node.http, "/mcp/full", &node.token),
@@ -107,15 +104,31 @@ fn http(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
     times.print("http", per_s(true, echo_call), per_s(false, our_call));
 }
 
-/// Sessions of the earlier era, whose calls are spread over time and begin anew each time all at once.
-fn sessions(node: &Node, call: &Call) {
+/// Sessions of the earlier era, ten calls a second each: all at the same moment, or one after the other. A machine takes
+/// a while for 200 calls at the same moment, whoever serves them: the bare server says how long.
+fn sessions(node: &Node, echo_call: &Call, our_call: &Call) {
+    let (echo, address) = echo_over_http();
+    for (beat, spread) in [("at once", Duration::ZERO), ("in turn", SESSION_EVERY)] {
+        let bare = calls_of_sessions(|| Connection::open(&address, "/", ""), echo_call, spread);
+        let ours = calls_of_sessions(|| Connection::open(&node.http, "/mcp/full", &node.token), our_call, spread);
+        println!(
+            r#"{{"bench":"mcp","what":"sessions {beat}","sessions":{SESSIONS},"call_us":{},"echo_us":{},"errors":0}}"#,
+            ours.json(),
+            bare.json()
+        );
+    }
+    drop(echo);
+}
+
+/// What the calls of all sessions took, whose beginnings are spread over a time.
+fn calls_of_sessions(open: impl Fn() -> Connection + Sync, call: &Call, spread: Duration) -> Quantiles {
     let begin = Barrier::new(SESSIONS);
     let times: Vec<Duration> = std::thread::scope(|scope| {
-        let session = || {
-            let mut connection = Connection::open(&node.http, "/mcp/full", &node.token);
+        let session = |place: usize| {
+            let mut connection = open();
             connection.begin_session();
             begin.wait();
-            let began = Instant::now();
+            let began = Instant::now() + spread * place as u32 / SESSIONS as u32;
             let one = |n: u32| {
                 std::thread::sleep((began + SESSION_EVERY * n).saturating_duration_since(Instant::now()));
                 let called = Instant::now();
@@ -124,11 +137,18 @@ fn sessions(node: &Node, call: &Call) {
             };
             (0..SESSION_CALLS).map(one).collect::<Vec<Duration>>()
         };
-        let running: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(session)).collect();
+        let session = &session;
+        let running: Vec<_> = (0..SESSIONS).map(|place| scope.spawn(move || session(place))).collect();
         running.into_iter().flat_map(|session| session.join().expect("no call fails")).collect()
     });
-    let of_all = Quantiles::of(times);
-    println!(r#"{{"bench":"mcp","what":"sessions","sessions":{SESSIONS},"call_us":{},"errors":0}}"#, of_all.json());
+    Quantiles::of(times)
+}
+
+fn echo_over_http() -> (Helper, String) {
+    let mut child = itself("--echo-http").stdout(Stdio::piped()).spawn().expect("the echo process");
+    let mut address = String::new();
+    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut address).expect("an address");
+    (Helper(child), address.trim().to_owned())
 }
 
 /// From exec to the answer of `tools/list`, and what the process holds then.
