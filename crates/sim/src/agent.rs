@@ -45,7 +45,8 @@ struct Held {
 struct Pending {
     asked_ms: u64,
     home: usize,
-    request: OutsideRequest,
+    /// The attempt whose end it says.
+    ends: Option<Fence>,
 }
 
 pub struct Agent {
@@ -145,7 +146,7 @@ fn offers() -> Box<Capabilities> {
 /// Half of those that need not show their lease do not, and the same ones each time.
 fn shown(held: &Held) -> Option<(Epoch, LeaseToken)> {
     let may_not = held.attempt == 1 && held.spec.durability != Durability::Memory;
-    let bare = may_not && held.fence.epoch.0 % 2 == 0;
+    let bare = may_not && held.fence.epoch.0.is_multiple_of(2);
     (!bare).then_some((held.fence.epoch, held.token))
 }
 
@@ -180,15 +181,15 @@ impl World {
 
     fn agent_calls(&mut self, agent: usize, home: usize, request: OutsideRequest) {
         let state = &mut self.agents[agent];
+        let ends = match &request {
+            OutsideRequest::End { task, .. } => state.held.get(task).map(|held| held.fence),
+            _ => None,
+        };
         // It says how an attempt ended when it has: nothing of it runs any more.
-        if let OutsideRequest::End { task, .. } = &request
-            && let Some(held) = state.held.get(task)
-        {
-            self.leases.end(held.fence);
-        }
+        ends.into_iter().for_each(|fence| self.leases.end(fence));
         state.next_call += 1;
         let (call, from) = (state.next_call, state.endpoint);
-        state.calls.insert(call, Pending { asked_ms: self.now_ms, home, request: request.clone() });
+        state.calls.insert(call, Pending { asked_ms: self.now_ms, home, ends });
         self.after(CALL_TIMEOUT_MS, Happening::AgentCallFails { agent, call });
         self.send(from, home, Message::Request { call, request: LedgerRequest::Outside(request) });
     }
@@ -218,10 +219,11 @@ impl World {
                 }
             }
             OutsideReply::Ended(_) => {
-                if let OutsideRequest::End { task, .. } = pending.request
-                    && let Some(held) = state.held.remove(&task)
-                {
-                    state.over.insert(held.fence);
+                let ended =
+                    pending.ends.filter(|ended| state.held.get(&ended.task).map(|held| held.fence) == Some(*ended));
+                if let Some(fence) = ended {
+                    state.held.remove(&fence.task);
+                    state.over.insert(fence);
                 }
             }
             OutsideReply::Taken(None) | OutsideReply::Registered { .. } => {}
