@@ -54,6 +54,14 @@ fn main() -> Result<(), Failure> {
     let made: u64 = mesh.iter().map(|node| node.counters().connections_taken).sum();
     let each = joined_cpu / pairs as u32;
     println!("{nodes} nodes in one process: {made} connections made for {pairs} pairs, {each:.2?} of CPU a pair");
+    let counters: Vec<_> = mesh.iter().map(|node| node.counters()).collect();
+    let sum = |of: fn(&magpie_net::NetCounters) -> u64| counters.iter().map(of).sum::<u64>();
+    println!(
+        "{nodes} nodes in one process: {} times admitted, {} lost, {} refused",
+        sum(|counters| counters.peers_admitted),
+        sum(|counters| counters.peers_lost),
+        sum(|counters| counters.peers_refused)
+    );
     thread::sleep(SETTLE);
     let (cpu_before, idle_from) = (cpu_time()?, Instant::now());
     thread::sleep(idle);

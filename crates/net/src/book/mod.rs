@@ -52,6 +52,11 @@ impl Source {
 }
 
 impl Source {
+    /// Whether the peer hears of this node, as this one of it.
+    fn is_mutual(self) -> bool {
+        self.is_hearsay() || self == Self::Mdns
+    }
+
     /// Whether others said it of the peer.
     fn is_hearsay(self) -> bool {
         matches!(self, Self::Member | Self::Rendezvous | Self::Kademlia | Self::Github)
@@ -180,7 +185,10 @@ impl Book {
         if !self.make_room(&target, source, now_ms) {
             return false;
         }
-        let entry = self.entries.entry(target).or_insert_with(|| Entry::new(now_ms));
+        // Both hear of each other, mostly at the same moment, and one connection is enough.
+        let yields = source.is_mutual() && peer.is_some_and(|peer| peer < self.local);
+        let due_ms = now_ms + if yields { limits::DIAL_YIELD_MS } else { 0 };
+        let entry = self.entries.entry(target).or_insert_with(|| Entry { due_ms, ..Entry::new(now_ms) });
         entry.seen_ms = now_ms;
         if source == Source::Asked {
             entry.due_ms = now_ms;
@@ -209,8 +217,11 @@ impl Book {
         }
     }
 
-    /// The dials to make now, at most [`limits::DIALS_PER_TICK_MAX`]; each is under way until its end is reported.
-    pub fn due(&mut self, now_ms: u64) -> Vec<Dial> {
+    /// The dials to make now, at most `room`; each is under way until its end is reported.
+    pub fn due(&mut self, now_ms: u64, room: usize) -> Vec<Dial> {
+        if room == 0 {
+            return Vec::new();
+        }
         let mut reached = self.connected.clone();
         let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
         reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
@@ -224,7 +235,7 @@ impl Book {
             entry.dialling = true;
             reached.extend(peer);
             dials.push(Dial { target: target.clone(), addresses: entry.addresses_to_dial() });
-            if dials.len() == limits::DIALS_PER_TICK_MAX {
+            if dials.len() == room {
                 break;
             }
         }

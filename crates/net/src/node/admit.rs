@@ -66,6 +66,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Whether this node dialled it, and it has not come in yet.
+    fn is_coming_in(&self) -> bool {
+        self.standing < Standing::Guest && self.connections.iter().any(|connection| connection.dialled.is_some())
+    }
+
     fn is_guest(&self) -> bool {
         self.passport.is_some_and(|passport| passport.role != Role::Peer)
     }
@@ -155,6 +160,10 @@ impl Node {
                 self.shared.count(|counters| counters.peers_refused += 1);
             }
         }
+    }
+
+    pub(super) fn coming_in(&self) -> usize {
+        self.peers.values().filter(|entry| entry.is_coming_in()).count()
     }
 
     /// Sends a greeting over the connection that request-response picks: standing is the peer's, not the connection's.
@@ -305,8 +314,7 @@ impl Node {
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
-        self.members.ask_soon();
-        self.ask_for_members(peer);
+        self.ask_the_new_member(peer);
         if was_reached {
             self.was_reached();
         }
