@@ -58,6 +58,7 @@ use crate::node_thread::{NodeThread, NodeThreadEnd};
 use crate::store::audit::AuditDir;
 use crate::store::blobs::Blobs;
 use crate::store::data_dir::DataDir;
+use crate::store::namespace_blobs::NamespaceBlobs;
 use crate::store::spool::Spool;
 
 /// How long the end of one actor is waited for.
@@ -264,6 +265,7 @@ impl Parts {
             routes: routes.clone(),
             access: self.access.clone(),
             blobs: blobs.clone(),
+            namespace_blobs: NamespaceBlobs::new(self.dir.namespaces()),
             desk: PeerDesk {
                 peers: self.peers.clone(),
                 registry: self.addresses.registry.clone(),

@@ -44,12 +44,31 @@ impl PeerBlobs {
     /// # Errors
     /// If the disk refuses, or a piece does not continue what arrived.
     pub async fn answer(&self, from: Option<PeerId>, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        self.answer_unless_here(from, request, true).await
+    }
+
+    /// As [`PeerBlobs::answer`], but that what is put is written although it is here already: the time that it takes tells
+    /// nobody what others have.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn answer_apart(&self, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        self.answer_unless_here(None, request, false).await
+    }
+
+    async fn answer_unless_here(
+        &self,
+        from: Option<PeerId>,
+        request: BlobRequest,
+        spares: bool,
+    ) -> Result<BlobReply, Refusal> {
         let blobs = self.clone();
-        let answered = tokio::task::spawn_blocking(move || blobs.answer_blocking(from, request)).await;
+        let answered = tokio::task::spawn_blocking(move || blobs.answer_blocking(from, request, spares)).await;
         answered.unwrap_or_else(|error| Err(refused(&error)))
     }
 
-    fn answer_blocking(&self, from: Option<PeerId>, request: BlobRequest) -> Result<BlobReply, Refusal> {
+    /// `spares`: what is here already is not written again.
+    fn answer_blocking(&self, from: Option<PeerId>, request: BlobRequest, spares: bool) -> Result<BlobReply, Refusal> {
         match request {
             BlobRequest::Stat { cid } => {
                 let blob = self.store.stat(cid).map_err(|error| refused(&error))?;
@@ -60,6 +79,9 @@ impl PeerBlobs {
                 let piece = self.store.read_range(cid, offset, len).map_err(|error| refused(&error))?;
                 Ok(piece.map_or(BlobReply::Missing { cid }, |piece| BlobReply::Piece { piece }))
             }
+            BlobRequest::Put { blob, .. } if spares && matches!(self.store.stat(blob.cid), Ok(Some(_))) => {
+                Ok(BlobReply::Put { next: blob.bytes })
+            }
             BlobRequest::Put { blob, offset, piece } => self.take_piece((from, blob.cid), blob, offset, &piece),
         }
     }
@@ -68,9 +90,6 @@ impl PeerBlobs {
         if piece.len() > limits::BLOB_CHUNK_BYTES_MAX || blob.bytes > limits::BLOB_BYTES_MAX {
             let fix = format!("send pieces of at most {} bytes", limits::BLOB_CHUNK_BYTES_MAX);
             return Err(Refusal::invalid("/piece", "a piece or a blob that is too large", fix));
-        }
-        if matches!(self.store.stat(blob.cid), Ok(Some(_))) {
-            return Ok(BlobReply::Put { next: blob.bytes });
         }
         let mut writer = match self.arrivals().remove(&arrival) {
             Some(writer) if writer.bytes() == offset => writer,

@@ -29,6 +29,7 @@ use crate::messages::node::{HomeView, NodeReply, NodeRequest, NodeStatus};
 use crate::messages::registry::{PeerView, RegistryMsg, RegistryReply, RegistryRequest};
 use crate::messages::worker::{WorkerMsg, WorkerReply, WorkerRequest};
 use crate::messages::{Answer, Body};
+use crate::store::namespace_blobs::NamespaceBlobs;
 use crate::telemetry;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +40,7 @@ pub struct Doorway {
     pub routes: Routes,
     pub access: Access,
     pub blobs: PeerBlobs,
+    pub namespace_blobs: NamespaceBlobs,
     pub desk: PeerDesk,
     pub streams: Streams,
     pub cache: NodeCache,
@@ -87,6 +89,14 @@ impl Doorway {
             Body::Node(NodeRequest::Homes) => Ok(Answer::Node(NodeReply::Homes(self.homes()))),
         };
         answered.unwrap_or_else(Answer::Refused)
+    }
+
+    /// Answers a client that is kept to a namespace. What it may ask is decided before it comes here.
+    pub async fn answer_apart(&self, owner: Arc<str>, body: Body) -> Answer {
+        match body {
+            Body::Blob(request) => self.blobs.answer_apart(request).await.map_or_else(Answer::Refused, Answer::Blob),
+            body => self.answer(None, owner, body).await,
+        }
     }
 
     async fn worker(&self, request: WorkerRequest) -> Result<WorkerReply, Refusal> {

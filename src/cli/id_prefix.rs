@@ -66,8 +66,8 @@ async fn beginning_with(link: &NodeLink, noun: Noun, prefix: &str) -> Result<Vec
     let limit = CANDIDATES_SHOWN + 1;
     let request = match noun {
         Noun::Task => LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor, limit },
-        Noun::Workflow => LedgerRequest::ListWorkflows { state: None, cursor, limit },
-        Noun::Schedule => LedgerRequest::Schedule(ScheduleRequest::List { cursor, limit }),
+        Noun::Workflow => LedgerRequest::ListWorkflows { state: None, namespace: None, cursor, limit },
+        Noun::Schedule => LedgerRequest::Schedule(ScheduleRequest::List { namespace: None, cursor, limit }),
     };
     let ids: Vec<TaskId> = match link.ledger(request).await? {
         LedgerReply::Tasks { items, .. } => items.iter().map(|task| task.id).collect(),

@@ -157,7 +157,7 @@ impl LsArgs {
         let mut schedules = Vec::new();
         loop {
             let limit_now = (limit - schedules.len()).min(limits::LIST_LEN_MAX);
-            let request = LedgerRequest::Schedule(ScheduleRequest::List { cursor, limit: limit_now });
+            let request = LedgerRequest::Schedule(ScheduleRequest::List { namespace: None, cursor, limit: limit_now });
             let LedgerReply::Schedule(ScheduleReply::List { items, next_cursor }) =
                 context.link.ledger(request).await?
             else {

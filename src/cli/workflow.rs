@@ -136,7 +136,7 @@ impl LsArgs {
         let mut workflows = Vec::new();
         loop {
             let limit_now = (limit - workflows.len()).min(limits::LIST_LEN_MAX);
-            let request = LedgerRequest::ListWorkflows { state: self.state, cursor, limit: limit_now };
+            let request = LedgerRequest::ListWorkflows { state: self.state, namespace: None, cursor, limit: limit_now };
             let LedgerReply::Workflows { items, next_cursor } = context.link.ledger(request).await? else {
                 return Err(unexpected());
             };

@@ -129,7 +129,7 @@ struct Page {
 async fn list(source: Source, cursor: Option<TaskId>, link: &NodeLink) -> Result<Page, ToolError> {
     let limit = VALUES_MAX;
     let request = match source {
-        Source::WorkflowIds => LedgerRequest::ListWorkflows { state: None, cursor, limit },
+        Source::WorkflowIds => LedgerRequest::ListWorkflows { state: None, namespace: None, cursor, limit },
         Source::TaskIds | Source::Models | Source::Free => {
             LedgerRequest::ListTasks { filter: TaskFilter::default(), cursor, limit }
         }

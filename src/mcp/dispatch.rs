@@ -98,7 +98,8 @@ struct Line<'a> {
 
 impl Dispatcher {
     pub fn new(surface: &Surface, link: NodeLink, principal: Arc<Principal>) -> Self {
-        Self { surface: surface.within(principal.scope), link, principal, bounds: Bounds::OF_A_CLIENT }
+        let surface = surface.within(principal.scope).kept_to(principal.namespace.clone());
+        Self { surface, link, principal, bounds: Bounds::OF_A_CLIENT }
     }
 
     /// The same for every tool that the principal may call, whatever is listed.

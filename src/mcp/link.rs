@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use magpie_core::ids::{LedgerTag, PeerId};
+use magpie_core::ids::{ContentId, LedgerTag, PeerId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
 use tokio::sync::Mutex;
 
 use super::answer::ToolError;
 use super::handler::BoxFuture;
+use super::namespace;
 use super::principal::Principal;
 use super::recorder::Recorder;
 use super::rehearsal::{self, Rehearsal};
@@ -41,6 +42,26 @@ pub trait Door: Send + Sync {
 
     /// Keeps a call of the principal in the node's audit; waits for nothing.
     fn record(&self, principal: &Principal, call: CallLine);
+
+    /// The first of these blobs that a namespace does not have.
+    fn lacks<'a>(
+        &'a self,
+        _namespace: &'a str,
+        _blobs: Vec<ContentId>,
+    ) -> BoxFuture<'a, Result<Option<ContentId>, ClientError>> {
+        Box::pin(std::future::ready(Err(no_namespaces())))
+    }
+
+    /// Keeps in mind that a namespace has these blobs.
+    fn give<'a>(&'a self, _namespace: &'a str, _blobs: Vec<ContentId>) -> BoxFuture<'a, Result<(), ClientError>> {
+        Box::pin(std::future::ready(Err(no_namespaces())))
+    }
+}
+
+/// A door that nobody comes through who is kept to a namespace.
+fn no_namespaces() -> ClientError {
+    let what = "this way to the node keeps no namespaces apart".to_owned();
+    ClientError::Refused(Refusal::Unsupported { what })
 }
 
 /// The way to one node. A clone is the same way.
@@ -88,7 +109,10 @@ impl NodeLink {
     pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
         Ok(match self {
             Self::Socket { socket, .. } => socket.ask(body, patience).await?,
-            Self::Inside { door, principal } => door.ask(principal, body, patience).await?,
+            Self::Inside { door, principal } => match &principal.namespace {
+                Some(namespace) => namespace::ask(&**door, principal, namespace, body, patience).await?,
+                None => door.ask(principal, body, patience).await?,
+            },
             Self::Rehearsing { link, rehearsal } => Box::pin(rehearsal::ask(link, rehearsal, body, patience)).await?,
         })
     }
@@ -97,6 +121,15 @@ impl NodeLink {
     pub fn rehearsing(&self) -> (Self, Arc<Rehearsal>) {
         let rehearsal = Arc::<Rehearsal>::default();
         (Self::Rehearsing { link: Box::new(self.clone()), rehearsal: rehearsal.clone() }, rehearsal)
+    }
+
+    /// What its caller is kept to.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Socket { .. } => None,
+            Self::Inside { principal, .. } => principal.namespace.as_deref(),
+            Self::Rehearsing { link, .. } => link.namespace(),
+        }
     }
 
     /// Whether the node would let this be said.

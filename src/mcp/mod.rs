@@ -16,6 +16,7 @@ pub mod handler;
 pub mod http;
 pub mod link;
 pub mod mounted;
+pub mod namespace;
 pub mod panic;
 pub mod peer_calls;
 pub mod pointer;

@@ -22,6 +22,8 @@ pub struct Principal {
     /// The owner of what it submits, and its name in the audit.
     pub name: Arc<str>,
     pub scope: Scope,
+    /// All that it sees and uses; none: the whole node.
+    pub namespace: Option<Arc<str>>,
     admitted: Semaphore,
     running: Semaphore,
     watches: Arc<Semaphore>,
@@ -30,7 +32,14 @@ pub struct Principal {
 impl Principal {
     pub fn new(name: &str, scope: Scope) -> Self {
         let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
-        Self { name: name.into(), scope, admitted, running, watches: Arc::new(Semaphore::new(WATCHES_MAX)) }
+        let watches = Arc::new(Semaphore::new(WATCHES_MAX));
+        Self { name: name.into(), scope, namespace: None, admitted, running, watches }
+    }
+
+    /// The same, kept to a namespace: one of its name in another is another caller.
+    #[must_use]
+    pub fn kept_to(self, namespace: &str) -> Self {
+        Self { name: format!("{}@{namespace}", self.name).into(), namespace: Some(namespace.into()), ..self }
     }
 
     /// Whether its scope gives the role that saying this takes.

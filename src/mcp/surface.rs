@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::answer::{Next, ToolError};
-use super::catalog::{CORE, Catalog, Category, Scope, Tool, search};
+use super::catalog::{CORE, Catalog, Category, Reach, Scope, Tool, search};
 use crate::messages::mount::MountedTool;
 use serde_json::json;
 
@@ -81,11 +81,13 @@ fn toolsets() -> String {
     SurfaceName::all().map(SurfaceName::name).collect::<Vec<_>>().join(", ")
 }
 
-/// The tools of one client. A clone shares all but the scope.
+/// The tools of one client. A clone shares all but the scope and the namespace.
 #[derive(Clone)]
 pub struct Surface {
     chosen: Arc<Chosen>,
     scope: Scope,
+    /// What the client is kept to.
+    namespace: Option<Arc<str>>,
 }
 
 struct Chosen {
@@ -114,18 +116,24 @@ impl Surface {
         };
         let is_wide = names.contains(&SurfaceName::Core) || names.contains(&SurfaceName::Full);
         let bound = if is_wide { BTreeSet::new() } else { names.iter().filter_map(category).collect() };
-        Self { chosen: Arc::new(Chosen { catalog, names, bound, read_only }), scope: Scope::Admin }
+        Self { chosen: Arc::new(Chosen { catalog, names, bound, read_only }), scope: Scope::Admin, namespace: None }
     }
 
     /// The same for a caller of `scope`.
     pub fn within(&self, scope: Scope) -> Self {
-        Self { chosen: self.chosen.clone(), scope }
+        Self { scope, ..self.clone() }
+    }
+
+    /// The same for a caller that is kept to a namespace.
+    #[must_use]
+    pub fn kept_to(self, namespace: Option<Arc<str>>) -> Self {
+        Self { namespace, ..self }
     }
 
     /// Every tool that the same caller may call.
     pub fn unbound(&self) -> Self {
         let Chosen { catalog, read_only, .. } = *self.chosen;
-        SurfaceName::Full.surface(catalog, read_only).within(self.scope)
+        SurfaceName::Full.surface(catalog, read_only).within(self.scope).kept_to(self.namespace.clone())
     }
 
     /// What `tools/list` shows, in the order of the table.
@@ -146,12 +154,20 @@ impl Surface {
     }
 
     fn permits(&self, tool: &Tool) -> bool {
-        !(self.chosen.read_only && tool.entry.writes()) && tool.entry.scope <= self.scope
+        let is_changing = self.chosen.read_only && tool.entry.writes();
+        !is_changing && tool.entry.scope <= self.scope && self.reaches(tool)
     }
 
-    /// Whether tools of mounted servers are found and called: beside all others, or not at all.
+    fn reaches(&self, tool: &Tool) -> bool {
+        match tool.entry.reach {
+            Reach::Namespace | Reach::Anyone => true,
+            Reach::Node => self.namespace.is_none(),
+        }
+    }
+
+    /// Whether tools of mounted servers are found and called: beside all others, or not at all. They know no namespaces.
     pub fn reaches_mounts(&self) -> bool {
-        self.chosen.bound.is_empty()
+        self.chosen.bound.is_empty() && self.namespace.is_none()
     }
 
     /// Whether a tool of a mounted server is shown.
@@ -170,7 +186,7 @@ impl Surface {
     /// The tool that a call names.
     ///
     /// # Errors
-    /// `unknown_tool` with the nearest names, `not_in_toolset`, `read_only`, or `low_scope`.
+    /// `unknown_tool` with the nearest names, `not_in_toolset`, `read_only`, `low_scope`, or `whole_node`.
     pub fn find(&self, name: &str) -> Result<&'static Tool, ToolError> {
         let tool = self.chosen.catalog.find(name).ok_or_else(|| self.unknown(name))?;
         let entry = tool.entry;
@@ -181,7 +197,10 @@ impl Surface {
             return Err(ToolError::new("not_in_toolset", message, fix));
         }
         self.check(name, entry.writes(), entry.scope)?;
-        Ok(tool)
+        match &self.namespace {
+            Some(namespace) if !self.reaches(tool) => Err(whole_node(name, namespace)),
+            Some(_) | None => Ok(tool),
+        }
     }
 
     fn check(&self, name: &str, writes: bool, scope: Scope) -> Result<(), ToolError> {
@@ -214,6 +233,11 @@ impl Surface {
         let name: String = name.chars().take(80).collect();
         ToolError::new("unknown_tool", format!("there is no tool {name:?}"), fix).next(next)
     }
+}
+
+fn whole_node(name: &str, namespace: &str) -> ToolError {
+    let message = format!("{name} is about the whole node, and this caller is kept to the namespace {namespace}");
+    ToolError::new("whole_node", message, "use a token without a namespace; whoever runs the node makes one")
 }
 
 /// A word that this version does not know asks for the most.
@@ -278,6 +302,18 @@ mod tests {
             }
             assert!(surface.listed().chain(surface.reachable()).all(|tool| tool.entry.scope <= scope));
         }
+    }
+
+    #[test]
+    fn who_is_kept_to_a_namespace_neither_sees_nor_calls_what_is_about_the_whole_node() {
+        let kept = surface(&["full"], false, false).kept_to(Some("books".into()));
+        for tool in Catalog::shared().tools() {
+            let (refused, is_node) = (kept.find(tool.entry.name).err(), tool.entry.reach == Reach::Node);
+            assert_eq!(refused.map(|error| error.code), is_node.then_some("whole_node"), "{}", tool.entry.name);
+        }
+        assert!(kept.listed().chain(kept.reachable()).all(|tool| tool.entry.reach != Reach::Node));
+        assert!(!kept.reaches_mounts() && !kept.unbound().reaches_mounts());
+        assert!(kept.unbound().find("list_peers").is_err());
     }
 
     #[test]

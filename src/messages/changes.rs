@@ -88,6 +88,8 @@ fn changes(request: &LedgerRequest) -> bool {
         | LedgerRequest::ListDead { .. }
         | LedgerRequest::ShowDead { .. }
         | LedgerRequest::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
+        | LedgerRequest::NamespacesOf { .. }
+        | LedgerRequest::CountNamespace { .. }
         | LedgerRequest::Stats
         | LedgerRequest::Rehearse(_) => false,
         LedgerRequest::Context(request) => request.changes(),

@@ -201,6 +201,8 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::RetryTasks { .. }
         | LedgerRequest::RetryWorkflow { .. }
         | LedgerRequest::ListDead { .. }
+        | LedgerRequest::NamespacesOf { .. }
+        | LedgerRequest::CountNamespace { .. }
         | LedgerRequest::ShowDead { .. }
         | LedgerRequest::Schedule(_)
         | LedgerRequest::Outside(_)

@@ -102,6 +102,11 @@ impl DataDir {
         self.path().join("blobs")
     }
 
+    /// Which blobs each namespace has.
+    pub fn namespaces(&self) -> PathBuf {
+        self.path().join("namespaces")
+    }
+
     /// Outcomes that wait for a home.
     pub fn spool(&self) -> PathBuf {
         self.path().join("spool")

@@ -18,6 +18,7 @@ mod log_file;
 mod log_probe;
 mod log_queue;
 mod log_writer;
+pub mod namespace_blobs;
 pub mod recovery;
 mod reserve;
 pub mod revocations;

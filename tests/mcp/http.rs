@@ -50,7 +50,7 @@ fn ctl(rig: &Rig, arguments: &[&str]) -> Value {
 }
 
 /// What `nodectl token bearer` says of the file that `http.tokens` names.
-fn bearer(rig: &Rig, arguments: &[&str]) -> Value {
+pub fn bearer(rig: &Rig, arguments: &[&str]) -> Value {
     let file = rig.tokens();
     ctl(rig, &[&["token", "bearer"], arguments, &["--file", file.to_str().unwrap()]].concat())
 }

@@ -11,6 +11,7 @@ mod elsewhere;
 mod http;
 mod listener;
 mod mounted;
+mod namespaces;
 mod node_tools;
 mod outside;
 mod panics;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use magpie::mcp::answer::ToolError;
-use magpie::mcp::catalog::{Action, Catalog, Category, Hints, Scope, ToolEntry};
+use magpie::mcp::catalog::{Action, Catalog, Category, Hints, Reach, Scope, ToolEntry};
 use magpie::mcp::handler::{Call, Handler};
 use magpie::mcp::surface::SurfaceOptions;
 use schemars::JsonSchema;
@@ -62,6 +62,7 @@ const fn entry(name: &'static str, action: Action) -> ToolEntry {
         description: "",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &[],
         also: &[],

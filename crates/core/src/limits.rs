@@ -7,6 +7,8 @@ pub const OUTSIDE_LEASE_TTL_MS: u64 = 60_000;
 /// Workers that are no nodes and said what they can run, and leases that one of them holds.
 pub const OUTSIDE_WORKERS_MAX: usize = 1_024;
 pub const OUTSIDE_HELD_MAX: u32 = 64;
+/// Ids whose namespaces one question asks for.
+pub const NAMESPACES_ASKED_MAX: usize = 1_024;
 /// A node's cache.
 pub const CACHE_ENTRIES_MAX: u64 = 10_000;
 pub const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;

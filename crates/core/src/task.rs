@@ -417,10 +417,16 @@ impl TaskSpec {
         values.chain(self.files.iter().map(|file| file.bytes)).fold(0, u64::saturating_add)
     }
 
+    /// The content that the specification names and does not hold.
+    pub fn blobs(&self) -> impl Iterator<Item = ContentId> {
+        let values = self.needs.values().chain([&self.input]).filter_map(Payload::blob).map(|blob| blob.cid);
+        let of_child = self.workflow.iter().flat_map(|child| child.blobs());
+        values.chain(self.files.iter().map(|file| file.cid)).chain(of_child)
+    }
+
     /// Whether a home needs content for it that the specification does not hold.
     pub fn names_blobs(&self) -> bool {
-        let values = self.needs.values().chain([&self.input]);
-        !self.files.is_empty() || values.into_iter().any(|value| value.blob().is_some())
+        self.blobs().next().is_some()
     }
 }
 

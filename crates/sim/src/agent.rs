@@ -108,7 +108,7 @@ impl Agent {
             (9, _) if self.held_max > 1 && self.rng.chance(300) => Some((home, OutsideRequest::Unregister { worker })),
             (_, held) if held.is_none() || self.held_max > 1 => {
                 let bare = self.held_max > 1 && self.rng.chance(500);
-                Some((home, OutsideRequest::Take { worker, offers: (!bare).then(offers) }))
+                Some((home, OutsideRequest::Take { worker, offers: (!bare).then(offers), namespace: None }))
             }
             _ => None,
         }

@@ -3,6 +3,7 @@
 
 mod accept;
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
@@ -24,8 +25,10 @@ use crate::mcp::server::McpServer;
 use crate::messages::audit::CallLine;
 use crate::messages::http::HttpMsg;
 use crate::messages::{Answer, Body};
+use crate::store::namespace_blobs::NamespaceBlobs;
+use magpie_core::ids::ContentId;
 use magpie_core::limits;
-use magpie_core::queue::LedgerReply;
+use magpie_core::queue::{LedgerReply, Refusal};
 
 pub struct HttpActor;
 
@@ -57,7 +60,7 @@ impl Actor for HttpActor {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let HttpArguments { listen, rules, serving, own, doorway } = arguments;
-        let door = Arc::new(Inside { http: own, audit: doorway.audit.clone() });
+        let door = Arc::new(Inside { http: own, audit: doorway.audit.clone(), blobs: doorway.namespace_blobs.clone() });
         let (listener, bound) = bind(listen, &doorway.http)?;
         let server = HttpServer::new(McpServer::http, door, &with_own_name(rules, bound))?;
         let server = Arc::new(server);
@@ -76,11 +79,15 @@ impl Actor for HttpActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            HttpMsg::Ask { owner, body, permit, reply } => {
+            HttpMsg::Ask { owner, apart, body, permit, reply } => {
                 let doorway = state.doorway.clone();
                 tokio::spawn(async move {
+                    let answer = match apart {
+                        true => doorway.answer_apart(owner, *body).await,
+                        false => doorway.answer(None, owner, *body).await,
+                    };
                     // Who does not wait any more needs no answer.
-                    let _ = reply.send(doorway.answer(None, owner, *body).await);
+                    let _ = reply.send(answer);
                     drop(permit);
                 });
                 Ok(())
@@ -124,6 +131,7 @@ fn with_own_name(mut rules: HttpRules, bound: SocketAddr) -> HttpRules {
 struct Inside {
     http: Address<HttpMsg>,
     audit: Audit,
+    blobs: NamespaceBlobs,
 }
 
 impl Door for Inside {
@@ -136,8 +144,8 @@ impl Door for Inside {
         Box::pin(async move {
             principal.may_say(&body)?;
             let permit = self.http.admit().map_err(ClientError::Refused)?;
-            let owner = principal.name.clone();
-            let message = |reply| HttpMsg::Ask { owner, body: Box::new(body), permit, reply };
+            let (owner, apart) = (principal.name.clone(), principal.namespace.is_some());
+            let message = |reply| HttpMsg::Ask { owner, apart, body: Box::new(body), permit, reply };
             match self.http.ask(patience, message).await.map_err(|gone| ClientError::Refused(gone.into()))? {
                 Answer::Refused(refusal) | Answer::Ledger(LedgerReply::Refused(refusal)) => {
                     Err(ClientError::Refused(refusal))
@@ -150,4 +158,34 @@ impl Door for Inside {
     fn record(&self, principal: &Principal, call: CallLine) {
         self.audit.record(&principal.name, vec![call]);
     }
+
+    fn lacks<'a>(
+        &'a self,
+        namespace: &'a str,
+        blobs: Vec<ContentId>,
+    ) -> BoxFuture<'a, Result<Option<ContentId>, ClientError>> {
+        let (kept, namespace) = (self.blobs.clone(), namespace.to_owned());
+        let look = move || {
+            for cid in blobs {
+                if !kept.has(&namespace, cid)? {
+                    return Ok(Some(cid));
+                }
+            }
+            Ok(None)
+        };
+        Box::pin(on_disk(look))
+    }
+
+    fn give<'a>(&'a self, namespace: &'a str, blobs: Vec<ContentId>) -> BoxFuture<'a, Result<(), ClientError>> {
+        let (kept, namespace) = (self.blobs.clone(), namespace.to_owned());
+        Box::pin(on_disk(move || blobs.into_iter().try_for_each(|cid| kept.give(&namespace, cid))))
+    }
+}
+
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ClientError> {
+    let ended = tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    ended.map_err(|error| {
+        let what = format!("which blobs a namespace has cannot be read or kept: {error}");
+        ClientError::Refused(Refusal::Unavailable { what })
+    })
 }

@@ -41,6 +41,9 @@ pub struct AddArgs {
     /// What the holder may do: read, submit, operate or admin, each with those before it
     #[arg(long)]
     scope: Scope,
+    /// The holder sees and uses only what is of this namespace; without it, the whole node
+    #[arg(long)]
+    namespace: Option<String>,
     /// How long it is good for: 12h, 30d; without it, until it is taken out
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     expires: Option<Duration>,
@@ -58,6 +61,7 @@ pub struct RemoveArgs {
 struct Added<'a> {
     name: &'a str,
     scope: Scope,
+    namespace: Option<&'a str>,
     expires: Option<Wall>,
     token: &'a str,
 }
@@ -67,6 +71,7 @@ struct Added<'a> {
 struct Row {
     name: String,
     scope: Scope,
+    namespace: Option<String>,
     expires: Option<Wall>,
 }
 
@@ -75,7 +80,7 @@ impl BearerCommand {
         match self {
             Self::Add(args) => add(context, args),
             Self::Ls(FileArg { file }) => {
-                let row = |TokenEntry { name, scope, expires, .. }| Row { name, scope, expires };
+                let row = |TokenEntry { name, scope, namespace, expires, .. }| Row { name, scope, namespace, expires };
                 let items: Vec<Row> = read(&file)?.token.into_iter().map(row).collect();
                 let list = Items { items };
                 context.format.document(&list, || text(&list.items))?;
@@ -106,22 +111,25 @@ fn wrong(error: TokensError) -> CommandError {
 }
 
 fn add(context: &Context, args: AddArgs) -> Result<Exit, CommandError> {
-    let AddArgs { name, file: FileArg { file }, scope, expires } = args;
+    let AddArgs { name, file: FileArg { file }, scope, namespace, expires } = args;
     let mut tokens = match TokenFile::read(&file) {
         Err(TokensError::Missing(_)) => TokenFile::default(),
         read => read.map_err(wrong)?,
     };
     let expires = expires.map(|life| Wall(human::now().0.saturating_add(life.as_millis() as u64)));
     let (token, entry) = TokenEntry::make(&name, scope, expires);
-    tokens.token.push(entry);
+    tokens.token.push(entry.kept_to(namespace.clone()));
     tokens.write(&file).map_err(wrong)?;
-    let added = Added { name: &name, scope, expires, token: &token };
+    let added = Added { name: &name, scope, namespace: namespace.as_deref(), expires, token: &token };
     // A line that can be sent to a file as it is.
     context.format.document(&added, || format!("{token}\n"))?;
     Ok(Exit::Ok)
 }
 
 fn text(rows: &[Row]) -> String {
-    let row = |row: &Row| [row.name.clone(), row.scope.name().to_owned(), human::or_dash(row.expires)];
-    table::rows(["NAME", "SCOPE", "EXPIRES"], rows.iter().map(row))
+    let row = |row: &Row| {
+        let namespace = human::or_dash(row.namespace.as_ref());
+        [row.name.clone(), row.scope.name().to_owned(), namespace, human::or_dash(row.expires)]
+    };
+    table::rows(["NAME", "SCOPE", "NAMESPACE", "EXPIRES"], rows.iter().map(row))
 }

@@ -20,6 +20,7 @@ pub struct ToolEntry {
     pub description: &'static str,
     pub hints: Hints,
     pub scope: Scope,
+    pub reach: Reach,
     /// Other names that a call may use; they are not listed.
     pub aliases: &'static [&'static str],
     /// Words that a search may use for it, beside those of its name, title and description.
@@ -160,6 +161,17 @@ impl Category {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|category| category.name() == name)
     }
+}
+
+/// Whose things a tool is about: what a caller may do with it that is kept to a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Tasks, workflows, values and blobs: such a caller has those of its namespace.
+    Namespace,
+    /// Nobody's in particular, as what tools, machines and models there are.
+    Anyone,
+    /// The node, its peers, or what all do there: such a caller may not call it.
+    Node,
 }
 
 /// What a caller must be allowed to do. Each includes those before it.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::rehearsal;
 
 pub use core::CORE;
-pub use entry::{Action, Category, Hints, Scope, ToolEntry};
+pub use entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 
 /// A tool of the table with its schemas, which are made once.
 pub struct Tool {

@@ -95,9 +95,21 @@ impl Dispatcher {
         }
         let tool = self.surface.find(name)?;
         match tool.entry.action {
-            Action::Run(_) => Ok(Planned::Own { tool, arguments }),
+            Action::Run(_) => self.own(tool, arguments),
             Action::Dispatch { reads_only } => self.dispatched(arguments::read(tool, arguments)?, reads_only),
             Action::Anywhere => self.anywhere(arguments::read(tool, arguments)?),
+        }
+    }
+
+    /// A caller that is kept to a namespace may name it, and no other.
+    fn own(&self, tool: &'static Tool, arguments: Map<String, Value>) -> Result<Planned, ToolError> {
+        match (&self.principal.namespace, arguments.get("namespace")) {
+            (Some(own), Some(Value::String(named))) if **own != **named => {
+                let shown: String = named.chars().take(80).collect();
+                let problem = format!("it is {shown:?}, and this caller is kept to {own:?}");
+                Err(ToolError::wrong_argument("namespace", problem, &format!("{own:?}"), "leave it out"))
+            }
+            (_, _) => Ok(Planned::Own { tool, arguments }),
         }
     }
 
@@ -114,7 +126,7 @@ impl Dispatcher {
             return Err(mounts::writes(target.entry.name));
         }
         match target.entry.action {
-            Action::Run(_) => Ok(Planned::Own { arguments: request.arguments_for(target)?, tool: target }),
+            Action::Run(_) => self.own(target, request.arguments_for(target)?),
             Action::Dispatch { .. } => Err(dispatches_itself(target)),
             Action::Anywhere => self.anywhere(arguments::read(target, request.arguments_for(target)?)?),
         }
@@ -141,6 +153,9 @@ impl Dispatcher {
         if self.is_for_another_node() {
             let fix = "call that node yourself: p2p_taskqueue_call_tool with its peer_id";
             return Err(ToolError::new("goes_no_further", "a call that comes from another node ends here", fix));
+        }
+        if let Some(namespace) = &self.principal.namespace {
+            return Err(stays_here(namespace));
         }
         let timeout_ms = elsewhere::timeout_ms(request.timeout_s)?;
         let name = request.name.clone();
@@ -200,6 +215,13 @@ impl Dispatcher {
 fn dispatches_itself(tool: &Tool) -> ToolError {
     let message = format!("{} dispatches itself; name the tool that it should call", tool.entry.name);
     ToolError::new("not_dispatched", message, "find one with tools_list_tools")
+}
+
+/// Another node would take the caller for one of the whole node.
+fn stays_here(namespace: &str) -> ToolError {
+    let message = format!("tools of other nodes are not run for a caller that is kept to the namespace {namespace}");
+    let fix = "leave peer_id out: ids of other homes are reached from here; or be a client of that node";
+    ToolError::new("whole_node", message, fix)
 }
 
 fn calls_itself() -> ToolError {

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::mcp::catalog::Scope;
+use crate::mcp::namespace;
 use crate::mcp::principal::Principal;
 
 const FILE_BYTES_MAX: u64 = 512 * 1024;
@@ -40,6 +41,9 @@ pub struct TokenEntry {
     /// Of the token, in hexadecimal digits.
     pub sha256: String,
     pub scope: Scope,
+    /// Its holder sees and uses nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Wall>,
 }
@@ -96,13 +100,34 @@ impl TokenEntry {
         let secret: [u8; 32] = rand::random();
         let token = format!("magpie_{}", BASE32_NOPAD.encode(&secret).to_lowercase());
         let sha256 = HEXLOWER.encode(&Sha256::digest(&token));
-        (token, Self { name: name.to_owned(), sha256, scope, expires })
+        (token, Self { name: name.to_owned(), sha256, scope, namespace: None, expires })
+    }
+
+    /// The same, kept to a namespace.
+    #[must_use]
+    pub fn kept_to(self, namespace: Option<String>) -> Self {
+        Self { namespace, ..self }
+    }
+
+    fn is_same_caller(&self, other: &Self) -> bool {
+        (&self.name, self.scope, &self.namespace) == (&other.name, other.scope, &other.namespace)
+    }
+
+    fn principal(&self) -> Principal {
+        let principal = Principal::new(&format!("token:{}", self.name), self.scope);
+        match &self.namespace {
+            Some(namespace) => principal.kept_to(namespace),
+            None => principal,
+        }
     }
 
     fn check(&self) -> Result<(), String> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if self.name.is_empty() || self.name.len() > NAME_LEN_MAX || !self.name.chars().all(is_plain) {
             return Err(format!("{:?} is no name: letters, digits, - _ . and at most {NAME_LEN_MAX}", self.name));
+        }
+        if let Some(namespace) = &self.namespace {
+            namespace::check_name(namespace).map_err(|problem| format!("{}: {problem}", self.name))?;
         }
         let digest = HEXLOWER.decode(self.sha256.as_bytes());
         if digest.is_ok_and(|digest| digest.len() == 32) {
@@ -181,8 +206,8 @@ fn changed(file: &Path) -> Option<(SystemTime, u64)> {
 /// Whoever is the same as before keeps its calls under way.
 fn known(file: TokenFile, former: Vec<Known>) -> Vec<Known> {
     let of = |entry: TokenEntry| {
-        let same = former.iter().find(|known| (&known.entry.name, known.entry.scope) == (&entry.name, entry.scope));
-        let fresh = || Arc::new(Principal::new(&format!("token:{}", entry.name), entry.scope));
+        let same = former.iter().find(|known| known.entry.is_same_caller(&entry));
+        let fresh = || Arc::new(entry.principal());
         Known { principal: same.map_or_else(fresh, |known| known.principal.clone()), entry }
     };
     file.token.into_iter().map(of).collect()
@@ -229,6 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_kept_to_another_namespace_is_another_caller() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        let (token, entry) = TokenEntry::make("ci", Scope::Submit, None);
+        let kept = |namespace: &str| entry.clone().kept_to(Some(namespace.to_owned()));
+        file(&[&kept("books")]).write(&path).unwrap();
+        let tokens = Tokens::open(path.clone()).unwrap();
+        let before = tokens.holder(&token).unwrap();
+        assert_eq!((&*before.name, before.namespace.as_deref()), ("token:ci@books", Some("books")));
+        file(&[&kept("films")]).write(&path).unwrap();
+        look(&tokens);
+        assert_eq!(name(&tokens, &token).as_deref(), Some("token:ci@films"));
+    }
+
+    #[test]
     fn who_is_taken_out_of_the_file_is_out_and_a_damaged_file_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens.toml");
@@ -261,6 +301,7 @@ mod tests {
             ("token = 7", "invalid type"),
             ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"read\"", "64 hexadecimal"),
             ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"root\"", "unknown variant"),
+            ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"read\"\nnamespace = \"A b\"", "no namespace"),
             ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"read\"\nscopes = 1", "unknown field"),
         ] {
             std::fs::write(&path, text).unwrap();

@@ -110,7 +110,9 @@ async fn queue(change: &str, namespace: Option<String>, link: &NodeLink) -> Resu
     };
     let waiting = [TaskState::Blocked, TaskState::Delayed, TaskState::Ready].map(|state| stats.counts.of(state));
     let waiting: u64 = waiting.into_iter().sum();
-    // Of one namespace the home has no count.
+    if let Some(own) = link.namespace() {
+        return Ok(json!({"change": change, "of": own, "waiting": waiting}));
+    }
     let of = namespace.as_deref().unwrap_or("the whole queue");
     Ok(json!({"change": change, "of": of, "waiting_in_the_whole_queue": waiting}))
 }

@@ -36,8 +36,9 @@ pub async fn read(link: &NodeLink) -> Result<Value, ToolError> {
     let mut reader = EventReader::before_newest(SHOWN_LEN_MAX as u64);
     let mut events = VecDeque::new();
     for _ in 0..ASKS_MAX {
+        let before = reader.seq();
         let records = reader.next(link, 0).await?;
-        if records.is_empty() {
+        if records.is_empty() && reader.seq() == before {
             break;
         }
         records.into_iter().for_each(|event| events.push_front(event));
@@ -54,15 +55,22 @@ pub struct EventReader {
     /// The event that was taken last: a copy of the ledger that went on otherwise has another.
     event: Option<ContentId>,
     last: u64,
+    /// The number of the newest that was shown.
+    shown: u64,
 }
 
 impl EventReader {
     /// Begins so many before the newest.
     pub fn before_newest(last: u64) -> Self {
-        Self { inlet: Inlet::new(None), event: None, last }
+        Self { inlet: Inlet::new(None), event: None, last, shown: 0 }
     }
 
-    /// What follows, after a wait for it; nothing if nothing came.
+    /// The same from the newest on.
+    pub fn again(&self) -> Self {
+        Self { shown: self.shown, ..Self::before_newest(0) }
+    }
+
+    /// What follows, after a wait for it; nothing if nothing came that this caller is shown.
     pub async fn next(&mut self, link: &NodeLink, wait_ms: u64) -> Result<Vec<EventView>, ToolError> {
         let begins = self.inlet.checkpoint().is_none();
         let last = begins.then_some(self.last);
@@ -77,12 +85,20 @@ impl EventReader {
         }
         let taken = self.inlet.take(piece).map_err(|error| out_of_step(&error))?;
         self.event = taken.records.last().map(|record| record.event).or(self.event);
-        Ok(taken.records)
+        // What is of others is blank.
+        let shown: Vec<EventView> = taken.records.into_iter().filter(|event| !event.kind.is_empty()).collect();
+        self.shown = shown.last().map_or(self.shown, |event| event.seq.0);
+        Ok(shown)
     }
 
-    /// How far it is.
+    /// How far it has come.
     pub fn seq(&self) -> u64 {
         self.inlet.checkpoint().map_or(0, |at| at.seq)
+    }
+
+    /// The number of the newest event that was shown.
+    pub fn shown(&self) -> u64 {
+        self.shown
     }
 }
 

@@ -187,10 +187,10 @@ impl Eye {
             Self::Events(reader) => {
                 if !reader.next(link, wait_ms).await?.is_empty() {
                     // All that came with it is told with it.
-                    *reader = EventReader::before_newest(0);
+                    *reader = reader.again();
                     reader.next(link, 0).await?;
                 }
-                Ok(Seen { mark: reader.seq(), end: End::NotYet })
+                Ok(Seen { mark: reader.shown(), end: End::NotYet })
             }
         }
     }

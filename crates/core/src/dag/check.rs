@@ -146,15 +146,23 @@ fn may_be_a_list(template: &Template) -> bool {
     }
 }
 
+/// Whether `name` may be that of a workflow, a step or a namespace.
+pub fn is_name(name: &str) -> bool {
+    (1..=limits::NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(allowed)
+}
+
+fn allowed(letter: char) -> bool {
+    matches!(letter, 'a'..='z' | '0'..='9' | '-' | '_')
+}
+
 fn check_name(name: &str, at: &Pointer, problems: &mut Problems) {
     if problems.touch(at) {
         return;
     }
-    let allowed = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '-' | '_');
     if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
         let fix = format!("write 1 to {} lower-case letters, digits, - or _", limits::NAME_BYTES_MAX);
         problems.report(at, "the name is empty or too long", fix);
-    } else if !name.chars().all(allowed) {
+    } else if !is_name(name) {
         let corrected = name.to_lowercase().replace(|letter| !allowed(letter), "-");
         let problem = format!("{} is not a name of lower-case letters, digits, - and _", shown(name));
         problems.report(at, problem, format!("write {corrected}"));

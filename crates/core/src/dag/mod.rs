@@ -25,6 +25,7 @@ pub use bind::{
     BindError, BoundStep, BoundTask, ItemWindow, Place, Scope, StepEnd, bind_compensation, bind_window, outputs,
 };
 pub use body::is_relative;
+pub use check::is_name;
 pub use child::child;
 pub use condition::{Condition, ConditionError};
 pub use door::{check_another_input, check_bound, check_task, check_workflow};

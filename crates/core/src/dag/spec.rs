@@ -10,7 +10,7 @@ use super::policy::{Join, OnFail};
 use super::reference::{Reference, Root};
 use super::schedule::ScheduleSpec;
 use super::template::{Template, TextTemplate};
-use crate::ids::TaskId;
+use crate::ids::{ContentId, TaskId};
 use crate::limiter::LimitKey;
 use crate::payload::JsonText;
 use crate::retry::RetryPolicy;
@@ -166,9 +166,17 @@ impl WorkflowSpec {
 
     /// Whether a home needs content for it that the specification does not hold.
     pub fn names_blobs(&self) -> bool {
-        let in_child = |step: &StepSpec| step.workflow.as_ref().is_some_and(|child| child.names_blobs());
-        let undo_does = |step: &StepSpec| step.compensate.as_ref().is_some_and(|undo| !undo.files.is_empty());
-        self.steps.iter().any(|step| !step.files.is_empty() || undo_does(step) || in_child(step))
+        !self.blobs().is_empty()
+    }
+
+    /// The content that it and the workflows in it name and do not hold.
+    pub fn blobs(&self) -> Vec<ContentId> {
+        let of_step = |step: &StepSpec| {
+            let undo = step.compensate.iter().flat_map(|undo| &undo.files);
+            let own = step.files.iter().chain(undo).map(|file| file.cid);
+            own.chain(step.workflow.iter().flat_map(|child| child.blobs())).collect::<Vec<_>>()
+        };
+        self.steps.iter().flat_map(of_step).collect()
     }
 
     /// The steps that the workflow's outputs are made of.

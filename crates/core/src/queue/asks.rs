@@ -38,10 +38,13 @@ impl LedgerRequest {
             | Self::WhyPending { id }
             | Self::ShowDead { id } => Some(*id),
             // They share a home: a caller splits what does not.
-            Self::RetryTasks { ids, .. } | Self::PurgeDead { ids, .. } => ids.first().copied(),
+            Self::RetryTasks { ids, .. } | Self::PurgeDead { ids, .. } | Self::NamespacesOf { ids } => {
+                ids.first().copied()
+            }
             Self::ListTasks { .. }
             | Self::ListWorkflows { .. }
             | Self::ListDead { .. }
+            | Self::CountNamespace { .. }
             | Self::PauseQueue { .. }
             | Self::ResumeQueue { .. }
             | Self::ClearQueue { .. }
@@ -95,6 +98,8 @@ impl LedgerRequest {
             | Self::WhyPending { .. }
             | Self::ListDead { .. }
             | Self::ShowDead { .. }
+            | Self::NamespacesOf { .. }
+            | Self::CountNamespace { .. }
             | Self::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
             | Self::Context(_)
             | Self::Stats => Asks::Read,

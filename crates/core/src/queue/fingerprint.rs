@@ -30,7 +30,7 @@ impl Ledger {
             // Empty between events.
             wanted: _,
             // Derived from the tasks.
-            leases: _, delayed: _, delayed_until: _, deadlines: _, dead: _, retention: _,
+            leases: _, namespaces: _, delayed: _, delayed_until: _, deadlines: _, dead: _, retention: _,
             // Who asked, what was written, what is only shown.
             now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
             fenced_total: _, settled_stats: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,
@@ -94,7 +94,7 @@ impl Task {
         } = self;
         let Soft {
             ready: _, ready_since_ms, expires_ms, recalled_ms, skip, due_ms, attempt_started_ms, queue: _, share: _, counted: _, bytes: _,
-            woken: _,
+            woken: _, tallied: _,
         } = soft;
         (id, state, priority, attempts, false_starts, bury_when_due, wait_ms_max, kin.child, *index > synced).hash(hasher);
         (epoch, token, worker, epoch_status, epoch_started).hash(hasher);

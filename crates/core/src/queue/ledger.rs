@@ -11,6 +11,7 @@ use super::disk::Disk;
 use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
 use super::fairness::Fairness;
 use super::limit_keys::Limits;
+use super::namespaces::Namespaces;
 use super::operations::Operations;
 use super::pace::Pace;
 use super::permits::Permits;
@@ -52,6 +53,7 @@ pub struct Ledger {
     pub(super) limits: Limits,
     pub(super) permits: Permits,
     pub(super) loads: Loads,
+    pub(super) namespaces: Namespaces,
     pub(super) now: Now,
     pub(super) state: State,
     pub(super) ready: ReadySet,
@@ -201,7 +203,11 @@ impl Ledger {
             LedgerRequest::ListTasks { filter, cursor, limit } => self.list_tasks(&filter, cursor, limit, reply),
             LedgerRequest::GetWorkflow { id } => self.get_workflow(id, reply),
             LedgerRequest::WaitWorkflow { id, timeout_ms } => self.wait_workflow(id, timeout_ms, reply),
-            LedgerRequest::ListWorkflows { state, cursor, limit } => self.list_workflows(state, cursor, limit, reply),
+            LedgerRequest::ListWorkflows { state, namespace, cursor, limit } => {
+                self.list_workflows((state, namespace.as_deref()), cursor, limit, reply);
+            }
+            LedgerRequest::NamespacesOf { ids } => self.namespaces_of(&ids, reply),
+            LedgerRequest::CountNamespace { namespace } => self.count_namespace(&namespace, reply),
             LedgerRequest::Cancel { operation, id, reason } => self.cancel(operation, id, reason, reply),
             LedgerRequest::SetPriority { operation, id, priority } => self.set_priority(operation, id, priority, reply),
             LedgerRequest::WhyPending { id } => self.why_pending(id, reply),
@@ -369,6 +375,7 @@ impl Ledger {
         for task in &changes.removed {
             self.dead.remove(&task.id);
             self.retention.removed(task);
+            self.namespaces.removed(task);
         }
         for change in &changes.tasks {
             self.react_to_task(*change);
@@ -401,6 +408,7 @@ impl Ledger {
         if let Some(limit) = moved.as_ref().filter(|_| !task.soft.counted) {
             self.permits.freed(limit);
         }
+        self.namespaces.count(task);
         self.grants_due |= self.loads.count(task, self.ready.run_us(task.soft.queue));
         match to {
             TaskState::Ready if task.is_workflow() => {

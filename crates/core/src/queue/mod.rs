@@ -12,6 +12,7 @@ mod chain_check;
 mod children;
 mod compaction;
 mod contexts;
+mod counts;
 mod dead_letters;
 mod deadlines;
 mod disk;
@@ -28,6 +29,7 @@ mod keys;
 mod last_known;
 mod ledger;
 mod limit_keys;
+mod namespaces;
 mod operations;
 mod outside;
 mod ownership;
@@ -90,8 +92,8 @@ pub use outside::{Hold, OutsideReply, OutsideRequest, Taken};
 pub use paused::PausedView;
 pub use pending::{PendingView, UnmetAt};
 pub use protocol::{
-    CompensationView, LedgerReply, LedgerRequest, Refusal, StepView, SubmitAnswer, TaskCounts, TaskView, WorkerNotice,
-    WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
+    CompensationView, LedgerReply, LedgerRequest, NamespaceCounts, Refusal, StepView, SubmitAnswer, TaskCounts,
+    TaskView, WorkerNotice, WorkflowProgress, WorkflowState, WorkflowSummary, WorkflowView,
 };
 pub use record::{
     AfterAttempt, CheckpointRecord, ClockRoot, CompletionRecord, GrantRecord, Record, ReleaseRecord, RetriedTask,

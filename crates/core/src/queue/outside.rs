@@ -45,6 +45,9 @@ pub enum OutsideRequest {
         worker: String,
         /// None: what it registered.
         offers: Option<Box<Capabilities>>,
+        /// Only tasks of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
     },
     /// Holds on to these, and says what is new of them; to all that it has, if it names none.
     Keep {
@@ -173,8 +176,9 @@ impl Ledger {
                 let held = self.held_by(&name).count() as u32;
                 self.answer_outside(Gate::Open, reply, OutsideReply::Registered { held });
             }
-            OutsideRequest::Take { worker, offers } => {
-                self.take_for_outside(caller.peer, &outside_name(caller, &worker), offers, reply);
+            OutsideRequest::Take { worker, offers, namespace } => {
+                let name = outside_name(caller, &worker);
+                self.take_for_outside(caller.peer, &name, (offers, namespace.as_deref()), reply);
             }
             OutsideRequest::Keep { worker, holds } => self.keep_outside(&outside_name(caller, &worker), holds, reply),
             OutsideRequest::End { worker, task, lease, outcome } => {
@@ -192,7 +196,13 @@ impl Ledger {
         tasks.filter(move |task| task.outside() == Some(name))
     }
 
-    fn take_for_outside(&mut self, peer: PeerId, name: &Arc<str>, offers: Option<Box<Capabilities>>, reply: ReplyTo) {
+    fn take_for_outside(
+        &mut self,
+        peer: PeerId,
+        name: &Arc<str>,
+        (offers, namespace): (Option<Box<Capabilities>>, Option<&str>),
+        reply: ReplyTo,
+    ) {
         let now_ms = self.now.mono_ms;
         let registered = self.workers.outside.0.get_mut(name).map(|known| {
             known.seen_ms = now_ms;
@@ -210,7 +220,7 @@ impl Ledger {
                 self.extend_lease(self.state.tasks[oldest].fence());
                 Some(*oldest)
             }
-            _ => self.hand_out(peer, name, &offers),
+            _ => self.hand_out(peer, name, (&offers, namespace)),
         };
         let Some(task) = id.and_then(|id| self.state.tasks.get(&id)) else {
             return self.answer_outside(Gate::Open, reply, OutsideReply::Taken(None));
@@ -228,11 +238,17 @@ impl Ledger {
     }
 
     /// Grants the next task that fits `offers`: among namespaces by their shares, within one in queue order.
-    fn hand_out(&mut self, peer: PeerId, name: &Arc<str>, offers: &Capabilities) -> Option<TaskId> {
+    fn hand_out(
+        &mut self,
+        peer: PeerId,
+        name: &Arc<str>,
+        (offers, namespace): (&Capabilities, Option<&str>),
+    ) -> Option<TaskId> {
         if self.disk.refuses() {
             return None;
         }
-        let fits = |queue: &ShapeQueue| !queue.closed && queue.shape.fits(offers);
+        let of_it = |queue: &ShapeQueue| namespace.is_none_or(|namespace| *queue.namespace == *namespace);
+        let fits = |queue: &ShapeQueue| !queue.closed && of_it(queue) && queue.shape.fits(offers);
         let permitted: Vec<bool> = (0..self.ready.queues.len()).map(|place| self.has_permits(place)).collect();
         let may = |place: usize, queue: &ShapeQueue| permitted[place] && fits(queue);
         let mut heads = Heads::of(&self.ready, &mut self.fairness, may);

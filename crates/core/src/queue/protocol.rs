@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::contexts::{ContextRequest, ContextView};
+pub use super::counts::{NamespaceCounts, TaskCounts};
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
 use super::last_known::LastKnown;
 use super::outside::{OutsideReply, OutsideRequest};
@@ -67,6 +68,9 @@ pub enum LedgerRequest {
     },
     ListWorkflows {
         state: Option<WorkflowState>,
+        /// Only those of it; a home of an earlier version lists all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         cursor: Option<WorkflowId>,
         limit: usize,
     },
@@ -129,6 +133,14 @@ pub enum LedgerRequest {
         up_to: LogIndex,
     },
     Schedule(ScheduleRequest),
+    /// The namespace of each of these tasks, workflows and schedules of one home.
+    NamespacesOf {
+        ids: Vec<TaskId>,
+    },
+    /// How many tasks and workflows a namespace has here.
+    CountNamespace {
+        namespace: String,
+    },
     /// This copy of a suspended ledger goes on; what another copy did is given up.
     Claim {
         operation: OperationId,
@@ -209,6 +221,11 @@ pub enum LedgerReply {
         left: u64,
     },
     Schedule(ScheduleReply),
+    /// One answer per id, in order; `None`: there is nothing of it here, or not any more.
+    Namespaces {
+        of: Vec<Option<String>>,
+    },
+    NamespaceCounted(NamespaceCounts),
     /// It goes on in a moment.
     Claimed {
         ledger: LedgerId,
@@ -423,6 +440,9 @@ impl WorkflowState {
 pub struct WorkflowSummary {
     pub id: WorkflowId,
     pub name: String,
+    /// Of a home of an earlier version empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     pub state: WorkflowState,
     /// In whose name it was submitted; of a home of an earlier version empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -528,66 +548,4 @@ pub struct CompensationView {
     pub task_id: Option<TaskId>,
     pub attempts: u32,
     pub error: Option<TaskError>,
-}
-
-/// Tasks by state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskCounts {
-    pub blocked: u64,
-    pub delayed: u64,
-    pub ready: u64,
-    pub leased: u64,
-    pub running: u64,
-    pub succeeded: u64,
-    pub failed: u64,
-    pub dead: u64,
-    pub cancelled: u64,
-    pub skipped: u64,
-}
-
-impl TaskCounts {
-    pub fn total(&self) -> u64 {
-        TaskState::ALL.into_iter().map(|state| self.of(state)).sum()
-    }
-
-    pub fn terminal(&self) -> u64 {
-        TaskState::ALL.into_iter().filter(|state| state.is_terminal()).map(|state| self.of(state)).sum()
-    }
-
-    #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        let mut sum = *self;
-        TaskState::ALL.into_iter().for_each(|state| sum.add(state, other.of(state)));
-        sum
-    }
-
-    pub fn of(&self, state: TaskState) -> u64 {
-        let mut counts = *self;
-        *counts.slot(state)
-    }
-
-    pub fn add(&mut self, state: TaskState, n: u64) {
-        *self.slot(state) += n;
-    }
-
-    /// Moves one task between two states.
-    pub fn shift(&mut self, from: TaskState, to: TaskState) {
-        *self.slot(from) -= 1;
-        *self.slot(to) += 1;
-    }
-
-    fn slot(&mut self, state: TaskState) -> &mut u64 {
-        match state {
-            TaskState::Blocked => &mut self.blocked,
-            TaskState::Delayed => &mut self.delayed,
-            TaskState::Ready => &mut self.ready,
-            TaskState::Leased => &mut self.leased,
-            TaskState::Running => &mut self.running,
-            TaskState::Succeeded => &mut self.succeeded,
-            TaskState::Failed => &mut self.failed,
-            TaskState::Dead => &mut self.dead,
-            TaskState::Cancelled => &mut self.cancelled,
-            TaskState::Skipped => &mut self.skipped,
-        }
-    }
 }

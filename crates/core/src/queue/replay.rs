@@ -10,6 +10,7 @@ use super::handover::HandoverRecord;
 use super::images::Partial;
 use super::ledger::{Ledger, LedgerIdentity};
 use super::limit_keys::Limits;
+use super::namespaces::Namespaces;
 use super::operations::Operations;
 use super::pace::Pace;
 use super::permits::Permits;
@@ -159,7 +160,6 @@ impl Replay {
     /// from now.
     pub fn open(self, now: Now) -> Ledger {
         check(InvariantId::I16, self.check().is_ok(), "a part of a log was opened");
-        let synced = LogIndex(self.next.0 - 1);
         let clock_watch = ClockWatch::new(now, self.state.last_at);
         let mut ledger = Ledger {
             identity: self.identity,
@@ -168,11 +168,12 @@ impl Replay {
             limits: Limits::opened(Wall(now.wall_ms)),
             permits: Permits::default(),
             loads: Loads::default(),
+            namespaces: Namespaces::default(),
             now,
             state: self.state,
             ready: ReadySet::default(),
             workers: Workers::default(),
-            outbox: Outbox::starting_at(synced),
+            outbox: Outbox::starting_at(LogIndex(self.next.0 - 1)),
             chain: self.chain,
             entries: Vec::new(),
             next: self.next,

@@ -26,6 +26,9 @@ pub enum ScheduleRequest {
         id: ScheduleId,
     },
     List {
+        /// Only those of it; a home of an earlier version lists all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         cursor: Option<ScheduleId>,
         limit: usize,
     },
@@ -113,7 +116,9 @@ impl Ledger {
     pub(super) fn schedule_request(&mut self, request: ScheduleRequest, reply: ReplyTo) {
         match request {
             ScheduleRequest::Get { id } => self.answer_schedule(id, reply),
-            ScheduleRequest::List { cursor, limit } => self.list_schedules(cursor, limit, reply),
+            ScheduleRequest::List { namespace, cursor, limit } => {
+                self.list_schedules(namespace.as_deref(), cursor, limit, reply);
+            }
             ScheduleRequest::Change { operation, id, change } => self.change_schedule(operation, id, change, reply),
             ScheduleRequest::RunNow { operation, id } => self.run_now(operation, id, reply),
         }
@@ -285,12 +290,13 @@ impl Ledger {
         self.reply(gate, reply, LedgerReply::Schedule(ScheduleReply::One(Box::new(view))));
     }
 
-    fn list_schedules(&mut self, cursor: Option<ScheduleId>, limit: usize, reply: ReplyTo) {
+    fn list_schedules(&mut self, namespace: Option<&str>, cursor: Option<ScheduleId>, limit: usize, reply: ReplyTo) {
         let limit = limit.clamp(1, limits::LIST_LEN_MAX);
         let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let rest = self.state.schedules.range((from, std::ops::Bound::Unbounded)).map(|(_, schedule)| schedule);
         let is_withheld = |gate| self.instead_of(gate).is_some();
-        let shown = rest.filter(|schedule| !is_withheld(self.gate_of_schedule(schedule)));
+        let of_it = |schedule: &&Schedule| namespace.is_none_or(|namespace| schedule.spec.namespace == namespace);
+        let shown = rest.filter(of_it).filter(|schedule| !is_withheld(self.gate_of_schedule(schedule)));
         let mut page: Vec<&Schedule> = shown.take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
@@ -325,7 +331,7 @@ impl Ledger {
         }
     }
 
-    fn gate_of_schedule(&self, schedule: &Schedule) -> Gate {
+    pub(super) fn gate_of_schedule(&self, schedule: &Schedule) -> Gate {
         let own = self.late_gate(schedule.spec.durability, schedule.index);
         let runs = schedule.runs.iter().filter_map(|run| self.state.workflows.get(&run.workflow));
         runs.fold(own, |gate, run| latest(gate, self.late_gate(run.spec.durability, run.index)))

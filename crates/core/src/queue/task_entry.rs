@@ -196,6 +196,8 @@ pub(super) struct Soft {
     pub share: Option<Box<Share>>,
     /// Whether it takes a place under its concurrency key.
     pub counted: bool,
+    /// The state in which its namespace counts it.
+    pub tallied: Option<TaskState>,
 }
 
 impl Task {

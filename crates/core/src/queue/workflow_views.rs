@@ -104,7 +104,7 @@ impl Ledger {
 
     pub(super) fn list_workflows(
         &mut self,
-        state: Option<WorkflowState>,
+        (state, namespace): (Option<WorkflowState>, Option<&str>),
         cursor: Option<WorkflowId>,
         limit: usize,
         reply: ReplyTo,
@@ -113,7 +113,9 @@ impl Ledger {
         let from = cursor.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let runs = self.state.workflows.range((from, std::ops::Bound::Unbounded)).map(|(_, run)| run);
         let shown = |run: &&WorkflowRun| {
-            state.is_none_or(|state| run.state == state) && !self.withholds(run.spec.durability, run.index)
+            state.is_none_or(|state| run.state == state)
+                && namespace.is_none_or(|namespace| run.spec.namespace == namespace)
+                && !self.withholds(run.spec.durability, run.index)
         };
         let mut page: Vec<&WorkflowRun> = runs.filter(shown).take(limit + 1).collect();
         let more = page.len() > limit;
@@ -161,6 +163,7 @@ fn summary(run: &WorkflowRun) -> WorkflowSummary {
     WorkflowSummary {
         id: run.id,
         name: run.spec.name.clone(),
+        namespace: run.spec.namespace.clone(),
         state: run.state,
         owner: run.owner.to_string(),
         created_at: run.created,

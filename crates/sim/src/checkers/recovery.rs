@@ -119,7 +119,7 @@ fn show(ledger: &mut Ledger, now: Now) -> Shown {
         }
     }
     let mut workflows = BTreeMap::new();
-    let request = LedgerRequest::ListWorkflows { state: None, cursor: None, limit: 1_000 };
+    let request = LedgerRequest::ListWorkflows { state: None, namespace: None, cursor: None, limit: 1_000 };
     if let Some(LedgerReply::Workflows { items, .. }) = ask(ledger, now, request) {
         for listed in items {
             if let Some(LedgerReply::Workflow(mut view)) =

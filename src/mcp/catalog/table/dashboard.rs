@@ -1,6 +1,6 @@
 //! Totals, for a dashboard.
 
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::dashboard::{DashboardMetrics, ModelUsage};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -11,6 +11,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows totals of tasks, errors, inferences and peers; no history. For the queue alone use queue_stats.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["metrics", "overview", "error rate", "throughput", "summary"],
         also: &[("time_range", "")],
@@ -26,6 +27,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows texts, tokens and busy time of each device of this node since it started. What is loaded: search_models.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["usage", "tokens", "inference", "load", "busy", "statistics"],
         also: &[("period", ""), ("model_name", "model")],

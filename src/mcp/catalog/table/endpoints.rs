@@ -1,7 +1,7 @@
 //! What answers inference.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::endpoints::{ListEndpoints, TestEndpoint};
 use crate::mcp::tools::unavailable::{OnlyKey, Unavailable};
 
@@ -16,6 +16,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lists each model on each node that has it loaded, as an endpoint. Models alone: search_models.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["backends", "servers", "local", "distributed", "providers"],
         also: &[],
@@ -31,6 +32,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Runs the model of an endpoint over a text and says whether it worked. To use its result: run_inference.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["ping", "check", "try", "works"],
         also: &[("id", "endpoint_id"), ("test_payload", "payload")],
@@ -46,6 +48,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would add an API or a command as an endpoint; this version has none of them and says so. Run it in a process task.",
         hints: Hints::KEEPS,
         scope: Scope::Admin,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["api", "openai", "anthropic", "ollama", "vllm"],
         also: &[("name", ""), ("type", ""), ("url", ""), ("api_key", ""), ("model", ""), ("endpoint_id", "")],
@@ -61,6 +64,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would remove an API or a command; this version has none of them and says so. Models go with their node.",
         hints: Hints::ENDS,
         scope: Scope::Admin,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["api", "delete"],
         also: &[("endpoint_id", "")],
@@ -76,6 +80,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would ask claude, openai, gemini or copilot by their commands; this version has none of them and says so. Run the command in a process task.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["claude", "openai", "gemini", "copilot", "cli", "chat", "prompt"],
         also: &[("provider", ""), ("cli", ""), ("prompt", ""), ("model", ""), ("endpoint_id", "")],

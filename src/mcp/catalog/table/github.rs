@@ -1,6 +1,6 @@
 //! GitHub.
 
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::manager::NoInput;
 use crate::mcp::tools::unavailable::{OnlyKey, Unavailable};
 
@@ -15,6 +15,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would list repositories of an owner; this version has no GitHub tools and says so. Run gh in a process task.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["github", "repository", "organization"],
         also: &[("owner", ""), ("type", ""), ("limit", "")],
@@ -30,6 +31,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would list runs of GitHub Actions; this version has no GitHub tools and says so. For workflows of the mesh: list_workflows.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &["gh_list_workflow_runs"],
         keywords: &["github", "actions", "ci"],
         also: &[("repo", ""), ("workflow", ""), ("status", ""), ("limit", "")],
@@ -45,6 +47,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would show the cache of GitHub calls; this version has no GitHub tools and says so. Other totals: get_dashboard_metrics.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &["gh_get_cache_stats"],
         keywords: &["github", "hit rate"],
         also: &[],
@@ -60,6 +63,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would provision a self-hosted runner of GitHub Actions; this version has no GitHub tools and says so. Run one as a process task.",
         hints: Hints::SUBMITS,
         scope: Scope::Admin,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["github", "self-hosted", "actions"],
         also: &[("repo", ""), ("labels", ""), ("count", "")],

@@ -1,7 +1,7 @@
 //! What the machines have.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::hardware::{DetectHardware, OptimalConfiguration, TestHardware};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -12,6 +12,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows processors, memory, GPUs and devices of this node, and of all with include_peers. What runs there: worker_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["cpu", "gpu", "cuda", "ram", "vram", "specs", "accelerator", "machine", "arch", "torch"],
         also: &[],
@@ -27,6 +28,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Runs a model once on a machine with such hardware and says whether it worked and how long it took; or shows the memory. Without running: detect_hardware.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["benchmark", "try", "verify", "cuda", "gpu", "works"],
         also: &[
@@ -47,6 +49,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Names the machine to prefer for a model by latency, throughput or memory, and the requires of its tasks. Whether it runs: check_model_compatibility.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["optimize", "fastest", "placement", "recommend", "settings", "tune"],
         also: &[("model_name", "model")],

@@ -1,6 +1,6 @@
 //! Running a model.
 
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::inference::RunInference;
 
 pub(super) const TOOLS: &[ToolEntry] = &[ToolEntry {
@@ -10,6 +10,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[ToolEntry {
     description: "Runs a model of the mesh over a text or a list of texts and gives the result, or the task to wait for. For many inputs use submit_p2p_workflow.",
     hints: Hints::SUBMITS,
     scope: Scope::Submit,
+    reach: Reach::Namespace,
     aliases: &["run_enhanced_inference"],
     keywords: &[
         "embed",

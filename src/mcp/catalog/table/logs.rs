@@ -1,7 +1,7 @@
 //! What the node said of itself.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::logs::{self, RecentLogs, SearchLogs};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -12,6 +12,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows the newest lines of the node's own log, by level and service. Of a task: p2p_taskqueue_get_task.",
         hints: Hints::READS,
         scope: Scope::Operate,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["errors", "warnings", "tail", "debug", "journal", "what happened"],
         also: logs::RECENT_ALSO,
@@ -27,6 +28,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Finds lines of the node's own log that hold some words, newest first. Without words: get_recent_logs.",
         hints: Hints::READS,
         scope: Scope::Operate,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["find", "grep", "errors", "messages"],
         also: logs::SEARCH_ALSO,

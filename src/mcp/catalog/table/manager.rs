@@ -1,7 +1,7 @@
 //! The tools that find and call the others.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::manager;
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -12,6 +12,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Names the categories of tools. Start here, or with tools_list_tools and a query.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &["list_categories"],
         keywords: &[],
         also: &[],
@@ -27,6 +28,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Finds tools by category or by words of what you want to do. Arguments: tools_get_schema.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &["list_tools"],
         keywords: &[],
         also: &[],
@@ -42,6 +44,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows arguments, results and an example of up to 5 tools. Read it before the first call of a tool.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &["get_schema"],
         keywords: &[],
         also: &[("tool", "names"), ("name", "names"), ("category", "")],
@@ -57,6 +60,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Calls a tool by name. For tools that change nothing use tools_dispatch_read.",
         hints: Hints::ANYTHING,
         scope: Scope::Submit,
+        reach: Reach::Anyone,
         aliases: &["dispatch"],
         keywords: &[],
         also: &[("tool", "name"), ("params", "arguments"), ("category", "")],
@@ -72,6 +76,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Calls a tool by name and refuses those that change anything: use tools_dispatch for them.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &["dispatch_read"],
         keywords: &[],
         also: &[("tool", "name"), ("params", "arguments"), ("category", "")],

@@ -1,7 +1,7 @@
 //! The models of the mesh.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::models::{CheckModel, RecommendModels, SearchModels};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -12,6 +12,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lists the models that nodes have loaded, by part of their name. For one that suits a task: get_model_recommendations.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["available", "loaded", "list", "which", "weights", "catalog"],
         also: &[],
@@ -27,6 +28,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Names loaded models that suit a task and hardware, those on most machines first. By name: search_models.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["suggest", "best", "choose", "suited"],
         also: &[("constraints", "")],
@@ -42,6 +44,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Says whether a task with this model runs now, where, and why not. What hardware there is: detect_hardware.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["supported", "fits", "compatible", "works with", "runnable"],
         also: &[("model_name", "model"), ("check_performance", "")],

@@ -1,7 +1,7 @@
 //! Other MCP servers, whose tools are found beside these and are no lines of a table.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::mounts::{self, CancelMounted, ListMounts, WaitMounted};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -12,6 +12,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lists the MCP servers that this node mounts: up or down and why, how many tools. Their tools: tools_list_tools with the server as category.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["external", "servers", "mcp", "plugins", "down"],
         also: &[],
@@ -27,6 +28,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Waits for the end of a call of a mounted server's tool that took longer than a call may, at most 25 s. Only as next says.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["follow", "result", "long", "running"],
         also: &[],
@@ -42,6 +44,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Cancels a call of a mounted server's tool that goes on, and tells the server. For tasks use p2p_taskqueue_cancel.",
         hints: Hints::ENDS,
         scope: Scope::Submit,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["stop", "abort"],
         also: &[],

@@ -1,7 +1,7 @@
 //! The queue as a whole, and who works it off.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::outside::{self, RegisterWorker, UnregisterWorker};
 use crate::mcp::tools::queue::QueueStats;
 use crate::mcp::tools::queue_change::{ClearQueue, DrainWorker, PauseQueue, ResumeQueue};
@@ -15,6 +15,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Counts the home's tasks by status and state since its ledger began, and says what is paused. For the node and its devices use p2p_taskqueue_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &[
             "statistics",
@@ -40,6 +41,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows the worker of each node: slots, what runs and waits there, whether it drains or lacks room. What a node can run: list_peers.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &["p2p_taskqueue_worker_stats"],
         keywords: &["slots", "free", "busy", "idle", "drain", "draining", "stolen", "capacity", "machines", "executor"],
         also: &[("id", "worker_id"), ("peer_id", "worker_id"), ("include_tasks", ""), ("include_metrics", "")],
@@ -55,6 +57,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Holds back what has not started, of a namespace or all; what runs goes on. Back: queue_resume. One task: p2p_taskqueue_cancel.",
         hints: Hints::KEEPS,
         scope: Scope::Operate,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["stop", "hold", "freeze", "maintenance", "suspend"],
         also: &[],
@@ -70,6 +73,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lets a queue or a namespace that was paused go on. What is paused: queue_stats.",
         hints: Hints::KEEPS,
         scope: Scope::Operate,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["continue", "unpause", "start again"],
         also: &[("reorder_by_priority", "")],
@@ -85,6 +89,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Cancels every task of this home that has not started, of a namespace or all, with workflows that need them. One task: p2p_taskqueue_cancel.",
         hints: Hints::ENDS,
         scope: Scope::Operate,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["purge", "empty", "flush", "drop", "all tasks"],
         also: &[("status_filter", "")],
@@ -100,6 +105,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lets the worker of this node take nothing new and end what runs in time; the process is ended from outside. The queue alone: queue_pause.",
         hints: Hints::ENDS,
         scope: Scope::Admin,
+        reach: Reach::Node,
         aliases: &["worker_drain"],
         keywords: &["drain", "stop", "node", "maintenance", "leave"],
         also: &[("timeout_s", ""), ("graceful", "")],
@@ -115,6 +121,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Says what the caller as a worker runs and how many tasks it holds at once, for p2p_taskqueue_claim_next. Nodes register by themselves: worker_status.",
         hints: Hints::KEEPS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["capabilities", "agent", "join", "offer"],
         also: outside::REGISTER_ALSO,
@@ -130,6 +137,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Forgets a worker that worker_register made; what it holds is to be reported still. A node's worker: p2p_taskqueue_shutdown.",
         hints: Hints::KEEPS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["leave", "agent", "remove"],
         also: outside::UNREGISTER_ALSO,

@@ -1,7 +1,7 @@
 //! What nodes know of each other's ledgers.
 
 use super::LIST_REST;
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::outside::{self, SubmitForWorkers};
 use crate::mcp::tools::scheduler;
 
@@ -13,6 +13,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows which events of which peer's ledger this node knows of. Two nodes with one merkle_root know the same. Not for the state of tasks.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["vector", "root", "sync", "heads", "ledger", "consistency", "time", "order", "events"],
         also: &[],
@@ -28,6 +29,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows tasks of this home by status, the peers it knows and the root of its clock. For devices and workers use p2p_taskqueue_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &["get_p2p_scheduler_status"],
         keywords: &["queue", "pending", "assigned", "known peers", "clock"],
         also: &[],
@@ -43,6 +45,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Says whether tags keep work on the mesh and away from GitHub. To give work a tag: submit_p2p_workflow.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &["get_workflow_tags"],
         keywords: &["bypass", "p2p only", "eligible", "label"],
         also: &[],
@@ -58,6 +61,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Asks members for their signed clocks and says how they stand to this node's; no clock is taken from a caller. The own clock: p2p_get_merkle_clock.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &["merge_merkle_clock"],
         keywords: &["merge", "sync", "verify", "behind", "ahead", "fork", "consistent"],
         also: scheduler::COMPARE_ALSO,
@@ -73,6 +77,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Submits a task with a name and tags for whoever takes it with p2p_get_next_task. For work that nodes run: p2p_taskqueue_submit.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["schedule_p2p_workflow"],
         keywords: &["enqueue", "agents", "todo", "assign", "tags"],
         also: outside::SUBMIT_ALSO,

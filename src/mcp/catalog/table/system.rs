@@ -1,6 +1,6 @@
 //! How the node is.
 
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::system::{ServiceHealth, SystemStatus};
 
 pub(super) const TOOLS: &[ToolEntry] = &[
@@ -11,6 +11,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows whether the node is well: its services, load, memory, what does not work. For its queue use p2p_taskqueue_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["health", "ok", "degraded", "overall", "resources", "uptime"],
         also: &[],
@@ -26,6 +27,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Says of each service whether it is ok and why not: mcp, p2p, ledger, worker, inference. All at once with load: get_system_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["up", "down", "alive", "check", "probe"],
         also: &[],

@@ -1,7 +1,7 @@
 //! Single tasks; the node and its peers.
 
 use super::{LIST_REST, OUTPUT_REST};
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::outside::{self, EndTask, Heartbeat, TakeTask, UpdateTask};
 use crate::mcp::tools::peer;
 use crate::mcp::tools::task_queue::{
@@ -20,6 +20,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows the node, its queue by status, its worker and devices. For one task use p2p_taskqueue_get_task.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &[
             "health",
@@ -48,6 +49,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Submits one task and answers its id at once; the mesh runs it. For steps that need each other use submit_p2p_workflow.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["task_submit"],
         keywords: &[
             "run",
@@ -80,6 +82,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows a task as it stands: state, worker, output, error. To wait for its end use p2p_taskqueue_wait_task.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &["p2p_taskqueue_task_status", "p2p_taskqueue_get_result", "task_status", "task_result"],
         keywords: &[
             "result", "output", "state", "inspect", "read", "error", "why", "log", "failed", "pending", "stuck",
@@ -97,6 +100,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Waits until a task is done, at most 25 s a call, and shows it. If it is not done, make the call in next. Stopping the call does not stop the task.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["until", "finish", "finished", "done", "block", "follow", "poll", "result", "output", "complete"],
         also: &[("id", "task_id"), ("handle", "task_id")],
@@ -112,6 +116,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lists tasks of this node's home, oldest first, without outputs. For totals use p2p_taskqueue_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &["task_list"],
         keywords: &["all", "show", "find", "filter", "failed", "queued", "running", "history", "ids", "which", "dead"],
         also: task_queue::LIST_ALSO,
@@ -127,6 +132,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Cancels a task, running or not; one that is done stays as it is. For a workflow use cancel_workflow.",
         hints: Hints::ENDS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["task_cancel"],
         keywords: &["stop", "abort", "kill", "end", "terminate"],
         also: &[("id", "task_id"), ("handle", "task_id"), ("force", "")],
@@ -142,6 +148,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Runs a task that failed, died or was cancelled again, as a new task, and answers its id. A workflow goes on with nodectl workflow retry.",
         hints: Hints { idempotent: true, ..Hints::SUBMITS },
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["task_retry"],
         keywords: &["retry", "rerun", "repeat", "restart", "failed", "dead letter", "once more"],
         also: &[("id", "task_id"), ("handle", "task_id"), ("retry_config", "")],
@@ -157,6 +164,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Moves a waiting task in the queue. It does not interrupt what runs, and what runs keeps its place for its next attempt.",
         hints: Hints { read_only: false, destructive: false, idempotent: true, open_world: false },
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["task_priority"],
         keywords: &["urgent", "sooner", "later", "order", "reorder", "hurry", "first", "importance"],
         also: &[("id", "task_id"), ("handle", "task_id"), ("new_priority", "priority"), ("requeue", "")],
@@ -172,6 +180,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lists the other nodes of the mesh: alive or not, free slots, what they can run. The node itself: p2p_taskqueue_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &["p2p_taskqueue_list_peers", "peer_list", "p2p_peer_list"],
         keywords: &[
             "nodes",
@@ -198,6 +207,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Tells every configured way of finding peers of this node, asks each for others, and lists who is known. The same with a wait: peer_discover.",
         hints: Hints { read_only: true, destructive: false, idempotent: true, open_world: true },
         scope: Scope::Read,
+        reach: Reach::Node,
         aliases: &[],
         keywords: &["advertise", "publish", "register", "presence"],
         also: peer::DISCOVER_ALSO,
@@ -213,6 +223,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would run an image of a registry; no node of this version runs containers, and it says so. A command: p2p_taskqueue_submit.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["docker", "container", "hub"],
         also: &[
@@ -237,6 +248,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Would build an image from a repository and run it; no node of this version runs containers, and it says so. A command: p2p_taskqueue_submit.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["docker", "container", "dockerfile", "build"],
         also: &[
@@ -261,6 +273,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Leases the next waiting task of this home to the caller as a worker, which then reports it with p2p_taskqueue_complete_task. To have the mesh run one: p2p_taskqueue_submit.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["p2p_get_next_task", "get_next_p2p_workflow"],
         keywords: &["claim", "next", "work", "worker", "lease", "pull", "poll", "pop", "dequeue"],
         also: outside::TAKE_ALSO,
@@ -276,6 +289,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Reports the result of a task that the caller claimed, under its lease; it is committed once. Progress: p2p_taskqueue_update_task.",
         hints: Hints::KEEPS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["p2p_mark_task_complete"],
         keywords: &["finish", "result", "done", "fail", "report", "mark", "commit"],
         also: outside::END_ALSO,
@@ -291,6 +305,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Renews the leases of tasks that the caller claimed, and says which are lost: stop these. With progress: p2p_taskqueue_update_task.",
         hints: Hints::KEEPS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["renew", "lease", "alive", "keep", "extend", "ping"],
         also: outside::HEARTBEAT_ALSO,
@@ -306,6 +321,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Says how far a task is that the caller claimed, keeps a checkpoint for the next attempt, renews the lease. Its end: p2p_taskqueue_complete_task.",
         hints: Hints::KEEPS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["progress", "checkpoint", "percent", "status"],
         also: outside::UPDATE_ALSO,
@@ -321,6 +337,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Calls a tool by name, at this node or at another one: peer_id, or auto for a server that a peer mounts. Work for whichever node is free: p2p_taskqueue_submit.",
         hints: Hints::ANYTHING,
         scope: Scope::Submit,
+        reach: Reach::Anyone,
         aliases: &[],
         keywords: &["invoke", "run tool", "remote", "another node", "peer"],
         also: &[

@@ -1,7 +1,7 @@
 //! Graphs of tasks.
 
 use super::{LIST_REST, OUTPUT_REST};
-use crate::mcp::catalog::entry::{Action, Category, Hints, Scope, ToolEntry};
+use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
 use crate::mcp::tools::workflow::{
     CancelWorkflow, GetWorkflowStatus, ListWorkflows, SubmitWorkflow, WorkflowGraph, WorkflowSpread,
 };
@@ -14,6 +14,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Submits a graph of steps (or independent tasks) and answers its id at once. A task without kind is a process if it has run, else embed if it has model. For one task use p2p_taskqueue_submit.",
         hints: Hints::SUBMITS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["workflow_submit", "p2p_workflow_submit"],
         keywords: &[
             "run",
@@ -46,6 +47,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows a workflow's steps, progress and outputs; with wait_ms waits for its end. If it is not done, make the call in next. A step's output: p2p_taskqueue_get_task.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &["workflow_status", "p2p_workflow_status", "workflow_result"],
         keywords: &["progress", "result", "outputs", "wait", "done", "finished", "state", "steps", "follow", "poll"],
         also: &[("id", "workflow_id"), ("handle", "workflow_id"), ("include_steps", ""), ("include_metrics", "")],
@@ -61,6 +63,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Lists workflows of this node's home, oldest first, with how many tasks are done. One with its steps: get_workflow_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &["workflow_list", "p2p_workflow_list"],
         keywords: &["all", "show", "find", "running", "failed", "history", "ids", "which", "pipelines"],
         also: &[("status_filter", "status"), ("state", "status")],
@@ -76,6 +79,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows which steps of a workflow need which, their states and the critical path, as JSON, Graphviz or Mermaid. For progress use get_workflow_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &["p2p_workflow_get_dag"],
         keywords: &["dag", "graph", "diagram", "edges", "mermaid", "dot", "critical path", "depends", "order", "steps"],
         also: &[("id", "workflow_id"), ("handle", "workflow_id"), ("fmt", "format")],
@@ -91,6 +95,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Cancels a workflow with all its tasks; what is done stays done. For one task use p2p_taskqueue_cancel.",
         hints: Hints::ENDS,
         scope: Scope::Submit,
+        reach: Reach::Namespace,
         aliases: &["workflow_cancel", "p2p_workflow_cancel"],
         keywords: &["stop", "abort", "kill", "end", "terminate", "pipeline"],
         also: &[("id", "workflow_id"), ("handle", "workflow_id"), ("force", "")],
@@ -106,6 +111,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         description: "Shows the home of a workflow and how its tasks are spread over the nodes. Its steps: get_workflow_status.",
         hints: Hints::READS,
         scope: Scope::Read,
+        reach: Reach::Namespace,
         aliases: &[],
         keywords: &["distribution", "assigned", "coordinator", "where", "nodes", "workers"],
         also: &[("id", "workflow_id")],

@@ -98,7 +98,7 @@ async fn take(
     offers: Option<Box<Capabilities>>,
 ) -> Result<Option<Box<Taken>>, ToolError> {
     let is_open = offers.is_none();
-    let request = |offers| OutsideRequest::Take { worker: worker.to_owned(), offers };
+    let request = |offers| OutsideRequest::Take { worker: worker.to_owned(), offers, namespace: None };
     let reply = match outside(call, request(offers)).await {
         Err(error) if is_open && error.code == "invalid" => {
             let kinds = BTreeSet::from([TaskKind::Tool]);

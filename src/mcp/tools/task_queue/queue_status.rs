@@ -32,6 +32,9 @@ pub struct QueueStatusInput {
 pub struct QueueStatusOutput {
     ok: bool,
     peer_id: String,
+    /// Of which tasks and workflows are counted; else all of this home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
     version: String,
     uptime_ms: u64,
     /// Tasks of this home by status.
@@ -51,8 +54,10 @@ pub struct QueueStatusOutput {
 
 #[derive(Serialize, JsonSchema)]
 struct WorkerShown {
-    running: u64,
-    queued: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<u64>,
     cpu_slots_free: u32,
     device_slots_free: u32,
     draining: bool,
@@ -91,12 +96,14 @@ impl Handler for QueueStatus {
         let patience = granted.map_or(PATIENCE, |seconds| Duration::from_secs_f64(seconds.min(PATIENCE.as_secs_f64())));
         let node = call.link.status(patience).await?;
         peer::refuse_other_node("peer_id", input.peer_id.as_deref(), &node.peer_id.to_string())?;
-        Ok(QueueStatusOutput::of(node, input.detail))
+        Ok(QueueStatusOutput::of(node, input.detail, call.principal.namespace.as_deref()))
     }
 }
 
 impl QueueStatusOutput {
-    fn of(node: NodeStatus, detail: Detail) -> Self {
+    /// Who is kept to a namespace is shown nothing of what others do.
+    fn of(node: NodeStatus, detail: Detail, namespace: Option<&str>) -> Self {
+        let is_all = namespace.is_none();
         let counts = node.queue.counts;
         let (mut queue, mut states) = (BTreeMap::new(), BTreeMap::new());
         for state in TaskState::ALL {
@@ -106,6 +113,7 @@ impl QueueStatusOutput {
         Self {
             ok: true,
             peer_id: node.peer_id.to_string(),
+            namespace: namespace.map(str::to_owned),
             version: node.version.clone(),
             uptime_ms: node.uptime_ms,
             queue,
@@ -113,13 +121,13 @@ impl QueueStatusOutput {
             workflows_running: node.queue.workflows_running,
             peers_alive: node.peers.iter().filter(|peer| peer.state == "alive").count(),
             worker: WorkerShown {
-                running: node.worker.running,
-                queued: node.worker.queued,
+                running: is_all.then_some(node.worker.running),
+                queued: is_all.then_some(node.worker.queued),
                 cpu_slots_free: node.worker.free.cpu,
                 device_slots_free: node.worker.free.device,
                 draining: node.worker.draining,
             },
-            more: detail.is_full().then(|| StatusMore::of(&node)),
+            more: (detail.is_full() && is_all).then(|| StatusMore::of(&node)),
             devices: node
                 .devices
                 .into_iter()

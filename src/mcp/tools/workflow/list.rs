@@ -80,7 +80,8 @@ impl Handler for ListWorkflows {
         let state = input.status.as_deref().filter(|word| *word != "all").map(state).transpose()?;
         let cursor = input.cursor.as_deref().map(|text| text.parse().map_err(|_| wrong_cursor(text))).transpose()?;
         let limit = input.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-        match call.link.ledger(LedgerRequest::ListWorkflows { state, cursor, limit }, PATIENCE).await? {
+        match call.link.ledger(LedgerRequest::ListWorkflows { state, namespace: None, cursor, limit }, PATIENCE).await?
+        {
             LedgerReply::Workflows { items, next_cursor } => Ok(ListWorkflowsOutput {
                 ok: true,
                 count: items.len(),

@@ -18,6 +18,7 @@ mod large_views;
 mod leases;
 mod lifecycle;
 mod limit_keys;
+mod namespaces;
 mod order;
 mod outcomes;
 mod outside;

@@ -25,7 +25,7 @@ impl Bench {
 
     fn take(&mut self, worker: &str) -> Option<Taken> {
         let offers = Some(offers(&[TaskKind::Tool]));
-        match self.outside(OutsideRequest::Take { worker: worker.to_owned(), offers }) {
+        match self.outside(OutsideRequest::Take { worker: worker.to_owned(), offers, namespace: None }) {
             OutsideReply::Taken(taken) => taken.map(|taken| *taken),
             other => panic!("{other:?}"),
         }
@@ -142,8 +142,11 @@ fn one_who_holds_all_that_it_may_gets_it_again_and_one_registered_for_more_gets_
     let register =
         |held_max| OutsideRequest::Register { worker: "agent".to_owned(), offers: offers(&[TaskKind::Tool]), held_max };
     assert_eq!(home.outside(register(2)), OutsideReply::Registered { held: 1 });
-    let take = |home: &mut Bench| match home.outside(OutsideRequest::Take { worker: "agent".to_owned(), offers: None })
-    {
+    let take = |home: &mut Bench| match home.outside(OutsideRequest::Take {
+        worker: "agent".to_owned(),
+        offers: None,
+        namespace: None,
+    }) {
         OutsideReply::Taken(taken) => *taken.unwrap(),
         other => panic!("{other:?}"),
     };
@@ -152,7 +155,11 @@ fn one_who_holds_all_that_it_may_gets_it_again_and_one_registered_for_more_gets_
     assert_eq!(take(&mut home), first, "the oldest");
     assert_eq!(home.keep("agent", Vec::new()).len(), 2, "all that it has");
     home.outside(OutsideRequest::Unregister { worker: "agent".to_owned() });
-    let refused = home.ask(LedgerRequest::Outside(OutsideRequest::Take { worker: "agent".to_owned(), offers: None }));
+    let refused = home.ask(LedgerRequest::Outside(OutsideRequest::Take {
+        worker: "agent".to_owned(),
+        offers: None,
+        namespace: None,
+    }));
     assert!(matches!(refused, LedgerReply::Refused(Refusal::Invalid { .. })), "{refused:?}");
 }
 
@@ -171,7 +178,8 @@ fn only_what_it_can_run_is_handed_out_in_the_order_of_the_queue() {
     assert_eq!(home.take("one").map(|taken| taken.fence.task), Some(sooner));
     assert_eq!(home.take("two").map(|taken| taken.fence.task), Some(later));
     assert_eq!(home.take("three"), None);
-    let process = OutsideRequest::Take { worker: "three".to_owned(), offers: Some(offers(&[TaskKind::Process])) };
+    let offered = Some(offers(&[TaskKind::Process]));
+    let process = OutsideRequest::Take { worker: "three".to_owned(), offers: offered, namespace: None };
     assert_eq!(home.outside(process), OutsideReply::Taken(None), "nobody could end it with its lease");
 }
 

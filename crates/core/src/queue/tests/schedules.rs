@@ -271,10 +271,11 @@ fn schedules_are_listed_by_pages_with_the_runs_that_are_not_over() {
     let mut home = Bench::new();
     let ids: Vec<ScheduleId> = (0..3).map(|_| every_minute(&mut home, Overlap::Replace, 0)).collect();
     home.pass(2 * MINUTE_MS + 200);
-    let mut page = |cursor| match home.ask(LedgerRequest::Schedule(ScheduleRequest::List { cursor, limit: 2 })) {
-        LedgerReply::Schedule(ScheduleReply::List { items, next_cursor }) => (items, next_cursor),
-        other => panic!("{other:?}"),
-    };
+    let mut page =
+        |cursor| match home.ask(LedgerRequest::Schedule(ScheduleRequest::List { namespace: None, cursor, limit: 2 })) {
+            LedgerReply::Schedule(ScheduleReply::List { items, next_cursor }) => (items, next_cursor),
+            other => panic!("{other:?}"),
+        };
     let (first, cursor) = page(None);
     let (second, end) = page(cursor);
     let all: Vec<ScheduleId> = first.iter().chain(&second).map(|view| view.id).collect();
