@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::mcp::http::HttpRules;
+use crate::mcp::http::jwt::JwtRules;
 
 /// Unless `listen` is set, no HTTP is served.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,14 +20,20 @@ pub struct HttpConfig {
     pub origins: Vec<String>,
     /// A file of bearer tokens, of mode 0600; without one, whoever is on this machine submits and reads.
     pub tokens: Option<PathBuf>,
+    /// An issuer whose signed tokens (JWT) are taken, beside those of the file.
+    pub jwt: Option<JwtRules>,
 }
 
 impl HttpConfig {
     pub(super) fn validate(&self) -> Result<(), String> {
+        if let Some(jwt) = &self.jwt {
+            jwt.check().map_err(|problem| format!("http.jwt: {problem}"))?;
+        }
+        let asks_for_tokens = self.tokens.is_some() || self.jwt.is_some();
         match self.listen {
-            Some(listen) if !listen.ip().is_loopback() && self.tokens.is_none() => Err(format!(
+            Some(listen) if !listen.ip().is_loopback() && !asks_for_tokens => Err(format!(
                 "listen is {listen}, which other machines reach: name a file of bearer tokens in http.tokens (`nodectl token \
-                 bearer add` makes it), or listen on 127.0.0.1:{}",
+                 bearer add` makes it), an issuer in [http.jwt], or listen on 127.0.0.1:{}",
                 listen.port()
             )),
             Some(_) | None => Ok(()),
@@ -35,7 +42,12 @@ impl HttpConfig {
 
     /// Who may come in, and how.
     pub fn rules(&self) -> HttpRules {
-        HttpRules { hosts: self.hosts.clone(), origins: self.origins.clone(), tokens: self.tokens.clone() }
+        HttpRules {
+            hosts: self.hosts.clone(),
+            origins: self.origins.clone(),
+            tokens: self.tokens.clone(),
+            jwt: self.jwt.clone(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod dry_runs;
 mod durable;
 mod elsewhere;
 mod http;
+mod jwt;
 mod listener;
 mod mounted;
 mod namespaces;

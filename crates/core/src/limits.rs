@@ -277,6 +277,8 @@ pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const HTTP_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bearer tokens of a node.
 pub const HTTP_TOKENS_MAX: usize = 1_024;
+/// Callers by the tokens of an issuer that a node remembers: who was not seen for the longest time is forgotten.
+pub const HTTP_JWT_CALLERS_MAX: usize = 4_096;
 /// Requests under way on one control connection.
 pub const SESSION_REQUESTS_MAX: usize = 256;
 /// Messages that wait in one actor's mailbox, admitted before the cast.

@@ -144,7 +144,7 @@ mod tests {
 
     fn gate(hosts: &[&str], origins: &[&str]) -> Gate {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        Gate::new(&HttpRules { hosts: owned(hosts), origins: owned(origins), tokens: None })
+        Gate::new(&HttpRules { hosts: owned(hosts), origins: owned(origins), ..HttpRules::default() })
     }
 
     fn status(gate: &Gate, headers: &[(&str, &str)]) -> u16 {

@@ -5,6 +5,7 @@
 
 mod body;
 pub mod gate;
+pub mod jwt;
 mod outline;
 pub mod refused;
 mod route;
@@ -30,6 +31,7 @@ use serde_json::json;
 
 use body::Bodies;
 use gate::Gate;
+use jwt::JwtRules;
 use outline::Outline;
 use refused::Refused;
 use route::Route;
@@ -52,8 +54,10 @@ pub struct HttpRules {
     pub hosts: Vec<String>,
     /// Web pages that may call it; what cannot be read counts as none.
     pub origins: Vec<String>,
-    /// The file of the tokens; without one whoever reaches this server submits and reads.
+    /// The file of the tokens; without one, and without an issuer, whoever reaches this server submits and reads.
     pub tokens: Option<PathBuf>,
+    /// Whose signed tokens are believed.
+    pub jwt: Option<JwtRules>,
 }
 
 /// Serves requests with the protocol's handler `S`, which finds a [`Dispatcher`] among each request's extensions.
@@ -76,7 +80,7 @@ impl<S: HttpHandler> HttpServer<S> {
     /// `make` makes the handler of a session, or of a request that is in none.
     ///
     /// # Errors
-    /// If the file of the tokens cannot be used.
+    /// If what says who may come in cannot be used.
     pub fn new(
         make: impl Fn() -> S + Send + Sync + 'static,
         door: Arc<dyn Door>,
@@ -90,7 +94,7 @@ impl<S: HttpHandler> HttpServer<S> {
             .with_max_request_body_bytes(limits::HTTP_BODY_BYTES_MAX);
         let service = StreamableHttpService::new(move || Ok(make()), sessions.local(), config);
         let bodies = Bodies::new(limits::HTTP_BODY_BYTES_MAX, limits::HTTP_BODIES_BYTES_MAX);
-        let who = Who::new(rules.tokens.as_deref())?;
+        let who = Who::new(rules.tokens.as_deref(), rules.jwt.clone())?;
         Ok(Self { gate: Gate::new(rules), who, catalog: Catalog::shared(), door, sessions, bodies, service })
     }
 
@@ -118,7 +122,7 @@ impl<S: HttpHandler> HttpServer<S> {
             Route::Metadata => return self.metadata(&host),
             Route::Surface { name, read_only } => name.surface(self.catalog, read_only),
         };
-        let principal = self.who.comes(request.headers(), &host)?;
+        let principal = self.who.comes(request.headers(), &host).await?;
         refuse_old_transport(request.method(), request.headers())?;
         self.sessions.check(request.headers(), &principal)?;
         let (mut parts, body) = request.into_parts();
@@ -145,11 +149,15 @@ impl<S: HttpHandler> HttpServer<S> {
         if !self.who.asks_for_tokens() {
             return Err(Refused::new(404, "no_tokens", "this server asks for no token", "call it without one"));
         }
-        let document = json!({
+        let mut document = json!({
             "resource": format!("http://{host}/mcp"),
             "bearer_methods_supported": ["header"],
             "scopes_supported": Scope::ALL.map(Scope::name),
         });
+        if let Some(jwt) = self.who.issuer() {
+            document["resource"] = jwt.audience().into();
+            document["authorization_servers"] = json!([jwt.issuer()]);
+        }
         Ok(json_response(200, &document))
     }
 }

@@ -49,12 +49,19 @@ impl Refused {
     /// No token, or one that is not known; `why` is told to who sent one.
     pub fn unknown_token(host: &str, why: Option<&str>) -> Self {
         let (message, error) = match why {
-            Some(why) => (why.to_owned(), format!("error=\"invalid_token\", error_description=\"{why}\", ")),
+            Some(why) => (why.to_owned(), format!("error=\"invalid_token\", error_description=\"{}\", ", quoted(why))),
             None => ("this server asks for a bearer token".to_owned(), String::new()),
         };
-        let fix = "send Authorization: Bearer TOKEN; who runs the node makes one with `nodectl token bearer add`";
+        let fix = "send Authorization: Bearer TOKEN: one of the issuer that the resource metadata name, or one that who runs \
+                   the node makes with `nodectl token bearer add`";
         let challenge = format!("Bearer {error}{}", metadata(host));
         Self { challenge: Some(challenge), ..Self::new(401, "unauthorized", message, fix) }
+    }
+
+    /// Whether a token is good cannot be known.
+    pub fn no_keys(problem: &str) -> Self {
+        let message = format!("the keys that tokens are checked with are not there: {problem}");
+        Self::new(503, "no_keys", message, "call again in some seconds; who runs the node looks at http.jwt.jwks")
     }
 
     /// A call that the principal may not make.
@@ -83,6 +90,11 @@ impl Refused {
         }
         response
     }
+}
+
+/// What may stand between quotes in a header.
+fn quoted(text: &str) -> String {
+    text.replace(|letter: char| letter == '"' || letter == '\\' || !(' '..='~').contains(&letter), "'")
 }
 
 fn metadata(host: &str) -> String {

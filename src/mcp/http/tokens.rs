@@ -21,8 +21,10 @@ const FILE_BYTES_MAX: u64 = 512 * 1024;
 /// How often the file is looked at while requests come.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const NAME_LEN_MAX: usize = 64;
+/// What tokens of a file begin with.
+pub const PREFIX: &str = "magpie_";
 
-/// A file of tokens that cannot be used.
+/// What says who may come in, and cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
     #[error(transparent)]
@@ -31,6 +33,8 @@ pub enum TokensError {
     Missing(PathBuf),
     #[error("{}: {problem}", file.display())]
     Wrong { file: PathBuf, problem: String },
+    #[error("http.jwt: {0}")]
+    Jwt(String),
 }
 
 /// What the file says of one token.
@@ -98,7 +102,7 @@ impl TokenEntry {
     /// A new token, and what the file says of it: the token itself is shown once and kept nowhere.
     pub fn make(name: &str, scope: Scope, expires: Option<Wall>) -> (String, Self) {
         let secret: [u8; 32] = rand::random();
-        let token = format!("magpie_{}", BASE32_NOPAD.encode(&secret).to_lowercase());
+        let token = format!("{PREFIX}{}", BASE32_NOPAD.encode(&secret).to_lowercase());
         let sha256 = HEXLOWER.encode(&Sha256::digest(&token));
         (token, Self { name: name.to_owned(), sha256, scope, namespace: None, expires })
     }

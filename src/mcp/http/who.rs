@@ -5,41 +5,63 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 
+use super::jwt::{Doubt, Jwt, JwtRules};
 use super::refused::Refused;
-use super::tokens::{Tokens, TokensError};
+use super::tokens::{self, Tokens, TokensError};
 use crate::mcp::principal::Principal;
 
 pub enum Who {
     /// Whoever reaches this server.
     Anyone(Arc<Principal>),
-    Holders(Tokens),
+    Holders {
+        tokens: Option<Tokens>,
+        jwt: Option<Box<Jwt>>,
+    },
 }
 
 impl Who {
     /// # Errors
-    /// If the file of the tokens cannot be used.
-    pub fn new(tokens: Option<&Path>) -> Result<Self, TokensError> {
-        match tokens {
-            Some(file) => Tokens::open(file.to_owned()).map(Self::Holders),
-            None => Ok(Self::Anyone(Arc::new(super::local()))),
+    /// If the file of the tokens cannot be used, or what is said of an issuer cannot be right.
+    pub fn new(tokens: Option<&Path>, jwt: Option<JwtRules>) -> Result<Self, TokensError> {
+        if tokens.is_none() && jwt.is_none() {
+            return Ok(Self::Anyone(Arc::new(super::local())));
         }
+        let tokens = tokens.map(|file| Tokens::open(file.to_owned())).transpose()?;
+        let jwt = jwt.map(|rules| Jwt::new(rules).map(Box::new).map_err(TokensError::Jwt)).transpose()?;
+        Ok(Self::Holders { tokens, jwt })
     }
 
     pub fn asks_for_tokens(&self) -> bool {
-        matches!(self, Self::Holders(_))
+        matches!(self, Self::Holders { .. })
+    }
+
+    /// Whose signed tokens are believed, if anybody's are.
+    pub fn issuer(&self) -> Option<&Jwt> {
+        match self {
+            Self::Anyone(_) => None,
+            Self::Holders { jwt, .. } => jwt.as_deref(),
+        }
     }
 
     /// # Errors
-    /// 401 without a token that is good.
-    pub fn comes(&self, headers: &HeaderMap, host: &str) -> Result<Arc<Principal>, Refused> {
-        let tokens = match self {
+    /// 401 without a token that is good; 503 while it cannot be known.
+    pub async fn comes(&self, headers: &HeaderMap, host: &str) -> Result<Arc<Principal>, Refused> {
+        let (tokens, jwt) = match self {
             Self::Anyone(principal) => return Ok(principal.clone()),
-            Self::Holders(tokens) => tokens,
+            Self::Holders { tokens, jwt } => (tokens, jwt),
         };
         let token = bearer(headers).ok_or_else(|| Refused::unknown_token(host, None))?;
-        tokens
-            .holder(token)
-            .ok_or_else(|| Refused::unknown_token(host, Some("the token is not known, or its time is over")))
+        let known = tokens.as_ref().and_then(|tokens| tokens.holder(token));
+        if let Some(principal) = known {
+            return Ok(principal);
+        }
+        match jwt {
+            Some(jwt) if !token.starts_with(tokens::PREFIX) => jwt.holder(token).await.map_err(|doubt| match doubt {
+                Doubt::Refused(why) => Refused::unknown_token(host, Some(&format!("the token: {why}"))),
+                Doubt::NoKeys(problem) => Refused::no_keys(&problem),
+            }),
+            Some(_) | None => Err(Refused::unknown_token(host, Some("the token is not known, or its time is over"))),
+        }
     }
 }
 
