@@ -148,5 +148,9 @@ fn a_node_that_is_told_to_end_says_nothing_that_sounds_like_a_fault() {
     assert_eq!(log.lines().filter(is_fault).collect::<Vec<_>>(), Vec::<&str>::new());
     let stopped = log.lines().filter_map(|line| line.split("actor stopped actor=").nth(1));
     let names: Vec<&str> = stopped.map(|name| name.trim_matches('"')).collect();
-    assert_eq!(names, ["control", "worker", "registry", "swarm", "clock", "scheduler", "ledger"], "the last first");
+    assert_eq!(
+        names,
+        ["control", "tools", "worker", "registry", "swarm", "clock", "scheduler", "ledger"],
+        "the last first"
+    );
 }
