@@ -123,20 +123,20 @@ fn sessions(node: &Node, echo_call: &Call, our_call: &Call) {
 /// What the calls of all sessions took, whose beginnings are spread over a time.
 fn calls_of_sessions(open: impl Fn() -> Connection + Sync, call: &Call, spread: Duration) -> Quantiles {
     let begin = Barrier::new(SESSIONS);
-    let times: Vec<Duration> = std::thread::scope(|scope| {
-        let session = |place: usize| {
-            let mut connection = open();
-            connection.begin_session();
-            begin.wait();
-            let began = Instant::now() + spread * place as u32 / SESSIONS as u32;
-            let one = |n: u32| {
-                std::thread::sleep((began + SESSION_EVERY * n).saturating_duration_since(Instant::now()));
-                let called = Instant::now();
-                connection.call(call);
-                called.elapsed()
-            };
-            (0..SESSION_CALLS).map(one).collect::<Vec<Duration>>()
+    let session = |place: usize| {
+        let mut connection = open();
+        connection.begin_session();
+        begin.wait();
+        let began = Instant::now() + spread * place as u32 / SESSIONS as u32;
+        let one = |n: u32| {
+            std::thread::sleep((began + SESSION_EVERY * n).saturating_duration_since(Instant::now()));
+            let called = Instant::now();
+            connection.call(call);
+            called.elapsed()
         };
+        (0..SESSION_CALLS).map(one).collect::<Vec<Duration>>()
+    };
+    let times: Vec<Duration> = std::thread::scope(|scope| {
         let session = &session;
         let running: Vec<_> = (0..SESSIONS).map(|place| scope.spawn(move || session(place))).collect();
         running.into_iter().flat_map(|session| session.join().expect("no call fails")).collect()

@@ -149,7 +149,8 @@ mod tests {
         let text = || "x".to_owned();
         let (principal, client, tool, called) = (text(), text(), text(), text());
         let (arguments, outcome, at) = (text(), text(), Default::default());
-        CallLine { at, principal, client, tool, called, arguments, outcome, ms: n, lost: 0 }
+        let (us, trace, route) = (None, None, None);
+        CallLine { at, principal, client, tool, called, arguments, outcome, ms: n, us, trace, route, lost: 0 }
     }
 
     fn recorder() -> (Recorder, Arc<Mutex<Vec<Vec<u64>>>>) {
