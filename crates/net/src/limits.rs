@@ -121,8 +121,8 @@ pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
 pub(crate) const TARGETS_MAX: usize = 2 * PEERS_MAX;
 /// Dials started by one tick.
 pub(crate) const DIALS_PER_TICK_MAX: usize = 16;
-/// Peers that were dialled and are not admitted yet; then no more are dialled. Where many nodes start at once, more would
-/// make all of them late.
+/// Peers that were dialled and are not admitted yet; then nobody is dialled of whom only others told. Where many nodes
+/// start at once, more would make all of them late.
 pub(crate) const COMING_IN_MAX: usize = 4;
 /// Whom two nodes hear of at the same time: the one of the higher id waits so long for the other's dial.
 pub(crate) const DIAL_YIELD_MS: u64 = 1_000;

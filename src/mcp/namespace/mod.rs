@@ -1,6 +1,6 @@
 //! Callers that are kept to a namespace: what they ask of the node leaves through here and comes back through here.
 //!
-//! [`within`] says of every message what such a caller may ask by it, [`shown`] of every answer what it is shown; both are
+//! `within` says of every message what such a caller may ask by it, `shown` of every answer what it is shown; both are
 //! complete, so that a new message says it too. What is another's is answered as what there is not: it is looked up by
 //! the same question, whoever has it. Nothing is asked of the home but what any caller may ask, so that it holds for a
 //! home at any node.

@@ -23,7 +23,7 @@ use crate::messages::worker::WorkerStats;
 pub type Shown<T> = Result<(T, Vec<ContentId>), Refusal>;
 
 /// # Errors
-/// If it is of another namespace, or of the whole node. What the questions of [`super::within`] lead to is neither.
+/// If it is of another namespace, or of the whole node. What the questions of [`super::within()`] lead to is neither.
 pub fn shown(namespace: &str, answer: Answer) -> Shown<Answer> {
     let plain = |answer| Ok((answer, Vec::new()));
     match answer {

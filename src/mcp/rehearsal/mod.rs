@@ -83,7 +83,7 @@ pub fn told(ended: Result<Value, ToolError>, rehearsal: &Rehearsal) -> Result<Va
 /// Asks the node what changes nothing, and looks into the rest.
 ///
 /// # Errors
-/// That of the node, or of a check; [`REACHED`] where a change was reached and nothing is wrong with it.
+/// That of the node, or of a check; `REACHED` where a change was reached and nothing is wrong with it.
 pub async fn ask(
     link: &NodeLink,
     rehearsal: &Arc<Rehearsal>,

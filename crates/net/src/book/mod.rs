@@ -131,6 +131,11 @@ impl Entry {
         self.addresses.iter().any(Known::is_lasting)
     }
 
+    /// Whether nothing speaks for it but what others say.
+    fn is_new(&self) -> bool {
+        !self.member && !self.is_lasting() && !self.is_cached()
+    }
+
     fn is_cached(&self) -> bool {
         self.addresses.iter().any(|known| known.sources.contains(&Source::Cache))
     }
@@ -217,11 +222,9 @@ impl Book {
         }
     }
 
-    /// The dials to make now, at most `room`; each is under way until its end is reported.
-    pub fn due(&mut self, now_ms: u64, room: usize) -> Vec<Dial> {
-        if room == 0 {
-            return Vec::new();
-        }
+    /// The dials to make now, at most [`limits::DIALS_PER_TICK_MAX`]; each is under way until its end is reported.
+    /// `takes_new`: also to whom only others told of.
+    pub fn due(&mut self, now_ms: u64, takes_new: bool) -> Vec<Dial> {
         let mut reached = self.connected.clone();
         let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
         reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
@@ -232,10 +235,13 @@ impl Book {
             if entry.own || entry.dialling || reached_already || entry.due_ms > now_ms || entry.addresses.is_empty() {
                 continue;
             }
+            if !takes_new && entry.is_new() {
+                continue;
+            }
             entry.dialling = true;
             reached.extend(peer);
             dials.push(Dial { target: target.clone(), addresses: entry.addresses_to_dial() });
-            if dials.len() == room {
+            if dials.len() == limits::DIALS_PER_TICK_MAX {
                 break;
             }
         }

@@ -22,7 +22,7 @@ fn book() -> Book {
 }
 
 fn due(book: &mut Book, now_ms: u64) -> Vec<Dial> {
-    book.due(now_ms, limits::DIALS_PER_TICK_MAX)
+    book.due(now_ms, true)
 }
 
 fn targets(dials: Vec<Dial>) -> Vec<Target> {
@@ -45,12 +45,16 @@ fn of_two_that_are_told_of_each_other_one_dials_and_the_other_only_if_that_one_d
     assert_eq!(targets(due(&mut told, 0)), [Target::Peer(ALICE)], "who is named may know of nobody");
 }
 
+/// Strangers that answer and say nothing hold up no member.
 #[test]
-fn no_more_are_dialled_than_there_is_room_for() {
+fn while_many_come_in_only_those_are_dialled_for_whom_more_speaks_than_others() {
     let mut book = book();
-    let new = (1..=5).filter(|port| book.found(bare(*port), Source::Bootstrap, 0)).count();
-    assert_eq!(new, 5);
-    assert_eq!([0, 2, 9].map(|room| book.due(0, room).len()), [0, 2, 3]);
+    book.found(of(ALICE, bare(1)), Source::Member, 0);
+    book.found(of(BOB, bare(2)), Source::Member, 0);
+    book.found(bare(3), Source::Bootstrap, 0);
+    book.admitted(BOB, None, 0);
+    assert_eq!(targets(book.due(0, false)), [Target::Peer(BOB), Target::Address(bare(3))]);
+    assert_eq!(targets(book.due(0, true)), [Target::Peer(ALICE)]);
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The place that a caller names: a peer's id, the end of its address, or [`AUTO`].
+    /// The place that a caller names: a peer's id, the end of its address, or `auto`.
     ///
     /// # Errors
     /// `wrong_argument` with where to find one.
