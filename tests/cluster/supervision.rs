@@ -40,7 +40,7 @@ async fn restarted(node: &TestNode, name: &str, restarts: u64) {
 async fn the_tree_names_every_actor() {
     let node = TestNode::start().await;
     let names: Vec<String> = tree(&node).await.children.into_iter().map(|child| child.name).collect();
-    assert_eq!(names, ["ledger", "scheduler", "clock", "swarm", "registry", "worker", "control"]);
+    assert_eq!(names, ["ledger", "scheduler", "clock", "swarm", "registry", "worker", "tools", "control"]);
     match ask_supervisor(&node, ActorRequest::Kill { name: "nobody".to_owned() }).await {
         ActorReply::Unknown { known, .. } => assert!(known.contains(&"ledger".to_owned())),
         other => panic!("{other:?}"),

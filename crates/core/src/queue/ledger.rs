@@ -13,6 +13,7 @@ use super::fairness::Fairness;
 use super::limit_keys::Limits;
 use super::namespaces::Namespaces;
 use super::operations::Operations;
+use super::outside::OutsideReply;
 use super::pace::Pace;
 use super::permits::Permits;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal, WorkerNotice, WorkflowState};
@@ -271,7 +272,11 @@ impl Ledger {
 
     /// Whether grants wait for the log: they leave later than they were decided.
     pub fn holds_grants(&self) -> bool {
-        self.outbox.holds(|effect| matches!(effect, Effect::Notify { notice: WorkerNotice::Grants(_), .. }))
+        self.outbox.holds(|effect| match effect {
+            Effect::Notify { notice: WorkerNotice::Grants(_), .. } => true,
+            Effect::Reply { reply: LedgerReply::Outside(reply), .. } => matches!(**reply, OutsideReply::Taken(Some(_))),
+            _ => false,
+        })
     }
 
     /// The wall time of a record: never before the last one's, whatever the clock does.
