@@ -59,6 +59,8 @@ pub struct Agent {
     reliable: bool,
     gone: bool,
     held: BTreeMap<TaskId, Held>,
+    /// What it took last, if a record tells of it. This it remembers when it forgets what it has.
+    last: Option<Held>,
     /// Ended, or told to be over: an answer that was overtaken does not begin it again.
     over: BTreeSet<Fence>,
     calls: BTreeMap<u64, Pending>,
@@ -78,6 +80,7 @@ impl Agent {
             reliable,
             gone: false,
             held: BTreeMap::new(),
+            last: None,
             over: BTreeSet::new(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -106,6 +109,12 @@ impl Agent {
                 Some((home, OutsideRequest::Register { worker, offers: offers(), held_max: self.held_max }))
             }
             (9, _) if self.held_max > 1 && self.rng.chance(300) => Some((home, OutsideRequest::Unregister { worker })),
+            // By its name alone, of what it may have no more.
+            (10, _) if self.last.as_ref().is_some_and(|last| !self.held.contains_key(&last.fence.task)) => {
+                let last = self.last.clone()?;
+                let (task, outcome) = (last.fence.task, Box::new(succeeded(last.fence, &last.spec)));
+                Some((last.home, OutsideRequest::End { worker, task, lease: None, outcome }))
+            }
             (_, held) if held.is_none() || self.held_max > 1 => {
                 let bare = self.held_max > 1 && self.rng.chance(500);
                 Some((home, OutsideRequest::Take { worker, offers: (!bare).then(offers), namespace: None }))
@@ -241,6 +250,9 @@ impl World {
         self.counters.executions += 1;
         let ends_ms = pending.asked_ms + ttl_ms * COUNTED_ON_PERCENT / 100;
         let held = Held { home: pending.home, fence, token, attempt, spec: spec.clone(), outcome: None };
+        if spec.durability != Durability::Memory {
+            state.last = Some(held.clone());
+        }
         let (worker, earlier) = (state.endpoint, state.held.insert(fence.task, held));
         if let Some(earlier) = earlier {
             self.leases.end(earlier.fence);
