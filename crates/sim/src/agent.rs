@@ -273,6 +273,16 @@ impl World {
             RenewAnswer::Renewed { .. } => {}
             // Of a task that ended otherwise it says now and then that its attempt is gone.
             RenewAnswer::Terminal { .. } if holds && state.rng.chance(500) => self.leases.end(fence),
+            // What it held by its name is of an earlier attempt than the task's newest, which this names.
+            RenewAnswer::Fenced { current } if current == fence.epoch => {
+                if let Some(held) =
+                    state.held.get(&fence.task).map(|held| held.fence).filter(|held| held.epoch < current)
+                {
+                    state.held.remove(&held.task);
+                    state.over.insert(held);
+                    self.leases.end(held);
+                }
+            }
             RenewAnswer::Terminal { .. } | RenewAnswer::Fenced { .. } | RenewAnswer::Unknown => {
                 if holds {
                     state.held.remove(&fence.task);
