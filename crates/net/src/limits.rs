@@ -121,11 +121,6 @@ pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
 pub(crate) const TARGETS_MAX: usize = 2 * PEERS_MAX;
 /// Dials started by one tick.
 pub(crate) const DIALS_PER_TICK_MAX: usize = 16;
-/// Peers that were dialled and are not admitted yet; then nobody is dialled of whom only others told. Where many nodes
-/// start at once, more would make all of them late.
-pub(crate) const COMING_IN_MAX: usize = 4;
-/// Whom two nodes hear of at the same time: the one of the higher id waits so long for the other's dial.
-pub(crate) const DIAL_YIELD_MS: u64 = 1_000;
 /// Back-off of dials: doubling from the first to the last.
 pub(crate) const REDIAL_FIRST_MS: u64 = 100;
 /// A member may hold leases of ours or we of it: it is dialled at least this often.

@@ -52,11 +52,6 @@ impl Source {
 }
 
 impl Source {
-    /// Whether the peer hears of this node, as this one of it.
-    fn is_mutual(self) -> bool {
-        self.is_hearsay() || self == Self::Mdns
-    }
-
     /// Whether others said it of the peer.
     fn is_hearsay(self) -> bool {
         matches!(self, Self::Member | Self::Rendezvous | Self::Kademlia | Self::Github)
@@ -131,11 +126,6 @@ impl Entry {
         self.addresses.iter().any(Known::is_lasting)
     }
 
-    /// Whether nothing speaks for it but what others say.
-    fn is_new(&self) -> bool {
-        !self.member && !self.is_lasting() && !self.is_cached()
-    }
-
     fn is_cached(&self) -> bool {
         self.addresses.iter().any(|known| known.sources.contains(&Source::Cache))
     }
@@ -190,10 +180,7 @@ impl Book {
         if !self.make_room(&target, source, now_ms) {
             return false;
         }
-        // Both hear of each other, mostly at the same moment, and one connection is enough.
-        let yields = source.is_mutual() && peer.is_some_and(|peer| peer < self.local);
-        let due_ms = now_ms + if yields { limits::DIAL_YIELD_MS } else { 0 };
-        let entry = self.entries.entry(target).or_insert_with(|| Entry { due_ms, ..Entry::new(now_ms) });
+        let entry = self.entries.entry(target).or_insert_with(|| Entry::new(now_ms));
         entry.seen_ms = now_ms;
         if source == Source::Asked {
             entry.due_ms = now_ms;
@@ -223,8 +210,7 @@ impl Book {
     }
 
     /// The dials to make now, at most [`limits::DIALS_PER_TICK_MAX`]; each is under way until its end is reported.
-    /// `takes_new`: also to whom only others told of.
-    pub fn due(&mut self, now_ms: u64, takes_new: bool) -> Vec<Dial> {
+    pub fn due(&mut self, now_ms: u64) -> Vec<Dial> {
         let mut reached = self.connected.clone();
         let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
         reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
@@ -233,9 +219,6 @@ impl Book {
             let peer = peer_of(target, entry);
             let reached_already = peer.is_some_and(|peer| reached.contains(&peer));
             if entry.own || entry.dialling || reached_already || entry.due_ms > now_ms || entry.addresses.is_empty() {
-                continue;
-            }
-            if !takes_new && entry.is_new() {
                 continue;
             }
             entry.dialling = true;

@@ -21,40 +21,8 @@ fn book() -> Book {
     Book::new(LOCAL)
 }
 
-fn due(book: &mut Book, now_ms: u64) -> Vec<Dial> {
-    book.due(now_ms, true)
-}
-
 fn targets(dials: Vec<Dial>) -> Vec<Target> {
     dials.into_iter().map(|dial| dial.target).collect()
-}
-
-/// Both hear of each other at the same moment.
-#[test]
-fn of_two_that_are_told_of_each_other_one_dials_and_the_other_only_if_that_one_does_not() {
-    for source in [Source::Member, Source::Mdns] {
-        let (mut lower, mut higher) = (Book::new(ALICE), Book::new(BOB));
-        lower.found(of(BOB, bare(2)), source, 0);
-        higher.found(of(ALICE, bare(1)), source, 0);
-        assert_eq!(targets(due(&mut lower, 0)), [Target::Peer(BOB)]);
-        assert_eq!(due(&mut higher, limits::DIAL_YIELD_MS - 1), []);
-        assert_eq!(targets(due(&mut higher, limits::DIAL_YIELD_MS)), [Target::Peer(ALICE)]);
-    }
-    let mut told = Book::new(BOB);
-    told.found(of(ALICE, bare(1)), Source::Bootstrap, 0);
-    assert_eq!(targets(due(&mut told, 0)), [Target::Peer(ALICE)], "who is named may know of nobody");
-}
-
-/// Strangers that answer and say nothing hold up no member.
-#[test]
-fn while_many_come_in_only_those_are_dialled_for_whom_more_speaks_than_others() {
-    let mut book = book();
-    book.found(of(ALICE, bare(1)), Source::Member, 0);
-    book.found(of(BOB, bare(2)), Source::Member, 0);
-    book.found(bare(3), Source::Bootstrap, 0);
-    book.admitted(BOB, None, 0);
-    assert_eq!(targets(book.due(0, false)), [Target::Peer(BOB), Target::Address(bare(3))]);
-    assert_eq!(targets(book.due(0, true)), [Target::Peer(ALICE)]);
 }
 
 #[test]
@@ -62,41 +30,41 @@ fn a_found_address_is_dialled_once_until_the_dial_ends() {
     let mut book = book();
     assert!(book.found(bare(1), Source::Bootstrap, 0));
     assert!(!book.found(bare(1), Source::Bootstrap, 0), "known already");
-    let dials = due(&mut book, 0);
+    let dials = book.due(0);
     assert_eq!(dials, [Dial { target: Target::Address(bare(1)), addresses: vec![bare(1)] }]);
-    assert_eq!(due(&mut book, 1_000_000), []);
+    assert_eq!(book.due(1_000_000), []);
     book.failed(&dials[0].target, 1_000_000);
-    assert_eq!(due(&mut book, 1_000_000), []);
-    assert_eq!(due(&mut book, 1_000_000 + limits::REDIAL_MAX_MS).len(), 1);
+    assert_eq!(book.due(1_000_000), []);
+    assert_eq!(book.due(1_000_000 + limits::REDIAL_MAX_MS).len(), 1);
 }
 
 #[test]
 fn a_connected_peer_is_not_dialled_by_any_of_its_addresses() {
     let mut book = book();
     book.found(bare(1), Source::Bootstrap, 0);
-    let [target] = targets(due(&mut book, 0)).try_into().unwrap();
+    let [target] = targets(book.due(0)).try_into().unwrap();
     book.connected(ALICE, Some(&target), 0);
     book.found(of(ALICE, bare(2)), Source::Mdns, 0);
-    assert_eq!(due(&mut book, u64::MAX), []);
+    assert_eq!(book.due(u64::MAX), []);
     book.disconnected(ALICE, 10);
-    assert_eq!(targets(due(&mut book, 10 + limits::REDIAL_FIRST_MS)), [Target::Peer(ALICE)]);
-    assert_eq!(due(&mut book, u64::MAX), [], "while the peer is dialled, its bare address is not");
+    assert_eq!(targets(book.due(10 + limits::REDIAL_FIRST_MS)), [Target::Peer(ALICE)]);
+    assert_eq!(book.due(u64::MAX), [], "while the peer is dialled, its bare address is not");
 }
 
 #[test]
 fn whoever_took_over_a_bare_address_is_found_in_the_end() {
     let mut book = book();
     book.found(bare(1), Source::Bootstrap, 0);
-    let [target] = targets(due(&mut book, 0)).try_into().unwrap();
+    let [target] = targets(book.due(0)).try_into().unwrap();
     book.connected(ALICE, Some(&target), 0);
     book.admitted(ALICE, Some(bare(1)), 0);
     book.disconnected(ALICE, 10);
-    let [alice] = targets(due(&mut book, 10 + limits::REDIAL_FIRST_MS)).try_into().unwrap();
+    let [alice] = targets(book.due(10 + limits::REDIAL_FIRST_MS)).try_into().unwrap();
     assert_eq!(alice, Target::Peer(ALICE));
     book.failed(&alice, 500);
-    assert!(targets(due(&mut book, 500)).contains(&target));
+    assert!(targets(book.due(500)).contains(&target));
     book.connected(BOB, Some(&target), 510);
-    assert!(!targets(due(&mut book, 1_000_000)).contains(&target));
+    assert!(!targets(book.due(1_000_000)).contains(&target));
 }
 
 #[test]
@@ -108,7 +76,7 @@ fn a_members_redial_stays_within_a_quarter_of_the_lease() {
     book.disconnected(ALICE, 0);
     let mut now_ms = limits::REDIAL_FIRST_MS;
     for _ in 0..100 {
-        assert_eq!(targets(due(&mut book, now_ms)), [Target::Peer(ALICE)], "at {now_ms} ms");
+        assert_eq!(targets(book.due(now_ms)), [Target::Peer(ALICE)], "at {now_ms} ms");
         book.failed(&Target::Peer(ALICE), now_ms);
         now_ms += limits::REDIAL_MEMBER_MS;
     }
@@ -121,7 +89,7 @@ fn a_refused_peer_is_left_alone_for_longer_and_longer() {
     let mut waits = Vec::new();
     let mut now_ms = 0;
     for _ in 0..10 {
-        let due_ms = (now_ms..).step_by(100).find(|now_ms| !due(&mut book, *now_ms).is_empty()).unwrap();
+        let due_ms = (now_ms..).step_by(100).find(|now_ms| !book.due(*now_ms).is_empty()).unwrap();
         waits.push(due_ms - now_ms);
         now_ms = due_ms;
         book.connected(ALICE, Some(&Target::Peer(ALICE)), now_ms);
@@ -140,9 +108,9 @@ fn quic_gets_its_turn_when_tcp_fails() {
     let mut book = book();
     book.found(of(ALICE, quic(1)), Source::Bootstrap, 0);
     book.found(of(ALICE, bare(1)), Source::Bootstrap, 0);
-    assert_eq!(due(&mut book, 0)[0].addresses, [bare(1)]);
+    assert_eq!(book.due(0)[0].addresses, [bare(1)]);
     book.failed(&Target::Peer(ALICE), 0);
-    assert_eq!(due(&mut book, 10_000)[0].addresses, [quic(1), bare(1)]);
+    assert_eq!(book.due(10_000)[0].addresses, [quic(1), bare(1)]);
 }
 
 #[test]
@@ -150,11 +118,11 @@ fn this_node_is_never_dialled() {
     let mut book = book();
     assert!(!book.found(of(LOCAL, bare(1)), Source::Mdns, 0));
     book.found(bare(1), Source::Bootstrap, 0);
-    let [target] = targets(due(&mut book, 0)).try_into().unwrap();
+    let [target] = targets(book.due(0)).try_into().unwrap();
     book.misled(&target, bare(1), true);
     book.failed(&target, 0);
     book.found(bare(1), Source::Bootstrap, 0);
-    assert_eq!(due(&mut book, u64::MAX), []);
+    assert_eq!(book.due(u64::MAX), []);
 }
 
 #[test]
@@ -162,13 +130,13 @@ fn an_address_where_another_answers_does_not_spoil_the_others() {
     let mut book = book();
     book.found(of(ALICE, bare(1)), Source::Identify, 0);
     book.found(of(ALICE, bare(2)), Source::Identify, 0);
-    assert_eq!(due(&mut book, 0)[0].addresses, [bare(1), bare(2)]);
+    assert_eq!(book.due(0)[0].addresses, [bare(1), bare(2)]);
     book.misled(&Target::Peer(ALICE), of(ALICE, bare(1)), true);
     book.failed(&Target::Peer(ALICE), 0);
-    assert_eq!(due(&mut book, u64::MAX / 2)[0].addresses, [bare(2)]);
+    assert_eq!(book.due(u64::MAX / 2)[0].addresses, [bare(2)]);
     book.misled(&Target::Peer(ALICE), bare(2), false);
     book.failed(&Target::Peer(ALICE), 0);
-    assert_eq!(due(&mut book, u64::MAX / 2)[0].addresses, [bare(1), bare(2)], "where all mislead, all are tried");
+    assert_eq!(book.due(u64::MAX / 2)[0].addresses, [bare(1), bare(2)], "where all mislead, all are tried");
 }
 
 #[test]
@@ -188,7 +156,7 @@ fn what_a_source_takes_back_is_forgotten_unless_another_names_it() {
     book.lost(of(ALICE, bare(1)), Source::Mdns);
     assert_eq!(book.addresses_of(ALICE), [bare(1)]);
     book.lost(of(ALICE, bare(1)), Source::PeerFile);
-    assert_eq!(due(&mut book, u64::MAX), []);
+    assert_eq!(book.due(u64::MAX), []);
 }
 
 #[test]
@@ -206,12 +174,12 @@ fn the_weaker_of_two_sources_keeps_an_address_too() {
 fn a_bare_address_that_is_taken_back_goes_and_the_member_it_led_to_stays() {
     let mut book = book();
     book.found(bare(1), Source::Dns, 0);
-    let [target] = targets(due(&mut book, 0)).try_into().unwrap();
+    let [target] = targets(book.due(0)).try_into().unwrap();
     book.connected(ALICE, Some(&target), 0);
     book.admitted(ALICE, Some(bare(1)), 0);
     book.lost(bare(1), Source::Dns);
     book.disconnected(ALICE, 0);
-    assert_eq!(targets(due(&mut book, u64::MAX)), [Target::Peer(ALICE)]);
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Peer(ALICE)]);
 }
 
 #[test]
@@ -219,7 +187,7 @@ fn a_record_of_a_name_is_dialled_for_as_long_as_it_stands() {
     let mut book = book();
     book.found(bare(1), Source::Dns, 0);
     book.forget_stale(u64::MAX);
-    assert_eq!(targets(due(&mut book, u64::MAX)), [Target::Address(bare(1))]);
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Address(bare(1))]);
 }
 
 #[test]
@@ -242,7 +210,7 @@ fn suggestions_go_stale_and_members_do_not() {
     book.found(bare(3), Source::Bootstrap, 0);
     book.admitted(BOB, None, 0);
     book.forget_stale(limits::SUGGESTION_TTL_MS + 1);
-    assert_eq!(targets(due(&mut book, u64::MAX)), [Target::Peer(BOB), Target::Address(bare(3))]);
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Peer(BOB), Target::Address(bare(3))]);
     assert_eq!(book.members(), [(BOB, vec![bare(2)])]);
 }
 
@@ -274,7 +242,7 @@ fn a_peer_that_dialled_this_node_is_a_member_wherever_it_says_later_that_it_list
     assert_eq!(book.members(), [(ALICE, vec![bare(1)])]);
     book.disconnected(ALICE, 20);
     book.forget_stale(20 + limits::SUGGESTION_TTL_MS + 1);
-    assert_eq!(targets(due(&mut book, u64::MAX)), [Target::Peer(ALICE)], "for ever");
+    assert_eq!(targets(book.due(u64::MAX)), [Target::Peer(ALICE)], "for ever");
 }
 
 #[test]

@@ -66,11 +66,6 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Whether this node dialled it, and it has not come in yet.
-    fn is_coming_in(&self) -> bool {
-        self.standing < Standing::Guest && self.connections.iter().any(|connection| connection.dialled.is_some())
-    }
-
     fn is_guest(&self) -> bool {
         self.passport.is_some_and(|passport| passport.role != Role::Peer)
     }
@@ -160,10 +155,6 @@ impl Node {
                 self.shared.count(|counters| counters.peers_refused += 1);
             }
         }
-    }
-
-    pub(super) fn coming_in(&self) -> usize {
-        self.peers.values().filter(|entry| entry.is_coming_in()).count()
     }
 
     /// Sends a greeting over the connection that request-response picks: standing is the peer's, not the connection's.
@@ -314,7 +305,8 @@ impl Node {
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
-        self.ask_the_new_member(peer);
+        self.members.ask_soon();
+        self.ask_for_members(peer);
         if was_reached {
             self.was_reached();
         }

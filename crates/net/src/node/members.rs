@@ -20,8 +20,6 @@ pub(super) struct Members {
     /// Until the next is asked.
     pause_ms: u64,
     last_asked: Option<PeerId>,
-    /// When somebody was asked last.
-    asked_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +33,7 @@ struct Heard {
 
 impl Members {
     pub fn new(enabled: bool) -> Self {
-        let (heard, pause_ms) = (HashMap::new(), limits::MEMBERS_ASK_FIRST_MS);
-        Self { enabled, heard, due_ms: 0, pause_ms, last_asked: None, asked_ms: None }
+        Self { enabled, heard: HashMap::new(), due_ms: 0, pause_ms: limits::MEMBERS_ASK_FIRST_MS, last_asked: None }
     }
 
     /// Somebody came or went: others may know more.
@@ -64,21 +61,11 @@ impl Node {
         }
     }
 
-    /// Asks who was just admitted, if nobody was asked a moment ago: in a crowd all say the same, and at length.
-    pub(super) fn ask_the_new_member(&mut self, peer: PeerId) {
-        self.members.ask_soon();
-        let now_ms = self.now_ms();
-        if self.members.asked_ms.is_none_or(|asked_ms| asked_ms + limits::MEMBERS_ANSWER_EVERY_MS <= now_ms) {
-            self.ask_for_members(peer);
-        }
-    }
-
     pub(super) fn ask_for_members(&mut self, peer: PeerId) {
         if !self.members.enabled {
             return;
         }
         let now_ms = self.now_ms();
-        self.members.asked_ms = Some(now_ms);
         (self.members.last_asked, self.members.due_ms) = (Some(peer), now_ms + self.members.pause_ms);
         self.members.pause_ms = (2 * self.members.pause_ms).min(limits::MEMBERS_ASK_MAX_MS);
         let heard = self.members.heard.entry(peer).or_default();
