@@ -75,6 +75,12 @@ impl Doors {
         lock(&self.0).get(peer).is_some_and(|door| door.is_open(Opening::Asking))
     }
 
+    /// How many of `peers` are strangers.
+    pub fn strangers<'a>(&self, peers: impl Iterator<Item = &'a PeerId>) -> usize {
+        let doors = lock(&self.0);
+        peers.filter(|peer| !doors.get(peer).is_some_and(|door| door.is_open(Opening::Asking))).count()
+    }
+
     pub fn open(&self, peer: PeerId, opening: Opening) {
         self.of(peer).open(opening);
     }

@@ -12,11 +12,11 @@ pub(crate) const ADMISSION_MS: u64 = 4_500;
 /// A connection that is not encrypted and multiplexed within this is dropped.
 pub(crate) const CONNECTION_SETUP_MS: u64 = 5_000;
 /// Connections under way, each direction.
-pub(crate) const CONNECTIONS_PENDING_MAX: usize = 128;
+pub(crate) const CONNECTIONS_PENDING_MAX: usize = 256;
 /// Connections of all peers: two directions of each member, while both dial at once.
 pub(crate) const CONNECTIONS_MAX: usize = 2 * PEERS_MAX;
 /// Connections of peers that are not admitted (yet).
-pub(crate) const STRANGERS_MAX: usize = 64;
+pub(crate) const STRANGERS_MAX: usize = 256;
 /// Guests: peers that a ticket lets ask, without being members. One that asks nothing for so long is sent away.
 pub(crate) const GUESTS_MAX: usize = 256;
 pub(crate) const GUEST_SILENT_MS: u64 = 10 * 60_000;
@@ -37,6 +37,8 @@ pub(crate) const MEMBERS_BYTES_MAX: usize = 256 * 1024;
 pub(crate) const MEMBERS_ASK_FIRST_MS: u64 = 1_000;
 pub(crate) const MEMBERS_ASK_MAX_MS: u64 = 4_000;
 pub(crate) const MEMBERS_ANSWER_EVERY_MS: u64 = 250;
+/// Who was just admitted is asked so long after the last, for each member that there is.
+pub(crate) const MEMBERS_ASK_EACH_MS: u64 = 10;
 /// What a member told is told again after this, although nothing changed.
 pub(crate) const MEMBERS_TELL_EVERY_MS: u64 = SUGGESTION_TTL_MS / 3;
 /// Substreams on which members ask whether they can be reached, on one connection; what one carries, and how long it may
@@ -119,8 +121,14 @@ pub(crate) const PING_TIMEOUT_MS: u64 = 10_000;
 pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
 /// Peers and bare addresses that are dialled or remembered.
 pub(crate) const TARGETS_MAX: usize = 2 * PEERS_MAX;
-/// Dials started by one tick.
-pub(crate) const DIALS_PER_TICK_MAX: usize = 16;
+/// Peers that are being met at a time, from the dial to the admission; one that does not answer counts for so long.
+pub(crate) const MEETING_MAX: usize = 8;
+pub(crate) const MEETING_SILENT_MS: u64 = 500;
+/// Half as many where the swarm loop looks at its deadlines later than that, at most so often; and one more each time that it was
+/// on time for so long.
+pub(crate) const MEETING_LATE_MS: u64 = 100;
+pub(crate) const MEETING_FEWER_MS: u64 = 500;
+pub(crate) const MEETING_MORE_MS: u64 = 1_000;
 /// Back-off of dials: doubling from the first to the last.
 pub(crate) const REDIAL_FIRST_MS: u64 = 100;
 /// A member may hold leases of ours or we of it: it is dialled at least this often.

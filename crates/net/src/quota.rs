@@ -78,7 +78,7 @@ impl Quota {
         let of_peer = self.established.values().filter(|held| **held == peer).count();
         check("connections of this peer", of_peer, limits::PEER_CONNECTIONS_MAX)?;
         if !self.doors.is_open(&peer) {
-            let strangers = self.established.values().filter(|held| !self.doors.is_open(held)).count();
+            let strangers = self.doors.strangers(self.established.values());
             check("connections that are not admitted yet", strangers, limits::STRANGERS_MAX)?;
         }
         Ok(())

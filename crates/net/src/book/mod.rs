@@ -4,6 +4,7 @@
 
 mod backoff;
 mod contact;
+mod pace;
 
 pub use contact::Contact;
 
@@ -13,6 +14,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use magpie_core::ids::PeerId;
 
+use self::pace::Pace;
 use crate::identity;
 use crate::limits;
 use crate::network::is_relayed;
@@ -97,6 +99,8 @@ struct Entry {
     /// Whether the address turned out to be this node's own.
     own: bool,
     dialling: bool,
+    /// When it was dialled, while whoever is there is not admitted yet.
+    begun_ms: Option<u64>,
     failures: u32,
     refusals: u32,
     due_ms: u64,
@@ -114,6 +118,7 @@ impl Entry {
             member: false,
             own: false,
             dialling: false,
+            begun_ms: None,
             failures: 0,
             refusals: 0,
             due_ms: now_ms,
@@ -163,11 +168,12 @@ pub(crate) struct Book {
     local: PeerId,
     entries: BTreeMap<Target, Entry>,
     connected: HashSet<PeerId>,
+    pace: Pace,
 }
 
 impl Book {
     pub fn new(local: PeerId) -> Self {
-        Self { local, entries: BTreeMap::new(), connected: HashSet::new() }
+        Self { local, entries: BTreeMap::new(), connected: HashSet::new(), pace: Pace::new() }
     }
 
     /// Takes up an address; `true` if it was not known.
@@ -209,26 +215,55 @@ impl Book {
         }
     }
 
-    /// The dials to make now, at most [`limits::DIALS_PER_TICK_MAX`]; each is under way until its end is reported.
+    /// The dials to make now, of as many peers as may be met at a time; each is under way until its end is reported.
     pub fn due(&mut self, now_ms: u64) -> Vec<Dial> {
         let mut reached = self.connected.clone();
         let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
         reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
+        let mut room = self.room(now_ms);
         let mut dials = Vec::new();
-        for (target, entry) in &mut self.entries {
-            let peer = peer_of(target, entry);
-            let reached_already = peer.is_some_and(|peer| reached.contains(&peer));
-            if entry.own || entry.dialling || reached_already || entry.due_ms > now_ms || entry.addresses.is_empty() {
+        for target in self.in_turn(now_ms) {
+            let Some(entry) = self.entries.get_mut(&target) else { continue };
+            let peer = peer_of(&target, entry);
+            if room == 0 || peer.is_some_and(|peer| reached.contains(&peer)) {
                 continue;
             }
-            entry.dialling = true;
+            (entry.dialling, entry.begun_ms) = (true, Some(now_ms));
             reached.extend(peer);
-            dials.push(Dial { target: target.clone(), addresses: entry.addresses_to_dial() });
-            if dials.len() == limits::DIALS_PER_TICK_MAX {
-                break;
-            }
+            dials.push(Dial { addresses: entry.addresses_to_dial(), target });
+            room -= 1;
         }
         dials
+    }
+
+    /// How many more may be dialled. An address where nobody answers keeps a place for a moment only.
+    fn room(&self, now_ms: u64) -> usize {
+        let is_met = |entry: &&Entry| {
+            let answers =
+                |begun_ms: u64| !entry.dialling || now_ms.saturating_sub(begun_ms) < limits::MEETING_SILENT_MS;
+            entry.begun_ms.is_some_and(answers)
+        };
+        self.pace.width().saturating_sub(self.entries.values().filter(is_met).count())
+    }
+
+    /// Whose time has come. Each node begins with whoever comes after itself, as in a ring: of two that hear of each other
+    /// in the same moment, one is dialled long before it would dial, and no node is everybody's first.
+    fn in_turn(&self, now_ms: u64) -> Vec<Target> {
+        let is_due =
+            |entry: &Entry| !(entry.own || entry.dialling || entry.due_ms > now_ms || entry.addresses.is_empty());
+        let due = self.entries.iter().filter(|(_, entry)| is_due(entry)).map(|(target, _)| target.clone());
+        let (mut peers, mut addresses): (Vec<_>, Vec<_>) = due.partition(|target| matches!(target, Target::Peer(_)));
+        let local = Target::Peer(self.local);
+        let after = peers.partition_point(|target| *target < local);
+        peers.rotate_left(after);
+        let anywhere = usize::from(self.local.0[0]) % addresses.len().max(1);
+        addresses.rotate_left(anywhere);
+        peers.into_iter().chain(addresses).collect()
+    }
+
+    /// This node looks at its deadlines, so long after it should have.
+    pub fn ticked(&mut self, late_ms: u64, now_ms: u64) {
+        self.pace.ticked(late_ms, now_ms);
     }
 
     /// A connection to `peer` stands, made by dialling `via` or by the peer.
@@ -254,6 +289,7 @@ impl Book {
         }
         self.each_of(peer, |_, entry| {
             entry.member = true;
+            entry.begun_ms = None;
             entry.seen_ms = now_ms;
             (entry.failures, entry.refusals) = (0, 0);
             entry.trouble = None;
@@ -265,6 +301,7 @@ impl Book {
         self.connected.remove(&peer);
         self.each_of(peer, |target, entry| {
             entry.seen_ms = now_ms;
+            entry.begun_ms = None;
             // Where the identity is known it is dialled first; whoever took over the bare address comes second.
             let patience = if matches!(target, Target::Peer(_)) { 1 } else { 4 };
             entry.due_ms = now_ms + limits::REDIAL_FIRST_MS * patience;
@@ -283,7 +320,7 @@ impl Book {
     /// A dial did not lead to a connection.
     pub fn failed(&mut self, target: &Target, now_ms: u64) {
         let Some(entry) = self.entries.get_mut(target) else { return };
-        entry.dialling = false;
+        (entry.dialling, entry.begun_ms) = (false, None);
         entry.failures = entry.failures.saturating_add(1);
         entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
     }

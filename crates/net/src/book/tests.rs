@@ -39,6 +39,34 @@ fn a_found_address_is_dialled_once_until_the_dial_ends() {
 }
 
 #[test]
+fn each_begins_with_whoever_comes_after_itself() {
+    let peer = |n| PeerId([n; 32]);
+    for local in [0, 3, 5, 8] {
+        let mut book = Book::new(peer(local));
+        (1..=8).filter(|n| *n != local).for_each(|n| assert!(book.found(of(peer(n), bare(1)), Source::Member, 0)));
+        let first = targets(book.due(0));
+        let expected = (1..=8).map(|step| 1 + (local + step - 1) % 8).filter(|n| *n != local);
+        assert_eq!(first, expected.take(limits::MEETING_MAX).map(|n| Target::Peer(peer(n))).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_next_are_dialled_when_one_is_admitted_and_not_only_connected() {
+    let mut book = book();
+    let peer = |n| PeerId([n; 32]);
+    (1..40).for_each(|n| assert!(book.found(of(peer(n), bare(1)), Source::Member, 0)));
+    assert_eq!(book.due(0).len(), limits::MEETING_MAX);
+    (1..=2).for_each(|n| book.connected(peer(n), Some(&Target::Peer(peer(n))), 10));
+    assert_eq!(book.due(10), []);
+    book.admitted(peer(1), None, 20);
+    assert_eq!(book.due(20).len(), 1, "in its place");
+    book.failed(&Target::Peer(peer(3)), 30);
+    assert_eq!(book.due(30).len(), 1);
+    let silent_ms = 30 + limits::MEETING_SILENT_MS;
+    assert_eq!(book.due(silent_ms).len(), limits::MEETING_MAX - 1, "who does not answer keeps nobody waiting");
+}
+
+#[test]
 fn a_connected_peer_is_not_dialled_by_any_of_its_addresses() {
     let mut book = book();
     book.found(bare(1), Source::Bootstrap, 0);

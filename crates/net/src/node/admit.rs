@@ -305,8 +305,9 @@ impl Node {
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
-        self.members.ask_soon();
-        self.ask_for_members(peer);
+        let members = self.admitted().count();
+        self.members.ask_the_newest(peer, members, now_ms);
+        self.ask_the_next_member();
         if was_reached {
             self.was_reached();
         }

@@ -20,6 +20,9 @@ pub(super) struct Members {
     /// Until the next is asked.
     pause_ms: u64,
     last_asked: Option<PeerId>,
+    asked_ms: Option<u64>,
+    /// Who was admitted since, the last.
+    newest: Option<PeerId>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +36,8 @@ struct Heard {
 
 impl Members {
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, heard: HashMap::new(), due_ms: 0, pause_ms: limits::MEMBERS_ASK_FIRST_MS, last_asked: None }
+        let (heard, pause_ms) = (HashMap::new(), limits::MEMBERS_ASK_FIRST_MS);
+        Self { enabled, heard, due_ms: 0, pause_ms, last_asked: None, asked_ms: None, newest: None }
     }
 
     /// Somebody came or went: others may know more.
@@ -41,8 +45,20 @@ impl Members {
         self.pause_ms = limits::MEMBERS_ASK_FIRST_MS;
     }
 
+    /// Who was just admitted, as one of so many, is asked at once, unless another was asked a moment ago: in a crowd that comes
+    /// together all would ask all, and hear from each what the others say, the longer the more there are.
+    pub(super) fn ask_the_newest(&mut self, peer: PeerId, members: usize, now_ms: u64) {
+        self.ask_soon();
+        self.newest = Some(peer);
+        let pause_ms = limits::MEMBERS_ASK_EACH_MS * members as u64;
+        let pause_ms = pause_ms.clamp(limits::MEMBERS_ANSWER_EVERY_MS, limits::MEMBERS_ASK_MAX_MS);
+        let earliest_ms = self.asked_ms.map_or(0, |asked_ms| asked_ms + pause_ms);
+        self.due_ms = self.due_ms.min(earliest_ms.max(now_ms));
+    }
+
     pub fn forget(&mut self, peer: PeerId) {
         self.heard.remove(&peer);
+        self.newest = self.newest.filter(|newest| *newest != peer);
         self.ask_soon();
     }
 }
@@ -53,6 +69,9 @@ impl Node {
         let now_ms = self.now_ms();
         if self.members.due_ms > now_ms {
             return;
+        }
+        if let Some(newest) = self.members.newest.take() {
+            return self.ask_for_members(newest);
         }
         let admitted = || self.admitted();
         let after = admitted().filter(|peer| Some(*peer) > self.members.last_asked).min();
@@ -66,7 +85,8 @@ impl Node {
             return;
         }
         let now_ms = self.now_ms();
-        (self.members.last_asked, self.members.due_ms) = (Some(peer), now_ms + self.members.pause_ms);
+        (self.members.last_asked, self.members.asked_ms) = (Some(peer), Some(now_ms));
+        self.members.due_ms = now_ms + self.members.pause_ms;
         self.members.pause_ms = (2 * self.members.pause_ms).min(limits::MEMBERS_ASK_MAX_MS);
         let heard = self.members.heard.entry(peer).or_default();
         // What was suggested goes stale: it is told again in time.

@@ -84,6 +84,7 @@ pub(crate) struct Node {
     /// Wakes the methods of discovery that look again and again.
     look_again: Arc<Notify>,
     started: Instant,
+    ticked_ms: u64,
 }
 
 /// Where the peer cache is, and what was last written there.
@@ -206,6 +207,9 @@ impl Node {
     }
 
     fn on_tick(&mut self) {
+        let now_ms = self.now_ms();
+        let since_ms = now_ms - std::mem::replace(&mut self.ticked_ms, now_ms);
+        self.book.ticked(since_ms.saturating_sub(limits::TICK_MS), now_ms);
         self.send_away_the_banned();
         self.send_away_the_late();
         self.dial_the_due();

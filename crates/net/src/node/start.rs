@@ -143,6 +143,7 @@ impl Plan {
             shared: self.shared,
             cache: Cache { path: self.config.peer_cache, written: String::new(), due_ms: 0, writing: JoinSet::new() },
             started: Instant::now(),
+            ticked_ms: 0,
         };
         node.tell_where_it_is();
         node.listen(self.listen).await?;
