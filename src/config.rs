@@ -51,6 +51,8 @@ pub struct NodeConfig {
     pub relay_via: Vec<String>,
     /// Whether this node relays connections between members.
     pub relay_for_members: bool,
+    /// Whether to ask the router of this node's site, over UPnP, to let others in.
+    pub upnp: bool,
     /// Whether to find others by the Kademlia of members.
     pub kademlia: bool,
     /// A file with the cluster's key: who knows it is admitted.
@@ -245,6 +247,7 @@ impl Default for NodeConfig {
             rendezvous_point: false,
             relay_via: Vec::new(),
             relay_for_members: false,
+            upnp: false,
             kademlia: false,
             cluster_key: None,
             cluster_public: None,

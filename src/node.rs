@@ -409,6 +409,7 @@ fn net_config(config: &NodeConfig, dir: &DataDir) -> Result<NetConfig, StartErro
         rendezvous_point: config.rendezvous_point,
         relay_via: config.relay_via.clone(),
         relay_for_members: config.relay_for_members,
+        upnp: config.upnp,
         kademlia: config.kademlia,
         github,
         ..NetConfig::default()

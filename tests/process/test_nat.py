@@ -4,8 +4,10 @@ can be reached, and tells no more."""
 import json
 import secrets
 import subprocess
+import sys
 import time
 import unittest
+from pathlib import Path
 
 from mesh import BIN, MeshTest
 
@@ -161,6 +163,17 @@ class Nat(MeshTest):
         self.inside(router, "iptables", "-w", "-t", "nat", "-A", "PREROUTING", "-i", "public", *port, *to_it)
         self.inside(router, "iptables", "-w", "-I", "FORWARD", "-i", "public", "-d", inner, *port, "-j", "ACCEPT")
 
+    def offer_upnp(self, number, name):
+        """The router of `name` offers UPnP; it is the port of the public side that is let in."""
+        router, script = f"{name}-router", Path(__file__).with_name("upnp_router.py")
+        words = [sys.executable, script, f"192.168.{number}.1", f"{PUBLIC}.{10 + number}"]
+        log = (self.folder / f"{router}.log").open("w")
+        self.addCleanup(log.close)
+        process = subprocess.Popen(["ip", "netns", "exec", self.space(router), *words], stdout=log, stderr=log)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.wait("the router does not offer it", MEET_S_MAX, lambda: "offered" in self.log(router))
+
     def start_public(self, name, more=""):
         """Its address."""
         self.start_in(name, more)
@@ -206,6 +219,25 @@ class Nat(MeshTest):
         self.start_in("right", f'bootstrap = ["{bootstrap}"]')
         self.wait("they do not meet", MEET_S_MAX, lambda: self.way("right", "left") == "direct")
         self.assertEqual(self.known("right", "left"), {forwarded})
+
+    def test_a_router_that_is_asked_by_upnp_lets_others_in(self):
+        self.routers()
+        self.offer_upnp(1, "left")
+        bootstrap = self.start_public("relay")
+        self.start_in("left", f'upnp = true\nbootstrap = ["{bootstrap}"]')
+        let_in = f"/ip4/{PUBLIC}.11/tcp/{PORT}"
+        self.waits_for("left", "ok", f"members dialled it back at {let_in}")
+        self.assertIn("AddPortMapping TCP", self.log("left-router"))
+        self.start_in("right", f'bootstrap = ["{bootstrap}"]')
+        self.wait("they do not meet", REACH_S_MAX, lambda: self.way("right", "left") == "direct")
+        self.assertEqual(self.known("right", "left"), {let_in})
+
+    def test_a_node_whose_router_offers_no_upnp_says_so_and_goes_on(self):
+        self.routers()
+        bootstrap = self.start_public("relay")
+        self.start_in("left", f'upnp = true\nbootstrap = ["{bootstrap}"]')
+        self.meet("relay", "left", seconds_max=MEET_S_MAX)
+        self.wait("the node does not say so", REACH_S_MAX, lambda: "no router answers" in self.log("left"))
 
     def test_members_of_a_table_find_each_other_by_who_was_dialled_back(self):
         self.routers()

@@ -89,6 +89,8 @@ pub struct NetConfig {
     pub relay_via: Vec<String>,
     /// Whether this node relays between members.
     pub relay_for_members: bool,
+    /// Whether to ask the router of this node's site, over UPnP, to let others in.
+    pub upnp: bool,
     /// A registry of peers in an issue on GitHub.
     pub github: Option<GithubConfig>,
     pub admission: Admission,

@@ -166,6 +166,14 @@ pub(crate) const RELAY_RESERVATION_S: u64 = 3_600;
 pub(crate) const RELAY_CIRCUITS_MAX: usize = 1_024;
 pub(crate) const RELAY_PEER_CIRCUITS_MAX: usize = 256;
 pub(crate) const RELAY_CIRCUIT_S: u64 = 7 * 86_400;
+/// A router is looked for so long, and one question to it may take so long; an answer is read up to here.
+pub(crate) const ROUTER_SEARCH_MS: u64 = 3_000;
+pub(crate) const ROUTER_CALL_MS: u64 = 5_000;
+pub(crate) const ROUTER_ANSWER_BYTES_MAX: u64 = 256 * 1024;
+/// It is asked to let others in for so long, and asked anew this often; one that did not is asked again after the last.
+pub(crate) const ROUTER_LEASE_S: u32 = 3_600;
+pub(crate) const ROUTER_RENEW_MS: u64 = 20 * 60_000;
+pub(crate) const ROUTER_RETRY_MS: u64 = 60_000;
 /// The Kademlia table is asked after this, doubling while no member comes, at last this often.
 pub(crate) const KADEMLIA_FIRST_MS: u64 = 1_000;
 pub(crate) const KADEMLIA_EVERY_MS: u64 = 60_000;

@@ -40,7 +40,7 @@ use self::kademlia::Questions;
 use self::lanes::Lanes;
 use self::mailbox::Mailbox;
 use self::members::Members;
-use self::reach::{DialBacks, Told};
+use self::reach::{DialBacks, RouterDesk, Told};
 use self::relay::Relays;
 use self::rendezvous::Points;
 use crate::admission::Admitter;
@@ -74,6 +74,7 @@ pub(crate) struct Node {
     relays: Relays,
     whereabouts: Whereabouts,
     told: Told,
+    router: Option<RouterDesk>,
     dial_backs: DialBacks,
     questions: Questions,
     markers: FuturesOrdered<marker::Settling>,
@@ -111,6 +112,7 @@ impl Node {
                 },
                 Some((channel, response)) = self.mailbox.next_answer() => self.respond(channel, response),
                 Some(ended) = self.dial_backs.next_ended() => self.on_dialled_back(ended),
+                Some(granted) = RouterDesk::next_granted(&mut self.router) => self.on_granted(granted),
                 Some(ended) = self.lanes.next_ended() => self.on_lane_ended(ended),
                 Some(suggestion) = suggestions.recv() => self.on_suggestion(suggestion),
                 Some(id) = self.markers.next() => self.on_marker_settled(id),
@@ -229,6 +231,7 @@ impl Node {
     fn update_listening(&mut self) {
         let now_ms = self.now_ms();
         self.whereabouts.listens(self.swarm.listeners().cloned(), now_ms);
+        self.router.iter().for_each(|router| router.listens(self.whereabouts.listening()));
         self.tell_where_it_is();
         let addresses = self.swarm.listeners().cloned().map(|address| self.with_local_peer(address)).collect();
         self.shared.set_listening(addresses);

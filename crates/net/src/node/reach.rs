@@ -10,6 +10,8 @@ use libp2p::request_response::{Event, Message, OutboundFailure, ResponseChannel}
 use libp2p::swarm::derive_prelude::{ExternalAddrConfirmed, ExternalAddrExpired, NewExternalAddrCandidate};
 use libp2p::swarm::{ConnectionId, FromSwarm, NetworkBehaviour};
 use magpie_core::ids::PeerId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::Node;
 use super::admit::Standing;
@@ -18,7 +20,7 @@ use crate::limits;
 use crate::network::{Network, is_afar, is_relayed};
 use crate::reach::dial_back::DialBack;
 use crate::reach::message::{ReachAnswer, ReachAsk};
-use crate::reach::{Seen, may_dial};
+use crate::reach::{Seen, may_dial, router};
 
 /// A dial back that has ended: who asked, and what it is told.
 pub(super) struct DialledBack {
@@ -68,6 +70,37 @@ impl DialBacks {
             }
         };
         Ok(self.dial_back.insert(made))
+    }
+}
+
+/// To the task that asks the router to let others in, and from it.
+pub(super) struct RouterDesk {
+    listening: watch::Sender<BTreeSet<Multiaddr>>,
+    granted: mpsc::Receiver<BTreeSet<Multiaddr>>,
+}
+
+impl RouterDesk {
+    pub fn open(tasks: &mut JoinSet<()>) -> Self {
+        let (listening, listened) = watch::channel(BTreeSet::new());
+        let (grant, granted) = mpsc::channel(1);
+        tasks.spawn(router::keep_open(listened, grant));
+        Self { listening, granted }
+    }
+
+    pub fn listens(&self, listening: &BTreeSet<Multiaddr>) {
+        self.listening.send_if_modified(|known| {
+            let changed = known != listening;
+            known.clone_from(listening);
+            changed
+        });
+    }
+
+    /// What the router lets in by now; nothing where none is asked.
+    pub async fn next_granted(desk: &mut Option<Self>) -> Option<BTreeSet<Multiaddr>> {
+        match desk {
+            Some(desk) => desk.granted.recv().await,
+            None => None,
+        }
     }
 }
 
@@ -140,6 +173,12 @@ impl Node {
             }
             Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
         }
+    }
+
+    pub(super) fn on_granted(&mut self, granted: BTreeSet<Multiaddr>) {
+        let now_ms = self.now_ms();
+        self.whereabouts.granted(granted, now_ms);
+        self.tell_where_it_is();
     }
 
     fn dial_it_back(&mut self, peer: PeerId, ask: &ReachAsk, channel: ResponseChannel<ReachAnswer>) {

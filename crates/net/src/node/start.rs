@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::lanes::Lanes;
 use super::members::Members;
+use super::reach::RouterDesk;
 use super::relay::Relays;
 use super::rendezvous::Points;
 use super::{Cache, Node};
@@ -124,6 +125,7 @@ impl Plan {
             relays: Relays::new(self.relays.iter().cloned()),
             whereabouts: Whereabouts::new(self.external),
             told: Default::default(),
+            router: self.config.upnp.then(|| RouterDesk::open(tasks)),
             dial_backs: Default::default(),
             questions: Default::default(),
             members: Members::new(self.config.members),

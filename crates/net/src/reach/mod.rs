@@ -4,6 +4,7 @@
 
 pub(crate) mod dial_back;
 pub(crate) mod message;
+pub(crate) mod router;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -84,6 +85,8 @@ impl Claim {
 pub(crate) struct Whereabouts {
     /// What a person named.
     named: Vec<Multiaddr>,
+    /// Where the router of this site says that it lets others in.
+    granted: BTreeSet<Multiaddr>,
     listening: BTreeSet<Multiaddr>,
     seen: BTreeMap<PeerId, Seen>,
     /// Members that do not know the question.
@@ -104,6 +107,19 @@ impl Whereabouts {
     pub fn listens(&mut self, listening: impl Iterator<Item = Multiaddr>, now_ms: u64) {
         self.listening = listening.collect();
         self.claim(now_ms);
+    }
+
+    /// The router of this site lets others in: what did not lead here before is asked about once more.
+    pub fn granted(&mut self, granted: BTreeSet<Multiaddr>, now_ms: u64) {
+        let before = std::mem::replace(&mut self.granted, granted);
+        self.claim(now_ms);
+        for address in self.granted.difference(&before) {
+            self.claims.get_mut(address).into_iter().for_each(|claim| claim.due_ms = now_ms);
+        }
+    }
+
+    pub fn listening(&self) -> &BTreeSet<Multiaddr> {
+        &self.listening
     }
 
     /// A member met over the internet says where it sees this node.
@@ -131,7 +147,8 @@ impl Whereabouts {
         let ips: BTreeSet<IpAddr> = self.seen.values().map(|seen| seen.ip).collect();
         let beyond_nat =
             ips.iter().flat_map(|ip| self.listening.iter().filter_map(|listening| translated(listening, *ip)));
-        let wanted: Vec<Multiaddr> = named.chain(far).chain(dialled).chain(beyond_nat).collect();
+        let wanted: Vec<Multiaddr> =
+            named.chain(far).chain(self.granted.iter().cloned()).chain(dialled).chain(beyond_nat).collect();
         let wanted: BTreeSet<Multiaddr> = wanted.into_iter().take(limits::REACH_CLAIMS_MAX).collect();
         self.claims.retain(|address, claim| wanted.contains(address) || claim.reach(now_ms) == Reach::Reached);
         for address in wanted {

@@ -67,6 +67,22 @@ fn a_port_that_a_router_forwards_is_told_once_it_was_dialled_back() {
 }
 
 #[test]
+fn what_the_router_grants_is_told_once_it_was_dialled_back_and_asked_about_at_once() {
+    let mut node = listening_on(&[PRIVATE]);
+    node.seen_by(ALICE, seen_at("/ip4/203.0.113.7/tcp/40123"), 0);
+    let mut now_ms = 0;
+    ask(&mut node, &mut now_ms, ReachAnswer::unreached("nothing came back"));
+    let granted_ms = now_ms + limits::REACH_ASK_EVERY_MS;
+    node.granted([address(PUBLIC)].into(), granted_ms);
+    assert_eq!(told(&node, Network::Internet, granted_ms), [""; 0]);
+    assert_eq!(node.question(granted_ms), Some((ALICE, address(PUBLIC))), "before it would have been");
+    node.answered(ReachAnswer::reached(), granted_ms);
+    assert_eq!(told(&node, Network::Internet, granted_ms), [PUBLIC]);
+    node.granted(BTreeSet::new(), granted_ms);
+    assert_eq!(told(&node, Network::Internet, granted_ms), [PUBLIC], "for as long as that holds");
+}
+
+#[test]
 fn where_a_member_dialled_is_asked_about_as_it_is() {
     let mut node = listening_on(&[PRIVATE]);
     node.seen_by(ALICE, Seen::new(address("/ip4/203.0.113.7/tcp/80"), true).unwrap(), 0);
