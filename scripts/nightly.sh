@@ -36,3 +36,5 @@ echo "== bench"
 REFERENCE=1 scripts/bench.sh
 echo "== scale"
 scripts/scale.py
+echo "== many nodes in one process"
+cargo run --release --quiet -p magpie-net --example many -- 200 30 4
