@@ -152,6 +152,7 @@ impl Bench {
             result: AttemptResult::Succeeded { output: Payload::null() },
             log_tail: String::new(),
             ran_ms: 0,
+            used: Default::default(),
         };
         let completion = |grant: Grant| Completion {
             fence: grant.fence,

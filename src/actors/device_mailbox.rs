@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ractor::RpcReplyPort;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::executor::EmbeddedTask;
 use crate::inference::batch::Batch;
 use crate::inference::device_process::{DeviceProcess, EmbeddedTexts, RequestError};
 use crate::messages::device::{DeviceError, DeviceView};
@@ -14,7 +15,7 @@ pub enum DeviceMsg {
     Embed {
         model: String,
         texts: Vec<String>,
-        reply: RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>,
+        reply: RpcReplyPort<Result<EmbeddedTask, DeviceError>>,
     },
     View {
         permit: OwnedSemaphorePermit,

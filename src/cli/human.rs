@@ -24,6 +24,11 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// Measured time: `0.204 s`.
+pub fn seconds(us: u64) -> String {
+    format!("{}.{:03} s", us / 1_000_000, us % 1_000_000 / 1_000)
+}
+
 /// How long ago `at` was; `-` for never, `now` for what a clock of another machine puts into the future.
 pub fn ago(at: Option<Wall>, now: Wall) -> String {
     match at.map(|at| now.0.checked_sub(at.0)) {

@@ -12,7 +12,7 @@ use magpie_core::queue::{
     Disk, PausedView, QueueStats, ShapeBacklog, StepView, Suspension, TaskCounts, TaskView, UnmetAt, WorkflowProgress,
     WorkflowState, WorkflowView,
 };
-use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState};
+use magpie_core::task::{Durability, Priority, TaskError, TaskKind, TaskState, Used};
 use magpie_core::time::Wall;
 use magpie_core::worker::WorkerStats;
 use serde::Serialize;
@@ -54,6 +54,8 @@ pub struct TaskDocument<'a> {
     checkpoint: &'a Option<JsonText>,
     /// When the attempt was gone that ran while the task ended otherwise.
     attempt_stopped_at: Option<Wall>,
+    /// By all its attempts that were measured.
+    used: Used,
     unmet: &'a [UnmetAt],
     workflow: Option<WorkflowId>,
     step: Option<&'a str>,
@@ -91,6 +93,7 @@ impl<'a> TaskDocument<'a> {
             progress: &view.progress,
             checkpoint: &view.checkpoint,
             attempt_stopped_at: view.attempt_stopped_at,
+            used: view.used,
             unmet: &view.unmet,
             workflow: view.workflow,
             step: view.step.as_deref(),

@@ -2,6 +2,7 @@
 
 use magpie_core::limits;
 use magpie_core::payload::Payload;
+use magpie_core::task::Used;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,7 +22,15 @@ pub trait Embedder: Send + Sync {
         model: &str,
         texts: Vec<String>,
         cancel: StopSignal,
-    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, AttemptError>>;
+    ) -> BoxFuture<'_, Result<EmbeddedTask, AttemptError>>;
+}
+
+/// What a device made of a task's texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddedTask {
+    pub vectors: Vec<Vec<f32>>,
+    /// What the device measured.
+    pub used: Used,
 }
 
 /// What a task asks for. One text, not in a list, answers one vector.
@@ -51,6 +60,7 @@ pub(super) async fn run(
     embedder: &dyn Embedder,
     store: &dyn BlobAccess,
     cancel: StopSignal,
+    used: &mut Used,
 ) -> Result<Payload, AttemptError> {
     let spec = &attempt.spec;
     let model = spec.model.as_deref().ok_or_else(|| AttemptError::permanent("bad_input", "embed needs a `model`"))?;
@@ -58,7 +68,14 @@ pub(super) async fn run(
     let text = blobs::read_text(&spec.input, limits::EMBED_INPUT_BYTES_MAX, from, store).await?;
     let Request { texts, is_list } = parse(&text)?;
     let count = texts.len();
-    let vectors = if count == 0 { Vec::new() } else { embedder.embed(model, texts, cancel).await? };
+    let vectors = match count {
+        0 => Vec::new(),
+        _ => {
+            let embedded = embedder.embed(model, texts, cancel).await?;
+            *used = embedded.used;
+            embedded.vectors
+        }
+    };
     let dimensions = check(&vectors, count)?;
     let vectors = match vectors.as_slice() {
         [vector] if !is_list => Vectors::Embedding(vector),

@@ -26,12 +26,12 @@ use std::time::{Duration, Instant};
 use magpie_core::lease::Fence;
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::AttemptNews;
-use magpie_core::task::{AttemptResult, Outcome, TaskKind, TaskSpec};
+use magpie_core::task::{AttemptResult, Outcome, TaskKind, TaskSpec, Used};
 use tokio::sync::watch;
 
 pub use self::attempt_error::AttemptError;
 pub use self::blobs::{BlobAccess, BlobError};
-pub use self::embed::Embedder;
+pub use self::embed::{EmbeddedTask, Embedder};
 pub use self::lease::{LeaseEnd, LeaseKeeper, lease_channel};
 pub use self::log_tap::LogTap;
 pub use self::process::ProcessConfig;
@@ -75,6 +75,15 @@ impl Attempt {
         let (log, begun) = (LogTap::default(), watch::Sender::new(false));
         Self { fence, number: 1, spec, checkpoint: None, lease: None, says, log, begun }
     }
+}
+
+/// What an attempt leaves beside its result, however it ends.
+#[derive(Debug, Default)]
+struct Traces {
+    /// The end of its log.
+    log_tail: String,
+    /// What was measured of it: nothing for kinds that share their threads with others.
+    used: Used,
 }
 
 /// How a node runs tasks.
@@ -129,27 +138,29 @@ impl Executors {
     /// If the attempt could not begin here, which only kinds that need room on the disk do.
     pub async fn run(&self, attempt: Attempt, stop: StopSignal) -> Result<Outcome, NotStarted> {
         let begin = Instant::now();
-        let mut log_tail = String::new();
-        let ended = panic::caught(Box::pin(self.dispatch(&attempt, stop, &mut log_tail))).await;
+        let mut traces = Traces::default();
+        let ended = panic::caught(Box::pin(self.dispatch(&attempt, stop, &mut traces))).await;
         let result = match ended {
             Ok(output) => AttemptResult::Succeeded { output },
             Err(AttemptError { error, unstarted: true, .. }) => return Err(NotStarted { why: error.to_string() }),
             Err(AttemptError { error, retryable, unstarted: false }) => AttemptResult::Failed { error, retryable },
         };
-        Ok(Outcome { result, log_tail, ran_ms: begin.elapsed().as_millis() as u64 })
+        let Traces { log_tail, used } = traces;
+        Ok(Outcome { result, log_tail, ran_ms: begin.elapsed().as_millis() as u64, used })
     }
 
     /// Runs an attempt that takes no time: a task of class `noop`. None: it is one for [`Executors::run`].
     pub fn run_at_once(&self, attempt: &Attempt) -> Option<Outcome> {
         let output = (attempt.spec.kind == TaskKind::Noop).then(|| noop::run(&attempt.spec))?;
-        Some(Outcome { result: AttemptResult::Succeeded { output }, log_tail: String::new(), ran_ms: 0 })
+        let result = AttemptResult::Succeeded { output };
+        Some(Outcome { result, log_tail: String::new(), ran_ms: 0, used: Used::default() })
     }
 
     async fn dispatch(
         &self,
         attempt: &Attempt,
         stop: StopSignal,
-        log_tail: &mut String,
+        traces: &mut Traces,
     ) -> Result<Payload, AttemptError> {
         let spec = &*attempt.spec;
         let mut bounds = Bounds::new(stop, Duration::from_millis(spec.timeout.0));
@@ -159,9 +170,10 @@ impl Executors {
             TaskKind::Embed => {
                 let Some(embedder) = &self.embedder else { return Err(not_offered(spec.kind)) };
                 let cancel = bounds.stop.clone();
-                within(&mut bounds, spec, embed::run(attempt, &**embedder, &*self.blobs, cancel)).await
+                within(&mut bounds, spec, embed::run(attempt, &**embedder, &*self.blobs, cancel, &mut traces.used))
+                    .await
             }
-            TaskKind::Process => process::run(&self.config, &*self.blobs, attempt, bounds, log_tail).await,
+            TaskKind::Process => process::run(&self.config, &*self.blobs, attempt, bounds, traces).await,
             kind => Err(not_offered(kind)),
         }
     }

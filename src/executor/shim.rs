@@ -16,6 +16,7 @@ use std::process::{Command, Stdio, exit};
 use std::time::Duration;
 use std::{fs, thread};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SigSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
@@ -78,6 +79,14 @@ impl Order {
 }
 
 /// What the shim tells the worker before it exits: one JSON line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LastWords {
+    pub report: Report,
+    /// Processor time of all that was reaped below it, in microseconds. Absent if the system does not say.
+    pub cpu_us: Option<u64>,
+}
+
+/// What became of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
@@ -162,7 +171,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     let mut worker = isolate()?;
     let child = match start(arguments) {
         Ok(child) => child,
-        Err(error) => return tell(&mut worker, &Report::NotStarted { errno: error.raw_os_error().unwrap_or(0) }),
+        Err(error) => return tell(&mut worker, Report::NotStarted { errno: error.raw_os_error().unwrap_or(0) }),
     };
     let watched = watch(&mut worker, child, arguments.lease_ends_ms);
     let killed = kill_all(child);
@@ -172,7 +181,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         Watched::LeaseEnded => Some(Report::LeaseEnded),
     };
     match report {
-        Some(report) => tell(&mut worker, &report),
+        Some(report) => tell(&mut worker, report),
         None => Err(io::Error::other(format!("process {child:?} was not there to be reaped"))),
     }
 }
@@ -349,8 +358,15 @@ fn report_of(status: WaitStatus) -> Option<Report> {
     exited.or_else(|| status.terminating_signal().map(|signal| Report::Signalled { signal }))
 }
 
-fn tell(worker: &mut UnixStream, report: &Report) -> io::Result<()> {
-    let mut line = serde_json::to_vec(report)?;
+/// What all that was reaped has used: the command, what it waited for, and the orphans. Nothing is left to be reaped.
+fn cpu_us() -> Option<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    let us = [usage.user_time(), usage.system_time()].map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
+    u64::try_from(us.iter().sum::<i64>()).ok()
+}
+
+fn tell(worker: &mut UnixStream, report: Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&LastWords { report, cpu_us: cpu_us() })?;
     line.push(b'\n');
     match worker.write_all(&line) {
         // The worker is gone: nobody is left to be told.

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use magpie_core::limits::{DEVICE_BATCH_BYTES_MAX, DEVICE_BATCH_LEN_MAX, DEVICE_BATCH_WAIT_MS, DEVICE_QUEUE_BYTES_MAX};
+use magpie_core::task::Used;
+
+use super::shares::BatchUsed;
 
 /// What a text that waits takes beside its characters.
 const TEXT_OVERHEAD_BYTES: usize = 64;
@@ -61,6 +64,8 @@ impl Batch {
 pub struct Embedded {
     pub ticket: Ticket,
     pub vectors: Vec<Vec<f32>>,
+    /// Its share of what its batches took.
+    pub used: Used,
 }
 
 #[derive(Debug)]
@@ -71,6 +76,7 @@ struct Job {
     /// By place in the task; empty until its batch has come back.
     vectors: Vec<Vec<f32>>,
     lacking: usize,
+    used: Used,
     since_ms: u64,
     /// Shares no batch: one that it was in has failed, and now it shows whose fault that was.
     apart: bool,
@@ -110,7 +116,8 @@ impl BatchFormer {
         self.turns.entry(model.clone()).or_default().push_back(ticket);
         let (lacking, vectors) = (texts.len(), vec![Vec::new(); texts.len()]);
         let waiting = texts.into_iter().enumerate().collect();
-        self.jobs.insert(ticket, Job { model, waiting, vectors, lacking, since_ms: now_ms, apart: false });
+        let used = Used::default();
+        self.jobs.insert(ticket, Job { model, waiting, vectors, lacking, used, since_ms: now_ms, apart: false });
         Ok(ticket)
     }
 
@@ -133,22 +140,30 @@ impl BatchFormer {
         Some(batch)
     }
 
-    /// Takes a batch's vectors, one per text; returns the tasks that are now whole.
+    /// Takes a batch's vectors, one per text, and what it took; returns the tasks that are now whole.
     ///
     /// # Errors
     /// Another number of vectors: nothing is taken, and the batch is still to be given back or failed.
-    pub fn complete(&mut self, batch: &Batch, vectors: Vec<Vec<f32>>) -> Result<Vec<Embedded>, CompleteError> {
+    pub fn complete(
+        &mut self,
+        batch: &Batch,
+        vectors: Vec<Vec<f32>>,
+        used: &BatchUsed,
+    ) -> Result<Vec<Embedded>, CompleteError> {
         if vectors.len() != batch.texts.len() {
             return Err(CompleteError { texts: batch.texts.len(), vectors: vectors.len() });
         }
         let mut whole = Vec::new();
-        for ((ticket, place), vector) in batch.origins.iter().zip(vectors) {
+        for (((ticket, place), vector), share) in batch.origins.iter().zip(vectors).zip(used.shares(batch.texts.len()))
+        {
             // A task that was cancelled meanwhile wants nothing.
             let Some(job) = self.jobs.get_mut(ticket) else { continue };
             job.vectors[*place] = vector;
+            job.used = job.used.plus(share);
             job.lacking -= 1;
             if job.lacking == 0 {
-                whole.extend(self.jobs.remove(ticket).map(|job| Embedded { ticket: *ticket, vectors: job.vectors }));
+                let job = self.jobs.remove(ticket);
+                whole.extend(job.map(|Job { vectors, used, .. }| Embedded { ticket: *ticket, vectors, used }));
             }
         }
         Ok(whole)
@@ -282,8 +297,8 @@ mod tests {
         let batch = former.form(due_ms).unwrap();
         assert_eq!((&*batch.model, &batch.texts), ("m", &texts(1)));
         assert_eq!(former.next_deadline_ms(), None);
-        let whole = former.complete(&batch, vectors(&batch.texts)).unwrap();
-        assert_eq!(whole, [Embedded { ticket, vectors: vectors(&texts(1)) }]);
+        let whole = former.complete(&batch, vectors(&batch.texts), &BatchUsed::default()).unwrap();
+        assert_eq!(whole, [Embedded { ticket, vectors: vectors(&texts(1)), used: Used::default() }]);
     }
 
     #[test]
@@ -296,7 +311,10 @@ mod tests {
         let batch = former.form(100).unwrap();
         assert_eq!(batch.texts.len(), DEVICE_BATCH_LEN_MAX);
         assert!(!batch.is_of_one_task());
-        assert_eq!(former.complete(&batch, vectors(&batch.texts)).unwrap().len(), DEVICE_BATCH_LEN_MAX);
+        assert_eq!(
+            former.complete(&batch, vectors(&batch.texts), &BatchUsed::default()).unwrap().len(),
+            DEVICE_BATCH_LEN_MAX
+        );
     }
 
     #[test]
@@ -309,6 +327,20 @@ mod tests {
         assert_eq!(batch.texts.len(), DEVICE_BATCH_LEN_MAX);
         assert!(batch.origins.iter().any(|(ticket, _)| *ticket == small));
         assert!(batch.origins.iter().any(|(ticket, _)| *ticket == large));
+    }
+
+    #[test]
+    fn each_task_of_a_batch_takes_the_share_of_its_tokens() {
+        let mut former = BatchFormer::default();
+        let small = former.push(0, "m", texts(1)).unwrap();
+        let large = former.push(0, "m", texts(2)).unwrap();
+        let batch = former.form(1_000).unwrap();
+        let used = Used { cpu_us: Some(700), gpu_us: Some(70) };
+        let text_tokens = batch.origins.iter().map(|(ticket, _)| if *ticket == small { 1 } else { 3 }).collect();
+        let whole = former.complete(&batch, vectors(&batch.texts), &BatchUsed { used, text_tokens }).unwrap();
+        let used_by = |ticket| whole.iter().find(|done| done.ticket == ticket).unwrap().used;
+        assert_eq!(used_by(small), Used { cpu_us: Some(100), gpu_us: Some(10) });
+        assert_eq!(used_by(large), Used { cpu_us: Some(600), gpu_us: Some(60) });
     }
 
     #[test]
@@ -330,11 +362,11 @@ mod tests {
         for _ in 0..2 {
             let batch = former.form(1_000).unwrap();
             assert_eq!(batch.texts.len(), 1);
-            assert_eq!(former.complete(&batch, vec![vec![1.0]]), Ok(Vec::new()));
+            assert_eq!(former.complete(&batch, vec![vec![1.0]], &BatchUsed::default()), Ok(Vec::new()));
         }
         let batch = former.form(1_000).unwrap();
-        let whole = former.complete(&batch, vec![vec![2.0]]).unwrap();
-        assert_eq!(whole, [Embedded { ticket, vectors: vec![vec![1.0], vec![1.0], vec![2.0]] }]);
+        let whole = former.complete(&batch, vec![vec![2.0]], &BatchUsed::default()).unwrap();
+        assert_eq!(whole, [Embedded { ticket, vectors: vec![vec![1.0], vec![1.0], vec![2.0]], used: Used::default() }]);
     }
 
     #[test]
@@ -368,7 +400,11 @@ mod tests {
                 assert_eq!(former.fail(&batch), [bad]);
             } else {
                 seen.extend(
-                    former.complete(&batch, vectors(&batch.texts)).unwrap().into_iter().map(|done| done.ticket),
+                    former
+                        .complete(&batch, vectors(&batch.texts), &BatchUsed::default())
+                        .unwrap()
+                        .into_iter()
+                        .map(|done| done.ticket),
                 );
             }
         }
@@ -384,7 +420,7 @@ mod tests {
         assert!(former.cancel(ticket));
         assert!(!former.cancel(ticket));
         assert_eq!(former.form(1_000), None);
-        assert_eq!(former.complete(&under_way, vectors(&under_way.texts)), Ok(Vec::new()));
+        assert_eq!(former.complete(&under_way, vectors(&under_way.texts), &BatchUsed::default()), Ok(Vec::new()));
         former.give_back(under_way);
         assert_eq!((former.waiting_bytes, former.next_deadline_ms()), (0, None));
     }
@@ -394,7 +430,10 @@ mod tests {
         let mut former = BatchFormer::default();
         former.push(0, "m", texts(2)).unwrap();
         let batch = former.form(1_000).unwrap();
-        assert_eq!(former.complete(&batch, vec![vec![0.0]]), Err(CompleteError { texts: 2, vectors: 1 }));
+        assert_eq!(
+            former.complete(&batch, vec![vec![0.0]], &BatchUsed::default()),
+            Err(CompleteError { texts: 2, vectors: 1 })
+        );
         assert_eq!(former.fail(&batch).len(), 1);
     }
 
@@ -433,7 +472,9 @@ mod tests {
         }
 
         fn complete(&mut self, batch: &Batch) {
-            for Embedded { ticket, vectors: held } in self.former.complete(batch, vectors(&batch.texts)).unwrap() {
+            for Embedded { ticket, vectors: held, .. } in
+                self.former.complete(batch, vectors(&batch.texts), &BatchUsed::default()).unwrap()
+            {
                 assert_eq!(held, vectors(&self.asked.remove(&ticket).unwrap()));
             }
         }

@@ -22,6 +22,7 @@ pub use super::launch::{DeviceProcessConfig, StartDeviceError};
 use super::launch::{missing_libtorch, spawn};
 pub use super::running::DeviceExit;
 use super::running::{Log, Running};
+use super::shares::BatchUsed;
 
 /// What the process said of itself when it was ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub struct EmbeddedTexts {
     pub tokens: u64,
     /// Time inside the process.
     pub took_ms: u64,
+    pub used: BatchUsed,
 }
 
 /// A running device process. Dropped, the process is killed; [`Self::stop`] lets it end by itself.
@@ -182,8 +184,10 @@ impl DeviceProcess {
     pub async fn embed(&self, model: &str, texts: &[String]) -> Result<EmbeddedTexts, RequestError> {
         let request = DeviceRequest::Embed { id: 0, model: model.to_owned(), texts: texts.to_vec() };
         match self.request(request, Duration::from_millis(DEVICE_EMBED_TIMEOUT_MS)).await? {
-            DeviceReply::Embedded { vectors, tokens, took_ms, .. } if vectors.len() == texts.len() => {
-                Ok(EmbeddedTexts { vectors, tokens, took_ms })
+            DeviceReply::Embedded { vectors, tokens, took_ms, used, text_tokens, .. }
+                if vectors.len() == texts.len() =>
+            {
+                Ok(EmbeddedTexts { vectors, tokens, took_ms, used: BatchUsed { used, text_tokens } })
             }
             other => Err(refusal(other)),
         }
@@ -230,6 +234,7 @@ fn refusal(reply: DeviceReply) -> RequestError {
 mod tests {
     use super::*;
     use crate::inference::launch::BINARY;
+    use magpie_core::task::Used;
     use std::fmt::Write;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
@@ -309,7 +314,9 @@ mod tests {
     }
 
     fn embedded(id: u64, vectors: usize) -> DeviceReply {
-        DeviceReply::Embedded { id, vectors: vec![vec![1.0]; vectors], tokens: 3, took_ms: 4 }
+        let used = Used { cpu_us: Some(5), gpu_us: None };
+        let text_tokens = vec![1, 2];
+        DeviceReply::Embedded { id, vectors: vec![vec![1.0]; vectors], tokens: 3, took_ms: 4, used, text_tokens }
     }
 
     #[tokio::test]
@@ -322,6 +329,7 @@ mod tests {
         let texts = ["a".to_owned(), "b".to_owned()];
         let batch = process.embed("m", &texts).await.unwrap();
         assert_eq!((batch.vectors.len(), batch.tokens, batch.took_ms), (2, 3, 4));
+        assert_eq!((batch.used.used.cpu_us, batch.used.text_tokens), (Some(5), vec![1, 2]));
         assert_eq!(process.stop().await.cause, "exit status: 0");
         assert_eq!(script.read("request1"), encode(&embed(2), FRAME_BYTES_MAX).unwrap());
     }

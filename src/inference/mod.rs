@@ -8,3 +8,4 @@ pub mod device_process;
 mod launch;
 pub mod models;
 mod running;
+pub mod shares;

@@ -49,6 +49,27 @@ fn a_cancel_reaches_a_deaf_process_with_children_and_shows_when_it_was_gone() {
     assert!(view["attempt_stopped_at"].as_str() > view["finished_at"].as_str(), "after its grace: {view}");
 }
 
+#[test]
+fn what_a_task_took_is_shown_also_of_one_that_was_cancelled() {
+    let node = Node::start();
+    let burned = node.dir.path().join("burned");
+    let burn =
+        r#"while read -r s </proc/$$/stat; set -- "$1" $s; [ $((${15} + ${16})) -lt 20 ]; do :; done; echo 1 >"$1""#;
+    let id = submit(&node, &script(burn, &burned));
+    let view = until(&node, &id, "it does not succeed", |view| view["state"] == "succeeded");
+    assert!(view["used"]["cpu_us"].as_u64() >= Some(190_000) && view["used"]["gpu_us"].is_null(), "{view}");
+    assert!(node.ctl(&["task", "get", &id]).with(0).stdout.contains("cpu time"));
+    fs::remove_file(&burned).unwrap();
+    let id = submit(&node, &script(&format!("{burn}; exec sleep 1000"), &burned));
+    until(&node, &id, "it does not run", |_| burned.exists());
+    node.ctl(&["task", "cancel", &id]).with(0);
+    let view = until(&node, &id, "the attempt is not gone", |view| !view["attempt_stopped_at"].is_null());
+    assert!(view["used"]["cpu_us"].as_u64() >= Some(190_000), "{view}");
+    let id = submit(&node, &json!({"kind": "noop"}));
+    let view = until(&node, &id, "it does not succeed", |view| view["state"] == "succeeded");
+    assert_eq!(view["used"], json!({}), "nobody measured it, which is not 0");
+}
+
 /// Does ten pages and dies with its node on the fifth; says so.
 const PAGES: &str = r#"page=$(sed -n 's/.*"checkpoint":{"page":\([0-9]*\)}.*/\1/p'); page=${page:-0}
     while [ "$page" -lt 10 ]; do

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::task::{Used, is_default};
+
 /// From the node to `node-device`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +55,12 @@ pub enum DeviceReply {
         vectors: Vec<Vec<f32>>,
         tokens: u64,
         took_ms: u64,
+        /// By the whole batch.
+        #[serde(default, skip_serializing_if = "is_default")]
+        used: Used,
+        /// Of each text, so that what the batch took can be split.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        text_tokens: Vec<u32>,
     },
     Failed {
         id: u64,
@@ -108,7 +116,14 @@ mod tests {
         );
         golden(&DeviceReply::Unloaded { id }, "000000120181a8756e6c6f6164656481a26964cd0102");
         golden(
-            &DeviceReply::Embedded { id, vectors: vec![vec![0.5, -1.0]], tokens: 3, took_ms: 7 },
+            &DeviceReply::Embedded {
+                id,
+                vectors: vec![vec![0.5, -1.0]],
+                tokens: 3,
+                took_ms: 7,
+                used: Used::default(),
+                text_tokens: Vec::new(),
+            },
             "000000370181a8656d62656464656484a26964cd0102a7766563746f72739192ca3f000000cabf800000a674\
              6f6b656e7303a7746f6f6b5f6d7307",
         );

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::ids::{Epoch, Incarnation, LeaseToken, OutcomeDigest, Sending, TaskId};
 use crate::payload::JsonText;
 use crate::progress::AttemptNews;
-use crate::task::{Outcome, SlotPool, TaskSpec, TaskState};
+use crate::task::{AttemptResult, Outcome, SlotPool, TaskSpec, TaskState, Used, is_default};
 
 /// The right to run one attempt: it is presented with a lease token and loses to any later epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,8 +95,11 @@ pub struct Renewal {
     pub token: LeaseToken,
     pub started: bool,
     /// Nothing of the attempt runs any more, because its task ended otherwise: it holds on to nothing.
-    #[serde(default, skip_serializing_if = "crate::task::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stopped: bool,
+    /// What an attempt that is gone took.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub used: Used,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub news: Option<Box<AttemptNews>>,
 }
@@ -104,7 +107,7 @@ pub struct Renewal {
 impl Renewal {
     /// One without news.
     pub fn new(fence: Fence, token: LeaseToken, started: bool) -> Self {
-        Self { fence, token, started, stopped: false, news: None }
+        Self { fence, token, started, stopped: false, used: Used::default(), news: None }
     }
 }
 
@@ -138,15 +141,24 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// sha256 of the outcome's MessagePack bytes: two sendings of one outcome have one digest.
+    /// Two sendings of one outcome have one digest.
     pub fn digest(&self) -> OutcomeDigest {
         outcome_digest(&self.outcome)
     }
 }
 
-/// sha256 of an outcome's MessagePack bytes.
+/// sha256 of an outcome's MessagePack bytes, without what it took: that a home of an earlier version did not write.
 pub fn outcome_digest(outcome: &Outcome) -> OutcomeDigest {
-    let bytes = rmp_serde::to_vec_named(outcome).expect("an outcome has only string keys and plain values");
+    #[derive(Serialize)]
+    struct Said<'a> {
+        result: &'a AttemptResult,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        log_tail: &'a str,
+        ran_ms: u64,
+    }
+    let Outcome { result, log_tail, ran_ms, used: _ } = outcome;
+    let said = Said { result, log_tail, ran_ms: *ran_ms };
+    let bytes = rmp_serde::to_vec_named(&said).expect("an outcome has only string keys and plain values");
     OutcomeDigest(Sha256::digest(bytes).into())
 }
 

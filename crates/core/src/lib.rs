@@ -22,6 +22,7 @@ pub mod limiter;
 pub mod limits;
 pub mod matching;
 pub mod membership;
+pub mod outcome;
 pub mod payload;
 pub mod peer_metrics;
 pub mod placement;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dag::WorkflowSpec;
 use crate::ids::{ContentId, LedgerTag, TaskId};
 use crate::limiter::{LimitKey, LimitKind};
+pub use crate::outcome::{AttemptResult, Outcome, Used};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::{DurationMs, Wall};
@@ -538,25 +539,6 @@ impl fmt::Display for TaskError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.code, self.message)
     }
-}
-
-/// How one attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttemptResult {
-    Succeeded { output: Payload },
-    Failed { error: TaskError, retryable: bool },
-}
-
-/// What a worker reports of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    pub result: AttemptResult,
-    /// The end of what the attempt wrote to its log, at most [`crate::limits::LOG_TAIL_BYTES_MAX`] bytes.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub log_tail: String,
-    /// Execution time on the worker, without its wait there.
-    pub ran_ms: u64,
 }
 
 #[cfg(test)]

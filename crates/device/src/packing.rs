@@ -39,6 +39,11 @@ impl Packed {
         packed
     }
 
+    /// Tokens of each text, in packed order.
+    pub fn lengths(&self) -> Vec<u32> {
+        self.runs.iter().flat_map(|run| std::iter::repeat_n(run.tokens as u32, run.texts)).collect()
+    }
+
     /// Puts one result per text, given in packed order, into the order of the request.
     pub fn restore<T>(&self, results: Vec<T>) -> Vec<T> {
         let mut placed: Vec<(usize, T)> = self.places.iter().copied().zip(results).collect();
@@ -66,6 +71,8 @@ mod tests {
                 }
             }
             prop_assert!(rest.is_empty());
+            let lengths: Vec<usize> = packed.restore(packed.lengths()).into_iter().map(|tokens| tokens as usize).collect();
+            prop_assert_eq!(lengths, texts.iter().map(Vec::len).collect::<Vec<_>>());
             prop_assert_eq!(packed.restore(unpacked), texts);
         }
 

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use magpie_core::device::{DeviceReply, DeviceRequest};
 use magpie_core::limits::DEVICE_BATCH_LEN_MAX;
+use magpie_core::task::Used;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::DeviceError;
 use crate::frames::{FrameReader, StreamError, write_frame};
@@ -49,7 +51,10 @@ pub struct LoadedModel {
 #[derive(Debug, Clone)]
 pub struct Embeddings {
     pub vectors: Vec<Vec<f32>>,
-    pub tokens: u64,
+    /// Of each text.
+    pub text_tokens: Vec<u32>,
+    /// For how long a GPU was busy, in microseconds; absent where there is none.
+    pub gpu_us: Option<u64>,
 }
 
 /// Says that the device is ready, then answers requests until the node closes the stream.
@@ -68,7 +73,7 @@ pub fn serve(device: &mut impl Device, input: impl Read, mut output: impl Write)
 }
 
 fn answer(device: &mut impl Device, request: DeviceRequest) -> DeviceReply {
-    let start = Instant::now();
+    let (start, cpu_before_us) = (Instant::now(), cpu_us());
     let took_ms = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     match request {
         DeviceRequest::Load { id, model, directory } => match device.load(&model, Path::new(&directory)) {
@@ -85,16 +90,29 @@ fn answer(device: &mut impl Device, request: DeviceRequest) -> DeviceReply {
             DeviceError::BatchTooLong { len: texts.len(), max: DEVICE_BATCH_LEN_MAX }.into_reply(id)
         }
         DeviceRequest::Embed { id, model, texts } => match device.embed(&model, &texts) {
-            Ok(Embeddings { vectors, tokens }) => DeviceReply::Embedded { id, vectors, tokens, took_ms: took_ms() },
+            Ok(Embeddings { vectors, text_tokens, gpu_us }) => {
+                let tokens = text_tokens.iter().map(|tokens| u64::from(*tokens)).sum();
+                let used = Used { cpu_us: Some(cpu_us().saturating_sub(cpu_before_us)), gpu_us };
+                DeviceReply::Embedded { id, vectors, tokens, took_ms: took_ms(), used, text_tokens }
+            }
             Err(error) => error.into_reply(id),
         },
     }
+}
+
+/// What all threads of this process have used so far. Requests are run one at a time, so between two readings it is one's.
+fn cpu_us() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::PathBuf;
+
+    /// Processor time of a batch, at the least.
+    const TOOK_US: u64 = 2_000;
 
     /// Embeds a text as its length; knows the models that were loaded.
     #[derive(Default)]
@@ -123,7 +141,10 @@ mod tests {
             if !self.loaded.iter().any(|loaded| loaded == model) {
                 return Err(DeviceError::ModelNotLoaded { model: model.to_owned(), loaded: self.loaded.clone() });
             }
-            Ok(Embeddings { vectors: texts.iter().map(|text| vec![text.len() as f32]).collect(), tokens: 0 })
+            let vectors = texts.iter().map(|text| vec![text.len() as f32]).collect();
+            let begin = cpu_us();
+            while cpu_us() < begin + TOOK_US {}
+            Ok(Embeddings { vectors, text_tokens: vec![2; texts.len()], gpu_us: None })
         }
     }
 
@@ -164,6 +185,14 @@ mod tests {
         assert_eq!(replies[4..6], [DeviceReply::Unloaded { id: 4 }, DeviceReply::Unloaded { id: 4 }]);
         assert_eq!(code(&replies[6]), "model_not_loaded");
         assert_eq!(replies.len(), 7);
+    }
+
+    #[test]
+    fn a_batch_tells_what_it_took_and_how_long_its_texts_are() {
+        let replies = converse(&[load(1, "/m"), embed(2, 2)]);
+        let DeviceReply::Embedded { tokens, used, text_tokens, .. } = &replies[2] else { panic!("{:?}", replies[2]) };
+        assert_eq!((*tokens, text_tokens.as_slice(), used.gpu_us), (4, [2, 2].as_slice(), None));
+        assert!(used.cpu_us.is_some_and(|us| us >= TOOK_US), "{used:?}");
     }
 
     #[test]

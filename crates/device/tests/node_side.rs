@@ -32,7 +32,7 @@ async fn texts_of_a_task_go_through_batches_and_come_back_as_its_vectors() {
     let mut whole = Vec::new();
     while let Some(batch) = former.form(1_000) {
         let embedded = process.embed(&batch.model, &batch.texts).await.unwrap();
-        whole.extend(former.complete(&batch, embedded.vectors).unwrap());
+        whole.extend(former.complete(&batch, embedded.vectors, &embedded.used).unwrap());
     }
     assert_eq!(whole.iter().map(|task| task.ticket).collect::<Vec<_>>(), [ticket]);
     let vectors = &whole[0].vectors;

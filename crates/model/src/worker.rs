@@ -165,10 +165,15 @@ fn first_worker(place: usize, life: u8, now_ms: u64) -> Worker {
 /// The output tells which attempt it is of.
 fn succeeded(fence: Fence) -> Outcome {
     let output = Payload::Inline(JsonText::of(&serde_json::Value::from(fence.epoch.0)));
-    Outcome { result: AttemptResult::Succeeded { output }, log_tail: String::new(), ran_ms: 1 }
+    Outcome {
+        result: AttemptResult::Succeeded { output },
+        log_tail: String::new(),
+        ran_ms: 1,
+        used: Default::default(),
+    }
 }
 
 fn failed(code: &str, retryable: bool) -> Outcome {
     let result = AttemptResult::Failed { error: TaskError::new(code, "as chosen"), retryable };
-    Outcome { result, log_tail: String::new(), ran_ms: 1 }
+    Outcome { result, log_tail: String::new(), ran_ms: 1, used: Default::default() }
 }

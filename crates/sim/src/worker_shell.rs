@@ -260,10 +260,10 @@ pub fn succeeded(fence: Fence, spec: &TaskSpec) -> Outcome {
         _ => JsonText::of(&serde_json::Value::from(format!("{} {}", fence.task, fence.epoch))),
     };
     let result = AttemptResult::Succeeded { output: Payload::Inline(output) };
-    Outcome { result, log_tail: String::new(), ran_ms: 1 }
+    Outcome { result, log_tail: String::new(), ran_ms: 1, used: Default::default() }
 }
 
 pub fn failed(code: &str, retryable: bool) -> Outcome {
     let result = AttemptResult::Failed { error: TaskError::new(code, "as drawn"), retryable };
-    Outcome { result, log_tail: String::new(), ran_ms: 1 }
+    Outcome { result, log_tail: String::new(), ran_ms: 1, used: Default::default() }
 }

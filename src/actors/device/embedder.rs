@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::address::Address;
 use super::super::device_mailbox::DeviceMsg;
-use crate::executor::{AttemptError, BoxFuture, Embedder, StopSignal};
+use crate::executor::{AttemptError, BoxFuture, EmbeddedTask, Embedder, StopSignal};
 use crate::messages::device::DeviceError;
 
 /// Longer than any task may run: the attempt's own timeout ends the wait.
@@ -24,7 +24,7 @@ impl Embedder for DeviceEmbedder {
         model: &str,
         texts: Vec<String>,
         mut cancel: StopSignal,
-    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, AttemptError>> {
+    ) -> BoxFuture<'_, Result<EmbeddedTask, AttemptError>> {
         let model = model.to_owned();
         Box::pin(async move {
             let asked = self.0.ask(PATIENCE, |reply| DeviceMsg::Embed { model, texts, reply });

@@ -18,6 +18,7 @@ use super::device_mailbox::{DeviceMsg, StartedDevice};
 use super::peers::Peers;
 use super::readings::now;
 use crate::config::NodeConfig;
+use crate::executor::EmbeddedTask;
 use crate::inference::batch::{Batch, BatchFormer, Ticket};
 use crate::inference::device_process::{DeviceProcess, DeviceProcessConfig, EmbeddedTexts, RequestError};
 use crate::inference::models::ModelCatalog;
@@ -30,7 +31,7 @@ const UNDER_WAY_MAX: usize = 2;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
-type Reply = RpcReplyPort<Result<Vec<Vec<f32>>, DeviceError>>;
+type Reply = RpcReplyPort<Result<EmbeddedTask, DeviceError>>;
 
 pub struct DeviceActor;
 
@@ -261,11 +262,11 @@ impl DeviceState {
         self.totals.texts += batch.texts.len() as u64;
         self.totals.tokens += embedded.tokens;
         self.totals.busy_ms += embedded.took_ms;
-        match self.former.complete(batch, embedded.vectors) {
+        match self.former.complete(batch, embedded.vectors, &embedded.used) {
             Ok(complete) => {
                 for done in complete {
                     if let Some(reply) = self.replies.remove(&done.ticket) {
-                        let _ = reply.send(Ok(done.vectors));
+                        let _ = reply.send(Ok(EmbeddedTask { vectors: done.vectors, used: done.used }));
                     }
                 }
             }

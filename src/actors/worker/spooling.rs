@@ -78,7 +78,7 @@ mod tests {
         let (spool, _) = Spool::open(dir.path()).unwrap();
         let fence = |n| Fence { task: TaskId { ulid: n, ledger: LedgerTag([3; 5]) }, epoch: Epoch(1) };
         let result = AttemptResult::Succeeded { output: Payload::default() };
-        let outcome = Outcome { result, log_tail: String::new(), ran_ms: 1 };
+        let outcome = Outcome { result, log_tail: String::new(), ran_ms: 1, used: Default::default() };
         let whole = Completion { fence: fence(2), token: LeaseToken([4; 16]), outcome, checkpoint: None };
         spool.put(fence(1), &[99, 1, 2], Wall(1), true).unwrap();
         put(&spool, std::slice::from_ref(&whole), Wall(1)).unwrap();

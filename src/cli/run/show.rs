@@ -44,11 +44,12 @@ fn steps(steps: &[StepView]) -> String {
             format!("{}/{}", step.tasks.of(TaskState::Succeeded), step.tasks.total()),
             step.attempts.to_string(),
             human::duration(step.ran_ms),
+            human::or_dash(step.used.cpu_us.map(human::seconds)),
             workers(step),
             step.error.as_ref().map_or_else(|| human::or_dash(step.reason.as_ref()), ToString::to_string),
         ]
     };
-    table::rows(["STEP", "STATE", "DONE", "ATTEMPTS", "RAN", "WORKERS", "WHY"], steps.iter().map(row))
+    table::rows(["STEP", "STATE", "DONE", "ATTEMPTS", "RAN", "CPU", "WORKERS", "WHY"], steps.iter().map(row))
 }
 
 /// Of a long list, the first names.

@@ -32,6 +32,8 @@ pub fn text(view: &TaskView, now: Wall) -> String {
     pairs.extend(view.due_at.map(|due| ("due", due.to_string())));
     pairs.extend(view.progress.as_ref().map(|progress| ("progress", human::progress(progress))));
     pairs.extend(view.checkpoint.as_ref().map(|text| ("checkpoint", payload(&Payload::Inline(text.clone())))));
+    pairs.extend(view.used.cpu_us.map(|us| ("cpu time", human::seconds(us))));
+    pairs.extend(view.used.gpu_us.map(|us| ("gpu time", human::seconds(us))));
     pairs.extend(view.attempt_stopped_at.map(|at| ("attempt gone", when(Some(at), now))));
     pairs.extend(view.output.as_ref().map(|output| ("output", payload(output))));
     pairs.extend(view.error.as_ref().map(|error| ("error", error.to_string())));

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
+use magpie_core::task::Used;
 use rustix::io::retry_on_intr;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -17,7 +18,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::strays::kill_strays;
-use crate::executor::shim::{self, Arguments, Order, Report};
+use crate::executor::shim::{self, Arguments, LastWords, Order, Report};
 
 /// How long the pipes of a command may outlive its shim, if that was killed from outside.
 const PIPES_AFTER_SHIM: Duration = Duration::from_secs(1);
@@ -46,6 +47,12 @@ pub enum Ending {
     LeaseEnded,
     /// The shim was killed from outside, and the command after it.
     ShimLost,
+}
+
+/// An ending with the processor time of the command and all below it, as the shim measured it.
+pub struct Ended {
+    pub ending: Ending,
+    pub used: Used,
 }
 
 /// A running shim. Dropped, it takes the command with it.
@@ -98,40 +105,41 @@ impl Orders {
 impl End {
     /// Waits until the command and all that it started are gone and `reading` of its pipes is over. That is not waited
     /// for without end once the shim was lost: what escaped may hold the pipes open.
-    pub async fn reached_after(&mut self, reading: impl Future<Output = ()>) -> Ending {
+    pub async fn reached_after(&mut self, reading: impl Future<Output = ()>) -> Ended {
         let mut reading = pin!(reading);
         let mut read = false;
         let mut reached = pin!(self.reached());
-        let ending = loop {
+        let ended = loop {
             tokio::select! {
                 () = &mut reading, if !read => read = true,
-                ending = &mut reached => break ending,
+                ended = &mut reached => break ended,
             }
         };
-        match (&ending, read) {
+        match (&ended.ending, read) {
             (_, true) => {}
             (Ending::ShimLost, false) => drop(tokio::time::timeout(PIPES_AFTER_SHIM, reading).await),
             (_, false) => reading.await,
         }
-        ending
+        ended
     }
 
-    async fn reached(&mut self) -> Ending {
+    async fn reached(&mut self) -> Ended {
         let mut line = String::new();
         // A socket that fails says as little as one that ends.
         let _ = self.reports.read_line(&mut line).await;
         // Only this process waits for the shim, so it cannot have been waited for already.
         let _ = self.shim.wait().await;
-        match serde_json::from_str(&line) {
-            Ok(Report::NotStarted { errno }) => Ending::NotStarted { errno },
-            Ok(Report::Exited { status }) => Ending::Exited { status },
-            Ok(Report::Signalled { signal }) => Ending::Signalled { signal },
-            Ok(Report::LeaseEnded) => Ending::LeaseEnded,
-            Err(_) => {
-                self.kill_strays().await;
-                Ending::ShimLost
-            }
-        }
+        let Ok(LastWords { report, cpu_us }) = serde_json::from_str(&line) else {
+            self.kill_strays().await;
+            return Ended { ending: Ending::ShimLost, used: Used::default() };
+        };
+        let ending = match report {
+            Report::NotStarted { errno } => Ending::NotStarted { errno },
+            Report::Exited { status } => Ending::Exited { status },
+            Report::Signalled { signal } => Ending::Signalled { signal },
+            Report::LeaseEnded => Ending::LeaseEnded,
+        };
+        Ended { ending, used: Used { cpu_us, gpu_us: None } }
     }
 
     async fn kill_strays(&self) {

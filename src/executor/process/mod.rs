@@ -15,17 +15,18 @@ use std::pin::pin;
 
 use magpie_core::limits;
 use magpie_core::payload::Payload;
+use magpie_core::task::Used;
 use serde::{Deserialize, Serialize};
 
 use self::capture::{Log, Output};
-use self::child::{Child, Ending, Launch};
+use self::child::{Child, Ended, Ending, Launch};
 use self::progress::Progress;
 use self::verdict::{judge, not_started, too_large};
 use self::work_dir::WorkDir;
 use super::lease::LeaseEnd;
 use super::shim::{Arguments, Order};
 use super::stop::{Bounds, Halt};
-use super::{Attempt, AttemptError, BlobAccess, ExecutorConfig, blobs};
+use super::{Attempt, AttemptError, BlobAccess, ExecutorConfig, Traces, blobs};
 
 pub(super) use self::work_dir::prepare_work_dir;
 
@@ -58,18 +59,18 @@ impl Default for ProcessConfig {
     }
 }
 
-/// Runs the command to its end; `log_tail` gets the end of its standard error.
+/// Runs the command to its end; `traces` get the end of its standard error, and what it took.
 pub(super) async fn run(
     config: &ExecutorConfig,
     blobs: &dyn BlobAccess,
     attempt: &Attempt,
     mut bounds: Bounds,
-    log_tail: &mut String,
+    traces: &mut Traces,
 ) -> Result<Payload, AttemptError> {
     let directory = WorkDir::create(&config.work_dir, attempt.fence)
         .await
         .map_err(|error| work_dir::not_prepared("make the work directory", &error))?;
-    let ended = run_in(&directory, config, blobs, attempt, &mut bounds, log_tail).await;
+    let ended = run_in(&directory, config, blobs, attempt, &mut bounds, traces).await;
     if let Err(error) = directory.remove().await {
         tracing::warn!(task = %attempt.fence.task, %error, "a work directory is left behind until the next start");
     }
@@ -91,7 +92,7 @@ async fn run_in(
     blobs: &dyn BlobAccess,
     attempt: &Attempt,
     bounds: &mut Bounds,
-    log_tail: &mut String,
+    traces: &mut Traces,
 ) -> Result<Output, AttemptError> {
     let (spec, process) = (&attempt.spec, &config.process);
     let environment = environment(process, attempt, directory);
@@ -123,12 +124,13 @@ async fn run_in(
             never = progress.listen() => match never {},
         }
     };
+    traces.used = ended.used;
     progress.close().iter().for_each(|complaint| log.note(complaint));
-    *log_tail = log.text();
-    let ending = ended.map_err(|halt| AttemptError::halted(halt, spec))?;
+    traces.log_tail = log.text();
+    let ending = ended.ending.map_err(|halt| AttemptError::halted(halt, spec))?;
     match output.exceeds(process.output_bytes_max) {
         true => Err(too_large(process.output_bytes_max)),
-        false => judge(&ending, spec, process, log_tail).map(|()| output),
+        false => judge(&ending, spec, process, &traces.log_tail).map(|()| output),
     }
 }
 
@@ -143,6 +145,12 @@ fn environment(process: &ProcessConfig, attempt: &Attempt, directory: &WorkDir) 
     command::passed_through(&process.environment).chain(own.map(|(name, value)| (name.into(), value))).collect()
 }
 
+/// How a command ended by itself, or why it was ended, and what it took.
+struct Followed {
+    ending: Result<Ending, Halt>,
+    used: Used,
+}
+
 /// Reads what the command prints until it and all that it started are gone, or has them killed when the attempt is to
 /// end or the output is too large. The shim hears of each new end of the lease.
 async fn follow(
@@ -151,7 +159,7 @@ async fn follow(
     (bounds, mut lease): (&mut Bounds, Option<LeaseEnd>),
     output: &mut Output,
     log: &mut Log,
-) -> Result<Ending, Halt> {
+) -> Followed {
     let Child { stdout, stderr, orders, mut end } = child;
     let read_output = async {
         // A pipe that fails has ended: the rest is said by how the command ended.
@@ -168,20 +176,20 @@ async fn follow(
     let halt = loop {
         tokio::select! {
             biased;
-            ending = &mut work => return Ok(ending),
+            Ended { ending, used } = &mut work => return Followed { ending: Ok(ending), used },
             halt = bounds.reached() => break halt,
             ms = moved(&mut lease) => orders.give(Order::LeaseEnds { ms }),
         }
     };
     orders.give(Order::Terminate);
-    tokio::select! {
-        _ = &mut work => {}
+    let ended = tokio::select! {
+        ended = &mut work => ended,
         () = bounds.grace_over(halt) => {
             orders.give(Order::Kill);
-            work.await;
+            work.await
         }
-    }
-    Err(halt)
+    };
+    Followed { ending: Err(halt), used: ended.used }
 }
 
 async fn moved(lease: &mut Option<LeaseEnd>) -> u64 {

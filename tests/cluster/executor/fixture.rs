@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use magpie::executor::{
-    Attempt, AttemptError, BlobAccess, BlobError, BoxFuture, Embedder, ExecutorConfig, Executors, ProcessConfig,
-    StopSignal, Stopper, lease_channel, stop_channel,
+    Attempt, AttemptError, BlobAccess, BlobError, BoxFuture, EmbeddedTask, Embedder, ExecutorConfig, Executors,
+    ProcessConfig, StopSignal, Stopper, lease_channel, stop_channel,
 };
 use magpie_core::ids::{ContentId, Epoch, Generation, LedgerTag, OperationId, TaskId};
 use magpie_core::lease::Fence;
 use magpie_core::payload::{BlobRef, JsonText, Payload};
-use magpie_core::task::{AttemptResult, FileRef, Outcome, TaskKind, TaskSpec};
+use magpie_core::task::{AttemptResult, FileRef, Outcome, TaskKind, TaskSpec, Used};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,7 +62,7 @@ impl Embedder for LengthEmbedder {
         model: &str,
         texts: Vec<String>,
         mut cancel: StopSignal,
-    ) -> BoxFuture<'_, Result<Vec<Vec<f32>>, AttemptError>> {
+    ) -> BoxFuture<'_, Result<EmbeddedTask, AttemptError>> {
         let model = model.to_owned();
         Box::pin(async move {
             match model.as_str() {
@@ -72,7 +72,8 @@ impl Embedder for LengthEmbedder {
                 _ => return Err(AttemptError::permanent("unknown_model", format!("no model {model:?} here"))),
             }
             let embed = |text: String| vec![text.len() as f32, f32::from(*text.as_bytes().first().unwrap_or(&0)) / 7.0];
-            Ok(texts.into_iter().map(embed).collect())
+            let used = Used { cpu_us: Some(7), gpu_us: None };
+            Ok(EmbeddedTask { vectors: texts.into_iter().map(embed).collect(), used })
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use magpie::executor::{ExecutorConfig, Executors, ProcessConfig, StopReason};
 use magpie_core::limits;
 use magpie_core::payload::{BlobRef, Payload};
-use magpie_core::task::{AttemptResult, TaskKind, TaskSpec};
+use magpie_core::task::{AttemptResult, TaskKind, TaskSpec, Used};
 use magpie_core::time::DurationMs;
 use serde_json::{Value, json};
 
@@ -58,6 +58,9 @@ async fn texts_become_vectors_in_the_shape_they_were_asked_in() {
     let fixture = Fixture::new();
     let one = json!({"model": "length", "dimensions": 2, "embedding": [3.0, 13.857142]});
     assert_eq!(fixture.output(embed("length", json!("abc"))).await, one);
+    let measured = |cpu_us| Used { cpu_us, gpu_us: None };
+    assert_eq!(fixture.run(embed("length", json!("abc"))).await.used, measured(Some(7)));
+    assert_eq!(fixture.run(embed("length", json!([]))).await.used, measured(None), "no device had to do with it");
     assert_eq!(fixture.output(embed("length", json!({"text": "abc"}))).await, one);
     let several = fixture.output(embed("length", json!({"texts": ["abc", ""]}))).await;
     assert_eq!(several, json!({"model": "length", "dimensions": 2, "embeddings": [[3.0, 13.857142], [0.0, 0.0]]}));

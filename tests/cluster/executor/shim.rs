@@ -159,6 +159,35 @@ async fn the_shim_stands_apart_and_holds_its_command_down() {
     tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
 }
 
+/// Turns round until this process has used `$1` hundredths of a second.
+const BURN: &str =
+    r#"burn() { n=$1; while read -r s </proc/$$/stat; set -- $s; [ $((${14} + ${15})) -lt $n ]; do :; done; }"#;
+
+#[tokio::test]
+async fn the_time_of_a_command_its_children_and_its_orphans_is_measured() {
+    let fixture = Fixture::new();
+    let child = format!("sh -c '{BURN}; burn 20'");
+    let orphan = format!("(setsid sh -c '{BURN}; burn 20; echo 1 >\"$0\"; exec sleep 1000' \"$1\" &)");
+    let script = format!("{child}; {orphan}; while ! [ -s \"$1\" ]; do sleep 0.01; done; echo 1");
+    let outcome = fixture.run(shell(&script, &[&fixture.path("burned")])).await;
+    let used = outcome.used;
+    assert!(used.cpu_us.is_some_and(|us| us >= 380_000) && used.gpu_us.is_none(), "{outcome:?}");
+    let idle = fixture.run(shell("sleep 0.3", &[])).await;
+    assert!(idle.used.cpu_us.is_some_and(|us| us < 300_000), "{idle:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_was_stopped_has_used_its_time_all_the_same() {
+    let fixture = Fixture::new();
+    let burned = fixture.path("burned");
+    let script = format!("{BURN}; burn 20; echo $$ >\"$1\"; exec sleep 1000");
+    let (stopper, running) = fixture.start(shell(&script, &[&burned]));
+    pid_in(&burned);
+    stopper.stop(StopReason::Cancelled);
+    let outcome = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert!(outcome.used.cpu_us.is_some_and(|us| us >= 190_000), "{outcome:?}");
+}
+
 #[test]
 fn the_hidden_argument_is_not_for_people() {
     let output = Command::new(env!("CARGO_BIN_EXE_node")).arg("__shim").output().unwrap();

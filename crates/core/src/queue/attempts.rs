@@ -8,10 +8,11 @@ use super::ledger::Ledger;
 use super::record::{CheckpointRecord, Record};
 use super::state::State;
 use super::task_entry::Task;
-use crate::ids::LogIndex;
+use crate::ids::{LogIndex, TaskId};
 use crate::lease::{Fence, RenewAnswer, Renewal};
 use crate::payload::JsonText;
 use crate::progress::Progress;
+use crate::task::Used;
 use crate::time::Wall;
 
 /// What attempts of a task left for those who look, and for the next attempt. Few tasks have any.
@@ -62,10 +63,12 @@ impl State {
     }
 
     /// The tasks have ended before, so nothing of them changes but what is known of their last attempts.
-    pub(super) fn note_stops(&mut self, index: LogIndex, at: Wall, fences: &[Fence]) {
+    pub(super) fn note_stops(&mut self, index: LogIndex, at: Wall, fences: &[Fence], used: &[(TaskId, Used)]) {
         for fence in fences {
             if let Some(task) = self.tasks.get_mut(&fence.task).filter(|task| task.epoch == fence.epoch) {
                 task.notes.get_or_insert_default().stopped.get_or_insert(at);
+                let used = used.iter().find(|(id, _)| *id == fence.task).map(|(_, used)| *used);
+                task.add_used(used.unwrap_or_default());
                 task.index = task.index.max(index);
                 self.changes.touched.push(fence.task);
             }
@@ -96,7 +99,7 @@ impl Ledger {
                     checkpoints
                         .extend(new.map(|checkpoint| CheckpointRecord { fence, checkpoint: checkpoint.clone() }));
                 }
-                RenewAnswer::Terminal { .. } if renewal.stopped => stopped.push(fence),
+                RenewAnswer::Terminal { .. } if renewal.stopped => stopped.push((fence, renewal.used)),
                 RenewAnswer::Terminal { .. } | RenewAnswer::Fenced { .. } | RenewAnswer::Unknown => {}
             }
         }
@@ -107,15 +110,20 @@ impl Ledger {
     }
 
     /// Attempts of tasks that ended otherwise are gone: said once each.
-    pub(super) fn attempts_stopped(&mut self, fences: Vec<Fence>) {
-        let unknown = |fence: &Fence| {
+    pub(super) fn attempts_stopped(&mut self, stopped: Vec<(Fence, Used)>) {
+        let unknown = |(fence, _): &(Fence, Used)| {
             let task = self.state.tasks.get(&fence.task).filter(|task| task.epoch == fence.epoch);
             task.is_some_and(|task| {
                 task.state.is_terminal() && task.notes.as_ref().is_none_or(|notes| notes.stopped.is_none())
             })
         };
-        let fences: Vec<Fence> = fences.into_iter().filter(unknown).collect();
+        let stopped: Vec<(Fence, Used)> = stopped.into_iter().filter(unknown).collect();
         let at = self.at();
-        self.commit_by_class(fences, |fence| fence.task, |fences| Record::AttemptsStopped { at, fences });
+        let record = |stopped: Vec<(Fence, Used)>| {
+            let measured = stopped.iter().filter(|(_, used)| !used.is_nothing());
+            let used = measured.map(|(fence, used)| (fence.task, *used)).collect();
+            Record::AttemptsStopped { at, fences: stopped.into_iter().map(|(fence, _)| fence).collect(), used }
+        };
+        self.commit_by_class(stopped, |(fence, _)| fence.task, record);
     }
 }

@@ -135,9 +135,9 @@ impl Ledger {
             if !seen.insert(completion.fence) {
                 self.record_results(at, std::mem::take(&mut results));
             }
-            let fence = completion.fence;
+            let (fence, used) = (completion.fence, completion.outcome.used);
             let answer = self.judge(worker, completion, at, &mut results);
-            ended.extend(matches!(answer, CompleteAnswer::Terminal { .. }).then_some(fence));
+            ended.extend(matches!(answer, CompleteAnswer::Terminal { .. }).then_some((fence, used)));
             answers.push(answer);
             // A step that failed ends its workflow, and with it tasks whose outcomes may follow in this message.
             if results.last().is_some_and(|result| self.fails_a_step(result)) {

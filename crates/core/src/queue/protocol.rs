@@ -24,7 +24,7 @@ use crate::lease::{CompleteAnswer, Completion, CreditOffer, Fence, Grant, Releas
 use crate::limiter::{PermitAnswer, PermitAsk};
 use crate::payload::{JsonText, Payload};
 use crate::progress::Progress;
-use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState};
+use crate::task::{Durability, Priority, TaskError, TaskKind, TaskState, Used, is_default};
 use crate::time::Wall;
 
 /// To a home's ledger.
@@ -405,6 +405,9 @@ pub struct TaskView {
     /// Of a task that ended while an attempt ran, as by a cancel: when nothing of that attempt ran any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_stopped_at: Option<Wall>,
+    /// By all its attempts that were measured; of a home of an earlier version nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub used: Used,
     /// For a ready task that no known node can run: what each of them lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmet: Vec<UnmetAt>,
@@ -525,6 +528,9 @@ pub struct StepView {
     pub workers: BTreeMap<PeerId, u64>,
     /// Sum of the execution times so far.
     pub ran_ms: u64,
+    /// By its tasks, as far as it was measured.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub used: Used,
     /// Of a step without `for_each`, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -16,7 +16,7 @@ use crate::ids::{Epoch, Generation, LeaseToken, LogIndex, OperationId, PeerId, T
 use crate::lease::{Fence, ReleaseReason};
 use crate::limiter::{LimitKind, LoanFacts, RateMark};
 use crate::payload::JsonText;
-use crate::task::{Outcome, Priority, TaskError, TaskSpec};
+use crate::task::{Outcome, Priority, TaskError, TaskSpec, Used};
 use crate::time::Wall;
 
 /// One entry of a ledger's log. New variants and optional fields may be added; none may change its meaning.
@@ -133,6 +133,9 @@ pub enum Record {
     AttemptsStopped {
         at: Wall,
         fences: Vec<Fence>,
+        /// What those of them took that were measured.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        used: Vec<(TaskId, Used)>,
     },
     /// Expiries that spent the last attempt, waited for in vain.
     Buried {

@@ -169,7 +169,7 @@ impl State {
             Record::Expired { at, fences } => fences.iter().for_each(|fence| self.expire(index, *at, fence.task)),
             Record::Revived { fences, .. } => self.each(index, fences.iter().map(|fence| fence.task), Task::revive),
             Record::Checkpointed { at, checkpoints } => self.keep_checkpoints(index, *at, checkpoints),
-            Record::AttemptsStopped { at, fences } => self.note_stops(index, *at, fences),
+            Record::AttemptsStopped { at, fences, used } => self.note_stops(index, *at, fences, used),
             Record::Buried { at, tasks } => self.bury(index, *at, tasks),
             Record::DeadlinePassed { at, tasks } => {
                 let error = || TaskError::new("deadline", "the deadline passed before the task ended");

@@ -14,7 +14,7 @@ use crate::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OutcomeDigest, PeerId, 
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
 use crate::payload::{JsonText, Payload};
-use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, is_default};
+use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, Used, is_default};
 use crate::time::{Now, Wall};
 
 /// Where a task belongs in a workflow.
@@ -74,7 +74,7 @@ impl Blank for Kin {
     const BLANK: &'static Self = &Self { step: None, retry_of: None, retried_by: None, child: None };
 }
 
-/// What went wrong with a task so far, and what it printed.
+/// What went wrong with a task so far, what it printed, and what it took.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Past {
@@ -87,6 +87,9 @@ pub(super) struct Past {
     pub reasons: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
+    /// By all its attempts, as far as it was measured.
+    #[serde(skip_serializing_if = "is_default")]
+    pub used: Used,
 }
 
 impl Blank for BTreeMap<PeerId, (u64, u64)> {
@@ -94,8 +97,13 @@ impl Blank for BTreeMap<PeerId, (u64, u64)> {
 }
 
 impl Blank for Past {
-    const BLANK: &'static Self =
-        &Self { error: None, earlier_errors: Vec::new(), reasons: Vec::new(), log_tail: String::new() };
+    const BLANK: &'static Self = &Self {
+        error: None,
+        earlier_errors: Vec::new(),
+        reasons: Vec::new(),
+        log_tail: String::new(),
+        used: Used { cpu_us: None, gpu_us: None },
+    };
 }
 
 /// Serialised it is the image that compaction carries forward: what an image lacks is as in [`Task::blank`], so a field
@@ -333,6 +341,7 @@ impl Task {
             self.past.log_tail.clone_from(&outcome.log_tail);
         }
         self.ran_ms = outcome.ran_ms;
+        self.add_used(outcome.used);
         let answer = match (&outcome.result, next) {
             (crate::task::AttemptResult::Succeeded { output }, _) => {
                 self.output = Some(output.clone());
@@ -353,6 +362,12 @@ impl Task {
             }
         };
         self.epoch_status = EpochStatus::Reported { digest, answer };
+    }
+
+    pub fn add_used(&mut self, used: Used) {
+        if !used.is_nothing() {
+            self.past.used = self.past.used.plus(used);
+        }
     }
 
     /// A failure that another attempt follows.

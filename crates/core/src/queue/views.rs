@@ -121,6 +121,7 @@ impl Ledger {
             log_tail: if whole { task.past.log_tail.clone() } else { String::new() },
             progress: task.progress().cloned(),
             checkpoint: task.checkpoint().cloned().filter(|_| whole),
+            used: task.past.used,
             attempt_stopped_at: task.notes.as_ref().and_then(|notes| notes.stopped),
             unmet: if stuck { self.unmet_everywhere(&task.spec) } else { Vec::new() },
         }

@@ -13,7 +13,7 @@ use super::view_size;
 use super::workflow_run::{SkipReason, Stage, StepPhase, StepRun, WorkflowRun};
 use crate::ids::WorkflowId;
 use crate::limits;
-use crate::task::TaskState;
+use crate::task::{TaskState, Used};
 use crate::time::Wall;
 
 impl Ledger {
@@ -81,6 +81,7 @@ impl Ledger {
             tasks: step.counts,
             workers,
             ran_ms: tasks().map(|task| task.ran_ms).sum(),
+            used: tasks().fold(Used::default(), |used, task| used.plus(task.past.used)),
             progress: single.and_then(|task| task.progress()).cloned(),
             reason: step.skipped.map(|reason| run.skip_in_words(index, reason)),
             started_at: step.began,

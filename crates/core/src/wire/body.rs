@@ -143,6 +143,7 @@ mod tests {
                 result: AttemptResult::Failed { error, retryable: true },
                 log_tail: String::new(),
                 ran_ms: 3,
+                used: crate::task::Used::default(),
             },
             checkpoint: None,
         }

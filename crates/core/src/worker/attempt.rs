@@ -9,6 +9,7 @@ use crate::ids::LedgerTag;
 use crate::lease::{Fence, ReleaseReason, RenewAnswer, Renewal};
 use crate::limits;
 use crate::progress::AttemptNews;
+use crate::task::Used;
 
 /// A worker takes no lease; what still runs at `deadline_ms` is ended.
 #[derive(Debug, Clone, Copy, Hash)]
@@ -37,11 +38,11 @@ impl Worker {
     }
 
     /// An attempt that was told to end has ended: its slots are free, and its home is told.
-    pub(super) fn attempt_is_gone(&mut self, fence: Fence) {
+    pub(super) fn attempt_is_gone(&mut self, fence: Fence, used: Used) {
         let now_ms = self.now.mono_ms;
         let Some(held) = self.held.get_mut(&fence) else { return };
         let (pool, earlier) = (held.pool, held.renew_at_ms);
-        held.is_gone(now_ms);
+        held.is_gone(now_ms, used);
         self.exclusive.remove(&fence);
         self.renewals.remove(&(earlier, fence));
         self.renewals.insert((now_ms, fence));

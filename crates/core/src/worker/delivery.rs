@@ -57,7 +57,7 @@ impl Worker {
         let started_ms = match held.phase {
             Phase::Running { started_ms, .. } => started_ms,
             Phase::Stopping { tell: false } => return self.forget(fence),
-            Phase::Stopping { tell: true } => return self.attempt_is_gone(fence),
+            Phase::Stopping { tell: true } => return self.attempt_is_gone(fence, outcome.used),
             // The first outcome of an attempt is its only one.
             Phase::Queued(_) | Phase::Reporting { .. } | Phase::Stopped { .. } => return,
         };

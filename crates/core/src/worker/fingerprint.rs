@@ -67,7 +67,7 @@ impl Held {
                 (3, spooled, crate::lease::outcome_digest(outcome), checkpoint).hash(hasher);
             }
             // How long its home is told does not decide what it hears.
-            Phase::Stopped { since_ms: _ } => 4.hash(hasher),
+            Phase::Stopped { since_ms: _, used: _ } => 4.hash(hasher),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::lease::{Completion, Fence, Grant, Renewal};
 use crate::limits;
 use crate::payload::JsonText;
 use crate::progress::AttemptNews;
-use crate::task::{AttemptResult, Durability, Outcome, SlotPool};
+use crate::task::{AttemptResult, Durability, Outcome, SlotPool, Used};
 
 /// The part of a TTL after which the worker's end of a lease lies.
 const WORKER_TTL_MS: u64 = limits::LEASE_TTL_MS - limits::LEASE_WORKER_MARGIN_MS;
@@ -30,6 +30,7 @@ pub(super) enum Phase {
     /// Nothing of it runs any more, which its home is told until it answers.
     Stopped {
         since_ms: u64,
+        used: Used,
     },
     /// The outcome waits for the home's final answer.
     Reporting {
@@ -128,8 +129,8 @@ impl Held {
     }
 
     /// Nothing of an attempt runs any more that was told to end: its home hears of it now.
-    pub fn is_gone(&mut self, now_ms: u64) {
-        self.phase = Phase::Stopped { since_ms: now_ms };
+    pub fn is_gone(&mut self, now_ms: u64, used: Used) {
+        self.phase = Phase::Stopped { since_ms: now_ms, used };
         self.news = None;
         self.renew_at_ms = now_ms;
     }
@@ -152,14 +153,19 @@ impl Held {
             }
             Phase::Reporting { since_ms, .. } => (now_ms <= since_ms + limits::LEASE_UPLOAD_MS_MAX, true),
             Phase::Stopping { .. } => (false, true),
-            Phase::Stopped { since_ms } => (now_ms <= since_ms + limits::STOP_REPORT_MS_MAX, true),
+            Phase::Stopped { since_ms, .. } => (now_ms <= since_ms + limits::STOP_REPORT_MS_MAX, true),
         };
-        let stopped = matches!(self.phase, Phase::Stopped { .. });
+        let (stopped, used) = match self.phase {
+            Phase::Stopped { used, .. } => (true, used),
+            Phase::Queued(_) | Phase::Running { .. } | Phase::Stopping { .. } | Phase::Reporting { .. } => {
+                (false, Used::default())
+            }
+        };
         if self.news.is_some() {
             (self.news_sent_ms, self.news_unsent) = (now_ms, false);
         }
         let news = self.news.clone();
-        allowed.then(|| Renewal { stopped, news, ..Renewal::new(self.fence, self.token, started) })
+        allowed.then(|| Renewal { stopped, used, news, ..Renewal::new(self.fence, self.token, started) })
     }
 
     pub fn renewed(&mut self, sent_ms: u64) {

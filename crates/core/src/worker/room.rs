@@ -7,7 +7,7 @@ use super::held::Phase;
 use super::machine::Worker;
 use super::protocol::StopCause;
 use crate::lease::{Fence, Release, ReleaseReason};
-use crate::task::TaskKind;
+use crate::task::{TaskKind, Used};
 
 impl Worker {
     /// What waits here and needs room goes back, as with a drain: others may have some.
@@ -49,7 +49,7 @@ impl Worker {
                 };
                 self.release(fence.task.ledger, vec![Release { fence, token, reason }]);
             }
-            Phase::Stopping { tell: true } => self.attempt_is_gone(fence),
+            Phase::Stopping { tell: true } => self.attempt_is_gone(fence, Used::default()),
             Phase::Stopping { tell: false } => self.forget(fence),
             Phase::Queued(_) | Phase::Reporting { .. } | Phase::Stopped { .. } => {}
         }

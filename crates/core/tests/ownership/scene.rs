@@ -18,7 +18,12 @@ pub fn all_kinds() -> Arc<Capabilities> {
 /// The output tells whose attempt it is.
 pub fn success(grant: &Grant) -> Outcome {
     let output = Payload::Inline(JsonText::of(&serde_json::Value::from(grant.fence.epoch.0)));
-    Outcome { result: AttemptResult::Succeeded { output }, log_tail: String::new(), ran_ms: 1 }
+    Outcome {
+        result: AttemptResult::Succeeded { output },
+        log_tail: String::new(),
+        ran_ms: 1,
+        used: Default::default(),
+    }
 }
 
 /// A task that may be tried `max_attempts` times, a second apart.

@@ -7,6 +7,7 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use magpie_core::limits::DEVICE_MODELS_MAX;
 use tch::{Cuda, TchError};
@@ -73,15 +74,18 @@ impl Device for TorchDevice {
             return Err(DeviceError::ModelNotLoaded { model: model.to_owned(), loaded });
         };
         if texts.is_empty() {
-            return Ok(Embeddings { vectors: Vec::new(), tokens: 0 });
+            return Ok(Embeddings { vectors: Vec::new(), text_tokens: Vec::new(), gpu_us: None });
         }
         let packed = Packed::new(&held.encoder.encode(texts)?);
+        let begin = Instant::now();
+        // Its result lies in the memory of the CPU: whatever a GPU did for it is over then.
         let flat = tch::no_grad(|| held.bert.embed(&packed))?;
+        let gpu_us = matches!(self.device, tch::Device::Cuda(_)).then(|| begin.elapsed().as_micros() as u64);
         if !flat.iter().all(|number| number.is_finite()) {
             return Err(DeviceError::NotFinite { model: model.to_owned() });
         }
         let vectors = flat.chunks_exact(held.bert.dimensions()).map(<[f32]>::to_vec).collect();
-        Ok(Embeddings { vectors: packed.restore(vectors), tokens: packed.ids.len() as u64 })
+        Ok(Embeddings { vectors: packed.restore(vectors), text_tokens: packed.restore(packed.lengths()), gpu_us })
     }
 }
 

@@ -73,7 +73,7 @@ impl Handler for EndTask {
                 AttemptResult::Failed { error: TaskError::new("failed", message), retryable: input.retryable }
             }
         };
-        let outcome = Box::new(Outcome { result, log_tail: String::new(), ran_ms: 0 });
+        let outcome = Box::new(Outcome { result, log_tail: String::new(), ran_ms: 0, used: Default::default() });
         let worker = worker(input.worker_id);
         let ended = outside(call, OutsideRequest::End { worker, task: id, lease, outcome }).await?;
         let OutsideReply::Ended(answer) = ended else { return Err(link::unexpected()) };

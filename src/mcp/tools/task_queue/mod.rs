@@ -14,7 +14,7 @@ pub use list::{ALSO as LIST_ALSO, ListTasks};
 pub use queue_status::{ALSO as STATUS_ALSO, QueueStatus};
 pub use read::{GetTask, WaitTask, WaitTaskOutput};
 pub use submit::{ALSO as SUBMIT_ALSO, Submit, SubmitOutput, Submitted, own_kind, priority, submit};
-pub use view::ErrorShown;
+pub use view::{ErrorShown, seconds};
 
 use std::time::Duration;
 

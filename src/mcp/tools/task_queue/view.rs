@@ -67,6 +67,11 @@ pub struct TaskMore {
     pub durability: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Processor and GPU time of all its attempts, in seconds, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +115,8 @@ impl TaskMore {
             namespace: view.namespace.clone(),
             durability,
             labels: view.labels.clone(),
+            cpu_s: view.used.cpu_us.map(seconds),
+            gpu_s: view.used.gpu_us.map(seconds),
             started_at: view.started_at.map(|at| at.to_string()),
             due_at: view.due_at.map(|at| at.to_string()),
             retry_of: view.retry_of.map(|id| id.to_string()),
@@ -117,6 +124,10 @@ impl TaskMore {
             earlier_errors: view.earlier_errors.iter().map(ErrorShown::from).collect(),
         }
     }
+}
+
+pub fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
 }
 
 /// One task with what it gave.

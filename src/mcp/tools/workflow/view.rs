@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::super::detail::Detail;
 use super::super::output::{self, OutputPart};
 use super::super::status;
-use super::super::task_queue::ErrorShown;
+use super::super::task_queue::{ErrorShown, seconds};
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct StepRow {
@@ -41,6 +41,11 @@ pub struct StepRow {
     /// Succeeded tasks by the peer that ran them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub workers: BTreeMap<String, u64>,
+    /// Processor and GPU time of its tasks, in seconds, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_s: Option<f64>,
 }
 
 impl StepRow {
@@ -68,6 +73,8 @@ impl StepRow {
             output: shown.value,
             output_part: shown.part,
             workers: workers.collect(),
+            cpu_s: step.used.cpu_us.filter(|_| full).map(seconds),
+            gpu_s: step.used.gpu_us.filter(|_| full).map(seconds),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Progress, checkpoints and the real end of attempts.
 
+use sha2::{Digest, Sha256};
+
 use super::*;
+use crate::lease::outcome_digest;
+use crate::task::Used;
 
 fn says(grant: &Grant, line: &str) -> Renewal {
     let news = AttemptNews::read_line(line).unwrap();
@@ -147,6 +151,52 @@ fn a_cancelled_task_shows_when_its_attempt_was_gone() {
     );
     let view = home.task(id);
     assert_eq!(home.restart(0).task(id), view);
+}
+
+fn used(cpu_us: u64) -> Used {
+    Used { cpu_us: Some(cpu_us), gpu_us: None }
+}
+
+#[test]
+fn what_all_attempts_took_is_added_up_and_outlives_a_restart() {
+    let mut home = Bench::new();
+    let first = home.granted(at_most(3));
+    let id = first.fence.task;
+    home.complete(&first, Outcome { used: used(5), ..failure(true) });
+    let second = next(&mut home, 1);
+    let outcome = Outcome { used: Used { gpu_us: Some(2), ..used(7) }, ..success("done") };
+    home.complete(&second, outcome.clone());
+    let whole = Used { cpu_us: Some(12), gpu_us: Some(2) };
+    assert_eq!(home.task(id).used, whole);
+    assert_eq!(home.complete(&second, outcome), CompleteAnswer::Committed, "sent again");
+    assert_eq!(home.task(id).used, whole);
+    assert_eq!(home.restart(0).task(id).used, whole);
+}
+
+#[test]
+fn what_a_cancelled_attempt_took_counts_once() {
+    let mut home = Bench::new();
+    let grant = home.granted(noop());
+    home.renew(&grant, true);
+    home.cancel(grant.fence.task);
+    for _ in 0..2 {
+        home.renew_with(Renewal { used: used(9), ..gone(&grant) });
+        assert_eq!(home.task(grant.fence.task).used, used(9));
+    }
+    assert_eq!(home.restart(0).task(grant.fence.task).used, used(9));
+    let mut home = Bench::new();
+    let grant = home.granted(noop());
+    home.cancel(grant.fence.task);
+    home.complete(&grant, Outcome { used: used(4), ..success("too late") });
+    assert_eq!(home.task(grant.fence.task).used, used(4));
+}
+
+#[test]
+fn an_outcome_that_was_measured_is_the_same_to_a_home_that_does_not_know_of_it() {
+    let measured = Outcome { used: used(4), ..success("done") };
+    assert_eq!(outcome_digest(&measured), outcome_digest(&success("done")));
+    let bytes = rmp_serde::to_vec_named(&success("done")).unwrap();
+    assert_eq!(outcome_digest(&measured).0, <[u8; 32]>::from(Sha256::digest(bytes)), "as the version before made it");
 }
 
 #[test]

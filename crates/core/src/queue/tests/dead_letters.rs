@@ -17,7 +17,10 @@ fn dies(home: &mut Bench, spec: TaskSpec) -> TaskId {
         home.received += 1;
         let error = TaskError::new("exit_status", format!("attempt {attempts}"));
         let result = AttemptResult::Failed { error, retryable: true };
-        home.complete(&grant, Outcome { result, log_tail: format!("log of {attempts}"), ran_ms: 1 });
+        home.complete(
+            &grant,
+            Outcome { result, log_tail: format!("log of {attempts}"), ran_ms: 1, used: Default::default() },
+        );
     }
     id
 }

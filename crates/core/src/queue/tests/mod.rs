@@ -118,12 +118,22 @@ fn at_most(max_attempts: u32) -> TaskSpec {
 
 fn success(text: &str) -> Outcome {
     let output = Payload::Inline(JsonText::of(&serde_json::Value::from(text)));
-    Outcome { result: AttemptResult::Succeeded { output }, log_tail: String::new(), ran_ms: 1 }
+    Outcome {
+        result: AttemptResult::Succeeded { output },
+        log_tail: String::new(),
+        ran_ms: 1,
+        used: Default::default(),
+    }
 }
 
 fn failure(retryable: bool) -> Outcome {
     let error = TaskError::new("exit_status", "exit status 1");
-    Outcome { result: AttemptResult::Failed { error, retryable }, log_tail: String::new(), ran_ms: 1 }
+    Outcome {
+        result: AttemptResult::Failed { error, retryable },
+        log_tail: String::new(),
+        ran_ms: 1,
+        used: Default::default(),
+    }
 }
 
 fn completion(grant: &Grant, outcome: Outcome) -> Completion {

@@ -102,8 +102,12 @@ fn codes_that_the_policy_lists_are_retried_whatever_the_executor_says() {
     let mut home = Bench::new();
     let grant = home.granted(spec);
     let error = TaskError::new("output_too_large", "above the limit");
-    let outcome =
-        Outcome { result: AttemptResult::Failed { error, retryable: false }, log_tail: String::new(), ran_ms: 1 };
+    let outcome = Outcome {
+        result: AttemptResult::Failed { error, retryable: false },
+        log_tail: String::new(),
+        ran_ms: 1,
+        used: Default::default(),
+    };
     assert_eq!(home.complete(&grant, outcome), CompleteAnswer::Recorded { state: TaskState::Delayed });
 }
 

@@ -69,7 +69,7 @@ fn a_slot_that_comes_free_after_the_end_of_a_lease_does_not_start_it() {
 
 fn failed(code: &str) -> Outcome {
     let result = AttemptResult::Failed { error: TaskError::new(code, "as the drain asked"), retryable: true };
-    Outcome { result, log_tail: String::new(), ran_ms: 1 }
+    Outcome { result, log_tail: String::new(), ran_ms: 1, used: Default::default() }
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn how_an_exclusive_attempt_ended_with_its_lease_is_its_outcome() {
         result: AttemptResult::Failed { error, retryable: true },
         log_tail: String::new(),
         ran_ms: WORKER_TTL_MS,
+        used: Default::default(),
     };
     bench.event(WorkerEvent::Finished { fence: grant.fence, outcome: outcome.clone() });
     assert_eq!(bench.completions().concat()[0].outcome, outcome);

@@ -40,7 +40,12 @@ struct Bench {
 
 fn success(text: &str) -> Outcome {
     let output = Payload::Inline(JsonText::of(&serde_json::Value::from(text)));
-    Outcome { result: AttemptResult::Succeeded { output }, log_tail: String::new(), ran_ms: 1 }
+    Outcome {
+        result: AttemptResult::Succeeded { output },
+        log_tail: String::new(),
+        ran_ms: 1,
+        used: Default::default(),
+    }
 }
 
 impl Bench {
@@ -567,7 +572,7 @@ fn a_failure_is_reported_as_any_outcome() {
     let mut bench = Bench::new(1);
     let grant = bench.started();
     let result = AttemptResult::Failed { error: TaskError::new("exit_status", "exit status 1"), retryable: true };
-    let outcome = Outcome { result, log_tail: "boom".to_owned(), ran_ms: 3 };
+    let outcome = Outcome { result, log_tail: "boom".to_owned(), ran_ms: 3, used: Default::default() };
     bench.event(WorkerEvent::Finished { fence: grant.fence, outcome: outcome.clone() });
     assert_eq!(bench.completions()[0][0].outcome, outcome);
     assert_eq!(bench.worker.stats().failed, 1);

@@ -86,7 +86,7 @@ fn an_outcome_carries_the_checkpoint_of_a_failure_and_none_of_a_success() {
 
 fn failure() -> Outcome {
     let result = AttemptResult::Failed { error: TaskError::new("exit_status", "exit status 1"), retryable: true };
-    Outcome { result, log_tail: String::new(), ran_ms: 1 }
+    Outcome { result, log_tail: String::new(), ran_ms: 1, used: Default::default() }
 }
 
 #[test]

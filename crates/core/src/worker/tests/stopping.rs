@@ -28,6 +28,18 @@ fn an_attempt_that_was_stopped_is_reported_gone_until_its_home_answers() {
 }
 
 #[test]
+fn what_an_attempt_that_was_stopped_took_is_told_with_its_end() {
+    let mut bench = Bench::new(1);
+    let grant = bench.started();
+    bench.event(WorkerEvent::Stopped { fences: vec![grant.fence] });
+    let used = crate::task::Used { cpu_us: Some(7), gpu_us: None };
+    let outcome = Outcome { used, ..success("dropped") };
+    bench.event(WorkerEvent::Finished { fence: grant.fence, outcome });
+    let told: Vec<_> = bench.renewals().into_iter().map(|renewal| (renewal.stopped, renewal.used)).collect();
+    assert_eq!(told, [(true, used)]);
+}
+
+#[test]
 fn a_home_that_does_not_answer_is_told_for_a_minute() {
     let mut bench = Bench::new(1);
     let grant = bench.started();
