@@ -1,6 +1,7 @@
 //! Bearer tokens: a file of the digests of what their holders show, with what each may do. Tickets are something else:
 //! they are signed, and let peers in (`nodectl token issue`).
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -155,7 +156,7 @@ pub struct Tokens {
 
 struct Held {
     known: Vec<Known>,
-    changed: Option<(SystemTime, u64)>,
+    changed: Option<Version>,
     looked: Instant,
 }
 
@@ -202,9 +203,12 @@ impl Tokens {
     }
 }
 
-fn changed(file: &Path) -> Option<(SystemTime, u64)> {
+/// By when it was written, its length and its place on the disk: one that is put in its place at once may share the others.
+type Version = (SystemTime, u64, u64);
+
+fn changed(file: &Path) -> Option<Version> {
     let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
 /// Whoever is the same as before keeps its calls under way.
