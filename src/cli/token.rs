@@ -53,7 +53,7 @@ impl TokenCommand {
         match self {
             Self::Issue(args) => issue(context, args).await,
             Self::Revoke(args) => revoke(context, args).await,
-            Self::Bearer(command) => command.run(context),
+            Self::Bearer(command) => command.run(context).await,
         }
     }
 }

@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use magpie_core::ids::{ContentId, LedgerTag, PeerId};
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, UsageRequest, UsageView};
 use tokio::sync::Mutex;
 
 use super::answer::ToolError;
 use super::handler::BoxFuture;
-use super::namespace;
 use super::principal::Principal;
+use super::quota::{self, QuotaRow};
 use super::recorder::Recorder;
 use super::rehearsal::{self, Rehearsal};
 use crate::client::{Client, ClientError};
@@ -56,6 +56,17 @@ pub trait Door: Send + Sync {
     fn give<'a>(&'a self, _namespace: &'a str, _blobs: Vec<ContentId>) -> BoxFuture<'a, Result<(), ClientError>> {
         Box::pin(std::future::ready(Err(no_namespaces())))
     }
+
+    /// What an owner used at this node's home. What is put is counted before.
+    fn usage(&self, _request: UsageRequest) -> BoxFuture<'_, Result<UsageView, ClientError>> {
+        Box::pin(std::future::ready(Err(no_quotas())))
+    }
+}
+
+/// A door that nobody comes through who has a quota.
+fn no_quotas() -> ClientError {
+    let what = "this way to the node counts nobody's use".to_owned();
+    ClientError::Refused(Refusal::Unsupported { what })
 }
 
 /// A door that nobody comes through who is kept to a namespace.
@@ -109,10 +120,7 @@ impl NodeLink {
     pub async fn ask(&self, body: Body, patience: Duration) -> Result<Answer, ToolError> {
         Ok(match self {
             Self::Socket { socket, .. } => socket.ask(body, patience).await?,
-            Self::Inside { door, principal } => match &principal.namespace {
-                Some(namespace) => namespace::ask(&**door, principal, namespace, body, patience).await?,
-                None => door.ask(principal, body, patience).await?,
-            },
+            Self::Inside { door, principal } => quota::ask(&**door, principal, body, patience).await?,
             Self::Rehearsing { link, rehearsal } => Box::pin(rehearsal::ask(link, rehearsal, body, patience)).await?,
         })
     }
@@ -129,6 +137,21 @@ impl NodeLink {
             Self::Socket { .. } => None,
             Self::Inside { principal, .. } => principal.namespace.as_deref(),
             Self::Rehearsing { link, .. } => link.namespace(),
+        }
+    }
+
+    /// What its caller may use, and has used; nothing, if that is not bounded.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn quota(&self) -> Result<Vec<QuotaRow>, ToolError> {
+        match self {
+            Self::Socket { .. } => Ok(Vec::new()),
+            Self::Inside { door, principal } => match &principal.account {
+                Some(account) => Ok(quota::rows(&account.quota, &quota::usage(&**door, principal).await?)),
+                None => Ok(Vec::new()),
+            },
+            Self::Rehearsing { link, .. } => Box::pin(link.quota()).await,
         }
     }
 

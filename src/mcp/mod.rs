@@ -22,6 +22,7 @@ pub mod peer_calls;
 pub mod pointer;
 pub mod principal;
 pub mod prompts;
+pub mod quota;
 mod recorder;
 pub mod rehearsal;
 pub mod resources;

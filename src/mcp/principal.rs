@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::answer::ToolError;
 use super::catalog::Scope;
+use super::quota::Account;
 use crate::client::ClientError;
 use crate::messages::Body;
 
@@ -24,6 +25,8 @@ pub struct Principal {
     pub scope: Scope,
     /// All that it sees and uses; none: the whole node.
     pub namespace: Option<Arc<str>>,
+    /// How much it may use; none: as much as there is.
+    pub account: Option<Account>,
     admitted: Semaphore,
     running: Semaphore,
     watches: Arc<Semaphore>,
@@ -33,13 +36,19 @@ impl Principal {
     pub fn new(name: &str, scope: Scope) -> Self {
         let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
         let watches = Arc::new(Semaphore::new(WATCHES_MAX));
-        Self { name: name.into(), scope, namespace: None, admitted, running, watches }
+        Self { name: name.into(), scope, namespace: None, account: None, admitted, running, watches }
     }
 
     /// The same, kept to a namespace: one of its name in another is another caller.
     #[must_use]
     pub fn kept_to(self, namespace: &str) -> Self {
         Self { name: format!("{}@{namespace}", self.name).into(), namespace: Some(namespace.into()), ..self }
+    }
+
+    /// The same, with so much that it may use.
+    #[must_use]
+    pub fn within(self, account: Option<Account>) -> Self {
+        Self { account, ..self }
     }
 
     /// Whether its scope gives the role that saying this takes.

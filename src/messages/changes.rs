@@ -1,6 +1,6 @@
 //! Which messages change something.
 
-use magpie_core::queue::{LedgerRequest, OutsideRequest, ScheduleRequest};
+use magpie_core::queue::{LedgerRequest, OutsideRequest, ScheduleRequest, UsageRequest};
 
 use super::Body;
 use super::access::AccessRequest;
@@ -93,6 +93,8 @@ fn changes(request: &LedgerRequest) -> bool {
         | LedgerRequest::Stats
         | LedgerRequest::Rehearse(_) => false,
         LedgerRequest::Context(request) => request.changes(),
+        LedgerRequest::Usage(UsageRequest::Of { .. }) => false,
+        LedgerRequest::Usage(UsageRequest::Put { .. }) => true,
         LedgerRequest::Outside(
             OutsideRequest::Register { .. }
             | OutsideRequest::Unregister { .. }

@@ -186,6 +186,8 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::ResumeQueue { .. }
         | LedgerRequest::ClearQueue { .. }
         | LedgerRequest::Claim { .. } => &[Role::Peer, Role::Operator],
+        // Of this node's own callers, whom its door knows.
+        LedgerRequest::Usage(_) => &[Role::Operator],
         LedgerRequest::Submit { .. }
         | LedgerRequest::SubmitWorkflow { .. }
         | LedgerRequest::GetTask { .. }

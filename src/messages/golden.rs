@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use magpie_core::queue::{
     ContextRequest, LedgerReply, LedgerRequest, OutsideReply, OutsideRequest, Refusal, ScheduleReply, ScheduleRequest,
-    WorkerNotice,
+    UsageRequest, WorkerNotice,
 };
 use magpie_core::{limits, wire};
 use serde::de::DeserializeOwned;
@@ -129,6 +129,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "ledger", "schedule"], variants::<ScheduleRequest>());
     asked(&["body", "ledger", "outside"], variants::<OutsideRequest>());
     asked(&["body", "ledger", "context"], variants::<ContextRequest>());
+    asked(&["body", "ledger", "usage"], variants::<UsageRequest>());
     asked(&["body", "worker"], variants::<WorkerRequest>());
     asked(&["body", "worker", "notice", "notice"], variants::<WorkerNotice>());
     asked(&["body", "registry"], variants::<RegistryRequest>());

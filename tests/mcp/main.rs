@@ -17,6 +17,7 @@ mod node_tools;
 mod outside;
 mod panics;
 mod prompts;
+mod quotas;
 mod resources;
 mod rig;
 mod subscriptions;

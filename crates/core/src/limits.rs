@@ -172,6 +172,9 @@ pub const CONTEXT_LEN_MAX: usize = 64;
 pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
 pub const CONTEXT_OWN_BYTES: usize = 256;
 pub const CONTEXT_TTL_MS_MAX: u64 = 30 * 86_400_000;
+/// Sums of what owners used: one for each owner and hour; and for how long they are kept. A checkpoint holds all of them.
+pub const USAGE_LEN_MAX: usize = 100_000;
+pub const USAGE_KEPT_MS: u64 = 8 * 86_400_000;
 /// Remembered answers of operations, and for how long.
 pub const OPERATIONS_MAX: usize = 100_000;
 pub const OPERATION_TTL_MS: u64 = 600_000;

@@ -236,7 +236,7 @@ impl Book {
                 fences.iter().for_each(|fence| self.epoch(index, *fence, |epoch| epoch.over = true));
             }
             // It says when an attempt of a task that has ended was gone: the end does not rest on it.
-            Record::AttemptsStopped { .. } | Record::Context(_) => {}
+            Record::AttemptsStopped { .. } | Record::Context(_) | Record::BytesPut { .. } => {}
             Record::Revived { fences, .. } => {
                 let revive = |epoch: &mut EpochFacts| (epoch.held, epoch.over) = (index, false);
                 fences.iter().for_each(|fence| self.epoch(index, *fence, revive));

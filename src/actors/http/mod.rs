@@ -19,7 +19,7 @@ use super::doorway::Doorway;
 use crate::client::ClientError;
 use crate::mcp::handler::BoxFuture;
 use crate::mcp::http::{HttpRules, HttpServer};
-use crate::mcp::link::Door;
+use crate::mcp::link::{Door, PATIENCE};
 use crate::mcp::principal::Principal;
 use crate::mcp::server::McpServer;
 use crate::messages::audit::CallLine;
@@ -28,7 +28,7 @@ use crate::messages::{Answer, Body};
 use crate::store::namespace_blobs::NamespaceBlobs;
 use magpie_core::ids::ContentId;
 use magpie_core::limits;
-use magpie_core::queue::{LedgerReply, Refusal};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, UsageRequest, UsageView};
 
 pub struct HttpActor;
 
@@ -179,6 +179,21 @@ impl Door for Inside {
     fn give<'a>(&'a self, namespace: &'a str, blobs: Vec<ContentId>) -> BoxFuture<'a, Result<(), ClientError>> {
         let (kept, namespace) = (self.blobs.clone(), namespace.to_owned());
         Box::pin(on_disk(move || blobs.into_iter().try_for_each(|cid| kept.give(&namespace, cid))))
+    }
+
+    fn usage(&self, request: UsageRequest) -> BoxFuture<'_, Result<UsageView, ClientError>> {
+        Box::pin(async move {
+            let permit = self.http.admit().map_err(ClientError::Refused)?;
+            let body = Box::new(Body::Ledger(LedgerRequest::Usage(request)));
+            let message = |reply| HttpMsg::Ask { owner: "".into(), apart: false, body, permit, reply };
+            match self.http.ask(PATIENCE, message).await.map_err(|gone| ClientError::Refused(gone.into()))? {
+                Answer::Ledger(LedgerReply::Usage(view)) => Ok(*view),
+                Answer::Refused(refusal) | Answer::Ledger(LedgerReply::Refused(refusal)) => {
+                    Err(ClientError::Refused(refusal))
+                }
+                _ => Err(ClientError::Unexpected),
+            }
+        })
     }
 }
 

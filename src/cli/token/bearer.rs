@@ -1,10 +1,11 @@
-//! `nodectl token bearer`: what clients of a node's HTTP show. It changes a file and asks no node, which reads the file
-//! again by itself.
+//! `nodectl token bearer`: what clients of a node's HTTP show. It changes a file, which the node reads again by itself; a
+//! node is asked only what its callers have used.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use magpie_core::queue::{LedgerReply, LedgerRequest, UsageRequest};
 use magpie_core::time::Wall;
 use serde::Serialize;
 
@@ -14,6 +15,11 @@ use crate::cli::shapes::Items;
 use crate::cli::{human, table};
 use crate::mcp::catalog::Scope;
 use crate::mcp::http::tokens::{TokenEntry, TokenFile, TokensError};
+use crate::mcp::quota::{self, Quota, QuotaRow};
+use crate::messages::{Answer, Body};
+
+/// How long a node is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub enum BearerCommand {
@@ -44,6 +50,9 @@ pub struct AddArgs {
     /// The holder sees and uses only what is of this namespace; without it, the whole node
     #[arg(long)]
     namespace: Option<String>,
+    /// How much the holder may use: any of tasks (not over, at a time), cpu_s, gpu_s, bytes, within `per`
+    #[arg(long, value_name = "tasks=N,cpu_s=N,gpu_s=N,bytes=N,per=24h", value_parser = Quota::parse)]
+    quota: Option<Quota>,
     /// How long it is good for: 12h, 30d; without it, until it is taken out
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     expires: Option<Duration>,
@@ -62,6 +71,7 @@ struct Added<'a> {
     name: &'a str,
     scope: Scope,
     namespace: Option<&'a str>,
+    quota: Option<Quota>,
     expires: Option<Wall>,
     token: &'a str,
 }
@@ -73,15 +83,22 @@ struct Row {
     scope: Scope,
     namespace: Option<String>,
     expires: Option<Wall>,
+    quota: Option<Quota>,
+    /// What is used of it at the node that is asked; none: it does not answer.
+    used: Option<Vec<QuotaRow>>,
 }
 
 impl BearerCommand {
-    pub fn run(self, context: &Context) -> Result<Exit, CommandError> {
+    pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
         match self {
             Self::Add(args) => add(context, args),
             Self::Ls(FileArg { file }) => {
-                let row = |TokenEntry { name, scope, namespace, expires, .. }| Row { name, scope, namespace, expires };
-                let items: Vec<Row> = read(&file)?.token.into_iter().map(row).collect();
+                let mut items = Vec::new();
+                for entry in read(&file)?.token {
+                    let used = used(context, &entry).await;
+                    let TokenEntry { name, scope, namespace, expires, quota, .. } = entry;
+                    items.push(Row { name, scope, namespace, expires, quota, used });
+                }
                 let list = Items { items };
                 context.format.document(&list, || text(&list.items))?;
                 Ok(Exit::Ok)
@@ -111,25 +128,51 @@ fn wrong(error: TokensError) -> CommandError {
 }
 
 fn add(context: &Context, args: AddArgs) -> Result<Exit, CommandError> {
-    let AddArgs { name, file: FileArg { file }, scope, namespace, expires } = args;
+    let AddArgs { name, file: FileArg { file }, scope, namespace, quota, expires } = args;
     let mut tokens = match TokenFile::read(&file) {
         Err(TokensError::Missing(_)) => TokenFile::default(),
         read => read.map_err(wrong)?,
     };
     let expires = expires.map(|life| Wall(human::now().0.saturating_add(life.as_millis() as u64)));
     let (token, entry) = TokenEntry::make(&name, scope, expires);
-    tokens.token.push(entry.kept_to(namespace.clone()));
+    tokens.token.push(entry.kept_to(namespace.clone()).within(quota));
     tokens.write(&file).map_err(wrong)?;
-    let added = Added { name: &name, scope, namespace: namespace.as_deref(), expires, token: &token };
+    let added = Added { name: &name, scope, namespace: namespace.as_deref(), quota, expires, token: &token };
     // A line that can be sent to a file as it is.
     context.format.document(&added, || format!("{token}\n"))?;
     Ok(Exit::Ok)
 }
 
+/// Of a token with a quota, if the node answers.
+async fn used(context: &Context, entry: &TokenEntry) -> Option<Vec<QuotaRow>> {
+    let quota = entry.quota.as_ref()?;
+    let request = LedgerRequest::Usage(UsageRequest::Of { owner: entry.owner() });
+    match context.link.try_ask(Body::Ledger(request), PATIENCE).await {
+        Ok(Answer::Ledger(LedgerReply::Usage(used))) => Some(quota::rows(quota, &used)),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// `tasks 3 of 10, cpu_s 12.5 of 3600 in 24h`.
+fn quota(row: &Row) -> String {
+    match (&row.used, &row.quota) {
+        (Some(used), _) => {
+            let part = |row: &QuotaRow| {
+                let per = row.per.as_ref().map(|per| format!(" in {per}")).unwrap_or_default();
+                format!("{} {} of {}{per}", row.quota, (row.used * 10.0).round() / 10.0, row.allowed)
+            };
+            used.iter().map(part).collect::<Vec<_>>().join(", ")
+        }
+        (None, Some(_)) => "the node does not say".to_owned(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 fn text(rows: &[Row]) -> String {
     let row = |row: &Row| {
         let namespace = human::or_dash(row.namespace.as_ref());
-        [row.name.clone(), row.scope.name().to_owned(), namespace, human::or_dash(row.expires)]
+        let (scope, expires) = (row.scope.name().to_owned(), human::or_dash(row.expires));
+        [row.name.clone(), scope, namespace, expires, quota(row)]
     };
-    table::rows(["NAME", "SCOPE", "NAMESPACE", "EXPIRES"], rows.iter().map(row))
+    table::rows(["NAME", "SCOPE", "NAMESPACE", "EXPIRES", "QUOTA"], rows.iter().map(row))
 }

@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 use crate::mcp::catalog::Scope;
 use crate::mcp::namespace;
 use crate::mcp::principal::Principal;
+use crate::mcp::quota::{Account, Quota};
 
 const FILE_BYTES_MAX: u64 = 512 * 1024;
 /// How often the file is looked at while requests come.
@@ -51,6 +52,9 @@ pub struct TokenEntry {
     pub namespace: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Wall>,
+    /// How much its holder may use. A table, which stands behind all that is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// The file as it is written.
@@ -105,7 +109,7 @@ impl TokenEntry {
         let secret: [u8; 32] = rand::random();
         let token = format!("{PREFIX}{}", BASE32_NOPAD.encode(&secret).to_lowercase());
         let sha256 = HEXLOWER.encode(&Sha256::digest(&token));
-        (token, Self { name: name.to_owned(), sha256, scope, namespace: None, expires })
+        (token, Self { name: name.to_owned(), sha256, scope, namespace: None, quota: None, expires })
     }
 
     /// The same, kept to a namespace.
@@ -114,12 +118,25 @@ impl TokenEntry {
         Self { namespace, ..self }
     }
 
+    /// The same, with so much that its holder may use.
+    #[must_use]
+    pub fn within(self, quota: Option<Quota>) -> Self {
+        Self { quota, ..self }
+    }
+
+    /// In whose name its holder calls: the owner of what it submits, under which its use is counted.
+    pub fn owner(&self) -> String {
+        self.principal().name.to_string()
+    }
+
     fn is_same_caller(&self, other: &Self) -> bool {
-        (&self.name, self.scope, &self.namespace) == (&other.name, other.scope, &other.namespace)
+        (&self.name, self.scope, &self.namespace, self.quota)
+            == (&other.name, other.scope, &other.namespace, other.quota)
     }
 
     fn principal(&self) -> Principal {
-        let principal = Principal::new(&format!("token:{}", self.name), self.scope);
+        let account = self.quota.map(Account::new);
+        let principal = Principal::new(&format!("token:{}", self.name), self.scope).within(account);
         match &self.namespace {
             Some(namespace) => principal.kept_to(namespace),
             None => principal,
@@ -133,6 +150,9 @@ impl TokenEntry {
         }
         if let Some(namespace) = &self.namespace {
             namespace::check_name(namespace).map_err(|problem| format!("{}: {problem}", self.name))?;
+        }
+        if let Some(quota) = &self.quota {
+            quota.check().map_err(|problem| format!("{}: {problem}", self.name))?;
         }
         let digest = HEXLOWER.decode(self.sha256.as_bytes());
         if digest.is_ok_and(|digest| digest.len() == 32) {
@@ -215,7 +235,16 @@ fn changed(file: &Path) -> Option<Version> {
 fn known(file: TokenFile, former: Vec<Known>) -> Vec<Known> {
     let of = |entry: TokenEntry| {
         let same = former.iter().find(|known| known.entry.is_same_caller(&entry));
-        let fresh = || Arc::new(entry.principal());
+        let fresh = || {
+            let mut principal = entry.principal();
+            let before = former.iter().find(|known| known.principal.name == principal.name);
+            let before = before.and_then(|known| known.principal.account.as_ref());
+            principal.account = match (principal.account, before) {
+                (Some(account), Some(before)) => Some(account.beside(before)),
+                (account, _) => account,
+            };
+            Arc::new(principal)
+        };
         Known { principal: same.map_or_else(fresh, |known| known.principal.clone()), entry }
     };
     file.token.into_iter().map(of).collect()
@@ -277,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_is_kept_in_the_file_and_taken_from_it_when_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        let (token, entry) = TokenEntry::make("ci", Scope::Submit, Some(Wall(4_102_444_800_000)));
+        let with = |quota: &str| entry.clone().within(Some(Quota::parse(quota).unwrap()));
+        file(&[&with("tasks=1,per=2h")]).write(&path).unwrap();
+        assert_eq!(TokenFile::read(&path).unwrap(), file(&[&with("tasks=1,per=2h")]));
+        let tokens = Tokens::open(path.clone()).unwrap();
+        let quota = || tokens.holder(&token).unwrap().account.as_ref().map(|account| account.quota);
+        assert_eq!(quota(), with("tasks=1,per=2h").quota);
+        file(&[&with("tasks=20,per=2h")]).write(&path).unwrap();
+        look(&tokens);
+        assert_eq!(quota(), with("tasks=20,per=2h").quota);
+    }
+
+    #[test]
     fn who_is_taken_out_of_the_file_is_out_and_a_damaged_file_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens.toml");
@@ -311,6 +356,7 @@ mod tests {
             ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"root\"", "unknown variant"),
             ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"read\"\nnamespace = \"A b\"", "no namespace"),
             ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"read\"\nscopes = 1", "unknown field"),
+            ("[[token]]\nname = \"a\"\nsha256 = \"00\"\nscope = \"read\"\nquota = {per = \"1h\"}", "bounds nothing"),
         ] {
             std::fs::write(&path, text).unwrap();
             assert!(words(&path).contains(said), "{text}: {}", words(&path));

@@ -99,6 +99,7 @@ fn ledger(namespace: &str, reply: LedgerReply) -> Shown<LedgerReply> {
         LedgerReply::Stats(_)
         | LedgerReply::Namespaces { .. }
         | LedgerReply::NamespaceCounted(_)
+        | LedgerReply::Usage(_)
         | LedgerReply::Claimed { .. }
         | LedgerReply::Credited { .. }
         | LedgerReply::Renewed(_)

@@ -140,6 +140,7 @@ fn ledger(kept: Kept<'_>, request: LedgerRequest) -> Result<Question<LedgerReque
         request @ LedgerRequest::Stats => Ok(Question::of(request)),
         LedgerRequest::NamespacesOf { .. }
         | LedgerRequest::CountNamespace { .. }
+        | LedgerRequest::Usage(_)
         | LedgerRequest::Claim { .. }
         | LedgerRequest::Credit(_)
         | LedgerRequest::Renew(_)
@@ -194,6 +195,7 @@ fn keyed(namespace: &str, mut request: LedgerRequest) -> LedgerRequest {
         | LedgerRequest::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
         | LedgerRequest::NamespacesOf { .. }
         | LedgerRequest::CountNamespace { .. }
+        | LedgerRequest::Usage(_)
         | LedgerRequest::Rehearse(_)
         | LedgerRequest::Stats
         | LedgerRequest::Credit(_)

@@ -11,6 +11,7 @@ use super::manager::NoInput;
 use crate::mcp::answer::ToolError;
 use crate::mcp::handler::{Call, Handler};
 use crate::mcp::link::PATIENCE;
+use crate::mcp::quota::QuotaRow;
 use crate::messages::audit::RouteView;
 use crate::messages::node::NodeStatus;
 
@@ -34,6 +35,9 @@ pub struct SystemStatusOutput {
     services: Vec<ServiceRow>,
     /// Calls of tools since the node started, by where they ran.
     routes: Vec<RouteRow>,
+    /// How much this caller may use, and has used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quota: Vec<QuotaRow>,
     /// What does not work on this node.
     notices: Vec<String>,
 }
@@ -87,6 +91,7 @@ impl Handler for SystemStatus {
             waiting: status.queue.counts.of(magpie_core::task::TaskState::Ready),
             peers_alive,
             services,
+            quota: call.link.quota().await?,
             routes: status.routes.iter().map(RouteRow::from).collect(),
             notices: status.notices,
         })

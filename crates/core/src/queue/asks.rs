@@ -2,6 +2,7 @@
 
 use super::protocol::LedgerRequest;
 use super::schedules::ScheduleRequest;
+use super::usage::UsageRequest;
 use crate::ids::{LedgerTag, TaskId};
 use crate::lease::Fence;
 
@@ -50,6 +51,7 @@ impl LedgerRequest {
             | Self::ClearQueue { .. }
             | Self::Claim { .. }
             | Self::Stats
+            | Self::Usage(_)
             | Self::Credit(_)
             | Self::Renew(_)
             | Self::Complete(_)
@@ -85,6 +87,7 @@ impl LedgerRequest {
             | Self::ClearQueue { .. }
             | Self::Schedule(ScheduleRequest::Change { .. }) => Asks::Change,
             Self::Context(request) if request.changes() => Asks::Change,
+            Self::Usage(UsageRequest::Put { .. }) => Asks::Change,
             // It is refused where the request would be.
             Self::Rehearse(request) => request.asks(),
             Self::Claim { .. } => Asks::Claim,
@@ -102,6 +105,7 @@ impl LedgerRequest {
             | Self::CountNamespace { .. }
             | Self::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
             | Self::Context(_)
+            | Self::Usage(UsageRequest::Of { .. })
             | Self::Stats => Asks::Read,
             Self::Credit(_)
             | Self::Renew(_)

@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::record::{CheckpointRecord, Record};
 use super::state::State;
 use super::task_entry::Task;
+use super::usage::Spent;
 use crate::ids::{LogIndex, TaskId};
 use crate::lease::{Fence, RenewAnswer, Renewal};
 use crate::payload::JsonText;
@@ -67,8 +68,9 @@ impl State {
         for fence in fences {
             if let Some(task) = self.tasks.get_mut(&fence.task).filter(|task| task.epoch == fence.epoch) {
                 task.notes.get_or_insert_default().stopped.get_or_insert(at);
-                let used = used.iter().find(|(id, _)| *id == fence.task).map(|(_, used)| *used);
-                task.add_used(used.unwrap_or_default());
+                let used = used.iter().find(|(id, _)| *id == fence.task).map(|(_, used)| *used).unwrap_or_default();
+                task.add_used(used);
+                self.usage.add(&task.owner, at, Spent::time(used));
                 task.index = task.index.max(index);
                 self.changes.touched.push(fence.task);
             }

@@ -158,14 +158,14 @@ fn subjects(tag: LedgerTag, record: &Record) -> Subjects {
             Subjects::one(Subject::from(*task).saying(format!("priority {}", priority.get())))
         }
         Record::QueueCleared { tasks, workflows, .. } | Record::Pruned { tasks, workflows, .. } => {
-            let all: Vec<TaskId> = workflows.iter().chain(tasks).copied().collect();
-            Subjects::ids(&all)
+            Subjects::ids(&[workflows.as_slice(), tasks.as_slice()].concat())
         }
         Record::Opened { .. }
         | Record::QueuePaused { .. }
         | Record::QueueResumed { .. }
         | Record::KeysForgotten { .. }
         | Record::Context(_)
+        | Record::BytesPut { .. }
         | Record::Carried { .. }
         | Record::Checkpoint { .. }
         | Record::Suspended { .. }

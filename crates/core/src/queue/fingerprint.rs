@@ -62,8 +62,8 @@ impl State {
     fn fingerprint(&self, now_ms: u64, synced: LogIndex, hasher: &mut impl Hasher) {
         let Self {
             tag: _, generation, tasks, order, workflows, schedules, children, submitted, lost,
-            // Of limits, keys, pauses, contexts, and what days take away.
-            rate_marks: _, loans: _, keys: _, paused: _, contexts: _, pruned: _, pruned_memory: _, pruned_newest: _,
+            // Of limits, keys, pauses, contexts, use, and what days take away.
+            usage: _, rate_marks: _, loans: _, keys: _, paused: _, contexts: _, pruned: _, pruned_memory: _, pruned_newest: _,
             // Of logs that are cut, and of their copies.
             partial: _, cut: _, standing: _,
             // Sums over the tasks, and what is only shown.

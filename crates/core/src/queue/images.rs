@@ -22,6 +22,7 @@ use super::state::State;
 use super::suspension::Standing;
 use super::task_entry::Task;
 use super::tasks::Tasks;
+use super::usage::{Usage, UsageImage};
 use super::workflow_run::{StepPhase, WorkflowRun};
 use crate::dag::Graph;
 use crate::ids::{ContextId, Generation, LogIndex, PeerId, ScheduleId, TaskId, WorkflowId};
@@ -67,6 +68,8 @@ pub struct Totals {
     pub(super) loans: Vec<(Limit, LoanFacts)>,
     pub(super) paused: Paused,
     pub(super) contexts: Vec<(ContextId, Context)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) usage: Vec<UsageImage>,
     pub(super) pruned: TaskCounts,
     pub(super) pruned_newest: Option<TaskId>,
     /// Those that no kept record tells of.
@@ -140,6 +143,7 @@ impl State {
             loans,
             paused,
             contexts,
+            usage,
             pruned,
             pruned_newest,
         } = self;
@@ -161,6 +165,7 @@ impl State {
             loans: loans.iter().flat_map(of_limit).collect(),
             paused: paused.clone(),
             contexts: contexts.images(),
+            usage: usage.images(),
             pruned: less(pruned, pruned_memory),
             pruned_newest: *pruned_newest,
             operations,
@@ -183,6 +188,7 @@ impl State {
             loans,
             paused,
             contexts,
+            usage,
             pruned,
             pruned_newest,
             operations: _,
@@ -200,6 +206,7 @@ impl State {
         }
         self.paused.clone_from(paused);
         self.contexts = Contexts::of(contexts);
+        self.usage = Usage::of(usage);
         (self.pruned, self.pruned_newest) = (pruned.plus(&self.pruned_memory), *pruned_newest);
     }
 

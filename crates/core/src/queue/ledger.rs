@@ -236,6 +236,7 @@ impl Ledger {
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
             LedgerRequest::Outside(request) => self.outside_request(caller, request, reply),
             LedgerRequest::Context(request) => self.context_request(request, reply),
+            LedgerRequest::Usage(request) => self.usage_request(request, reply),
             LedgerRequest::Rehearse(request) => self.rehearse(&request, reply),
             LedgerRequest::AskPermits(ask) => self.answer_permit_ask(&ask, reply),
             LedgerRequest::TakePermits(answer) => {
@@ -254,6 +255,7 @@ impl Ledger {
             (self.workers.outside.len(), limits::OUTSIDE_WORKERS_MAX, "too many workers that are no nodes are kept"),
             (self.state.workflows_running as usize, limits::WORKFLOWS_LIVE_MAX, "too many workflows run"),
             (self.state.contexts.len(), limits::CONTEXTS_MAX, "too many contexts are kept"),
+            (self.state.usage.len(), limits::USAGE_LEN_MAX, "too many sums of use are kept"),
         ];
         for (len, len_max, what) in bounded {
             check(InvariantId::I13, len <= len_max, what);

@@ -64,6 +64,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod usage;
 mod view_size;
 mod views;
 mod waiters;
@@ -107,4 +108,5 @@ pub use schedules::{ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleVie
 pub use settings::QueueSettings;
 pub use stats::{QueueStats, ShapeBacklog};
 pub use suspension::Suspension;
+pub use usage::{HOUR_MS, HourOfUse, Spent, UsageRequest, UsageView};
 pub use views::TaskFilter;

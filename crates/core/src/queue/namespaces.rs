@@ -7,12 +7,16 @@ use super::ledger::Ledger;
 use super::ownership::latest;
 use super::protocol::{LedgerReply, NamespaceCounts, TaskCounts, WorkflowState};
 use super::task_entry::Task;
+use super::usage::LiveTasks;
 use crate::ids::TaskId;
 use crate::limits;
 
-/// The kept tasks of each namespace by state. A namespace without one takes no room.
+/// The kept tasks of each namespace by state, and those of each owner that are not over. One without any takes no room.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Namespaces(BTreeMap<String, TaskCounts>);
+pub(super) struct Namespaces {
+    counts: BTreeMap<String, TaskCounts>,
+    pub live: LiveTasks,
+}
 
 impl Namespaces {
     /// Brings the count of a task in line with its state.
@@ -21,9 +25,10 @@ impl Namespaces {
         if counted == Some(task.state) {
             return;
         }
-        let counts = match self.0.get_mut(&task.spec.namespace) {
+        self.live.moved(task, counted, Some(task.state));
+        let counts = match self.counts.get_mut(&task.spec.namespace) {
             Some(counts) => counts,
-            None => self.0.entry(task.spec.namespace.clone()).or_default(),
+            None => self.counts.entry(task.spec.namespace.clone()).or_default(),
         };
         match counted {
             Some(from) => counts.shift(from, task.state),
@@ -33,20 +38,23 @@ impl Namespaces {
 
     /// A task is not kept any more.
     pub fn removed(&mut self, task: &Task) {
-        let (Some(state), Some(counts)) = (task.soft.tallied, self.0.get_mut(&task.spec.namespace)) else { return };
+        self.live.moved(task, task.soft.tallied, None);
+        let (Some(state), Some(counts)) = (task.soft.tallied, self.counts.get_mut(&task.spec.namespace)) else {
+            return;
+        };
         counts.take(state);
         if counts.total() == 0 {
-            self.0.remove(&task.spec.namespace);
+            self.counts.remove(&task.spec.namespace);
         }
     }
 
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.counts.is_empty()
     }
 
     fn of(&self, namespace: &str) -> TaskCounts {
-        self.0.get(namespace).copied().unwrap_or_default()
+        self.counts.get(namespace).copied().unwrap_or_default()
     }
 }
 

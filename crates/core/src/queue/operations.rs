@@ -169,6 +169,7 @@ impl Operations {
             | Record::Handover(_)
             | Record::PermitsLent { .. }
             | Record::MemoryTally { .. }
+            | Record::BytesPut { .. }
             | Record::Carried { .. }
             | Record::Checkpoint { .. } => return,
         };

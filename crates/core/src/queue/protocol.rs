@@ -16,6 +16,7 @@ use super::record::SubmitItem;
 use super::rehearsal::Rehearsal;
 use super::schedules::{ScheduleReply, ScheduleRequest};
 use super::stats::QueueStats;
+use super::usage::{UsageRequest, UsageView};
 use super::views::TaskFilter;
 use crate::clock::Position;
 use crate::dag::{Graph, GraphError, GraphView, SpecError, WorkflowSpec};
@@ -157,6 +158,7 @@ pub enum LedgerRequest {
     /// Of a worker that is no node.
     Outside(OutsideRequest),
     Context(ContextRequest),
+    Usage(UsageRequest),
     /// What would come of a request that changes something: this changes nothing. What has an answer of its own is
     /// answered with that.
     Rehearse(Box<LedgerRequest>),
@@ -243,6 +245,8 @@ pub enum LedgerReply {
     Outside(Box<OutsideReply>),
     /// As it is after the request.
     Context(Box<ContextView>),
+    /// As it is after the request.
+    Usage(Box<UsageView>),
     Rehearsed(Box<Rehearsal>),
     Refused(Refusal),
 }

@@ -248,6 +248,12 @@ pub enum Record {
     },
     Schedule(ScheduleRecord),
     Context(ContextRecord),
+    /// So many bytes of blobs count as its owner's.
+    BytesPut {
+        at: Wall,
+        owner: Arc<str>,
+        bytes: u64,
+    },
     /// The workflows of these tasks start; each one's id follows from `at`, the task and its attempts so far.
     ChildrenStarted {
         at: Wall,
@@ -412,6 +418,7 @@ impl Record {
             Self::PermitsLent { .. } => "permits_lent",
             Self::Schedule(record) => record.kind(),
             Self::Context(record) => record.kind(),
+            Self::BytesPut { .. } => "bytes_put",
             Self::ChildrenStarted { .. } => "children_started",
             Self::MemoryTally { .. } => "memory_tally",
         }
@@ -451,6 +458,7 @@ impl Record {
             | Self::WorkflowEnded { at, .. }
             | Self::Carried { at, .. }
             | Self::Checkpoint { at, .. }
+            | Self::BytesPut { at, .. }
             | Self::Suspended { at, .. }
             | Self::Claimed { at, .. }
             | Self::PermitsLent { at, .. }

@@ -17,6 +17,7 @@ use super::suspension::Standing;
 use super::task_entry::{EpochStatus, Task};
 use super::tasks::Tasks;
 use super::templates::Templates;
+use super::usage::{Spent, Usage};
 use super::workflow_run::WorkflowRun;
 use super::workflow_state::Window;
 use crate::ids::{Generation, LedgerTag, LogIndex, OperationId, PeerId, ScheduleId, TaskId, WorkflowId};
@@ -73,6 +74,7 @@ pub(super) struct State {
     pub workflows_running: u64,
     pub paused: Paused,
     pub contexts: Contexts,
+    pub usage: Usage,
     /// Ends that are not kept any more; the other counters go on counting them.
     pub pruned: TaskCounts,
     /// Those among them that were of class `memory`, in this generation.
@@ -119,6 +121,7 @@ impl State {
             workflows_running: 0,
             paused: Paused::default(),
             contexts: Contexts::default(),
+            usage: Usage::default(),
             pruned: TaskCounts::default(),
             pruned_memory: TaskCounts::default(),
             pruned_newest: None,
@@ -171,10 +174,7 @@ impl State {
             Record::Checkpointed { at, checkpoints } => self.keep_checkpoints(index, *at, checkpoints),
             Record::AttemptsStopped { at, fences, used } => self.note_stops(index, *at, fences, used),
             Record::Buried { at, tasks } => self.bury(index, *at, tasks),
-            Record::DeadlinePassed { at, tasks } => {
-                let error = || TaskError::new("deadline", "the deadline passed before the task ended");
-                self.end_each(index, *at, tasks, TaskState::Failed, error);
-            }
+            Record::DeadlinePassed { at, tasks } => self.pass_deadlines(index, *at, tasks),
             Record::Cancelled { at, target, reason, .. } => self.cancel(index, *at, *target, reason),
             Record::PrioritySet { task, priority, .. } => {
                 self.each(index, [*task].into_iter(), |task| task.priority = *priority);
@@ -198,11 +198,17 @@ impl State {
             }
             Record::Schedule(record) => self.apply_to_schedules(index, record),
             Record::Context(record) => self.contexts.apply(record),
+            Record::BytesPut { at, owner, bytes } => self.usage.add(owner, *at, Spent::bytes(*bytes)),
             Record::ChildrenStarted { at, tasks } => tasks.iter().for_each(|task| self.start_child(index, *at, *task)),
             Record::MemoryTally { submitted, terminal, fenced_total, .. } => {
                 self.tally((*submitted, *terminal), *fenced_total);
             }
         }
+    }
+
+    fn pass_deadlines(&mut self, index: LogIndex, at: Wall, tasks: &[TaskId]) {
+        let error = || TaskError::new("deadline", "the deadline passed before the task ended");
+        self.end_each(index, at, tasks, TaskState::Failed, error);
     }
 
     fn bury(&mut self, index: LogIndex, at: Wall, tasks: &[TaskId]) {
@@ -321,6 +327,9 @@ impl State {
             result.checkpoint.iter().for_each(|checkpoint| task.keep_checkpoint(checkpoint.clone()));
             task.report(at, &result.outcome, digest, result.next);
         });
+        if let Some(task) = self.tasks.get(&result.fence.task) {
+            self.usage.add(&task.owner, at, Spent::by(&result.outcome));
+        }
         match result.next {
             AfterAttempt::Succeeded => *self.commits_by_worker.entry(result.worker).or_default() += 1,
             AfterAttempt::Retry { .. } => self.retried_total += 1,

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::mcp::catalog::Scope;
 use crate::mcp::namespace;
 use crate::mcp::principal::Principal;
+use crate::mcp::quota::{Account, Quota};
 use keys::{KeySet, Keys, Source, Wanted};
 
 /// How far the clocks of the issuer and of this node may differ.
@@ -43,6 +44,9 @@ pub struct JwtRules {
     /// The claim that names the namespace its holder is kept to; every token must have it. Unset: none is kept to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_claim: Option<String>,
+    /// How much each of its callers may use, by its `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// A signature by a key pair: what everybody may check, and one alone can make.
@@ -97,6 +101,7 @@ impl JwtRules {
         if self.algorithms.is_empty() {
             return Err("algorithms is empty: leave it out, or name those that the issuer signs with".to_owned());
         }
+        self.quota.map_or(Ok(()), |quota| quota.check())?;
         Source::named(&self.jwks).map(drop)
     }
 
@@ -254,10 +259,18 @@ impl Jwt {
             oldest.map(|oldest| callers.remove(&oldest));
         }
         let principal = Principal::new(&said.name, said.scope);
-        let principal = Arc::new(match &said.namespace {
+        let mut principal = match &said.namespace {
             Some(namespace) => principal.kept_to(namespace),
             None => principal,
+        };
+        // One subject with tokens of two scopes has one quota.
+        let beside = callers.values().find(|(other, _)| other.name == principal.name);
+        let beside = beside.and_then(|(other, _)| other.account.as_ref());
+        principal.account = self.rules.quota.map(|quota| match beside {
+            Some(other) => Account::new(quota).beside(other),
+            None => Account::new(quota),
         });
+        let principal = Arc::new(principal);
         callers.insert(said, (principal.clone(), Instant::now()));
         principal
     }

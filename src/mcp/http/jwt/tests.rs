@@ -84,6 +84,7 @@ fn rules(jwks: &str) -> JwtRules {
         algorithms: algorithms(),
         scope_claim: scope_claim(),
         namespace_claim: None,
+        quota: None,
     }
 }
 
@@ -295,6 +296,19 @@ fn rules_that_cannot_be_right_are_refused_in_words() {
     for name in ["none", "HS256"] {
         assert!(serde_json::from_value::<JwtAlgorithm>(json!(name)).is_err(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn one_subject_has_one_quota_whatever_the_scopes_of_its_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Some(crate::mcp::quota::Quota::parse("tasks=3").unwrap());
+    let rules = JwtRules { quota, ..rules(dir.path().join("keys.json").to_str().unwrap()) };
+    let jwt = Jwt::new(rules).unwrap();
+    let caller = |name: &str, scope| jwt.caller(Said { name: name.to_owned(), scope, namespace: None });
+    let (one, other) = (caller("jwt:ann", Scope::Read), caller("jwt:ann", Scope::Submit));
+    let (one, other) = (one.account.as_ref().unwrap(), other.account.as_ref().unwrap());
+    assert_eq!((Some(one.quota), Some(other.quota)), (quota, quota));
+    assert!(one.is_beside(other) && !one.is_beside(caller("jwt:ben", Scope::Read).account.as_ref().unwrap()));
 }
 
 #[tokio::test]

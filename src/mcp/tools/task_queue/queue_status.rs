@@ -12,6 +12,7 @@ use super::super::{peer, status};
 use crate::mcp::answer::ToolError;
 use crate::mcp::handler::{Call, Handler};
 use crate::mcp::link::PATIENCE;
+use crate::mcp::quota::QuotaRow;
 use crate::messages::node::NodeStatus;
 
 /// The least that a caller may grant the node.
@@ -46,6 +47,9 @@ pub struct QueueStatusOutput {
     /// What this node's worker does.
     worker: WorkerShown,
     devices: Vec<DeviceShown>,
+    /// How much this caller may use, and has used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quota: Vec<QuotaRow>,
     /// What does not work on this node.
     notices: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +100,11 @@ impl Handler for QueueStatus {
         let patience = granted.map_or(PATIENCE, |seconds| Duration::from_secs_f64(seconds.min(PATIENCE.as_secs_f64())));
         let node = call.link.status(patience).await?;
         peer::refuse_other_node("peer_id", input.peer_id.as_deref(), &node.peer_id.to_string())?;
-        Ok(QueueStatusOutput::of(node, input.detail, call.principal.namespace.as_deref()))
+        let quota = call.link.quota().await?;
+        Ok(QueueStatusOutput {
+            quota,
+            ..QueueStatusOutput::of(node, input.detail, call.principal.namespace.as_deref())
+        })
     }
 }
 
@@ -127,6 +135,7 @@ impl QueueStatusOutput {
                 device_slots_free: node.worker.free.device,
                 draining: node.worker.draining,
             },
+            quota: Vec::new(),
             more: (detail.is_full() && is_all).then(|| StatusMore::of(&node)),
             devices: node
                 .devices

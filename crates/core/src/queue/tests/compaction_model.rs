@@ -302,6 +302,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
         workflows_running,
         paused,
         contexts,
+        usage,
         pruned,
         pruned_memory,
         pruned_newest,
@@ -333,6 +334,7 @@ fn all_of(replay: &Replay) -> BTreeMap<String, String> {
     say("pruned".to_owned(), format!("{pruned:?} {pruned_newest:?}"));
     say("paused".to_owned(), format!("{paused:?}"));
     say("contexts".to_owned(), format!("{:?}", contexts.images()));
+    say("usage".to_owned(), format!("{:?}", usage.images()));
     say("limits".to_owned(), format!("{rate_marks:?} {loans:?}"));
     say(
         "log".to_owned(),

@@ -36,6 +36,7 @@ mod schedules;
 mod standing;
 mod submission;
 mod suspension;
+mod usage;
 mod workflow_model;
 mod workflow_policies;
 mod workflow_retries;
