@@ -29,6 +29,7 @@ pub mod device;
 pub mod device_mailbox;
 pub mod doorway;
 pub mod http;
+mod kept_blobs;
 mod last_known;
 pub mod ledger;
 pub mod mount;

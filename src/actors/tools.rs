@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_core::ids::{OperationId, PeerId};
+use magpie_core::ids::{ContentId, OperationId, PeerId};
 use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, Refusal};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::address::Address;
 use super::doorway::Doorway;
+use super::kept_blobs;
 use crate::client::ClientError;
 use crate::mcp::catalog::Scope;
 use crate::mcp::handler::BoxFuture;
@@ -67,11 +68,15 @@ impl Actor for ToolsActor {
         while state.errands.try_join_next().is_some() {}
         match message {
             ToolMsg::Request { from, ask, permit, reply } => state.take(from, ask, permit, reply),
-            ToolMsg::Ask { owner, body, permit, reply } => {
+            ToolMsg::Ask { owner, apart, body, permit, reply } => {
                 let doorway = state.arguments.doorway.clone();
                 state.errands.spawn(async move {
+                    let answer = match apart {
+                        true => doorway.answer_apart(owner, *body).await,
+                        false => doorway.answer(None, owner, *body).await,
+                    };
                     // A call that has ended needs no answer.
-                    let _ = reply.send(doorway.answer(None, owner, *body).await);
+                    let _ = reply.send(answer);
                     drop(permit);
                 });
             }
@@ -86,10 +91,14 @@ impl ToolsState {
     fn take(&mut self, from: PeerId, ask: ToolAsk, permit: OwnedSemaphorePermit, reply: Reply) {
         // Who does not wait any more needs no answer.
         match ask {
-            ToolAsk::Call { call, wait_ms, of } => match self.begin(from, call, *of) {
-                Ok(begun) => self.answer_at_the_end(begun, wait_ms, permit, reply),
-                Err(refusal) => _ = reply.send(Err(refusal)),
-            },
+            ToolAsk::Call { call, wait_ms, of } => {
+                let begun = self.begin(from, call, *of, None);
+                self.answer_begun(begun, wait_ms, permit, reply);
+            }
+            ToolAsk::CallKept { call, wait_ms, namespace, of } => {
+                let begun = self.begin(from, call, *of, Some(namespace));
+                self.answer_begun(begun, wait_ms, permit, reply);
+            }
             ToolAsk::Wait { call, wait_ms } => match self.calls.of(from, call) {
                 Some(begun) => self.answer_at_the_end(begun, wait_ms, permit, reply),
                 None => _ = reply.send(Ok(ToolReply::Unknown)),
@@ -115,6 +124,13 @@ impl ToolsState {
         }
     }
 
+    fn answer_begun(&mut self, begun: Result<Call, Refusal>, wait_ms: u64, permit: OwnedSemaphorePermit, reply: Reply) {
+        match begun {
+            Ok(begun) => self.answer_at_the_end(begun, wait_ms, permit, reply),
+            Err(refusal) => _ = reply.send(Err(refusal)),
+        }
+    }
+
     fn answer_at_the_end(&mut self, begun: Call, wait_ms: u64, permit: OwnedSemaphorePermit, reply: Reply) {
         let wait = Duration::from_millis(wait_ms.min(limits::PEER_CALL_MS_MAX));
         self.errands.spawn(async move {
@@ -124,18 +140,24 @@ impl ToolsState {
     }
 
     /// A call that was begun before goes on.
-    fn begin(&mut self, from: PeerId, id: OperationId, call: ToolCall) -> Result<Call, Refusal> {
+    fn begin(
+        &mut self,
+        from: PeerId,
+        id: OperationId,
+        call: ToolCall,
+        namespace: Option<String>,
+    ) -> Result<Call, Refusal> {
         if let Some(begun) = self.calls.of(from, id) {
             return Ok(begun);
         }
-        peer_calls::check(&call)?;
+        peer_calls::check(&call, namespace.as_deref())?;
         let (begun, telling) = self.calls.begin(from, id)?;
         let ToolsArguments { scope_max, serving, own, doorway } = &self.arguments;
         let is_own = from == doorway.routes.peers.me();
         let scope_max = if is_own { Some(Scope::Admin) } else { *scope_max };
         let called_by = (!is_own).then(|| doorway.routes.peers.principal_of(from));
         let door = Arc::new(Inside { tools: own.clone(), doorway: doorway.clone(), called_by });
-        self.errands.spawn_on(peer_calls::run(call, scope_max, door, telling), serving);
+        self.errands.spawn_on(peer_calls::run(call, namespace, scope_max, door, telling), serving);
         Ok(begun)
     }
 }
@@ -158,8 +180,8 @@ impl Door for Inside {
         Box::pin(async move {
             principal.may_say(&body)?;
             let permit = self.tools.admit().map_err(ClientError::Refused)?;
-            let owner = principal.name.clone();
-            let message = |reply| ToolMsg::Ask { owner, body: Box::new(body), permit, reply };
+            let (owner, apart) = (principal.name.clone(), principal.namespace.is_some());
+            let message = |reply| ToolMsg::Ask { owner, apart, body: Box::new(body), permit, reply };
             match self.tools.ask(patience, message).await.map_err(|gone| ClientError::Refused(gone.into()))? {
                 Answer::Refused(refusal) | Answer::Ledger(LedgerReply::Refused(refusal)) => {
                     Err(ClientError::Refused(refusal))
@@ -173,5 +195,17 @@ impl Door for Inside {
     fn record(&self, principal: &Principal, call: CallLine) {
         let by = self.called_by.as_ref().unwrap_or(&principal.name);
         self.doorway.audit.record(by, vec![call]);
+    }
+
+    fn lacks<'a>(
+        &'a self,
+        namespace: &'a str,
+        blobs: Vec<ContentId>,
+    ) -> BoxFuture<'a, Result<Option<ContentId>, ClientError>> {
+        Box::pin(kept_blobs::lacks(&self.doorway.namespace_blobs, namespace, blobs))
+    }
+
+    fn give<'a>(&'a self, namespace: &'a str, blobs: Vec<ContentId>) -> BoxFuture<'a, Result<(), ClientError>> {
+        Box::pin(kept_blobs::give(&self.doorway.namespace_blobs, namespace, blobs))
     }
 }

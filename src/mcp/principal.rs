@@ -45,6 +45,15 @@ impl Principal {
         Self { name: format!("{}@{namespace}", self.name).into(), namespace: Some(namespace.into()), ..self }
     }
 
+    /// The same, kept to a namespace by a node that has put it into its name already.
+    #[must_use]
+    pub fn kept_elsewhere_to(self, namespace: &str) -> Self {
+        match self.name.ends_with(&format!("@{namespace}")) {
+            true => Self { namespace: Some(namespace.into()), ..self },
+            false => self.kept_to(namespace),
+        }
+    }
+
     /// The same, with so much that it may use.
     #[must_use]
     pub fn within(self, account: Option<Account>) -> Self {

@@ -69,7 +69,7 @@ impl Body {
             },
             Self::Tool(ToolRequest::At { ask, .. } | ToolRequest::Here(ask)) => match ask {
                 ToolAsk::Wait { .. } | ToolAsk::Mounts => false,
-                ToolAsk::Call { .. } | ToolAsk::Cancel { .. } => true,
+                ToolAsk::Call { .. } | ToolAsk::CallKept { .. } | ToolAsk::Cancel { .. } => true,
             },
         }
     }

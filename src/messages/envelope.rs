@@ -166,7 +166,8 @@ impl Body {
     pub fn is_said_once(&self) -> bool {
         matches!(
             self,
-            Self::Mount(MountRequest::Call { .. }) | Self::Tool(ToolRequest::At { ask: ToolAsk::Call { .. }, .. })
+            Self::Mount(MountRequest::Call { .. })
+                | Self::Tool(ToolRequest::At { ask: ToolAsk::Call { .. } | ToolAsk::CallKept { .. }, .. })
         )
     }
 }

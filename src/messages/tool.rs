@@ -26,6 +26,9 @@ pub enum ToolRequest {
 pub enum ToolAsk {
     /// Begins a call, and waits so long for its end. One that is said twice is begun once, while the node lives.
     Call { call: OperationId, wait_ms: u64, of: Box<ToolCall> },
+    /// The same for a caller that is kept to a namespace. A message of its own: a node of the version before, which would
+    /// not keep to it, refuses what it does not know.
+    CallKept { call: OperationId, wait_ms: u64, namespace: String, of: Box<ToolCall> },
     /// Waits for the end of a call that the same node began.
     Wait { call: OperationId, wait_ms: u64 },
     /// Ends a call that the same node began.
@@ -53,8 +56,10 @@ impl ToolAsk {
     /// Who may say this to a node for another one: whoever may do there what is asked for.
     pub fn may_be_asked_by(&self) -> &'static [Role] {
         match self {
-            Self::Call { of, .. } if !matches!(of.scope.as_str(), "read" | "submit") => &[Role::Operator],
-            Self::Call { .. } | Self::Wait { .. } | Self::Cancel { .. } | Self::Mounts => {
+            Self::Call { of, .. } | Self::CallKept { of, .. } if !matches!(of.scope.as_str(), "read" | "submit") => {
+                &[Role::Operator]
+            }
+            Self::Call { .. } | Self::CallKept { .. } | Self::Wait { .. } | Self::Cancel { .. } | Self::Mounts => {
                 &[Role::Agent, Role::Operator]
             }
         }
@@ -63,7 +68,7 @@ impl ToolAsk {
     /// How long it waits by itself.
     pub fn wait_ms(&self) -> u64 {
         match self {
-            Self::Call { wait_ms, .. } | Self::Wait { wait_ms, .. } => *wait_ms,
+            Self::Call { wait_ms, .. } | Self::CallKept { wait_ms, .. } | Self::Wait { wait_ms, .. } => *wait_ms,
             Self::Cancel { .. } | Self::Mounts => 0,
         }
     }
@@ -102,6 +107,6 @@ pub enum ToolMsg {
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<Result<ToolReply, Refusal>>,
     },
-    /// What a call under way asks this node, in the name of its caller.
-    Ask { owner: Arc<str>, body: Box<Body>, permit: OwnedSemaphorePermit, reply: RpcReplyPort<Answer> },
+    /// What a call under way asks this node, in the name of its caller. `apart`: it is kept to a namespace.
+    Ask { owner: Arc<str>, apart: bool, body: Box<Body>, permit: OwnedSemaphorePermit, reply: RpcReplyPort<Answer> },
 }

@@ -8,8 +8,9 @@ use magpie::messages::node::{NodeReply, NodeRequest};
 use magpie::messages::{Answer, Body};
 use serde_json::{Map, Value, json};
 
-use crate::http::OPEN;
+use crate::http::{OPEN, with_tokens};
 use crate::mounted::{notes, shop, until};
+use crate::namespaces::Client;
 use crate::rig::{Rig, TestCaller, call, failed, ok};
 use crate::wire::Request;
 
@@ -294,4 +295,34 @@ async fn a_node_that_ends_during_a_call_leaves_it_interrupted_and_is_unreachable
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(notes(&state), "", "the call was not made again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_kept_to_a_namespace_is_kept_to_it_at_another_node_too() {
+    let (near, _) = with_tokens().await;
+    let far = Rig::start_beside(&near, |_| String::new()).await;
+    let id = peer_id(&far).await;
+    until_alive(&near, &id).await;
+    let ann = Client::of(&near, "ann", "books");
+    ann.let_in().await;
+    let there = async |tool: &str, arguments: Value| ann.ok(CALL, at(&id, tool, arguments)).await["result"].clone();
+    let waiting = json!({"kind": "tool", "input": 1});
+    let foreign = ok(&far.dispatcher, "p2p_taskqueue_submit", waiting.clone()).await["task_id"].clone();
+    let own = there("p2p_taskqueue_submit", waiting).await["task_id"].clone();
+    let seen = ok(&far.dispatcher, "p2p_taskqueue_get_task", json!({"task_id": own, "detail": "full"})).await;
+    let task = &seen["task"];
+    assert_eq!((&task["namespace"], &task["owner"]), (&json!("books"), &json!("token:ann@books")), "{seen}");
+    let listed = there("p2p_taskqueue_list_tasks", json!({})).await;
+    let ids: Vec<&Value> = listed["tasks"].as_array().unwrap().iter().map(|task| &task["task_id"]).collect();
+    assert_eq!(ids, [&own], "{listed}");
+    let others = ann.failed(CALL, at(&id, "p2p_taskqueue_get_task", json!({"task_id": foreign}))).await;
+    assert_eq!(others["code"], "not_found", "{others}");
+    let cid = there("ipfs_add", json!({"text": "of the books"})).await["cid"].clone();
+    assert_eq!(there("ipfs_cat", json!({"cid": cid})).await["text"], "of the books");
+    let secret = ok(&far.dispatcher, "ipfs_add", json!({"text": "of nobody's books"})).await["cid"].clone();
+    ann.failed(CALL, at(&id, "ipfs_cat", json!({"cid": secret}))).await;
+    for tool in ["get_recent_logs", "list_peers"] {
+        let refused = ann.failed(CALL, at(&id, tool, json!({}))).await;
+        assert_eq!(refused["code"], "whole_node", "{refused}");
+    }
 }

@@ -13,13 +13,13 @@ use crate::wire::Request;
 /// In everything that the one writes, and in nothing that the other reads.
 const MARK: &str = "of-the-books-alone";
 
-struct Client<'a> {
+pub struct Client<'a> {
     base: &'a str,
     token: String,
 }
 
 impl<'a> Client<'a> {
-    fn of(rig: &'a Rig, name: &str, namespace: &str) -> Self {
+    pub fn of(rig: &'a Rig, name: &str, namespace: &str) -> Self {
         let made = bearer(rig, &["add", name, "--scope", "admin", "--namespace", namespace]);
         Self { base: &rig.http, token: made["token"].as_str().unwrap().to_owned() }
     }
@@ -36,20 +36,20 @@ impl<'a> Client<'a> {
     }
 
     /// The value of a call that succeeds.
-    async fn ok(&self, tool: &str, arguments: Value) -> Value {
+    pub async fn ok(&self, tool: &str, arguments: Value) -> Value {
         let answer = self.call(tool, arguments).await;
         assert_eq!(answer["result"]["isError"], false, "{tool}: {answer}");
         answer["result"]["structuredContent"].clone()
     }
 
-    async fn failed(&self, tool: &str, arguments: Value) -> Value {
+    pub async fn failed(&self, tool: &str, arguments: Value) -> Value {
         let answer = self.call(tool, arguments).await;
         assert_eq!(answer["result"]["isError"], true, "{tool}: {answer}");
         answer["result"]["structuredContent"].clone()
     }
 
     /// Calls until it succeeds: a new token is read within a second.
-    async fn let_in(&self) {
+    pub async fn let_in(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.rpc("tools/list", json!({})).await["result"].is_null() {
             assert!(Instant::now() < deadline, "the token is not known");

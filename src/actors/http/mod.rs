@@ -3,7 +3,6 @@
 
 mod accept;
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +15,7 @@ pub use accept::accept;
 use super::address::Address;
 use super::audit::Audit;
 use super::doorway::Doorway;
+use super::kept_blobs;
 use crate::client::ClientError;
 use crate::mcp::handler::BoxFuture;
 use crate::mcp::http::{HttpRules, HttpServer};
@@ -28,7 +28,7 @@ use crate::messages::{Answer, Body};
 use crate::store::namespace_blobs::NamespaceBlobs;
 use magpie_core::ids::ContentId;
 use magpie_core::limits;
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, UsageRequest, UsageView};
+use magpie_core::queue::{LedgerReply, LedgerRequest, UsageRequest, UsageView};
 
 pub struct HttpActor;
 
@@ -164,21 +164,11 @@ impl Door for Inside {
         namespace: &'a str,
         blobs: Vec<ContentId>,
     ) -> BoxFuture<'a, Result<Option<ContentId>, ClientError>> {
-        let (kept, namespace) = (self.blobs.clone(), namespace.to_owned());
-        let look = move || {
-            for cid in blobs {
-                if !kept.has(&namespace, cid)? {
-                    return Ok(Some(cid));
-                }
-            }
-            Ok(None)
-        };
-        Box::pin(on_disk(look))
+        Box::pin(kept_blobs::lacks(&self.blobs, namespace, blobs))
     }
 
     fn give<'a>(&'a self, namespace: &'a str, blobs: Vec<ContentId>) -> BoxFuture<'a, Result<(), ClientError>> {
-        let (kept, namespace) = (self.blobs.clone(), namespace.to_owned());
-        Box::pin(on_disk(move || blobs.into_iter().try_for_each(|cid| kept.give(&namespace, cid))))
+        Box::pin(kept_blobs::give(&self.blobs, namespace, blobs))
     }
 
     fn usage(&self, request: UsageRequest) -> BoxFuture<'_, Result<UsageView, ClientError>> {
@@ -195,12 +185,4 @@ impl Door for Inside {
             }
         })
     }
-}
-
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ClientError> {
-    let ended = tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-    ended.map_err(|error| {
-        let what = format!("which blobs a namespace has cannot be read or kept: {error}");
-        ClientError::Refused(Refusal::Unavailable { what })
-    })
 }

@@ -154,8 +154,8 @@ impl Dispatcher {
             let fix = "call that node yourself: p2p_taskqueue_call_tool with its peer_id";
             return Err(ToolError::new("goes_no_further", "a call that comes from another node ends here", fix));
         }
-        if let Some(namespace) = &self.principal.namespace {
-            return Err(stays_here(namespace));
+        if let (Some(namespace), true) = (&self.principal.namespace, place == Place::Mounting) {
+            return Err(knows_no_namespaces(namespace));
         }
         let timeout_ms = elsewhere::timeout_ms(request.timeout_s)?;
         let name = request.name.clone();
@@ -217,10 +217,10 @@ fn dispatches_itself(tool: &Tool) -> ToolError {
     ToolError::new("not_dispatched", message, "find one with tools_list_tools")
 }
 
-/// Another node would take the caller for one of the whole node.
-fn stays_here(namespace: &str) -> ToolError {
-    let message = format!("tools of other nodes are not run for a caller that is kept to the namespace {namespace}");
-    let fix = "leave peer_id out: ids of other homes are reached from here; or be a client of that node";
+/// A mounted server would take the caller for one of the whole node, wherever it is mounted.
+fn knows_no_namespaces(namespace: &str) -> ToolError {
+    let message = format!("mounted servers are not called for a caller that is kept to the namespace {namespace}");
+    let fix = "call a tool of a node; whoever runs the node makes tokens without a namespace";
     ToolError::new("whole_node", message, fix)
 }
 

@@ -17,6 +17,7 @@ use crate::messages::device::DeviceView;
 use crate::messages::node::NodeStatus;
 use crate::messages::registry::PeerView;
 use crate::messages::stream::StreamReply;
+use crate::messages::tool::ToolReply;
 use crate::messages::worker::WorkerStats;
 
 /// An answer, and the blobs that it names of the namespace's own things.
@@ -34,6 +35,14 @@ pub fn shown(namespace: &str, answer: Answer) -> Shown<Answer> {
         Answer::Blob(_) | Answer::Cache(_) | Answer::Stream(StreamReply::Task(_) | StreamReply::Events(None)) => {
             plain(answer)
         }
+        // The other node has kept to the namespace.
+        Answer::Tool(
+            ToolReply::Running { .. }
+            | ToolReply::Ended { .. }
+            | ToolReply::Cancelled
+            | ToolReply::Unknown
+            | ToolReply::Away { .. },
+        ) => plain(answer),
         Answer::Refused(refusal) => Err(refusal),
         Answer::Stream(StreamReply::Attempt(_) | StreamReply::Events(Some(_)))
         | Answer::Node(_)
@@ -45,7 +54,7 @@ pub fn shown(namespace: &str, answer: Answer) -> Shown<Answer> {
         | Answer::Access(_)
         | Answer::Peer(_)
         | Answer::Mount(_)
-        | Answer::Tool(_) => Err(whole_node(namespace)),
+        | Answer::Tool(ToolReply::Mounts(_)) => Err(whole_node(namespace)),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::cache::CacheRequest;
 use crate::messages::node::NodeRequest;
 use crate::messages::stream::{EventsAsk, StreamRequest};
+use crate::messages::tool::{ToolAsk, ToolRequest};
 use crate::messages::{Answer, Body};
 
 /// How much further back the newest events are asked for, since most of a home's are others'.
@@ -60,6 +61,13 @@ pub fn within(kept: Kept<'_>, body: Body) -> Result<Question, Refusal> {
         Body::Blob(request) => Ok(blob(request).map(Body::Blob)),
         Body::Cache(request) => Ok(Question::of(Body::Cache(cache(kept, request)?))),
         Body::Node(NodeRequest::Status) => Ok(Question::of(body)),
+        // The other node keeps it to the same namespace, by the same rules. What follows a call names one that was begun.
+        Body::Tool(ToolRequest::At { ask: ToolAsk::CallKept { ref namespace, .. }, .. }) if namespace == kept.0 => {
+            Ok(Question::of(body))
+        }
+        Body::Tool(ToolRequest::At { ask: ToolAsk::Wait { .. } | ToolAsk::Cancel { .. }, .. }) => {
+            Ok(Question::of(body))
+        }
         Body::Node(
             NodeRequest::Homes
             | NodeRequest::ExportHome { .. }

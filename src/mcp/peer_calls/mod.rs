@@ -18,6 +18,7 @@ use super::catalog::{Catalog, Scope};
 use super::dispatch::Dispatcher;
 use super::handler::{BoxFuture, Caller};
 use super::link::{Door, NodeLink};
+use super::namespace::check_name;
 use super::principal::Principal;
 use super::surface::SurfaceName;
 use crate::messages::mount::MountProgress;
@@ -29,8 +30,11 @@ const NAME_BYTES_MAX: usize = 256;
 /// Whether a call has a form in which it may run.
 ///
 /// # Errors
-/// Which of its parts is too long.
-pub fn check(call: &ToolCall) -> Result<(), Refusal> {
+/// Which of its parts is too long, or that its namespace is none.
+pub fn check(call: &ToolCall, namespace: Option<&str>) -> Result<(), Refusal> {
+    if let Some(problem) = namespace.and_then(|namespace| check_name(namespace).err()) {
+        return Err(Refusal::invalid("/namespace", problem, "send the name that the caller is kept to"));
+    }
     let parts = [
         ("/principal", call.principal.len(), NAME_BYTES_MAX),
         ("/scope", call.scope.len(), NAME_BYTES_MAX),
@@ -46,14 +50,24 @@ pub fn check(call: &ToolCall) -> Result<(), Refusal> {
     }
 }
 
-/// Runs a call to its end. `scope_max` is what this node lets calls of that node do; none: nothing.
-pub async fn run(call: ToolCall, scope_max: Option<Scope>, door: Arc<dyn Door>, telling: Telling) {
+/// Runs a call to its end, of a caller that may be kept to a namespace. `scope_max` is what this node lets calls of that node do; none: nothing.
+pub async fn run(
+    call: ToolCall,
+    namespace: Option<String>,
+    scope_max: Option<Scope>,
+    door: Arc<dyn Door>,
+    telling: Telling,
+) {
     let Some(scope_max) = scope_max else { return telling.end(ended(&json!(off()), true)) };
     let ToolCall { principal, scope, name, arguments, deadline_ms, trace } = call;
     // A word that this version does not know gives the least.
     let told: Scope = scope.parse().unwrap_or(Scope::Read);
     let scope = told.min(scope_max);
-    let principal = Arc::new(Principal::new(&principal, scope));
+    let principal = Principal::new(&principal, scope);
+    let principal = Arc::new(match &namespace {
+        Some(namespace) => principal.kept_elsewhere_to(namespace),
+        None => principal,
+    });
     let surface = SurfaceName::Full.surface(Catalog::shared(), false);
     let link = NodeLink::inside(door, principal.clone());
     let deadline_ms = deadline_ms.min(limits::PEER_CALL_MS_MAX);
@@ -173,7 +187,7 @@ mod tests {
             trace: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
         };
         let (begun, telling) = Calls::default().begin(PeerId([1; 32]), OperationId([1; 16])).unwrap();
-        run(call, scope_max, Arc::new(door), telling).await;
+        run(call, None, scope_max, Arc::new(door), telling).await;
         match begun.follow(Duration::ZERO).await {
             ToolReply::Ended { value, is_error: true } => value.to_value(),
             reply => panic!("{reply:?}"),
@@ -188,6 +202,27 @@ mod tests {
         assert_eq!(ended_of(Broken { panics: true }, None).await["code"], "peer_calls_off");
     }
 
+    #[tokio::test]
+    async fn who_is_kept_to_a_namespace_reaches_here_what_it_reaches_at_its_own_node() {
+        let call = ToolCall {
+            principal: "token:ann@books".to_owned(),
+            scope: "admin".to_owned(),
+            name: "get_recent_logs".to_owned(),
+            arguments: JsonText::of(&json!({})),
+            deadline_ms: 50,
+            trace: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+        };
+        let (begun, telling) = Calls::default().begin(PeerId([1; 32]), OperationId([1; 16])).unwrap();
+        let door = Arc::new(Broken { panics: true });
+        run(call, Some("books".to_owned()), Some(Scope::Admin), door, telling).await;
+        let ToolReply::Ended { value, is_error: true } = begun.follow(Duration::ZERO).await else { panic!("it ran") };
+        assert_eq!(value.to_value()["code"], "whole_node", "and the node was asked nothing");
+        let ann = Principal::new("token:ann@books", Scope::Read).kept_elsewhere_to("books");
+        assert_eq!((&*ann.name, ann.namespace.as_deref()), ("token:ann@books", Some("books")));
+        let ben = Principal::new("token:ben", Scope::Read).kept_elsewhere_to("books");
+        assert_eq!(&*ben.name, "token:ben@books", "whose name does not say so is another caller all the same");
+    }
+
     #[test]
     fn what_is_too_long_is_named() {
         let call = |name: &str, arguments: &str| ToolCall {
@@ -198,10 +233,11 @@ mod tests {
             deadline_ms: 1_000,
             trace: "0".repeat(32),
         };
-        assert_eq!(check(&call("list_peers", "x")), Ok(()));
+        assert_eq!(check(&call("list_peers", "x"), Some("books")), Ok(()));
+        assert!(check(&call("list_peers", "x"), Some("../films")).unwrap_err().to_string().contains("/namespace"));
         let long = "x".repeat(limits::PEER_CALL_ARGUMENTS_BYTES_MAX);
         for (call, part) in [(call(&long, ""), "/name"), (call("list_peers", &long), "/arguments")] {
-            assert!(check(&call).unwrap_err().to_string().contains(part), "{part}");
+            assert!(check(&call, None).unwrap_err().to_string().contains(part), "{part}");
         }
     }
 

@@ -31,7 +31,7 @@ pub fn spending(body: &Body) -> Result<Spending, ToolError> {
         Body::Blob(BlobRequest::Put { piece, .. }) => {
             Ok(Spending::Uses(Asked { tasks: 0, bytes: piece.len() as u64 }, None))
         }
-        Body::Tool(ToolRequest::At { ask: ToolAsk::Call { of, .. }, .. }) => elsewhere(of),
+        Body::Tool(ToolRequest::At { ask: ToolAsk::Call { of, .. } | ToolAsk::CallKept { of, .. }, .. }) => elsewhere(of),
         Body::Blob(BlobRequest::Stat { .. } | BlobRequest::Get { .. })
         | Body::Tool(
             ToolRequest::At { ask: ToolAsk::Wait { .. } | ToolAsk::Cancel { .. } | ToolAsk::Mounts, .. }

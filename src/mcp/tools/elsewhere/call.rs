@@ -61,7 +61,7 @@ async fn at(peer: PeerId, far: FarCall, call: &Call<'_>) -> Result<Ran, ToolErro
     let ask = |wait_ms: u64, _patience: Duration| {
         let begins = !is_begun.swap(true, Ordering::Relaxed);
         let ask = match begins {
-            true => ToolAsk::Call { call: id, wait_ms, of: of.clone() },
+            true => begin(id, wait_ms, call.principal.namespace.as_deref(), of.clone()),
             false => ToolAsk::Wait { call: id, wait_ms },
         };
         let (began, heard_ms) = (&began, &heard_ms);
@@ -92,6 +92,14 @@ async fn at(peer: PeerId, far: FarCall, call: &Call<'_>) -> Result<Ran, ToolErro
             }
             Err(error)
         }
+    }
+}
+
+/// What begins a call, in the words for callers that are kept to a namespace or in those for all others.
+fn begin(call: OperationId, wait_ms: u64, namespace: Option<&str>, of: Box<ToolCall>) -> ToolAsk {
+    match namespace {
+        Some(namespace) => ToolAsk::CallKept { call, wait_ms, namespace: namespace.to_owned(), of },
+        None => ToolAsk::Call { call, wait_ms, of },
     }
 }
 
