@@ -231,7 +231,7 @@ fn every_name_of_the_seeds_is_served() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 82] = [
+const QUESTIONS: [(&str, &str); 87] = [
     ("call a tool on another node", "p2p_taskqueue_call_tool"),
     ("invoke a tool at a peer", "p2p_taskqueue_call_tool"),
     ("which external mcp servers are mounted and is one down", "mount_list"),
@@ -304,6 +304,11 @@ const QUESTIONS: [(&str, &str); 82] = [
     ("cancel all waiting tasks", "queue_clear"),
     ("drain this node", "p2p_taskqueue_shutdown"),
     ("which nodes run my workflow", "p2p_workflow_coordinate"),
+    ("run a workflow every night", "schedule_create"),
+    ("which schedules are there", "schedule_list"),
+    ("when does my schedule run next", "schedule_get"),
+    ("pause a schedule", "schedule_pause"),
+    ("delete a schedule", "schedule_remove"),
     ("claim a task to work on", "p2p_taskqueue_claim_next"),
     ("report the result of my claimed task", "p2p_taskqueue_complete_task"),
     ("renew my lease", "p2p_taskqueue_heartbeat"),

@@ -18,6 +18,7 @@ struct Scene {
     waiting: String,
     cancelled: String,
     workflow: String,
+    schedule: String,
     claimed: String,
     lease: Value,
     session: String,
@@ -39,6 +40,8 @@ impl Scene {
         ok(&rig.dispatcher, "p2p_taskqueue_cancel", json!({"task_id": cancelled})).await;
         let step = json!({"name": "a", "kind": "noop", "requires": "gpu.vram >= 1024GiB"});
         let workflow = id_of(&rig, "submit_p2p_workflow", json!({"name": "w", "steps": [step]})).await;
+        let timed = json!({"name": "w", "cron": "0 3 1 1 *", "steps": [{"name": "a", "kind": "noop"}]});
+        let schedule = ok(&rig.dispatcher, "schedule_create", timed).await;
         let claimed = id_of(&rig, "p2p_taskqueue_submit", json!({"kind": "tool", "input": 1})).await;
         let taken = ok(&rig.dispatcher, "p2p_taskqueue_claim_next", json!({"worker_id": "w", "kinds": ["tool"]})).await;
         assert_eq!(taken["task"]["task_id"], json!(claimed), "{taken}");
@@ -50,6 +53,7 @@ impl Scene {
             waiting,
             cancelled,
             workflow,
+            schedule: schedule["schedule_id"].as_str().unwrap().to_owned(),
             claimed,
             lease: taken["lease"].clone(),
             session: session["session_id"].as_str().unwrap().to_owned(),
@@ -73,6 +77,9 @@ impl Scene {
             "p2p_taskqueue_update_task" => json!({"task_id": self.claimed, "worker_id": "w", "progress": 0.5}),
             "p2p_taskqueue_heartbeat" => json!({"worker_id": "w", "leases": [held]}),
             "cancel_workflow" => json!({"workflow_id": self.workflow}),
+            "schedule_pause" | "schedule_resume" | "schedule_run" | "schedule_remove" => {
+                json!({"schedule_id": self.schedule})
+            }
             "queue_clear" => json!({"confirm": true}),
             "peer_disconnect" => json!({"peer_id": magpie_core::ids::PeerId([1; 32]).to_string()}),
             "test_hardware_capability" => json!({"hardware_type": "cpu"}),
@@ -102,6 +109,7 @@ impl Scene {
             ("queue", json!([status.queue.queue_version, status.queue.counts, status.worker.draining])),
             ("tasks", json!(tasks)),
             ("workflows", ok(dispatcher, "list_workflows", json!({})).await["total"].clone()),
+            ("schedules", ok(dispatcher, "schedule_list", json!({})).await),
             ("session", ok(dispatcher, "state_query", session).await),
             ("cache", json!([cache["entries"], cache["bytes"]])),
             ("calls", ok(dispatcher, "mount_list", json!({})).await["servers"][0]["calls"].clone()),
@@ -166,6 +174,8 @@ async fn a_dry_run_is_refused_where_the_call_would_be() {
         ("p2p_taskqueue_priority", json!({"task_id": scene.cancelled, "priority": 3}), "already_terminal"),
         ("p2p_taskqueue_cancel", json!({"task_id": unknown}), "not_found"),
         ("cancel_workflow", json!({"workflow_id": scene.waiting}), "not_found"),
+        ("schedule_pause", json!({"schedule_id": unknown}), "not_found"),
+        ("schedule_create", json!({"name": "w", "cron": "often", "steps": [{"name": "a", "kind": "noop"}]}), "invalid"),
         ("state_update", json!({"session_id": scene.waiting, "values": {"a": 1}}), "not_found"),
         ("cache_put", json!({"key": "", "value": 1}), "invalid"),
         ("peer_connect", json!({"address": "the other one"}), "invalid"),

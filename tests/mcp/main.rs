@@ -20,6 +20,7 @@ mod prompts;
 mod quotas;
 mod resources;
 mod rig;
+mod schedules;
 mod subscriptions;
 mod wire;
 mod wrong_arguments;

@@ -66,6 +66,7 @@ struct Things {
     failed: String,
     held: String,
     workflow: String,
+    schedule: String,
     session: String,
     cid: String,
     key: &'static str,
@@ -88,11 +89,14 @@ impl Things {
         let steps = json!([{"name": "wait", "kind": "tool", "input": {"secret": MARK}}]);
         let workflow = ann.ok("submit_p2p_workflow", json!({"name": MARK, "steps": steps})).await;
         let session = ann.ok("state_update", json!({"values": {"goal": MARK}})).await;
+        let timed = json!({"name": MARK, "cron": "0 3 1 1 *", "steps": [{"name": "wait", "kind": "tool"}]});
+        let schedule = ann.ok("schedule_create", timed).await;
         let put = ann.ok("ipfs_add", json!({"text": format!("a file {MARK}")})).await;
         ann.ok("cache_put", json!({"key": "shared", "value": MARK})).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (workflow, session) = (text(&workflow["workflow_id"]), text(&session["session_id"]));
-        Self { task, ended, failed, held, workflow, session, cid: text(&put["cid"]), key: "shared" }
+        let (schedule, cid) = (text(&schedule["schedule_id"]), text(&put["cid"]));
+        Self { task, ended, failed, held, workflow, schedule, session, cid, key: "shared" }
     }
 
     /// Of the same home and form, and of nothing.
@@ -105,6 +109,7 @@ impl Things {
             held: nothing(&self.task, "4"),
             workflow: nothing(&self.task, "5"),
             session: nothing(&self.task, "6"),
+            schedule: nothing(&self.task, "7"),
             cid: ContentId::of(b"what nobody put").to_string(),
             key: "no-such-key",
         }
@@ -115,7 +120,7 @@ impl Things {
     }
 
     fn ids(&self) -> Vec<&str> {
-        self.tasks().into_iter().chain([self.workflow.as_str(), &self.session, &self.cid]).collect()
+        self.tasks().into_iter().chain([self.workflow.as_str(), &self.schedule, &self.session, &self.cid]).collect()
     }
 }
 
@@ -125,6 +130,7 @@ fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
     match name {
         "task_id" => Some(json!(task)),
         "workflow_id" => Some(json!(things.workflow)),
+        "schedule_id" => Some(json!(things.schedule)),
         "session_id" => Some(json!(things.session)),
         "cid" => Some(json!(things.cid)),
         "key" => Some(json!(things.key)),
@@ -141,7 +147,9 @@ fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
         | "bootstrap_nodes"
         | "bytes_max"
         | "call"
+        | "catch_up"
         | "category"
+        | "cron"
         | "dry_run"
         | "checkpoint"
         | "confirm"
@@ -162,6 +170,7 @@ fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
         | "include_peers"
         | "include_worker_stats"
         | "input"
+        | "jitter"
         | "kind"
         | "kinds"
         | "labels"
@@ -184,6 +193,7 @@ fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
         | "optimization_target"
         | "output_offset"
         | "outputs"
+        | "overlap"
         | "payload"
         | "peer_id"
         | "prefix"
@@ -210,6 +220,7 @@ fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
         | "time_range"
         | "timeout"
         | "timeout_s"
+        | "timezone"
         | "ttl_s"
         | "type"
         | "value"
@@ -324,6 +335,8 @@ async fn state_of(ann: &Client<'_>, things: &Things) -> String {
     }
     let workflow = ann.ok("get_workflow_status", json!({"workflow_id": things.workflow})).await;
     all.push(workflow["state"].clone());
+    let schedule = ann.ok("schedule_get", json!({"schedule_id": things.schedule})).await;
+    all.push(json!([schedule["paused"], schedule["fired"], schedule["runs"]]));
     all.push(ann.ok("state_query", json!({"session_id": things.session})).await["values"].clone());
     all.push(ann.ok("cache_get", json!({"key": things.key})).await["value"].clone());
     all.push(ann.ok("ipfs_cat", json!({"cid": things.cid})).await["text"].clone());

@@ -122,6 +122,9 @@ async fn who_has_as_many_tasks_as_it_may_begins_no_more_by_whatever_tool_and_aga
     ann.refused(&rig, "submit_p2p_workflow", json!({"name": "w", "steps": [step("a"), step("b")]})).await;
     ann.ok(&rig, "submit_p2p_workflow", workflow).await;
     ann.refused(&rig, "p2p_taskqueue_resubmit", json!({"task_id": first})).await;
+    let timed = json!({"name": "w", "cron": "@daily", "steps": [step("a")]});
+    let refused = ann.call(&rig, "schedule_create", timed).await;
+    assert_eq!(refused["structuredContent"]["code"], "not_under_quota", "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -254,6 +254,8 @@ class Tools(unittest.IsolatedAsyncioTestCase):
             fails = {"kind": "process", "run": ["python3", "-c", "raise SystemExit(3)"], "retry": {"max_attempts": 1}}
             failed = await ok(client, "p2p_taskqueue_submit", fails | {"wait_ms": 20000})
             waiting = await ok(client, "p2p_taskqueue_submit", {"kind": "noop", "requires": "gpu.vram >= 1024GiB"})
+            timed = {"name": "timed", "cron": "0 3 1 1 *", "steps": [{"name": "a", "kind": "noop"}]}
+            schedule_id = {"schedule_id": (await ok(client, "schedule_create", timed))["schedule_id"]}
             task_id, workflow_id = {"task_id": task["task_id"]}, {"workflow_id": workflow["workflow_id"]}
             calls = {
                 "p2p_taskqueue_status": {"detail": "full"}, "p2p_taskqueue_submit": {"kind": "noop"},
@@ -266,6 +268,8 @@ class Tools(unittest.IsolatedAsyncioTestCase):
                 "p2p_taskqueue_priority": {"task_id": waiting["task_id"], "priority": 10},
                 "queue_stats": {"include_worker_stats": True}, "worker_status": {}, "peer_discover": {"wait_ms": 0},
                 "peer_metrics": {},
+                "schedule_create": timed, "schedule_list": {}, "schedule_get": schedule_id, "schedule_pause": schedule_id,
+                "schedule_resume": schedule_id, "schedule_run": schedule_id, "schedule_remove": schedule_id,
             }
             self.assertLessEqual(set(calls), set(listed))
             for name in listed:

@@ -2,7 +2,10 @@
 
 use magpie_core::ids::TaskId;
 use magpie_core::limits;
-use magpie_core::queue::{ContextRequest, LedgerReply, LedgerRequest, OutsideRequest, Refusal, RehearsedTask};
+use magpie_core::queue::{
+    ContextRequest, LedgerReply, LedgerRequest, OutsideRequest, Refusal, RehearsedTask, ScheduleChange, ScheduleReply,
+    ScheduleRequest,
+};
 use magpie_core::task::TaskState;
 use serde_json::{Value, json};
 
@@ -47,6 +50,9 @@ pub async fn would(link: &NodeLink, body: Body) -> Result<Value, ToolError> {
 async fn ledger(link: &NodeLink, request: LedgerRequest) -> Result<Value, ToolError> {
     match request {
         LedgerRequest::Submit { .. } => submission("submit_task", link, request).await,
+        LedgerRequest::SubmitWorkflow { ref spec, .. } if spec.schedule.is_some() => {
+            submission("make_schedule", link, request).await
+        }
         LedgerRequest::SubmitWorkflow { .. } => submission("submit_workflow", link, request).await,
         LedgerRequest::RetryTasks { .. } => submission("retry_task", link, request).await,
         LedgerRequest::Cancel { id, .. } => match rehearsed(link, request).await? {
@@ -66,6 +72,7 @@ async fn ledger(link: &NodeLink, request: LedgerRequest) -> Result<Value, ToolEr
         LedgerRequest::ClearQueue { namespace, .. } => queue("clear_queue", namespace, link).await,
         LedgerRequest::Outside(request) => outside(link, request).await,
         LedgerRequest::Context(request) => context(link, request).await,
+        LedgerRequest::Schedule(request) => schedule(link, request).await,
         _ => Err(has_none("this change of a ledger")),
     }
 }
@@ -164,6 +171,23 @@ async fn context(link: &NodeLink, request: ContextRequest) -> Result<Value, Tool
     link.ledger(LedgerRequest::Context(ContextRequest::Get { id, principal }), PATIENCE).await?;
     let change = if ttl_ms == 0 { "end_session" } else { "update_session" };
     Ok(json!({"change": change, "session_id": id.to_string(), "sets": set, "removes": remove, "ttl_ms": ttl_ms}))
+}
+
+/// A schedule that there is, as it stands.
+async fn schedule(link: &NodeLink, request: ScheduleRequest) -> Result<Value, ToolError> {
+    let (id, change) = match request {
+        ScheduleRequest::Change { id, change: ScheduleChange::Pause, .. } => (id, "pause_schedule"),
+        ScheduleRequest::Change { id, change: ScheduleChange::Resume, .. } => (id, "resume_schedule"),
+        ScheduleRequest::Change { id, change: ScheduleChange::Remove, .. } => (id, "remove_schedule"),
+        ScheduleRequest::RunNow { id, .. } => (id, "run_schedule"),
+        ScheduleRequest::Get { .. } | ScheduleRequest::List { .. } => return Err(has_none("a reading")),
+    };
+    match link.ledger(LedgerRequest::Schedule(ScheduleRequest::Get { id }), PATIENCE).await? {
+        LedgerReply::Schedule(ScheduleReply::One(view)) => {
+            Ok(json!({"change": change, "schedule_id": id.to_string(), "workflow": view.name, "paused": view.paused}))
+        }
+        _ => Err(link::unexpected()),
+    }
 }
 
 async fn drain(link: &NodeLink, within_ms: Option<u64>) -> Result<Value, ToolError> {

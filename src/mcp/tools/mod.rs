@@ -20,6 +20,7 @@ pub mod outside;
 pub mod peer;
 pub mod queue;
 pub mod queue_change;
+pub mod schedule;
 pub mod scheduler;
 pub mod status;
 pub mod storage;

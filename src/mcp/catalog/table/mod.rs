@@ -11,6 +11,7 @@ mod models;
 mod mounts;
 mod peer;
 mod queue;
+mod schedule;
 mod scheduler;
 mod storage;
 mod system;
@@ -19,12 +20,13 @@ mod workflow;
 
 use super::entry::ToolEntry;
 
-pub(super) const TABLES: [&[ToolEntry]; 16] = [
+pub(super) const TABLES: [&[ToolEntry]; 17] = [
     manager::TOOLS,
     task_queue::TOOLS,
     queue::TOOLS,
     scheduler::TOOLS,
     workflow::TOOLS,
+    schedule::TOOLS,
     peer::TOOLS,
     inference::TOOLS,
     models::TOOLS,

@@ -14,7 +14,7 @@ pub use graph::WorkflowGraph;
 pub use list::ListWorkflows;
 pub use read::{GetWorkflowStatus, GetWorkflowStatusInput, GetWorkflowStatusOutput};
 pub use spread::WorkflowSpread;
-pub use submit::SubmitWorkflow;
+pub use submit::{SubmitWorkflow, parse_workflow};
 
 use std::time::Duration;
 
@@ -49,6 +49,6 @@ async fn wait_for_workflow(call: &Call<'_>, id: WorkflowId, wait_ms: u64) -> Res
 }
 
 /// How to go on with a workflow that is not done.
-fn wait_next(id: WorkflowId) -> Next {
+pub fn wait_next(id: WorkflowId) -> Next {
     Next::new("get_workflow_status", serde_json::json!({"workflow_id": id.to_string(), "wait_ms": 20_000}), 0)
 }

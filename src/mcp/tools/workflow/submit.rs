@@ -151,14 +151,22 @@ impl SubmitWorkflowInput {
         ];
         document.extend(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         seed_form::into_steps(&mut document)?;
-        let mut document = Value::Object(document);
-        let steps = document["steps"].as_array().map_or(0, Vec::len);
-        for place in 0..steps {
-            uploads.take_texts(&mut document, &format!("/steps/{place}/files"))?;
-            uploads.take_texts(&mut document, &format!("/steps/{place}/compensate/files"))?;
-        }
-        dag::parse_workflow(&document).map_err(ToolError::invalid_spec)
+        parse_workflow(document, uploads)
     }
+}
+
+/// The workflow of a document; files that stand in it as texts are to be sent before it.
+///
+/// # Errors
+/// What is wrong with it, each with its place.
+pub fn parse_workflow(document: Map<String, Value>, uploads: &mut Uploads) -> Result<WorkflowSpec, ToolError> {
+    let mut document = Value::Object(document);
+    let steps = document["steps"].as_array().map_or(0, Vec::len);
+    for place in 0..steps {
+        uploads.take_texts(&mut document, &format!("/steps/{place}/files"))?;
+        uploads.take_texts(&mut document, &format!("/steps/{place}/compensate/files"))?;
+    }
+    dag::parse_workflow(&document).map_err(ToolError::invalid_spec)
 }
 
 #[cfg(test)]
