@@ -13,8 +13,8 @@ use super::exit::{CommandError, Exit};
 use super::guest::GuestArgs;
 use super::output::Format;
 use super::{
-    actor, audit, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run, schedule,
-    status, task, token, tool, worker, workflow,
+    actor, approval, audit, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run,
+    schedule, status, task, token, tool, worker, workflow,
 };
 
 pub(super) const GLOBAL: &str = "Global options";
@@ -70,6 +70,9 @@ enum Command {
     /// Look into dead tasks; run them again, or remove them
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// List what waits for a person; approve or deny it
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// List workers; drain this node's
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
@@ -210,6 +213,7 @@ impl Command {
             Self::Schedule(schedule) => schedule.run(context).await,
             Self::Queue(queue) => queue.run(context).await,
             Self::Dlq(dlq) => dlq.run(context).await,
+            Self::Approval(approval) => approval.run(context).await,
             Self::Worker(worker) => worker.run(context).await,
             Self::Tool(tool) => tool.run(context).await,
             Self::Peer(peer) => peer.run(context).await,

@@ -1,6 +1,7 @@
 //! `nodectl`: one file per noun.
 
 mod actor;
+mod approval;
 mod args;
 mod audit;
 mod blob;

@@ -206,6 +206,7 @@ fn not_offered(kind: TaskKind) -> AttemptError {
         }
         TaskKind::Sleep | TaskKind::Noop => "every node offers it",
         TaskKind::Workflow => "its home runs it, and grants it to nobody",
+        TaskKind::Approval => "a person decides it, and it is granted to nobody",
     };
     AttemptError::permanent("unsupported_kind", format!("this node does not run {kind} tasks: {fix}"))
 }

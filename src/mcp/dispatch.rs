@@ -1,6 +1,7 @@
 //! The one way in for every call: what may be called, how many at a time, how long, how much comes back, and the
 //! audit line. Tools that are listed and tools that are dispatched by name pass here alike, and so does what is read.
 
+mod held;
 mod plan;
 mod reading;
 
@@ -25,6 +26,7 @@ use super::surface::Surface;
 use super::text::clean_value;
 use super::tools::{elsewhere, mounts};
 use crate::messages::audit::{CallLine, Route};
+pub use held::is_safe_again;
 use plan::Planned;
 
 /// The longest that a call takes, whatever happens.
@@ -47,6 +49,8 @@ pub struct Dispatcher {
     pub link: NodeLink,
     pub principal: Arc<Principal>,
     bounds: Bounds,
+    /// Its calls were approved, or need not be.
+    is_approved: bool,
 }
 
 /// What one call takes.
@@ -99,13 +103,20 @@ struct Line<'a> {
 impl Dispatcher {
     pub fn new(surface: &Surface, link: NodeLink, principal: Arc<Principal>) -> Self {
         let surface = surface.within(principal.scope).kept_to(principal.namespace.clone());
-        Self { surface, link, principal, bounds: Bounds::OF_A_CLIENT }
+        Self { surface, link, principal, bounds: Bounds::OF_A_CLIENT, is_approved: false }
     }
 
     /// The same for every tool that the principal may call, whatever is listed.
     pub fn unbound(&self) -> Self {
         let (link, principal) = (self.link.clone(), self.principal.clone());
-        Self { surface: self.surface.unbound(), link, principal, bounds: self.bounds }
+        let (bounds, is_approved) = (self.bounds, self.is_approved);
+        Self { surface: self.surface.unbound(), link, principal, bounds, is_approved }
+    }
+
+    /// The same for a call that a person approved, or that only takes back what waits.
+    #[must_use]
+    pub fn approved(self) -> Self {
+        Self { is_approved: true, ..self }
     }
 
     /// The same for calls that another node makes, which end in that time and go no further.
@@ -201,6 +212,9 @@ impl Dispatcher {
     async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Ran, ToolError> {
         let call = self.call_of(caller);
         let work = async {
+            if let Some(held) = Box::pin(self.held(&planned, &call)).await? {
+                return Ok(Ran::here(held));
+            }
             match planned {
                 Planned::Own { tool, arguments } => match tool.entry.action {
                     Action::Run(handler) => self.run_own(tool, handler, arguments, &call).await.map(Ran::here),
@@ -231,7 +245,11 @@ impl Dispatcher {
         }
         let (link, rehearsal) = self.link.rehearsing();
         let call = Call { link: &link, ..*call };
-        rehearsal::told(handler.run(tool, arguments, &call).await, &rehearsal)
+        let mut told = rehearsal::told(handler.run(tool, arguments, &call).await, &rehearsal)?;
+        if self.holds(tool) {
+            told["would"]["held"] = "the call itself would wait until a person approves it".into();
+        }
+        Ok(told)
     }
 
     fn call_of<'a>(&'a self, caller: &'a dyn Caller) -> Call<'a> {

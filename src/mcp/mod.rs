@@ -2,11 +2,13 @@
 //! over HTTP by the node itself.
 //!
 //! [`catalog`] says what every tool is; [`dispatch`] lets calls in, runs them and bounds what comes back; [`link`] is
-//! the way to the node; [`resources`] and [`prompts`] are what is read; only [`server`], [`http`] and `durable` speak
-//! the protocol's own types.
+//! the way to the node; [`resources`] and [`prompts`] are what is read; only [`server`], [`http`], `durable` and `asking`
+//! speak the protocol's own types.
 
 pub mod answer;
+pub mod approve;
 pub mod arguments;
+mod asking;
 pub mod catalog;
 pub mod completion;
 pub mod dispatch;

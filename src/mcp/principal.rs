@@ -6,6 +6,7 @@ use magpie_core::queue::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::answer::ToolError;
+use super::approve::Approve;
 use super::catalog::Scope;
 use super::quota::Account;
 use crate::client::ClientError;
@@ -13,7 +14,7 @@ use crate::messages::Body;
 
 /// Calls of one principal that run at a time, and that are admitted; further ones are refused at once.
 const CALLS_RUNNING_MAX: usize = 64;
-const CALLS_ADMITTED_MAX: usize = 1_024;
+pub const CALLS_ADMITTED_MAX: usize = 1_024;
 /// Resources that one principal is subscribed to at a time.
 pub const WATCHES_MAX: usize = 32;
 
@@ -25,6 +26,8 @@ pub struct Principal {
     pub scope: Scope,
     /// All that it sees and uses; none: the whole node.
     pub namespace: Option<Arc<str>>,
+    /// Which of its calls wait until a person approves them.
+    pub approve: Option<Approve>,
     /// How much it may use; none: as much as there is.
     pub account: Option<Account>,
     admitted: Semaphore,
@@ -36,13 +39,19 @@ impl Principal {
     pub fn new(name: &str, scope: Scope) -> Self {
         let (admitted, running) = (Semaphore::new(CALLS_ADMITTED_MAX), Semaphore::new(CALLS_RUNNING_MAX));
         let watches = Arc::new(Semaphore::new(WATCHES_MAX));
-        Self { name: name.into(), scope, namespace: None, account: None, admitted, running, watches }
+        Self { name: name.into(), scope, namespace: None, approve: None, account: None, admitted, running, watches }
     }
 
     /// The same, kept to a namespace: one of its name in another is another caller.
     #[must_use]
     pub fn kept_to(self, namespace: &str) -> Self {
         Self { name: format!("{}@{namespace}", self.name).into(), namespace: Some(namespace.into()), ..self }
+    }
+
+    /// The same, whose calls wait as `approve` says.
+    #[must_use]
+    pub fn waiting_for(self, approve: Option<Approve>) -> Self {
+        Self { approve, ..self }
     }
 
     /// The same, kept to a namespace by a node that has put it into its name already.

@@ -2,6 +2,7 @@
 
 mod documents;
 mod listening;
+mod paced;
 
 pub use documents::listed_prompt;
 
@@ -18,6 +19,7 @@ use rmcp::model::{
     UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::transport::IntoTransport;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Map, Value};
 
@@ -30,6 +32,7 @@ use super::principal::Principal;
 use super::surface::{Surface, SurfaceOptions, UnknownToolsetError};
 use crate::config::{ConfigError, default_data_dir};
 use listening::Subscriptions;
+use paced::Paced;
 
 /// The one client of standard input and output, as the node's socket knows it.
 const PRINCIPAL: &str = "local:node-mcp";
@@ -94,7 +97,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     };
     let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
     let server = McpServer::one_client(Arc::new(Dispatcher::new(&surface, link.clone(), Arc::new(principal))));
-    let opened = Box::pin(server.serve(rmcp::transport::io::stdio_pipes())).await;
+    let pipes = IntoTransport::<RoleServer, std::io::Error, _>::into_transport(rmcp::transport::io::stdio_pipes());
+    let opened = Box::pin(server.serve(Paced::new(pipes))).await;
     let running = match opened {
         Ok(running) => running,
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -213,7 +217,7 @@ impl ServerHandler for McpServer {
         request: GetTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        durable::get(self.dispatcher(&context)?, &request.task_id).await
+        durable::get(self.dispatcher(&context)?, &request.task_id, shows_forms(&context)).await
     }
 
     async fn update_task(
@@ -221,7 +225,9 @@ impl ServerHandler for McpServer {
         request: UpdateTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        durable::update(self.dispatcher(&context)?, &request.task_id).await
+        let UpdateTaskParams { task_id, input_responses, .. } = request;
+        let dispatcher = self.dispatcher(&context)?;
+        durable::update(dispatcher, &task_id, &input_responses, &RequestCaller(&context)).await
     }
 
     async fn cancel_task(
@@ -314,6 +320,11 @@ impl ServerHandler for McpServer {
 fn declares_tasks(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| !version.has_initialize())
         && context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
+}
+
+/// Whether the client declares that it shows a person what a server asks.
+fn shows_forms(context: &RequestContext<RoleServer>) -> bool {
+    context.client_capabilities().is_some_and(|capabilities| capabilities.elicitation.is_some())
 }
 
 /// The client of one request.

@@ -1,6 +1,6 @@
 //! Which messages change something.
 
-use magpie_core::queue::{LedgerRequest, OutsideRequest, ScheduleRequest, UsageRequest};
+use magpie_core::queue::{ApprovalRequest, LedgerRequest, OutsideRequest, ScheduleRequest, UsageRequest};
 
 use super::Body;
 use super::access::AccessRequest;
@@ -90,6 +90,7 @@ fn changes(request: &LedgerRequest) -> bool {
         | LedgerRequest::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
         | LedgerRequest::NamespacesOf { .. }
         | LedgerRequest::CountNamespace { .. }
+        | LedgerRequest::Approval(ApprovalRequest::List { .. })
         | LedgerRequest::Stats
         | LedgerRequest::Rehearse(_) => false,
         LedgerRequest::Context(request) => request.changes(),
@@ -113,6 +114,7 @@ fn changes(request: &LedgerRequest) -> bool {
         | LedgerRequest::PauseQueue { .. }
         | LedgerRequest::ResumeQueue { .. }
         | LedgerRequest::ClearQueue { .. }
+        | LedgerRequest::Approval(ApprovalRequest::Hold { .. } | ApprovalRequest::Decide { .. })
         | LedgerRequest::Claim { .. }
         | LedgerRequest::Credit(_)
         | LedgerRequest::Renew(_)

@@ -3,7 +3,7 @@
 use magpie_core::access::Role;
 use magpie_core::homes::Term;
 use magpie_core::ids::LedgerTag;
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::queue::{ApprovalRequest, LedgerReply, LedgerRequest, Refusal};
 use magpie_core::wire;
 use serde::{Deserialize, Serialize};
 
@@ -182,10 +182,13 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::Release(_)
         | LedgerRequest::AskPermits(_)
         | LedgerRequest::TakePermits(_) => &[Role::Peer],
+        // A peer does not say in whose name: its own node's clients are held there.
+        LedgerRequest::Approval(ApprovalRequest::Hold { .. }) => &[Role::Agent, Role::Operator],
         LedgerRequest::PurgeDead { .. }
         | LedgerRequest::PauseQueue { .. }
         | LedgerRequest::ResumeQueue { .. }
         | LedgerRequest::ClearQueue { .. }
+        | LedgerRequest::Approval(ApprovalRequest::Decide { .. })
         | LedgerRequest::Claim { .. } => &[Role::Peer, Role::Operator],
         // Of this node's own callers, whom its door knows.
         LedgerRequest::Usage(_) => &[Role::Operator],
@@ -209,6 +212,7 @@ fn may_ask(request: &LedgerRequest) -> &'static [Role] {
         | LedgerRequest::ShowDead { .. }
         | LedgerRequest::Schedule(_)
         | LedgerRequest::Outside(_)
+        | LedgerRequest::Approval(ApprovalRequest::List { .. })
         | LedgerRequest::Context(_)
         | LedgerRequest::Stats => &[Role::Peer, Role::Agent, Role::Operator],
     }

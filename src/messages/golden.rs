@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use magpie_core::queue::{
-    ContextRequest, LedgerReply, LedgerRequest, OutsideReply, OutsideRequest, Refusal, ScheduleReply, ScheduleRequest,
-    UsageRequest, WorkerNotice,
+    ApprovalReply, ApprovalRequest, ContextRequest, LedgerReply, LedgerRequest, OutsideReply, OutsideRequest, Refusal,
+    ScheduleReply, ScheduleRequest, UsageRequest, WorkerNotice,
 };
 use magpie_core::{limits, wire};
 use serde::de::DeserializeOwned;
@@ -129,6 +129,7 @@ fn every_message_has_golden_bytes() {
     asked(&["body", "ledger", "schedule"], variants::<ScheduleRequest>());
     asked(&["body", "ledger", "outside"], variants::<OutsideRequest>());
     asked(&["body", "ledger", "context"], variants::<ContextRequest>());
+    asked(&["body", "ledger", "approval"], variants::<ApprovalRequest>());
     asked(&["body", "ledger", "usage"], variants::<UsageRequest>());
     asked(&["body", "worker"], variants::<WorkerRequest>());
     asked(&["body", "worker", "notice", "notice"], variants::<WorkerNotice>());
@@ -150,6 +151,7 @@ fn every_message_has_golden_bytes() {
     answered(&["answer", "ledger"], variants::<LedgerReply>());
     answered(&["answer", "ledger", "schedule"], variants::<ScheduleReply>());
     answered(&["answer", "ledger", "outside"], variants::<OutsideReply>());
+    answered(&["answer", "ledger", "approval"], variants::<ApprovalReply>());
     answered(&["answer", "ledger", "refused"], variants::<Refusal>());
     answered(&["answer", "worker"], variants::<WorkerReply>());
     answered(&["answer", "registry"], variants::<RegistryReply>());

@@ -231,7 +231,10 @@ fn every_name_of_the_seeds_is_served() {
 }
 
 /// What people ask for, and the tool that does it.
-const QUESTIONS: [(&str, &str); 87] = [
+const QUESTIONS: [(&str, &str); 90] = [
+    ("what waits for my approval", "approval_list"),
+    ("approve a step", "approval_decide"),
+    ("reject the held call", "approval_decide"),
     ("call a tool on another node", "p2p_taskqueue_call_tool"),
     ("invoke a tool at a peer", "p2p_taskqueue_call_tool"),
     ("which external mcp servers are mounted and is one down", "mount_list"),

@@ -16,6 +16,7 @@ use crate::wire::Request;
 struct Scene {
     rig: Rig,
     waiting: String,
+    approval: String,
     cancelled: String,
     workflow: String,
     schedule: String,
@@ -36,6 +37,7 @@ impl Scene {
         until(&rig, |shop| shop["state"] == "up").await;
         let stuck = json!({"kind": "noop", "requires": "gpu.vram >= 1024GiB"});
         let waiting = id_of(&rig, "p2p_taskqueue_submit", stuck.clone()).await;
+        let approval = id_of(&rig, "p2p_taskqueue_submit", json!({"kind": "approval"})).await;
         let cancelled = id_of(&rig, "p2p_taskqueue_submit", stuck.clone()).await;
         ok(&rig.dispatcher, "p2p_taskqueue_cancel", json!({"task_id": cancelled})).await;
         let step = json!({"name": "a", "kind": "noop", "requires": "gpu.vram >= 1024GiB"});
@@ -51,6 +53,7 @@ impl Scene {
         let slow = ok(&rig.dispatcher, "tools_dispatch", slow).await;
         Self {
             waiting,
+            approval,
             cancelled,
             workflow,
             schedule: schedule["schedule_id"].as_str().unwrap().to_owned(),
@@ -81,6 +84,7 @@ impl Scene {
                 json!({"schedule_id": self.schedule})
             }
             "queue_clear" => json!({"confirm": true}),
+            "approval_decide" => json!({"approval_id": self.approval, "approve": true}),
             "peer_disconnect" => json!({"peer_id": magpie_core::ids::PeerId([1; 32]).to_string()}),
             "test_hardware_capability" => json!({"hardware_type": "cpu"}),
             "ipfs_add" => json!({"text": "bytes that are nowhere either"}),
@@ -98,7 +102,7 @@ impl Scene {
         let task = |id: &String| json!({"task_id": id, "detail": "full"});
         let cache = ok(dispatcher, "cache_stats", json!({})).await;
         let mut tasks = Vec::new();
-        for id in [&self.waiting, &self.cancelled, &self.claimed] {
+        for id in [&self.waiting, &self.approval, &self.cancelled, &self.claimed] {
             let mut shown = ok(dispatcher, "p2p_taskqueue_get_task", task(id)).await["task"].take();
             shown.as_object_mut().unwrap().remove("lease");
             tasks.push(shown);

@@ -43,7 +43,7 @@ fn run_ctl(rig: &Rig, arguments: &[&str]) -> Output {
 }
 
 /// What `nodectl` says.
-fn ctl(rig: &Rig, arguments: &[&str]) -> Value {
+pub fn ctl(rig: &Rig, arguments: &[&str]) -> Value {
     let said = run_ctl(rig, arguments);
     assert!(said.status.success(), "{said:?}");
     serde_json::from_slice(&said.stdout).unwrap_or_default()

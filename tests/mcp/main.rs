@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic where it stands")]
 
+mod approvals;
 mod calls;
 mod catalogue;
 mod contexts;
 mod dry_runs;
 mod durable;
 mod elsewhere;
+mod held_calls;
 mod http;
 mod jwt;
 mod listener;

@@ -128,7 +128,7 @@ impl Things {
 fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
     let lease = json!({"epoch": 4_294_967_297_u64, "token": "00112233445566778899aabbccddeeff"});
     match name {
-        "task_id" => Some(json!(task)),
+        "task_id" | "approval_id" => Some(json!(task)),
         "workflow_id" => Some(json!(things.workflow)),
         "schedule_id" => Some(json!(things.schedule)),
         "session_id" => Some(json!(things.session)),
@@ -140,6 +140,8 @@ fn argument(name: &str, things: &Things, task: &str) -> Option<Value> {
         "files" => Some(json!([{"path": "a", "cid": things.cid, "bytes": 25}])),
         // Of the one who calls, and the same for all.
         "address"
+        | "approve"
+        | "comment"
         | "arguments"
         | "available_hardware"
         | "backend"

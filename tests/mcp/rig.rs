@@ -48,6 +48,13 @@ pub fn dispatcher_of(catalog: &'static Catalog, node: &Path, options: &SurfaceOp
     Dispatcher::new(&surface, NodeLink::new(node.to_owned(), Scope::Admin.role()), Arc::new(principal))
 }
 
+/// Another caller of the same node.
+pub fn dispatcher_named(node: &Path, name: &str) -> Dispatcher {
+    let surface = Surface::new(Catalog::shared(), &SurfaceOptions::default()).unwrap();
+    let principal = Principal::new(name, Scope::Admin);
+    Dispatcher::new(&surface, NodeLink::new(node.to_owned(), Scope::Admin.role()), Arc::new(principal))
+}
+
 /// A dispatcher whose node is away.
 pub fn without_node(options: &SurfaceOptions) -> Dispatcher {
     dispatcher(Path::new("/nowhere/control.sock"), options)

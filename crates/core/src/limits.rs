@@ -7,6 +7,12 @@ pub const OUTSIDE_LEASE_TTL_MS: u64 = 60_000;
 /// Workers that are no nodes and said what they can run, and leases that one of them holds.
 pub const OUTSIDE_WORKERS_MAX: usize = 1_024;
 pub const OUTSIDE_HELD_MAX: u32 = 64;
+/// What somebody writes beside a decision about an approval, and approvals that one page lists.
+pub const DECISION_COMMENT_BYTES_MAX: usize = 1_000;
+pub const APPROVALS_LISTED_MAX: usize = 100;
+/// Calls of one caller that wait for an approval; with as many, it tries again so much later.
+pub const HELD_CALLS_MAX: usize = 100;
+pub const HELD_CALLS_RETRY_MS: u64 = 60_000;
 /// Ids whose namespaces one question asks for.
 pub const NAMESPACES_ASKED_MAX: usize = 1_024;
 /// A node's cache.

@@ -31,6 +31,8 @@ pub enum TaskKind {
     Noop,
     /// A step that is a workflow: its home runs it, no worker does.
     Workflow,
+    /// A person decides it, and no worker is given it.
+    Approval,
 }
 
 impl TaskKind {
@@ -48,6 +50,26 @@ impl TaskKind {
         Self::Noop,
     ];
 
+    /// The kinds that a task is written with: those, and what a person decides.
+    pub const WRITTEN: [Self; 11] = [
+        Self::Inference,
+        Self::Embed,
+        Self::Generate,
+        Self::Process,
+        Self::Docker,
+        Self::Wasm,
+        Self::Http,
+        Self::Tool,
+        Self::Sleep,
+        Self::Noop,
+        Self::Approval,
+    ];
+
+    /// Whether a worker runs it, of a node or of a caller.
+    pub fn runs_at_workers(self) -> bool {
+        !matches!(self, Self::Workflow | Self::Approval)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Inference => "inference",
@@ -61,12 +83,13 @@ impl TaskKind {
             Self::Sleep => "sleep",
             Self::Noop => "noop",
             Self::Workflow => "workflow",
+            Self::Approval => "approval",
         }
     }
 
     /// Whether an attempt can be ended from outside at a given moment, as `exclusive` demands.
     pub fn can_be_exclusive(self) -> bool {
-        !matches!(self, Self::Http | Self::Tool | Self::Workflow)
+        !matches!(self, Self::Http | Self::Tool | Self::Workflow | Self::Approval)
     }
 
     /// Whether an attempt needs room on its worker's disk before it can begin.
@@ -85,7 +108,8 @@ impl TaskKind {
             | Self::Tool
             | Self::Sleep
             | Self::Noop
-            | Self::Workflow => SlotPool::Cpu,
+            | Self::Workflow
+            | Self::Approval => SlotPool::Cpu,
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct HttpArguments {
 
 pub struct HttpState {
     accepting: JoinHandle<()>,
+    /// What was approved is called here.
+    calling: JoinHandle<()>,
     server: Arc<HttpServer<McpServer>>,
     doorway: Arc<Doorway>,
 }
@@ -69,7 +71,9 @@ impl Actor for HttpActor {
             let why = accept(listener, served, limits::HTTP_CONNECTIONS_MAX).await;
             let _ = myself.cast(HttpMsg::Ended(format!("HTTP takes no connection on {bound}: {why}")));
         });
-        Ok(HttpState { accepting, server, doorway })
+        let approving = server.clone();
+        let calling = serving.spawn(async move { approving.make_approved_calls().await });
+        Ok(HttpState { accepting, calling, server, doorway })
     }
 
     async fn handle(
@@ -100,6 +104,7 @@ impl Actor for HttpActor {
 impl Drop for HttpState {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.calling.abort();
         self.server.end();
     }
 }

@@ -43,8 +43,8 @@ pub struct LsArgs {
 
 /// A kind by its name.
 pub fn kind(text: &str) -> Result<TaskKind, String> {
-    let names = || TaskKind::ALL.map(TaskKind::name).join(", ");
-    let found = TaskKind::ALL.into_iter().find(|kind| kind.name() == text);
+    let names = || TaskKind::WRITTEN.map(TaskKind::name).join(", ");
+    let found = TaskKind::WRITTEN.into_iter().find(|kind| kind.name() == text);
     found.ok_or_else(|| format!("{text:?} is not a kind ({})", names()))
 }
 

@@ -13,6 +13,7 @@ use crate::cli::args::{Context, duration};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::shapes::Items;
 use crate::cli::{human, table};
+use crate::mcp::approve::{Approve, Calls};
 use crate::mcp::catalog::Scope;
 use crate::mcp::http::tokens::{TokenEntry, TokenFile, TokensError};
 use crate::mcp::quota::{self, Quota, QuotaRow};
@@ -50,6 +51,9 @@ pub struct AddArgs {
     /// The holder sees and uses only what is of this namespace; without it, the whole node
     #[arg(long)]
     namespace: Option<String>,
+    /// Calls of the holder wait until a person approves them: destructive, writes, or names of tools with commas between
+    #[arg(long, value_name = "CALLS")]
+    approve: Option<Approve>,
     /// How much the holder may use: any of tasks (not over, at a time), cpu_s, gpu_s, bytes, within `per`
     #[arg(long, value_name = "tasks=N,cpu_s=N,gpu_s=N,bytes=N,per=24h", value_parser = Quota::parse)]
     quota: Option<Quota>,
@@ -71,6 +75,7 @@ struct Added<'a> {
     name: &'a str,
     scope: Scope,
     namespace: Option<&'a str>,
+    approve: Option<&'a Approve>,
     quota: Option<Quota>,
     expires: Option<Wall>,
     token: &'a str,
@@ -82,6 +87,7 @@ struct Row {
     name: String,
     scope: Scope,
     namespace: Option<String>,
+    approve: Option<Approve>,
     expires: Option<Wall>,
     quota: Option<Quota>,
     /// What is used of it at the node that is asked; none: it does not answer.
@@ -96,8 +102,8 @@ impl BearerCommand {
                 let mut items = Vec::new();
                 for entry in read(&file)?.token {
                     let used = used(context, &entry).await;
-                    let TokenEntry { name, scope, namespace, expires, quota, .. } = entry;
-                    items.push(Row { name, scope, namespace, expires, quota, used });
+                    let TokenEntry { name, scope, namespace, approve, expires, quota, .. } = entry;
+                    items.push(Row { name, scope, namespace, approve, expires, quota, used });
                 }
                 let list = Items { items };
                 context.format.document(&list, || text(&list.items))?;
@@ -128,16 +134,17 @@ fn wrong(error: TokensError) -> CommandError {
 }
 
 fn add(context: &Context, args: AddArgs) -> Result<Exit, CommandError> {
-    let AddArgs { name, file: FileArg { file }, scope, namespace, quota, expires } = args;
+    let AddArgs { name, file: FileArg { file }, scope, namespace, approve, quota, expires } = args;
     let mut tokens = match TokenFile::read(&file) {
         Err(TokensError::Missing(_)) => TokenFile::default(),
         read => read.map_err(wrong)?,
     };
     let expires = expires.map(|life| Wall(human::now().0.saturating_add(life.as_millis() as u64)));
     let (token, entry) = TokenEntry::make(&name, scope, expires);
-    tokens.token.push(entry.kept_to(namespace.clone()).within(quota));
+    tokens.token.push(entry.kept_to(namespace.clone()).waiting_for(approve.clone()).within(quota));
     tokens.write(&file).map_err(wrong)?;
-    let added = Added { name: &name, scope, namespace: namespace.as_deref(), quota, expires, token: &token };
+    let (namespace, approve) = (namespace.as_deref(), approve.as_ref());
+    let added = Added { name: &name, scope, namespace, approve, quota, expires, token: &token };
     // A line that can be sent to a file as it is.
     context.format.document(&added, || format!("{token}\n"))?;
     Ok(Exit::Ok)
@@ -171,8 +178,14 @@ fn quota(row: &Row) -> String {
 fn text(rows: &[Row]) -> String {
     let row = |row: &Row| {
         let namespace = human::or_dash(row.namespace.as_ref());
+        let approve = match &row.approve {
+            None => "-".to_owned(),
+            Some(Approve::All(Calls::Destructive)) => "destructive".to_owned(),
+            Some(Approve::All(Calls::Writes)) => "writes".to_owned(),
+            Some(Approve::Tools(tools)) => tools.join(","),
+        };
         let (scope, expires) = (row.scope.name().to_owned(), human::or_dash(row.expires));
-        [row.name.clone(), scope, namespace, expires, quota(row)]
+        [row.name.clone(), scope, namespace, approve, expires, quota(row)]
     };
-    table::rows(["NAME", "SCOPE", "NAMESPACE", "EXPIRES", "QUOTA"], rows.iter().map(row))
+    table::rows(["NAME", "SCOPE", "NAMESPACE", "APPROVE", "EXPIRES", "QUOTA"], rows.iter().map(row))
 }

@@ -5,6 +5,7 @@
 
 mod body;
 pub mod gate;
+mod held;
 pub mod jwt;
 mod outline;
 pub mod refused;
@@ -96,6 +97,13 @@ impl<S: HttpHandler> HttpServer<S> {
         let bodies = Bodies::new(limits::HTTP_BODY_BYTES_MAX, limits::HTTP_BODIES_BYTES_MAX);
         let who = Who::new(rules.tokens.as_deref(), rules.jwt.clone())?;
         Ok(Self { gate: Gate::new(rules), who, catalog: Catalog::shared(), door, sessions, bodies, service })
+    }
+
+    /// Makes the calls of its callers that waited and were approved, for as long as it is awaited.
+    pub async fn make_approved_calls(&self) {
+        if self.who.keeps_tokens() {
+            held::make_all(&self.who, self.door.clone()).await;
+        }
     }
 
     /// Ends all sessions and streams, for good.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::mcp::approve::Approve;
 use crate::mcp::catalog::Scope;
 use crate::mcp::namespace;
 use crate::mcp::principal::Principal;
@@ -50,6 +51,9 @@ pub struct TokenEntry {
     /// Its holder sees and uses nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Which calls of its holder wait until a person approves them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve: Option<Approve>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Wall>,
     /// How much its holder may use. A table, which stands behind all that is none.
@@ -109,13 +113,19 @@ impl TokenEntry {
         let secret: [u8; 32] = rand::random();
         let token = format!("{PREFIX}{}", BASE32_NOPAD.encode(&secret).to_lowercase());
         let sha256 = HEXLOWER.encode(&Sha256::digest(&token));
-        (token, Self { name: name.to_owned(), sha256, scope, namespace: None, quota: None, expires })
+        (token, Self { name: name.to_owned(), sha256, scope, namespace: None, approve: None, quota: None, expires })
     }
 
     /// The same, kept to a namespace.
     #[must_use]
     pub fn kept_to(self, namespace: Option<String>) -> Self {
         Self { namespace, ..self }
+    }
+
+    /// The same, whose holder's calls wait.
+    #[must_use]
+    pub fn waiting_for(self, approve: Option<Approve>) -> Self {
+        Self { approve, ..self }
     }
 
     /// The same, with so much that its holder may use.
@@ -130,13 +140,14 @@ impl TokenEntry {
     }
 
     fn is_same_caller(&self, other: &Self) -> bool {
-        (&self.name, self.scope, &self.namespace, self.quota)
-            == (&other.name, other.scope, &other.namespace, other.quota)
+        (&self.name, self.scope, &self.namespace, &self.approve, self.quota)
+            == (&other.name, other.scope, &other.namespace, &other.approve, other.quota)
     }
 
     fn principal(&self) -> Principal {
         let account = self.quota.map(Account::new);
         let principal = Principal::new(&format!("token:{}", self.name), self.scope).within(account);
+        let principal = principal.waiting_for(self.approve.clone());
         match &self.namespace {
             Some(namespace) => principal.kept_to(namespace),
             None => principal,
@@ -150,6 +161,9 @@ impl TokenEntry {
         }
         if let Some(namespace) = &self.namespace {
             namespace::check_name(namespace).map_err(|problem| format!("{}: {problem}", self.name))?;
+        }
+        if let Some(approve) = &self.approve {
+            approve.check().map_err(|problem| format!("{}: {problem}", self.name))?;
         }
         if let Some(quota) = &self.quota {
             quota.check().map_err(|problem| format!("{}: {problem}", self.name))?;
@@ -192,7 +206,7 @@ impl Tokens {
     /// Whose token this is, if it is one and its time is not over. It takes as long whether it is or not.
     pub fn holder(&self, token: &str) -> Option<Arc<Principal>> {
         let shown = HEXLOWER.encode(&Sha256::digest(token));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let now = now_ms();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.looked.elapsed() >= LOOK_AGAIN_AFTER {
             self.look_again(&mut held);
@@ -205,6 +219,21 @@ impl Tokens {
             }
         }
         found.cloned()
+    }
+
+    /// Who has this name among those that a token of the file lets in.
+    pub fn named(&self, name: &str) -> Option<Arc<Principal>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.looked.elapsed() >= LOOK_AGAIN_AFTER {
+            self.look_again(&mut held);
+        }
+        let now = now_ms();
+        let lets_in = |known: &&Known| known.entry.expires.is_none_or(|expires| now < expires.0);
+        held.known
+            .iter()
+            .filter(lets_in)
+            .find(|known| *known.principal.name == *name)
+            .map(|known| known.principal.clone())
     }
 
     /// A file that cannot be read lets nobody in: it may have been changed to keep somebody out.
@@ -221,6 +250,10 @@ impl Tokens {
             Err(error) => tracing::error!(%error, "no bearer token is taken until their file is right"),
         }
     }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 /// By when it was written, its length and its place on the disk: one that is put in its place at once may share the others.

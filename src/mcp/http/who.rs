@@ -43,6 +43,19 @@ impl Who {
         }
     }
 
+    /// Whether there is a file of tokens, which may say that calls wait.
+    pub fn keeps_tokens(&self) -> bool {
+        matches!(self, Self::Holders { tokens: Some(_), .. })
+    }
+
+    /// The holder of a token of the file, by name: of an issuer's nothing is kept.
+    pub fn named(&self, name: &str) -> Option<Arc<Principal>> {
+        match self {
+            Self::Anyone(_) => None,
+            Self::Holders { tokens, .. } => tokens.as_ref()?.named(name),
+        }
+    }
+
     /// # Errors
     /// 401 without a token that is good; 503 while it cannot be known.
     pub async fn comes(&self, headers: &HeaderMap, host: &str) -> Result<Arc<Principal>, Refused> {

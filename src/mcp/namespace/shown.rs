@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use magpie_core::ids::{ContentId, TaskId};
 use magpie_core::payload::Payload;
 use magpie_core::queue::{
-    EventView, LedgerReply, NamespaceCounts, OutsideReply, PausedView, QueueStats, Refusal, ScheduleReply, TaskView,
-    WorkflowView,
+    ApprovalReply, EventView, LedgerReply, NamespaceCounts, OutsideReply, PausedView, QueueStats, Refusal,
+    ScheduleReply, TaskView, WorkflowView,
 };
 use magpie_core::stream::Piece;
 use magpie_core::time::Wall;
@@ -92,6 +92,14 @@ fn ledger(namespace: &str, reply: LedgerReply) -> Shown<LedgerReply> {
         }
         LedgerReply::Schedule(reply) => schedule(namespace, reply),
         LedgerReply::Outside(reply) => outside(namespace, *reply),
+        LedgerReply::Approval(reply) => {
+            let blobs = match &*reply {
+                ApprovalReply::List { items, .. } => items.iter().filter_map(|item| item.input.blob()).collect(),
+                ApprovalReply::Decided(_) => Vec::new(),
+            };
+            let blobs = blobs.into_iter().map(|blob| blob.cid).collect();
+            Ok((LedgerReply::Approval(reply), blobs))
+        }
         LedgerReply::Refused(refusal) => Err(refusal),
         LedgerReply::Submitted { .. }
         | LedgerReply::WorkflowSubmitted { .. }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use magpie_core::dag::WorkflowSpec;
 use magpie_core::ids::{ContentId, OperationId, TaskId};
 use magpie_core::payload::Payload;
-use magpie_core::queue::{ContextRequest, LedgerRequest, OutsideRequest, Refusal, ScheduleRequest};
+use magpie_core::queue::{ApprovalRequest, ContextRequest, LedgerRequest, OutsideRequest, Refusal, ScheduleRequest};
 use magpie_core::task::{AttemptResult, TaskKind, TaskSpec};
 use sha2::{Digest, Sha256};
 
@@ -122,6 +122,7 @@ fn ledger(kept: Kept<'_>, request: LedgerRequest) -> Result<Question<LedgerReque
         | LedgerRequest::ClearQueue { .. }) => Ok(Question::of(queue(namespace, request)?)),
         LedgerRequest::Schedule(request) => Ok(schedule(namespace, request)?.map(LedgerRequest::Schedule)),
         LedgerRequest::Outside(request) => Ok(outside(namespace, request).map(LedgerRequest::Outside)),
+        LedgerRequest::Approval(request) => Ok(approval(namespace, request)?.map(LedgerRequest::Approval)),
         LedgerRequest::Context(request) => Ok(Question::of(LedgerRequest::Context(context(kept.1, request)))),
         // Each names what it is about. What there is of others is shown to nobody: see `shown`.
         request @ (LedgerRequest::GetTask { .. }
@@ -187,6 +188,7 @@ fn keyed(namespace: &str, mut request: LedgerRequest) -> LedgerRequest {
         | LedgerRequest::Schedule(
             ScheduleRequest::Change { operation, .. } | ScheduleRequest::RunNow { operation, .. },
         )
+        | LedgerRequest::Approval(ApprovalRequest::Hold { operation, .. })
         | LedgerRequest::Context(ContextRequest::Update { operation, .. }) => {
             *operation = own_operation(namespace, *operation);
         }
@@ -213,6 +215,7 @@ fn keyed(namespace: &str, mut request: LedgerRequest) -> LedgerRequest {
         | LedgerRequest::AskPermits(_)
         | LedgerRequest::TakePermits(_)
         | LedgerRequest::Outside(_)
+        | LedgerRequest::Approval(ApprovalRequest::List { .. } | ApprovalRequest::Decide { .. })
         | LedgerRequest::Context(ContextRequest::Get { .. }) => {}
     }
     request
@@ -279,6 +282,21 @@ fn schedule(namespace: &str, request: ScheduleRequest) -> Result<Question<Schedu
         request @ (ScheduleRequest::Get { .. } | ScheduleRequest::Change { .. } | ScheduleRequest::RunNow { .. }) => {
             Ok(Question::about(request.id(), request))
         }
+    }
+}
+
+/// What waits in it.
+fn approval(own_one: &str, request: ApprovalRequest) -> Result<Question<ApprovalRequest>, Refusal> {
+    match request {
+        ApprovalRequest::List { of, namespace, decided, cursor, limit } => {
+            let namespace = own(own_one, namespace)?;
+            Ok(Question::about(of, ApprovalRequest::List { of, namespace, decided, cursor, limit }))
+        }
+        ApprovalRequest::Hold { operation, call, key, namespace } => {
+            let namespace = own(own_one, namespace)?;
+            Ok(Question::of(ApprovalRequest::Hold { operation, call, key, namespace }))
+        }
+        ApprovalRequest::Decide { id, .. } => Ok(Question::about([id], request)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use magpie_core::dag::WorkflowSpec;
 use magpie_core::ids::LedgerTag;
-use magpie_core::queue::{LedgerRequest, ScheduleChange, ScheduleRequest};
+use magpie_core::queue::{ApprovalRequest, LedgerRequest, ScheduleChange, ScheduleRequest};
 
 use super::Asked;
 use crate::mcp::answer::ToolError;
@@ -62,6 +62,8 @@ fn ledger(request: &LedgerRequest, home: Option<LedgerTag>) -> Result<Spending, 
         // How many steps run again its home says only afterwards; then they count.
         LedgerRequest::RetryWorkflow { .. } | LedgerRequest::Schedule(ScheduleRequest::RunNow { .. }) => tasks(1),
         LedgerRequest::Schedule(ScheduleRequest::Change { change: ScheduleChange::Resume, .. }) => Err(scheduled()),
+        // What was approved is asked for when it is made, too.
+        LedgerRequest::Approval(ApprovalRequest::Hold { .. }) => tasks(1),
         LedgerRequest::Rehearse(request) => Ok(match ledger(request, home)? {
             Spending::Uses(asked, home) | Spending::Rehearses(asked, home) => Spending::Rehearses(asked, home),
             Spending::Nothing => Spending::Nothing,
@@ -71,6 +73,7 @@ fn ledger(request: &LedgerRequest, home: Option<LedgerTag>) -> Result<Spending, 
             | ScheduleRequest::Get { .. }
             | ScheduleRequest::List { .. },
         )
+        | LedgerRequest::Approval(ApprovalRequest::List { .. } | ApprovalRequest::Decide { .. })
         | LedgerRequest::GetTask { .. }
         | LedgerRequest::WaitTask { .. }
         | LedgerRequest::WaitAttempt { .. }

@@ -3,8 +3,8 @@
 use magpie_core::ids::TaskId;
 use magpie_core::limits;
 use magpie_core::queue::{
-    ContextRequest, LedgerReply, LedgerRequest, OutsideRequest, Refusal, RehearsedTask, ScheduleChange, ScheduleReply,
-    ScheduleRequest,
+    ApprovalReply, ApprovalRequest, ContextRequest, LedgerReply, LedgerRequest, OutsideRequest, Refusal, RehearsedTask,
+    ScheduleChange, ScheduleReply, ScheduleRequest,
 };
 use magpie_core::task::TaskState;
 use serde_json::{Value, json};
@@ -67,6 +67,17 @@ async fn ledger(link: &NodeLink, request: LedgerRequest) -> Result<Value, ToolEr
             }
             _ => Err(link::unexpected()),
         },
+        LedgerRequest::Approval(ApprovalRequest::Decide { id, ref decision }) => {
+            let approved = decision.approved;
+            match rehearsed(link, request).await? {
+                LedgerReply::Approval(reply) => match *reply {
+                    ApprovalReply::Decided(decided) => Ok(json!({"change": "decide_approval", "id": id.to_string(),
+                        "approved": approved, "state": decided.state})),
+                    ApprovalReply::List { .. } => Err(link::unexpected()),
+                },
+                _ => Err(link::unexpected()),
+            }
+        }
         LedgerRequest::PauseQueue { namespace, .. } => queue("pause_queue", namespace, link).await,
         LedgerRequest::ResumeQueue { namespace, .. } => queue("resume_queue", namespace, link).await,
         LedgerRequest::ClearQueue { namespace, .. } => queue("clear_queue", namespace, link).await,

@@ -1,5 +1,6 @@
 //! The tools, one file per category: input, output, one message, one reply.
 
+pub mod approvals;
 pub mod cache;
 pub mod context;
 pub mod dashboard;

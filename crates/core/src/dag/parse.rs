@@ -252,13 +252,13 @@ fn read_list<T: DeserializeOwned>(fields: &Fields<'_>, key: &str, problems: &mut
 }
 
 fn read_kind(fields: &Fields<'_>, problems: &mut Problems) -> TaskKind {
-    let names = TaskKind::ALL.map(TaskKind::name);
+    let names = TaskKind::WRITTEN.map(TaskKind::name);
     let at = fields.at.key("kind");
     if fields.value("kind").is_none() {
         problems.report(&at, "kind is missing", format!("add kind: {}", one_of(names)));
     }
     let written: Option<String> = fields.read("kind", problems);
-    let known = |name: &String| TaskKind::ALL.into_iter().find(|kind| kind.name() == name);
+    let known = |name: &String| TaskKind::WRITTEN.into_iter().find(|kind| kind.name() == name);
     if let Some(written) = written.as_ref().filter(|name| known(name).is_none()) {
         problems.report(&at, format!("{} is not a kind of task", shown(written)), instead(written, names));
     }

@@ -76,7 +76,7 @@ impl Shape {
     /// Whether kind, model, command and tag are offered, in this order; what is not asked for counts as offered.
     fn offered(&self, capabilities: &Capabilities) -> [bool; 4] {
         [
-            capabilities.kinds.contains(&self.kind),
+            self.kind.runs_at_workers() && capabilities.kinds.contains(&self.kind),
             self.model.as_ref().is_none_or(|model| capabilities.models.contains(model)),
             self.command.as_ref().is_none_or(|command| capabilities.allows_command(command)),
             self.tag.is_none_or(|tag| capabilities.allows_tag(tag)),

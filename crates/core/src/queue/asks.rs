@@ -1,5 +1,6 @@
 //! What requests have in common, for a home that cannot do everything just now.
 
+use super::approvals::ApprovalRequest;
 use super::protocol::LedgerRequest;
 use super::schedules::ScheduleRequest;
 use super::usage::UsageRequest;
@@ -23,6 +24,7 @@ impl LedgerRequest {
         match self {
             Self::Schedule(request) => request.id(),
             Self::Outside(request) => request.subject(),
+            Self::Approval(request) => request.subject(),
             Self::Context(request) => request.subject(),
             Self::Rehearse(request) => request.subject(),
             // A child lives at its parent's home, so that one record cancels both.
@@ -78,6 +80,7 @@ impl LedgerRequest {
             | Self::SubmitWorkflow { .. }
             | Self::RetryTasks { .. }
             | Self::RetryWorkflow { .. }
+            | Self::Approval(ApprovalRequest::Hold { .. })
             | Self::Schedule(ScheduleRequest::RunNow { .. }) => Asks::NewWork,
             Self::Cancel { .. }
             | Self::SetPriority { .. }
@@ -85,6 +88,7 @@ impl LedgerRequest {
             | Self::PauseQueue { .. }
             | Self::ResumeQueue { .. }
             | Self::ClearQueue { .. }
+            | Self::Approval(ApprovalRequest::Decide { .. })
             | Self::Schedule(ScheduleRequest::Change { .. }) => Asks::Change,
             Self::Context(request) if request.changes() => Asks::Change,
             Self::Usage(UsageRequest::Put { .. }) => Asks::Change,
@@ -105,6 +109,7 @@ impl LedgerRequest {
             | Self::CountNamespace { .. }
             | Self::Schedule(ScheduleRequest::Get { .. } | ScheduleRequest::List { .. })
             | Self::Context(_)
+            | Self::Approval(ApprovalRequest::List { .. })
             | Self::Usage(UsageRequest::Of { .. })
             | Self::Stats => Asks::Read,
             Self::Credit(_)

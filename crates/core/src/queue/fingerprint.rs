@@ -30,7 +30,7 @@ impl Ledger {
             // Empty between events.
             wanted: _,
             // Derived from the tasks.
-            leases: _, namespaces: _, delayed: _, delayed_until: _, deadlines: _, dead: _, retention: _,
+            leases: _, approvals: _, namespaces: _, delayed: _, delayed_until: _, deadlines: _, dead: _, retention: _,
             // Who asked, what was written, what is only shown.
             now: _, waiters: _, operations: _, chain: _, entries: _, next: _, unpublished: _, markers: _,
             fenced_total: _, settled_stats: _, tallied: _, tallied_ms: _, keys_forgotten_ms: _, pace: _, workflow_pace: _,

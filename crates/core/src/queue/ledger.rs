@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::approvals::OpenApprovals;
+use super::approvals::check_labels;
 use super::compaction::Compaction;
 use super::disk::Disk;
 use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
@@ -67,6 +69,8 @@ pub struct Ledger {
     pub(super) grants: u32,
     /// Live leases by the home's end of them.
     pub(super) leases: BTreeSet<(u64, TaskId)>,
+    /// Tasks that a person decides, and that have not ended.
+    pub(super) approvals: OpenApprovals,
     /// Tasks whose back-off ends then, on the monotonic clock.
     pub(super) delayed: BTreeSet<(u64, TaskId)>,
     /// Tasks with a `not_before`.
@@ -195,7 +199,10 @@ impl Ledger {
             return self.refuse(reply, refusal);
         }
         match request {
-            LedgerRequest::Submit { operation, items } => self.submit(caller, operation, items, reply),
+            LedgerRequest::Submit { operation, items } => match check_labels(&items) {
+                Ok(()) => self.submit(caller, operation, items, reply),
+                Err(refusal) => self.refuse(reply, refusal),
+            },
             LedgerRequest::SubmitWorkflow { operation, spec } => self.submit_workflow(caller, operation, spec, reply),
             LedgerRequest::RetryWorkflow { operation, id } => self.retry_workflow(operation, id, reply),
             LedgerRequest::GetTask { id } => self.get_task(id, reply),
@@ -235,6 +242,7 @@ impl Ledger {
             LedgerRequest::Complete(completions) => self.complete(caller.peer, completions, reply),
             LedgerRequest::Release(releases) => self.release(caller.peer, releases, reply),
             LedgerRequest::Outside(request) => self.outside_request(caller, request, reply),
+            LedgerRequest::Approval(request) => self.approval_request(caller, request, reply),
             LedgerRequest::Context(request) => self.context_request(request, reply),
             LedgerRequest::Usage(request) => self.usage_request(request, reply),
             LedgerRequest::Rehearse(request) => self.rehearse(&request, reply),
@@ -404,6 +412,7 @@ impl Ledger {
             self.ready.remove(task);
         }
         self.leases.remove(&(task.soft.expires_ms, id));
+        self.approvals.count(task);
         self.delayed.remove(&(task.soft.due_ms, id));
         self.delayed_until.remove(&(task.due, id));
         if change.from.is_none()

@@ -195,9 +195,15 @@ impl Ledger {
     /// Whether this home can hold to the limits that a task names. One of another home is that home's to know.
     pub(super) fn check_limits(&self, spec: &TaskSpec, path: &str) -> Result<(), Refusal> {
         for (field, key) in [("concurrency_key", &spec.concurrency_key), ("rate_key", &spec.rate_key)] {
-            if spec.kind == TaskKind::Workflow && key.is_some() {
-                let problem = "a workflow has no lease of its own that a key could count";
-                return Err(Refusal::invalid(&format!("{path}/{field}"), problem, "give the key to its steps"));
+            let (problem, fix) = match spec.kind {
+                TaskKind::Workflow => {
+                    ("a workflow has no lease of its own that a key could count", "give the key to its steps")
+                }
+                TaskKind::Approval => ("no key counts what a person decides", "give the key to the steps behind it"),
+                _ => continue,
+            };
+            if key.is_some() {
+                return Err(Refusal::invalid(&format!("{path}/{field}"), problem, fix));
             }
         }
         let rate = spec.rate_key.as_ref().map(|key| key.seen_from(self.state.tag));

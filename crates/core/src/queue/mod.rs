@@ -4,6 +4,7 @@
 //! [`Effect`]s to perform come out. `State::apply` is the only way in which anything durable changes, live and in a
 //! replay alike.
 
+mod approvals;
 mod asks;
 mod attempts;
 mod bind;
@@ -74,6 +75,10 @@ mod workflow_run;
 mod workflow_state;
 mod workflow_views;
 
+pub use approvals::{
+    ApprovalReply, ApprovalRequest, ApprovalView, Decided, Decision, HELD_CALL, HELD_CALLS_OWNER, HELD_CALLS_WORKER,
+    HeldCall, approved_call,
+};
 pub use bind::{Values, bind};
 pub use chain_check::ChainCheck;
 pub use compaction::CompactionPolicy;

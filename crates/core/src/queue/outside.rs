@@ -268,7 +268,7 @@ impl Ledger {
         None
     }
 
-    fn grant_outside(&mut self, worker: PeerId, name: &Arc<str>, task: TaskId) {
+    pub(super) fn grant_outside(&mut self, worker: PeerId, name: &Arc<str>, task: TaskId) {
         self.grants += 1;
         let epoch = Epoch::new(self.state.generation, self.grants);
         let fence = Fence { task, epoch };

@@ -49,12 +49,15 @@ impl Ledger {
 
     pub(super) fn why_pending(&mut self, id: TaskId, reply: ReplyTo) {
         let Some(task) = self.state.tasks.get(&id) else { return self.refuse_missing(reply, id) };
-        let nodes = if task.is_workflow() { Vec::new() } else { self.unmet_everywhere(&task.spec) };
+        let nodes = if task.spec.kind.runs_at_workers() { self.unmet_everywhere(&task.spec) } else { Vec::new() };
         let able = nodes.iter().filter(|node| node.unmet.is_empty()).count();
         let held = self.state.paused.why_held(&task.spec.namespace);
         let used_up = self.used_up_in_words(task).filter(|_| task.state == TaskState::Ready && able > 0);
         let reason = match task.state {
             TaskState::Ready if task.is_workflow() => "its workflow is about to start".to_owned(),
+            TaskState::Ready | TaskState::Leased | TaskState::Running if task.is_approval() => {
+                task.waits_for_a_decision()
+            }
             TaskState::Ready if held.is_some() => held.unwrap_or_default(),
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),

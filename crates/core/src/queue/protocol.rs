@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::approvals::{ApprovalReply, ApprovalRequest};
 use super::contexts::{ContextRequest, ContextView};
 pub use super::counts::{NamespaceCounts, TaskCounts};
 use super::dead_letters::{DeadFilter, DeadLetter, DeadLetterView};
@@ -157,6 +158,8 @@ pub enum LedgerRequest {
     TakePermits(PermitAnswer),
     /// Of a worker that is no node.
     Outside(OutsideRequest),
+    /// About tasks that a person decides.
+    Approval(ApprovalRequest),
     Context(ContextRequest),
     Usage(UsageRequest),
     /// What would come of a request that changes something: this changes nothing. What has an answer of its own is
@@ -243,6 +246,7 @@ pub enum LedgerReply {
     Permits(Box<PermitAnswer>),
     PermitsTaken,
     Outside(Box<OutsideReply>),
+    Approval(Box<ApprovalReply>),
     /// As it is after the request.
     Context(Box<ContextView>),
     /// As it is after the request.

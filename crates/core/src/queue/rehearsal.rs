@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::approvals::{ApprovalRequest, check_labels};
 use super::effects::ReplyTo;
 use super::ledger::Ledger;
 use super::ownership::run_state;
@@ -16,7 +17,7 @@ use super::submit::{Planned, check_batch};
 use crate::dag::WorkflowSpec;
 use crate::ids::{OperationId, PeerId, TaskId};
 use crate::limits;
-use crate::task::{Priority, TaskKind, TaskSpec, TaskState};
+use crate::task::{Priority, TaskSpec, TaskState};
 
 /// What a home would do with a submission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,7 @@ impl Ledger {
             LedgerRequest::RetryTasks { ids, .. } => self.rehearse_retries(ids).map(told),
             LedgerRequest::Cancel { id, .. } => self.rehearse_cancel(*id),
             LedgerRequest::SetPriority { id, priority, .. } => self.rehearse_priority(*id, *priority),
+            LedgerRequest::Approval(ApprovalRequest::Decide { id, decision }) => self.rehearse_decision(*id, decision),
             _ => Err(Refusal::Unsupported { what: "a home cannot rehearse this".to_owned() }),
         };
         match rehearsed {
@@ -94,6 +96,7 @@ impl Ledger {
     }
 
     fn rehearse_tasks(&self, items: &[SubmitItem]) -> Result<Rehearsal, Refusal> {
+        check_labels(items)?;
         let total = check_batch(items)?;
         self.check_draining()?;
         self.check_live(total)?;
@@ -125,8 +128,8 @@ impl Ledger {
     }
 
     fn rehearsed(&self, spec: &TaskSpec) -> RehearsedTask {
-        // Its home runs it: the steps in it are what nodes run.
-        let nodes = if spec.kind == TaskKind::Workflow { Vec::new() } else { self.unmet_everywhere(spec) };
+        // Its home runs it, and the steps in it are what nodes run; or a person decides it.
+        let nodes = if spec.kind.runs_at_workers() { self.unmet_everywhere(spec) } else { Vec::new() };
         let mut able = nodes.iter().filter(|node| node.unmet.is_empty());
         let nearest = able.next().map(|node| node.peer);
         let unmet = match (nearest, nodes.first()) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::approvals::OpenApprovals;
 use super::compaction::{Compaction, CompactionPolicy};
 use super::disk::Disk;
 use super::effects::Outbox;
@@ -179,6 +180,7 @@ impl Replay {
             next: self.next,
             grants: 0,
             leases: BTreeSet::new(),
+            approvals: OpenApprovals::default(),
             delayed: BTreeSet::new(),
             delayed_until: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -211,8 +213,7 @@ impl Replay {
             comparing: Comparing::with(self.compare_with, now.mono_ms),
         };
         ledger.fenced_total = ledger.state.fenced_total;
-        let used = ledger.state.generation.max(ledger.state.standing.generation_used());
-        let generation = Generation(used.0 + 1);
+        let generation = Generation(ledger.state.generation.max(ledger.state.standing.generation_used()).0 + 1);
         if ledger.seal().is_some_and(|seal| seal.handover.handover.to == ledger.identity.home) {
             ledger.commit(Durability::Sync, Record::Handover(HandoverRecord::TakenOver { at: ledger.at() }));
         }

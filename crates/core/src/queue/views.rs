@@ -90,6 +90,7 @@ impl Ledger {
             run.spec.steps.get(link.step as usize).map(|step| step.name.clone())
         });
         let stuck = whole
+            && task.spec.kind.runs_at_workers()
             && task.state == TaskState::Ready
             && task.soft.ready.is_some_and(|(place, _)| self.ready.queues[place].fitting.is_empty());
         TaskView {

@@ -2,6 +2,7 @@
 
 use super::LIST_REST;
 use crate::mcp::catalog::entry::{Action, Category, Hints, Reach, Scope, ToolEntry};
+use crate::mcp::tools::approvals::{self, DecideApproval, ListApprovals};
 use crate::mcp::tools::outside::{self, RegisterWorker, UnregisterWorker};
 use crate::mcp::tools::queue::QueueStats;
 use crate::mcp::tools::queue_change::{ClearQueue, DrainWorker, PauseQueue, ResumeQueue};
@@ -145,5 +146,37 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         example: r#"{"worker_id": "agent-1"}"#,
         rest: "",
         action: Action::Run(&UnregisterWorker),
+    },
+    ToolEntry {
+        name: "approval_list",
+        category: Category::Queue,
+        title: "List what waits for a person",
+        description: "Lists tasks, steps and held calls that wait for a decision, with what is asked. To decide one: approval_decide. Other tasks: p2p_taskqueue_list_tasks.",
+        hints: Hints::READS,
+        scope: Scope::Operate,
+        reach: Reach::Namespace,
+        aliases: &[],
+        keywords: &["approve", "approvals", "pending", "gate", "confirm", "human", "held", "review", "sign off"],
+        also: approvals::LIST_ALSO,
+        rare: &[],
+        example: "{}",
+        rest: LIST_REST,
+        action: Action::Run(&ListApprovals),
+    },
+    ToolEntry {
+        name: "approval_decide",
+        category: Category::Queue,
+        title: "Approve or deny",
+        description: "Approves or denies what waits for a person; nobody decides what was asked for in their own name. What waits: approval_list.",
+        hints: Hints::ENDS,
+        scope: Scope::Operate,
+        reach: Reach::Namespace,
+        aliases: &[],
+        keywords: &["approve", "deny", "reject", "refuse", "confirm", "allow", "sign off", "gate", "held"],
+        also: approvals::DECIDE_ALSO,
+        rare: &[],
+        example: r#"{"approval_id": "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq", "approve": true}"#,
+        rest: "",
+        action: Action::Run(&DecideApproval),
     },
 ];

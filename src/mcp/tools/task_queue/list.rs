@@ -155,9 +155,9 @@ impl Wanted {
 }
 
 fn kind(name: &str) -> Result<TaskKind, ToolError> {
-    let found = TaskKind::ALL.into_iter().find(|kind| kind.name() == own_kind(name));
+    let found = TaskKind::WRITTEN.into_iter().find(|kind| kind.name() == own_kind(name));
     found.ok_or_else(|| {
-        let expected = format!("one of {}", TaskKind::ALL.map(TaskKind::name).join(", "));
+        let expected = format!("one of {}", TaskKind::WRITTEN.map(TaskKind::name).join(", "));
         let shown: String = name.chars().take(40).collect();
         ToolError::wrong_argument("kinds", format!("{shown:?} is no kind of task"), &expected, "leave it out for all")
     })

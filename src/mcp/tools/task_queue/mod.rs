@@ -13,14 +13,14 @@ pub use change::{Resubmit, SetPriority};
 pub use list::{ALSO as LIST_ALSO, ListTasks};
 pub use queue_status::{ALSO as STATUS_ALSO, QueueStatus};
 pub use read::{GetTask, WaitTask, WaitTaskOutput};
-pub use submit::{ALSO as SUBMIT_ALSO, Submit, SubmitOutput, Submitted, own_kind, priority, submit};
+pub use submit::{ALSO as SUBMIT_ALSO, Submit, SubmitOutput, Submitted, accepted, own_kind, priority, submit};
 pub use view::{ErrorShown, seconds};
 
 use std::time::Duration;
 
 use magpie_core::ids::{OperationId, TaskId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView};
-use magpie_core::task::TaskState;
+use magpie_core::task::{TaskKind, TaskState};
 
 use super::follow::{Followed, follow};
 use crate::mcp::answer::{Next, ToolError};
@@ -34,6 +34,9 @@ impl Followed for TaskView {
 
     fn in_words(&self) -> String {
         match self.worker {
+            _ if self.kind == TaskKind::Approval && self.state == TaskState::Ready => {
+                format!("waits for a person: nodectl approval approve {0}, or deny {0}", self.id)
+            }
             Some(worker) => format!("{} on {worker}, attempt {}", self.state, self.attempts),
             None => self.state.to_string(),
         }

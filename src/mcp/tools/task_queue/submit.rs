@@ -141,7 +141,11 @@ pub async fn submit(
     Ok(Submitted { id, view: wait_for_task(call, id, wait_ms).await.ok() })
 }
 
-pub(super) fn accepted(answers: Vec<SubmitAnswer>) -> Result<TaskId, ToolError> {
+/// The one task that a submission made.
+///
+/// # Errors
+/// If it was refused.
+pub fn accepted(answers: Vec<SubmitAnswer>) -> Result<TaskId, ToolError> {
     match answers.into_iter().next() {
         Some(SubmitAnswer::Accepted { id }) => Ok(id),
         Some(SubmitAnswer::Refused(refusal)) => Err(refusal.into()),

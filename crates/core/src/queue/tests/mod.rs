@@ -1,5 +1,6 @@
 //! The core of a home by itself: every transition in a sentence.
 
+mod approvals;
 mod attempts;
 mod child_policies;
 mod children;

@@ -1,0 +1,252 @@
+//! Calls that were approved: the node makes them, in the name of who would have made them and with no more rights than
+//! that caller has by now.
+//!
+//! A call is said to begin before it is made, so that one is made twice only where that does no harm: of one that a node
+//! began and did not live to report, nobody knows how it ended, and that is what is reported.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_core::ids::TaskId;
+use magpie_core::lease::{CompleteAnswer, RenewAnswer};
+use magpie_core::limits;
+use magpie_core::payload::{JsonText, Payload};
+use magpie_core::progress::AttemptNews;
+use magpie_core::queue::{
+    ApprovalReply, ApprovalRequest, ApprovalView, HELD_CALLS_OWNER, HELD_CALLS_WORKER, Hold, LedgerReply,
+    LedgerRequest, OutsideReply, OutsideRequest, approved_call,
+};
+use magpie_core::task::{AttemptResult, Outcome, TaskError};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::who::Who;
+use crate::mcp::answer::ToolError;
+use crate::mcp::catalog::{Catalog, Scope};
+use crate::mcp::dispatch::{self, Dispatcher, is_safe_again};
+use crate::mcp::handler::{BoxFuture, Caller};
+use crate::mcp::link::{self, Door, NodeLink, PATIENCE};
+use crate::mcp::principal::Principal;
+use crate::mcp::surface::SurfaceName;
+
+/// How often a home is asked what was approved.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Calls that are made at a time.
+const CALLS_MAX: usize = 16;
+/// How often a result is reported to a home that does not take it, and how long between.
+const REPORTS_MAX: usize = 20;
+const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Makes calls as they are approved, for as long as it is awaited.
+pub async fn make_all(who: &Who, door: Arc<dyn Door>) {
+    let node = Arc::new(Principal::new(HELD_CALLS_OWNER, Scope::Submit));
+    let link = NodeLink::inside(door.clone(), node);
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let approved = match approved(&link).await {
+            Ok(approved) => approved,
+            Err(error) => {
+                tracing::debug!(%error, "the home does not tell which calls were approved");
+                continue;
+            }
+        };
+        let mut making = JoinSet::new();
+        for view in approved {
+            let (principal, link, door) = (who.named(&view.owner), link.clone(), door.clone());
+            making.spawn(async move { make(view, principal, &link, door).await });
+        }
+        while making.join_next().await.is_some() {}
+    }
+}
+
+async fn approved(link: &NodeLink) -> Result<Vec<ApprovalView>, ToolError> {
+    let request = ApprovalRequest::List { of: None, namespace: None, decided: true, cursor: None, limit: CALLS_MAX };
+    match link.ledger(LedgerRequest::Approval(request), PATIENCE).await? {
+        LedgerReply::Approval(reply) => match *reply {
+            ApprovalReply::List { items, .. } => Ok(items),
+            ApprovalReply::Decided(_) => Err(link::unexpected()),
+        },
+        _ => Err(link::unexpected()),
+    }
+}
+
+/// What is to be done about a call that was approved.
+enum Plan {
+    Make {
+        tool: String,
+        arguments: Map<String, Value>,
+    },
+    /// It is not made, and why.
+    Report(TaskError),
+}
+
+fn plan(view: &ApprovalView, is_let_in: bool) -> Plan {
+    let Payload::Inline(input) = &view.input else { return no_call() };
+    let Value::Object(mut call) = input.to_value() else { return no_call() };
+    let (Some(Value::String(tool)), Some(Value::Object(arguments))) = (call.remove("tool"), call.remove("arguments"))
+    else {
+        return no_call();
+    };
+    if !is_let_in {
+        let message = format!("{} has no token any more that this node takes: the call was not made", view.owner);
+        return Plan::Report(TaskError::new("unknown_caller", message));
+    }
+    if has_begun(view) && !is_safe_again(&tool, &arguments) {
+        let message = format!(
+            "the node ended after it had begun {tool} and before it heard how that ended; look whether it did what it was \
+             to do, and ask again if it did not"
+        );
+        return Plan::Report(TaskError::new("outcome_unknown", message));
+    }
+    Plan::Make { tool, arguments }
+}
+
+fn no_call() -> Plan {
+    Plan::Report(TaskError::new("no_call", "what was approved is no call of a tool: nothing was called"))
+}
+
+fn kept(view: &ApprovalView) -> Value {
+    view.approved.as_ref().map_or(Value::Null, JsonText::to_value)
+}
+
+fn has_begun(view: &ApprovalView) -> bool {
+    kept(view)["begun"] == true
+}
+
+async fn make(view: ApprovalView, principal: Option<Arc<Principal>>, link: &NodeLink, door: Arc<dyn Door>) {
+    let words = kept(&view)["words"].as_str().unwrap_or_default().to_owned();
+    let result = match (plan(&view, principal.is_some()), principal) {
+        (Plan::Report(error), _) => AttemptResult::Failed { error, retryable: false },
+        (Plan::Make { .. }, None) => return,
+        (Plan::Make { tool, arguments }, Some(principal)) => {
+            if let Err(error) = begin(view.id, &words, link).await {
+                tracing::debug!(%error, id = %view.id, "an approved call waits for its home");
+                return;
+            }
+            call(&tool, arguments, principal, door).await
+        }
+    };
+    let outcome = Outcome { result, log_tail: words, ran_ms: 0, used: Default::default() };
+    if let Err(error) = report(view.id, &outcome, link).await {
+        tracing::warn!(%error, id = %view.id, "how an approved call ended was not reported");
+    }
+}
+
+/// Says that the call begins: before it does.
+async fn begin(task: TaskId, words: &str, link: &NodeLink) -> Result<(), ToolError> {
+    let news = AttemptNews { progress: None, checkpoint: Some(approved_call(words, true)) };
+    let holds = vec![Hold { task, lease: None, news: Some(Box::new(news)) }];
+    let worker = HELD_CALLS_WORKER.to_owned();
+    match outside(OutsideRequest::Keep { worker, holds }, link).await? {
+        OutsideReply::Kept(kept) if matches!(kept[..], [(_, RenewAnswer::Renewed { .. })]) => Ok(()),
+        _ => Err(link::unexpected()),
+    }
+}
+
+async fn call(
+    tool: &str,
+    arguments: Map<String, Value>,
+    principal: Arc<Principal>,
+    door: Arc<dyn Door>,
+) -> AttemptResult {
+    let surface = SurfaceName::Full.surface(Catalog::shared(), false);
+    let link = NodeLink::inside(door, principal.clone());
+    let dispatcher = Dispatcher::new(&surface, link, principal).approved();
+    let dispatch::Outcome { value, is_error, .. } = Box::pin(dispatcher.call(tool, arguments, &Approved)).await;
+    if is_error {
+        let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let message = format!("{}; {}", text("message"), text("fix"));
+        let message: String = message.chars().take(limits::ERROR_BYTES_MAX / 4).collect();
+        return AttemptResult::Failed { error: TaskError::new(&text("code"), message), retryable: false };
+    }
+    let answer = JsonText::of(&value);
+    if Payload::fits_inline(&answer) {
+        return AttemptResult::Succeeded { output: Payload::Inline(answer) };
+    }
+    let left_out = format!("the call was made; its answer has {} bytes and is not kept", answer.as_str().len());
+    AttemptResult::Succeeded { output: Payload::Inline(JsonText::of(&json!({"ok": true, "left_out": left_out}))) }
+}
+
+/// A home may be busy for a moment, and the call is not made again.
+async fn report(task: TaskId, outcome: &Outcome, link: &NodeLink) -> Result<(), ToolError> {
+    let mut reports = 1;
+    loop {
+        let (worker, outcome) = (HELD_CALLS_WORKER.to_owned(), Box::new(outcome.clone()));
+        match outside(OutsideRequest::End { worker, task, lease: None, outcome }, link).await {
+            Ok(OutsideReply::Ended(CompleteAnswer::Committed | CompleteAnswer::Terminal { .. })) => return Ok(()),
+            Ok(_) => return Err(link::unexpected()),
+            Err(error) if !error.retryable || reports >= REPORTS_MAX => return Err(error),
+            Err(_) => {
+                reports += 1;
+                tokio::time::sleep(REPORT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn outside(request: OutsideRequest, link: &NodeLink) -> Result<OutsideReply, ToolError> {
+    match link.ledger(LedgerRequest::Outside(request), PATIENCE).await? {
+        LedgerReply::Outside(reply) => Ok(*reply),
+        _ => Err(link::unexpected()),
+    }
+}
+
+/// Nobody waits for the call itself.
+struct Approved;
+
+impl Caller for Approved {
+    fn name(&self) -> String {
+        "approved-call".to_owned()
+    }
+
+    fn cancelled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn progress(&self, _waited_ms: u64, _wait_ms: u64, _message: String) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use magpie_core::ids::LedgerTag;
+    use magpie_core::time::Wall;
+
+    fn view(input: &Value, begun: bool) -> ApprovalView {
+        ApprovalView {
+            id: TaskId { ulid: 7, ledger: LedgerTag([1; 5]) },
+            owner: "token:ann".to_owned(),
+            namespace: "default".to_owned(),
+            workflow: None,
+            step: None,
+            held_call: true,
+            input: Payload::Inline(JsonText::of(input)),
+            asked_at: Wall(1),
+            deadline: None,
+            approved: Some(approved_call("approved by operator:ann", begun)),
+        }
+    }
+
+    fn code(plan: Plan) -> Option<String> {
+        match plan {
+            Plan::Make { .. } => None,
+            Plan::Report(error) => Some(error.code),
+        }
+    }
+
+    #[test]
+    fn what_began_and_may_do_harm_twice_is_not_made_again() {
+        let plain = json!({"tool": "queue_clear", "arguments": {"confirm": true}});
+        let keyed = json!({"tool": "queue_clear", "arguments": {"confirm": true, "idempotency_key": "k"}});
+        assert_eq!(code(plan(&view(&plain, false), true)), None);
+        assert_eq!(code(plan(&view(&plain, true), true)).as_deref(), Some("outcome_unknown"));
+        assert_eq!(code(plan(&view(&keyed, true), true)), None);
+        assert_eq!(code(plan(&view(&plain, false), false)).as_deref(), Some("unknown_caller"));
+        assert_eq!(code(plan(&view(&json!({"tool": 7}), false), true)).as_deref(), Some("no_call"));
+    }
+}
