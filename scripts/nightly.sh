@@ -38,3 +38,9 @@ echo "== scale"
 scripts/scale.py
 echo "== many nodes in one process"
 cargo run --release --quiet -p magpie-net --example many -- 200 30 4
+echo "== memory of an MCP server, a million calls"
+scripts/mcp_memory.py
+echo "== MCP beside other servers"
+scripts/mcp_ratios.py --python "$(scripts/python.sh scripts/requirements-clients.txt)"
+echo "== an agent, call by call"
+scripts/transcript.py

@@ -72,6 +72,8 @@ phase canaries cargo run --quiet --profile sim -p magpie-sim --features canary -
 phase python python_tests
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase conformance scripts/conformance.py
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase clients scripts/clients.py
+MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase mcp-memory scripts/mcp_memory.py --only calls,flood --calls 20000 --flood 5000
+[ -z "$features" ] || MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase transcript scripts/transcript.py --max-passages 30
 MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
 # A few kills while one works, more in CI, hundreds in `make chaos` and at night.
 kills=5
