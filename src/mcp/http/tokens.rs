@@ -221,12 +221,11 @@ impl Tokens {
         found.cloned()
     }
 
-    /// Who has this name among those that a token of the file lets in.
+    /// Who has this name among those that a token of the file lets in: of the file as it is now, since this is asked seldom, and
+    /// what is done in that name may not be taken back.
     pub fn named(&self, name: &str) -> Option<Arc<Principal>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.looked.elapsed() >= LOOK_AGAIN_AFTER {
-            self.look_again(&mut held);
-        }
+        self.look_again(&mut held);
         let now = now_ms();
         let lets_in = |known: &&Known| known.entry.expires.is_none_or(|expires| now < expires.0);
         held.known

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use magpie_core::dag::WorkflowSpec;
 use magpie_core::ids::{ContentId, OperationId, TaskId};
 use magpie_core::payload::Payload;
-use magpie_core::queue::{ApprovalRequest, ContextRequest, LedgerRequest, OutsideRequest, Refusal, ScheduleRequest};
+use magpie_core::queue::{
+    ApprovalRequest, ContextRequest, LedgerRequest, OutsideRequest, Refusal, ScheduleRequest, SubmitItem,
+};
 use magpie_core::task::{AttemptResult, TaskKind, TaskSpec};
 use sha2::{Digest, Sha256};
 
@@ -91,15 +93,7 @@ pub fn within(kept: Kept<'_>, body: Body) -> Result<Question, Refusal> {
 fn ledger(kept: Kept<'_>, request: LedgerRequest) -> Result<Question<LedgerRequest>, Refusal> {
     let namespace = kept.0;
     match keyed(namespace, request) {
-        LedgerRequest::Submit { operation, mut items } => {
-            let (mut ids, mut blobs) = (Vec::new(), Vec::new());
-            for item in &mut items {
-                task(namespace, &mut item.spec)?;
-                ids.extend(item.spec.parent);
-                blobs.extend(item.spec.blobs().map(input));
-            }
-            Ok(Question { body: LedgerRequest::Submit { operation, items }, ids, blobs })
-        }
+        LedgerRequest::Submit { operation, items } => tasks(namespace, operation, items),
         LedgerRequest::SubmitWorkflow { operation, mut spec } => {
             let ids = workflow(namespace, Arc::make_mut(&mut spec))?;
             let blobs = spec.blobs().into_iter().map(input).collect();
@@ -158,6 +152,20 @@ fn ledger(kept: Kept<'_>, request: LedgerRequest) -> Result<Question<LedgerReque
         | LedgerRequest::AskPermits(_)
         | LedgerRequest::TakePermits(_) => Err(whole_node(namespace)),
     }
+}
+
+fn tasks(
+    namespace: &str,
+    operation: OperationId,
+    mut items: Vec<SubmitItem>,
+) -> Result<Question<LedgerRequest>, Refusal> {
+    let (mut ids, mut blobs) = (Vec::new(), Vec::new());
+    for item in &mut items {
+        task(namespace, &mut item.spec)?;
+        ids.extend(item.spec.parent);
+        blobs.extend(item.spec.blobs().map(input));
+    }
+    Ok(Question { body: LedgerRequest::Submit { operation, items }, ids, blobs })
 }
 
 /// Its own part of the queue.
