@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,10 @@ def wait_until(what, seconds_max, condition, every_s=0.05):
         time.sleep(every_s)
 
 
+# In the environment of every process that a mesh started.
+MARK = "MAGPIE_MESH"
+
+
 class Mesh:
     """`nodectl dev COUNT` in a folder of its own; everything it started has ended when the `with` block has."""
 
@@ -55,6 +60,7 @@ class Mesh:
         # A socket's path has room for 107 bytes.
         self.folder = Path(folder or tempfile.mkdtemp(prefix="magpie-"))
         self.started = []
+        self.mark = secrets.token_hex(8)
         self.kept = False
 
     def __enter__(self):
@@ -116,8 +122,9 @@ class Mesh:
 
     def start(self, *command, **options):
         """A process that ends with this one at the latest."""
+        environment = {**os.environ, MARK: self.mark}
         process = subprocess.Popen(
-            [str(word) for word in command], start_new_session=True, preexec_fn=_die_with_parent, **options
+            [str(word) for word in command], start_new_session=True, preexec_fn=_die_with_parent, env=environment, **options
         )
         self.started.append(process)
         return process
@@ -175,16 +182,19 @@ class Mesh:
             raise MeshError(f"`nodectl dev {self.count}` ended with {dev.wait()} before it was ready")
 
     def _left(self):
-        """Processes of the sessions started here that are still alive."""
+        """Processes of the sessions started here that are still alive. The number of one that has ended may by now be another's:
+        the mark tells them apart."""
         sessions = {process.pid for process in self.started}
         left = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
                     fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    environment = (entry / "environ").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                if int(fields[3]) in sessions and fields[0] != "Z":
+                is_ours = f"{MARK}={self.mark}".encode() in environment
+                if is_ours and int(fields[3]) in sessions and fields[0] != "Z":
                     left.append(int(entry.name))
         return left
 
