@@ -11,15 +11,13 @@ import functools
 import json
 import os
 import platform
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from mesh import Mesh, MeshError, binaries, wait_until
+from mesh import LoneNode, Mesh, MeshError, wait_until
 
 SCRIPTS = Path(__file__).resolve().parent
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -64,41 +62,6 @@ def machine():
     )
     date = time.strftime("%Y-%m-%d", time.gmtime())
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, {date}, load {os.getloadavg()[0]:.1f} at start"
-
-
-class LoneNode:
-    """One node with empty data and no peers."""
-
-    def __init__(self):
-        self.bin = binaries()
-        self.folder = tempfile.TemporaryDirectory(prefix="magpie-")
-        self.control = Path(self.folder.name) / "control.sock"
-
-    def __enter__(self):
-        self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [self.bin / "node", "--data-dir", self.folder.name, "--control", self.control,
-             "--listen", "/ip4/127.0.0.1/tcp/0"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        wait_until("the node does not answer", 30, self.answers, every_s=0.002)
-        self.answered_s = time.monotonic() - self.began
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.folder.cleanup()
-
-    def answers(self):
-        if not self.control.exists():
-            return False
-        command = [self.bin / "nodectl", "--control", self.control, "status"]
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def start_ms():

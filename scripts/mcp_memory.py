@@ -9,16 +9,14 @@ Prints a row for each with its limit, and ends with 1 if one is broken. Binaries
 
 import argparse
 import json
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-from mesh import MeshError, binaries, wait_until
+from mesh import LoneNode, MeshError
 
 CONFIG = (
     'mdns = false\nslots = 1\nlisten = ["/ip4/127.0.0.1/tcp/0"]\n[inference]\nenabled = false\n[http]\nlisten = "127.0.0.1:0"\n'
@@ -66,43 +64,19 @@ def parse_arguments():
     return arguments
 
 
-class Node:
+class Node(LoneNode):
     """A node without inference that serves HTTP to whoever is on this machine."""
 
-    def __enter__(self):
-        self.bin = binaries()
+    def __init__(self, more=""):
+        super().__init__(CONFIG + more)
         if not (self.bin / "node-mcp").is_file():
             raise MeshError(f"{self.bin} has no node-mcp: run `make build`")
-        self.folder = tempfile.TemporaryDirectory(prefix="magpie-")
-        folder = Path(self.folder.name)
-        self.control = folder / "data" / "control.sock"
-        (folder / "node.toml").write_text(self.config())
-        self.process = subprocess.Popen(
-            [self.bin / "node", "--config", folder / "node.toml", "--data-dir", folder / "data"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        self.address = wait_until("the node does not answer", 60, self.http)
+
+    def __enter__(self):
+        super().__enter__()
+        host, _, port = self.status()["http"].removeprefix("http://").rpartition(":")
+        self.address = host, int(port)
         return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.folder.cleanup()
-
-    def config(self):
-        return CONFIG
-
-    def http(self):
-        command = [self.bin / "nodectl", "--control", self.control, "status", "-o", "json"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            return None
-        host, _, port = json.loads(done.stdout)["http"].removeprefix("http://").rpartition(":")
-        return host, int(port)
 
     def rss_mb(self):
         return memory_mb(self.process.pid, "VmRSS")

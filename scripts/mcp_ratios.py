@@ -67,10 +67,8 @@ class MountingNode(Node):
 
     def __init__(self):
         self.state = tempfile.TemporaryDirectory(prefix="magpie-")
-
-    def config(self):
         command = [sys.executable, str(MOUNTED), self.state.name]
-        return super().config() + f"[mcp.servers.shop]\ncommand = {json.dumps(command)}\n"
+        super().__init__(f"[mcp.servers.shop]\ncommand = {json.dumps(command)}\n")
 
     def __exit__(self, *ended):
         super().__exit__(*ended)

@@ -222,3 +222,42 @@ def _is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+class LoneNode:
+    """One node with empty data and no peers."""
+
+    def __init__(self, config='listen = ["/ip4/127.0.0.1/tcp/0"]\n'):
+        self.bin = binaries()
+        self.folder = tempfile.TemporaryDirectory(prefix="magpie-")
+        self.data = Path(self.folder.name) / "data"
+        self.control = self.data / "control.sock"
+        self.config = Path(self.folder.name) / "node.toml"
+        self.config.write_text(config)
+
+    def __enter__(self):
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [self.bin / "node", "--config", self.config, "--data-dir", self.data],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        wait_until("the node does not answer", READY_S_MAX, self.status, every_s=0.002)
+        self.answered_s = time.monotonic() - self.began
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.folder.cleanup()
+
+    def status(self):
+        """What it says of itself; None while it does not answer."""
+        if not self.control.exists():
+            return None
+        command = [self.bin / "nodectl", "--control", self.control, "status", "-o", "json"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return json.loads(done.stdout) if done.returncode == 0 else None

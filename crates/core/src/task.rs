@@ -36,21 +36,7 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
-    /// The kinds that workers run.
-    pub const ALL: [Self; 10] = [
-        Self::Inference,
-        Self::Embed,
-        Self::Generate,
-        Self::Process,
-        Self::Docker,
-        Self::Wasm,
-        Self::Http,
-        Self::Tool,
-        Self::Sleep,
-        Self::Noop,
-    ];
-
-    /// The kinds that a task is written with: those, and what a person decides.
+    /// The kinds that a task is written with: those that workers run, and at the end what a person decides.
     pub const WRITTEN: [Self; 11] = [
         Self::Inference,
         Self::Embed,
@@ -64,6 +50,12 @@ impl TaskKind {
         Self::Noop,
         Self::Approval,
     ];
+
+    /// The kinds that workers run.
+    pub const ALL: [Self; 10] = {
+        let [at_workers @ .., _approval] = Self::WRITTEN;
+        at_workers
+    };
 
     /// Whether a worker runs it, of a node or of a caller.
     pub fn runs_at_workers(self) -> bool {

@@ -166,6 +166,8 @@ pub(crate) const RELAY_RESERVATION_S: u64 = 3_600;
 pub(crate) const RELAY_CIRCUITS_MAX: usize = 1_024;
 pub(crate) const RELAY_PEER_CIRCUITS_MAX: usize = 256;
 pub(crate) const RELAY_CIRCUIT_S: u64 = 7 * 86_400;
+/// What this node listens on has to stand for so long before a router is asked.
+pub(crate) const ROUTER_SETTLE_MS: u64 = 1_000;
 /// A router is looked for so long, and one question to it may take so long; an answer is read up to here.
 pub(crate) const ROUTER_SEARCH_MS: u64 = 3_000;
 pub(crate) const ROUTER_CALL_MS: u64 = 5_000;

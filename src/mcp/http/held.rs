@@ -5,7 +5,7 @@
 //! began and did not live to report, nobody knows how it ended, and that is what is reported.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use magpie_core::ids::TaskId;
 use magpie_core::lease::{CompleteAnswer, RenewAnswer};
@@ -118,6 +118,7 @@ fn has_begun(view: &ApprovalView) -> bool {
 
 async fn make(view: ApprovalView, principal: Option<Arc<Principal>>, link: &NodeLink, door: Arc<dyn Door>) {
     let words = kept(&view)["words"].as_str().unwrap_or_default().to_owned();
+    let mut ran_ms = 0;
     let result = match (plan(&view, principal.is_some()), principal) {
         (Plan::Report(error), _) => AttemptResult::Failed { error, retryable: false },
         (Plan::Make { .. }, None) => return,
@@ -126,10 +127,13 @@ async fn make(view: ApprovalView, principal: Option<Arc<Principal>>, link: &Node
                 tracing::debug!(%error, id = %view.id, "an approved call waits for its home");
                 return;
             }
-            call(&tool, arguments, principal, door).await
+            let began = Instant::now();
+            let result = call(&tool, arguments, principal, door).await;
+            ran_ms = began.elapsed().as_millis() as u64;
+            result
         }
     };
-    let outcome = Outcome { result, log_tail: words, ran_ms: 0, used: Default::default() };
+    let outcome = Outcome { result, log_tail: words, ran_ms, used: Default::default() };
     if let Err(error) = report(view.id, &outcome, link).await {
         tracing::warn!(%error, id = %view.id, "how an approved call ended was not reported");
     }

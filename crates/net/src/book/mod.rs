@@ -98,9 +98,8 @@ struct Entry {
     member: bool,
     /// Whether the address turned out to be this node's own.
     own: bool,
-    dialling: bool,
-    /// When it was dialled, while whoever is there is not admitted yet.
-    begun_ms: Option<u64>,
+    /// When it was dialled, while that is under way.
+    dialled_ms: Option<u64>,
     failures: u32,
     refusals: u32,
     due_ms: u64,
@@ -117,8 +116,7 @@ impl Entry {
             leads_to: None,
             member: false,
             own: false,
-            dialling: false,
-            begun_ms: None,
+            dialled_ms: None,
             failures: 0,
             refusals: 0,
             due_ms: now_ms,
@@ -215,21 +213,21 @@ impl Book {
         }
     }
 
-    /// The dials to make now, of as many peers as may be met at a time; each is under way until its end is reported.
-    pub fn due(&mut self, now_ms: u64) -> Vec<Dial> {
-        let mut reached = self.connected.clone();
-        let dialling = self.entries.iter().filter(|(_, entry)| entry.dialling);
-        reached.extend(dialling.filter_map(|(target, entry)| peer_of(target, entry)));
-        let mut room = self.room(now_ms);
+    /// The dials to make now, while so many peers that were dialled are connected and not admitted yet; each is under way until
+    /// its end is reported.
+    pub fn due(&mut self, unmet: usize, now_ms: u64) -> Vec<Dial> {
+        let dialling = self.entries.iter().filter(|(_, entry)| entry.dialled_ms.is_some());
+        let mut dialled: HashSet<PeerId> = dialling.filter_map(|(target, entry)| peer_of(target, entry)).collect();
+        let mut room = self.room(unmet, now_ms);
         let mut dials = Vec::new();
         for target in self.in_turn(now_ms) {
             let Some(entry) = self.entries.get_mut(&target) else { continue };
             let peer = peer_of(&target, entry);
-            if room == 0 || peer.is_some_and(|peer| reached.contains(&peer)) {
+            if room == 0 || peer.is_some_and(|peer| dialled.contains(&peer)) {
                 continue;
             }
-            (entry.dialling, entry.begun_ms) = (true, Some(now_ms));
-            reached.extend(peer);
+            entry.dialled_ms = Some(now_ms);
+            dialled.extend(peer);
             dials.push(Dial { addresses: entry.addresses_to_dial(), target });
             room -= 1;
         }
@@ -237,21 +235,21 @@ impl Book {
     }
 
     /// How many more may be dialled. An address where nobody answers keeps a place for a moment only.
-    fn room(&self, now_ms: u64) -> usize {
-        let is_met = |entry: &&Entry| {
-            let answers =
-                |begun_ms: u64| !entry.dialling || now_ms.saturating_sub(begun_ms) < limits::MEETING_SILENT_MS;
-            entry.begun_ms.is_some_and(answers)
-        };
-        self.pace.width().saturating_sub(self.entries.values().filter(is_met).count())
+    fn room(&self, unmet: usize, now_ms: u64) -> usize {
+        let dialled = self.entries.values().filter_map(|entry| entry.dialled_ms);
+        let answering = dialled.filter(|at_ms| now_ms.saturating_sub(*at_ms) < limits::MEETING_SILENT_MS);
+        self.pace.width().saturating_sub(unmet + answering.count())
     }
 
     /// Whose time has come. Each node begins with whoever comes after itself, as in a ring: of two that hear of each other
     /// in the same moment, one is dialled long before it would dial, and no node is everybody's first.
     fn in_turn(&self, now_ms: u64) -> Vec<Target> {
-        let is_due =
-            |entry: &Entry| !(entry.own || entry.dialling || entry.due_ms > now_ms || entry.addresses.is_empty());
-        let due = self.entries.iter().filter(|(_, entry)| is_due(entry)).map(|(target, _)| target.clone());
+        let is_due = |(target, entry): &(&Target, &Entry)| {
+            let waits =
+                !entry.own && entry.dialled_ms.is_none() && entry.due_ms <= now_ms && !entry.addresses.is_empty();
+            waits && peer_of(target, entry).is_none_or(|peer| !self.connected.contains(&peer))
+        };
+        let due = self.entries.iter().filter(is_due).map(|(target, _)| target.clone());
         let (mut peers, mut addresses): (Vec<_>, Vec<_>) = due.partition(|target| matches!(target, Target::Peer(_)));
         let local = Target::Peer(self.local);
         let after = peers.partition_point(|target| *target < local);
@@ -270,7 +268,7 @@ impl Book {
     pub fn connected(&mut self, peer: PeerId, via: Option<&Target>, now_ms: u64) {
         self.connected.insert(peer);
         let Some(entry) = via.and_then(|target| self.entries.get_mut(target)) else { return };
-        entry.dialling = false;
+        entry.dialled_ms = None;
         entry.seen_ms = now_ms;
         if matches!(via, Some(Target::Address(_))) {
             entry.leads_to = Some(peer);
@@ -289,7 +287,6 @@ impl Book {
         }
         self.each_of(peer, |_, entry| {
             entry.member = true;
-            entry.begun_ms = None;
             entry.seen_ms = now_ms;
             (entry.failures, entry.refusals) = (0, 0);
             entry.trouble = None;
@@ -301,7 +298,6 @@ impl Book {
         self.connected.remove(&peer);
         self.each_of(peer, |target, entry| {
             entry.seen_ms = now_ms;
-            entry.begun_ms = None;
             // Where the identity is known it is dialled first; whoever took over the bare address comes second.
             let patience = if matches!(target, Target::Peer(_)) { 1 } else { 4 };
             entry.due_ms = now_ms + limits::REDIAL_FIRST_MS * patience;
@@ -320,7 +316,7 @@ impl Book {
     /// A dial did not lead to a connection.
     pub fn failed(&mut self, target: &Target, now_ms: u64) {
         let Some(entry) = self.entries.get_mut(target) else { return };
-        (entry.dialling, entry.begun_ms) = (false, None);
+        entry.dialled_ms = None;
         entry.failures = entry.failures.saturating_add(1);
         entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
     }
@@ -382,7 +378,7 @@ impl Book {
         let connected = &self.connected;
         let dispensable = self.entries.iter().filter(|(target, entry)| {
             let held = peer_of(target, entry).is_some_and(|peer| connected.contains(&peer));
-            !held && !entry.dialling && !entry.is_lasting()
+            !held && entry.dialled_ms.is_none() && !entry.is_lasting()
         });
         let eldest =
             dispensable.min_by_key(|(_, entry)| (entry.member, entry.seen_ms)).map(|(target, _)| target.clone());

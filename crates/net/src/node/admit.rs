@@ -393,6 +393,13 @@ impl Node {
         relayed.into_iter().for_each(|connection| self.close(connection));
     }
 
+    /// How many were dialled and are connected, and are not admitted yet.
+    pub(super) fn unmet(&self) -> usize {
+        let is_dialled = |entry: &&Peer| entry.connections.iter().any(|connection| connection.dialled.is_some());
+        let unmet = self.peers.values().filter(|entry| entry.standing < Standing::Guest);
+        unmet.filter(is_dialled).count()
+    }
+
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {
         self.peers.get(&peer).map(|entry| entry.standing)
     }

@@ -43,7 +43,7 @@ impl Node {
 
     pub(super) fn dial_the_due(&mut self) {
         let now_ms = self.now_ms();
-        for Dial { target, addresses } in self.book.due(now_ms) {
+        for Dial { target, addresses } in self.book.due(self.unmet(), now_ms) {
             let banned = matches!(&target, Target::Peer(peer) if self.shared.watch.ban_of(peer).is_some());
             if banned || self.is_shut_out(self.book.peer_at(&target)) {
                 // It is looked at again, and dialled once it may be.

@@ -22,6 +22,8 @@ use crate::network::{Network, is_relayed};
 /// Why no port is open. Shown to a person.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouterError {
+    #[error("there is no port to open: this node listens at no address that a router of its site sees")]
+    NothingToOpen,
     #[error("no router answers: it offers no UPnP, or it is switched off there")]
     Silent,
     #[error("no question can be sent: {0}")]
@@ -51,8 +53,13 @@ pub(crate) async fn keep_open(
 ) {
     let mut told: Option<Result<BTreeSet<Multiaddr>, RouterError>> = None;
     loop {
+        // Addresses come one by one: of a node that starts, or whose network changes.
+        tokio::time::sleep(Duration::from_millis(limits::ROUTER_SETTLE_MS)).await;
         let addresses = listening.borrow_and_update().clone();
-        let opened = if addresses.iter().any(is_mappable) { open(&addresses).await } else { Ok(BTreeSet::new()) };
+        let opened = match addresses.iter().any(is_mappable) {
+            true => open(&addresses).await,
+            false => Err(RouterError::NothingToOpen),
+        };
         let wait_ms = if opened.is_ok() { limits::ROUTER_RENEW_MS } else { limits::ROUTER_RETRY_MS };
         if told.as_ref() != Some(&opened) {
             match &opened {
@@ -76,6 +83,9 @@ pub(crate) async fn keep_open(
 async fn open(listening: &BTreeSet<Multiaddr>) -> Result<BTreeSet<Multiaddr>, RouterError> {
     let Found { router, local, description } = search::router().await?;
     let ports = ports_at(listening, local);
+    if ports.is_empty() {
+        return Err(RouterError::NothingToOpen);
+    }
     let opening = move || {
         let service = Service::at(router, &description)?;
         let ip = service.external_ip()?;
