@@ -107,7 +107,10 @@ fn text(items: &[ApprovalView], next_cursor: Option<TaskId>) -> String {
 
 async fn decide(context: &Context, args: DecideArgs, approved: bool) -> Result<Exit, CommandError> {
     let id = resolve(&context.link, Noun::Task, &args.id).await?;
-    let by = args.by.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "somebody".to_owned());
+    let by = args
+        .by
+        .or_else(|| std::env::var("USER").ok())
+        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
     let decision = Decision { approved, by: format!("operator:{by}"), comment: args.comment };
     let request = LedgerRequest::Approval(ApprovalRequest::Decide { id, decision });
     let deadline = context.link.submission_deadline(None).await?;

@@ -15,18 +15,18 @@ use super::{disk, reserve};
 /// A data directory did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenDataDirError {
-    #[error("{} belongs to the running node with process id {pid}", dir.display())]
+    #[error("{} belongs to the running node with process id {pid}: stop that one, or give this one a --data-dir of its own", dir.display())]
     InUse { dir: PathBuf, pid: u32 },
     /// The holder took the lock this very moment and has not written its process id yet.
-    #[error("{} belongs to another running node", dir.display())]
+    #[error("{} belongs to another running node: stop that one, or give this one a --data-dir of its own", dir.display())]
     InUseByUnknown { dir: PathBuf },
-    #[error("{} is not a directory", dir.display())]
+    #[error("{} is not a directory: name one with --data-dir", dir.display())]
     NotADirectory { dir: PathBuf },
-    #[error("no permission to write in {}", dir.display())]
+    #[error("no permission to write in {}: run the node as its owner, or name another with --data-dir", dir.display())]
     PermissionDenied { dir: PathBuf },
-    #[error("{} is on a read-only file system", dir.display())]
+    #[error("{} is on a read-only file system: mount it to be written to, or name another with --data-dir", dir.display())]
     ReadOnly { dir: PathBuf },
-    #[error("the disk that holds {} is full", dir.display())]
+    #[error("the disk that holds {} is full: make room there, or name another with --data-dir", dir.display())]
     DiskFull { dir: PathBuf },
     #[error("cannot use {}: {source}", dir.display())]
     Io { dir: PathBuf, source: io::Error },
