@@ -255,9 +255,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let first = DataDir::open(root.path()).unwrap();
         let refused = DataDir::open(root.path()).unwrap_err().to_string();
-        let expected =
+        let held =
             format!("{} belongs to the running node with process id {}", first.path().display(), std::process::id());
-        assert_eq!(refused, expected);
+        assert_eq!(refused, format!("{held}: stop that one, or give this one a --data-dir of its own"));
         let clone = first.clone();
         drop(first);
         assert!(DataDir::open(root.path()).is_err(), "a clone keeps the lock");
@@ -280,16 +280,25 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         for path in [file.clone(), file.join("below")] {
             let refused = DataDir::open(&path).unwrap_err().to_string();
-            assert_eq!(refused, format!("{} is not a directory", path.display()));
+            assert_eq!(refused, format!("{} is not a directory: name one with --data-dir", path.display()));
         }
     }
 
     #[test]
     fn each_fault_of_the_file_system_is_one_sentence() {
         for (kind, sentence) in [
-            (io::ErrorKind::PermissionDenied, "no permission to write in /data"),
-            (io::ErrorKind::ReadOnlyFilesystem, "/data is on a read-only file system"),
-            (io::ErrorKind::StorageFull, "the disk that holds /data is full"),
+            (
+                io::ErrorKind::PermissionDenied,
+                "no permission to write in /data: run the node as its owner, or name another with --data-dir",
+            ),
+            (
+                io::ErrorKind::ReadOnlyFilesystem,
+                "/data is on a read-only file system: mount it to be written to, or name another with --data-dir",
+            ),
+            (
+                io::ErrorKind::StorageFull,
+                "the disk that holds /data is full: make room there, or name another with --data-dir",
+            ),
             (io::ErrorKind::Interrupted, "cannot use /data: operation interrupted"),
         ] {
             assert_eq!(OpenDataDirError::of(Path::new("/data"), kind.into()).to_string(), sentence);
