@@ -53,9 +53,10 @@ MARK = "MAGPIE_MESH"
 class Mesh:
     """`nodectl dev COUNT` in a folder of its own; everything it started has ended when the `with` block has."""
 
-    def __init__(self, count, folder=None, bin_folder=None):
+    def __init__(self, count, folder=None, bin_folder=None, options=()):
         self.bin = bin_folder or binaries()
         self.count = count
+        self.options = options
         self.own_folder = folder is None
         # A socket's path has room for 107 bytes.
         self.folder = Path(folder or tempfile.mkdtemp(prefix="magpie-"))
@@ -168,7 +169,7 @@ class Mesh:
     def _start_dev(self):
         log = (self.folder / "dev.log").open("wb")
         dev = self.start(
-            self.bin / "nodectl", "dev", self.count, "--dir", self.folder,
+            self.bin / "nodectl", "dev", self.count, "--dir", self.folder, *self.options,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
         )
         log.close()

@@ -18,7 +18,6 @@ from mesh import Mesh, MeshError, wait_until
 
 JOIN_S_MAX, IDLE_MIB_MAX, IDLE_CORE_MAX = 30, 30, 0.005
 PATIENCE_S = 300
-DEVICE_ENVIRONMENT = ("LIBTORCH", "MAGPIE_MODELS")
 SETTLE_S = 5
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -71,11 +70,9 @@ def main():
     arguments = parse_arguments()
     # A mesh that is late is a figure, not a failure to start.
     real_nodes.READY_S_MAX = PATIENCE_S
-    # A node without a model: what a device process takes is not the mesh's.
-    for name in DEVICE_ENVIRONMENT:
-        os.environ.pop(name, None)
     began = time.monotonic()
-    with Mesh(arguments.nodes, arguments.dir) as mesh:
+    # What the process of a device takes is not the mesh's.
+    with Mesh(arguments.nodes, arguments.dir, options=["--no-inference"]) as mesh:
         await_whole(mesh)
         joined_s = time.monotonic() - began
         time.sleep(SETTLE_S)

@@ -69,7 +69,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error(transparent)]
+    #[error("{}", .0.advise("--data-dir"))]
     DataDir(#[from] crate::store::data_dir::OpenDataDirError),
     #[error("{0}")]
     Key(String),

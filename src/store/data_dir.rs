@@ -15,18 +15,18 @@ use super::{disk, reserve};
 /// A data directory did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenDataDirError {
-    #[error("{} belongs to the running node with process id {pid}: stop that one, or give this one a --data-dir of its own", dir.display())]
+    #[error("{} belongs to the running node with process id {pid}", dir.display())]
     InUse { dir: PathBuf, pid: u32 },
     /// The holder took the lock this very moment and has not written its process id yet.
-    #[error("{} belongs to another running node: stop that one, or give this one a --data-dir of its own", dir.display())]
+    #[error("{} belongs to another running node", dir.display())]
     InUseByUnknown { dir: PathBuf },
-    #[error("{} is not a directory: name one with --data-dir", dir.display())]
+    #[error("{} is not a directory", dir.display())]
     NotADirectory { dir: PathBuf },
-    #[error("no permission to write in {}: run the node as its owner, or name another with --data-dir", dir.display())]
+    #[error("no permission to write in {}", dir.display())]
     PermissionDenied { dir: PathBuf },
-    #[error("{} is on a read-only file system: mount it to be written to, or name another with --data-dir", dir.display())]
+    #[error("{} is on a read-only file system", dir.display())]
     ReadOnly { dir: PathBuf },
-    #[error("the disk that holds {} is full: make room there, or name another with --data-dir", dir.display())]
+    #[error("the disk that holds {} is full", dir.display())]
     DiskFull { dir: PathBuf },
     #[error("cannot use {}: {source}", dir.display())]
     Io { dir: PathBuf, source: io::Error },
@@ -42,6 +42,18 @@ impl OpenDataDirError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { dir },
             _ => Self::Io { dir, source },
         }
+    }
+
+    /// The sentence of the error, and what a person can do who names the directory by `option`.
+    pub fn advise(&self, option: &str) -> String {
+        let first = match self {
+            Self::InUse { .. } | Self::InUseByUnknown { .. } => "end it, or ",
+            Self::PermissionDenied { .. } => "become its owner, or ",
+            Self::ReadOnly { .. } => "have it mounted to be written to, or ",
+            Self::DiskFull { .. } => "make room, or ",
+            Self::NotADirectory { .. } | Self::Io { .. } => "",
+        };
+        format!("{self}; {first}choose another {option}")
     }
 }
 
@@ -255,9 +267,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let first = DataDir::open(root.path()).unwrap();
         let refused = DataDir::open(root.path()).unwrap_err().to_string();
-        let held =
+        let expected =
             format!("{} belongs to the running node with process id {}", first.path().display(), std::process::id());
-        assert_eq!(refused, format!("{held}: stop that one, or give this one a --data-dir of its own"));
+        assert_eq!(refused, expected);
         let clone = first.clone();
         drop(first);
         assert!(DataDir::open(root.path()).is_err(), "a clone keeps the lock");
@@ -280,28 +292,23 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         for path in [file.clone(), file.join("below")] {
             let refused = DataDir::open(&path).unwrap_err().to_string();
-            assert_eq!(refused, format!("{} is not a directory: name one with --data-dir", path.display()));
+            assert_eq!(refused, format!("{} is not a directory", path.display()));
         }
     }
 
     #[test]
     fn each_fault_of_the_file_system_is_one_sentence() {
         for (kind, sentence) in [
-            (
-                io::ErrorKind::PermissionDenied,
-                "no permission to write in /data: run the node as its owner, or name another with --data-dir",
-            ),
+            (io::ErrorKind::PermissionDenied, "no permission to write in /data; become its owner, or "),
             (
                 io::ErrorKind::ReadOnlyFilesystem,
-                "/data is on a read-only file system: mount it to be written to, or name another with --data-dir",
+                "/data is on a read-only file system; have it mounted to be written to, or ",
             ),
-            (
-                io::ErrorKind::StorageFull,
-                "the disk that holds /data is full: make room there, or name another with --data-dir",
-            ),
-            (io::ErrorKind::Interrupted, "cannot use /data: operation interrupted"),
+            (io::ErrorKind::StorageFull, "the disk that holds /data is full; make room, or "),
+            (io::ErrorKind::Interrupted, "cannot use /data: operation interrupted; "),
         ] {
-            assert_eq!(OpenDataDirError::of(Path::new("/data"), kind.into()).to_string(), sentence);
+            let error = OpenDataDirError::of(Path::new("/data"), kind.into());
+            assert_eq!(error.advise("--data-dir"), format!("{sentence}choose another --data-dir"));
         }
     }
 

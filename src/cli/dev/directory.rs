@@ -18,6 +18,7 @@ pub struct DevSettings {
     pub count: u16,
     pub slots: Option<NonZeroU32>,
     pub threads: Option<NonZeroU32>,
+    pub inference: bool,
 }
 
 pub struct DevDirectory {
@@ -72,8 +73,8 @@ impl DevDirectory {
         let known = directory.nodes.iter().filter(|node| node.config().exists()).count();
         if known == 0 {
             directory.write_configs(&settings)?;
-        } else if settings.slots.is_some() || settings.threads.is_some() {
-            eprintln!("the nodes keep the slots and threads of their node.toml, which was made before");
+        } else if settings.slots.is_some() || settings.threads.is_some() || !settings.inference {
+            eprintln!("the nodes keep the slots and inference of their node.toml, which was made before");
         }
         Ok(directory)
     }
@@ -148,7 +149,7 @@ fn refused(error: &OpenDataDirError) -> CommandError {
         OpenDataDirError::InUse { .. } | OpenDataDirError::InUseByUnknown { .. } => Exit::Refused,
         _ => Exit::Usage,
     };
-    CommandError::new(exit, format!("{error}; end it, or choose another --dir"))
+    CommandError::new(exit, error.advise("--dir"))
 }
 
 /// A directory that no other `dev` uses.
@@ -177,6 +178,9 @@ fn config_text(own: &str, others: &[&String], key: &Path, settings: &DevSettings
     line(format_args!("\n# Any command: only for development, among nodes that admit nobody else."));
     line(format_args!("[process]\nallow = [\"*\"]"));
     line(format_args!("\n[inference]\nthreads = {threads}"));
+    if !settings.inference {
+        line(format_args!("enabled = false"));
+    }
     text
 }
 
@@ -185,7 +189,7 @@ mod tests {
     use super::*;
 
     fn settings(count: u16) -> DevSettings {
-        DevSettings { count, slots: NonZeroU32::new(3), threads: None }
+        DevSettings { count, slots: NonZeroU32::new(3), threads: None, inference: true }
     }
 
     fn open(path: &Path, count: u16) -> Result<DevDirectory, CommandError> {
@@ -204,8 +208,19 @@ mod tests {
             let others: Vec<&String> = others.flat_map(|(_, other)| &other.listen).collect();
             assert_eq!(config.bootstrap.iter().collect::<Vec<_>>(), others);
         }
+        assert!(configs[0].inference.enabled);
         let again = open(root.path(), 3).unwrap();
         assert_eq!(NodeConfig::read(&again.nodes()[0].config()).unwrap(), configs[0]);
+    }
+
+    #[test]
+    fn nodes_without_inference_are_configured_so() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = DevSettings { inference: false, ..settings(2) };
+        let directory = DevDirectory::open(Some(root.path().to_owned()), settings).unwrap();
+        for node in directory.nodes() {
+            assert!(!NodeConfig::read(&node.config()).unwrap().inference.enabled);
+        }
     }
 
     #[test]

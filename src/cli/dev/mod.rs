@@ -38,12 +38,16 @@ pub struct DevArgs {
     /// Threads of each node's inference (default: the cores divided by N)
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU32>,
+    /// Nodes that run no models: none has a process for its devices
+    #[arg(long, conflicts_with = "threads")]
+    no_inference: bool,
 }
 
 impl DevArgs {
     pub async fn run(self) -> Result<Exit, CommandError> {
         let mut ending = Ending::watch()?;
-        let settings = DevSettings { count: self.count, slots: self.slots, threads: self.threads };
+        let settings =
+            DevSettings { count: self.count, slots: self.slots, threads: self.threads, inference: !self.no_inference };
         let directory = DevDirectory::open(self.dir, settings)?;
         eprintln!("data in {}", directory.path().display());
         let mut nodes = Nodes::start(&directory, self.restart)?;
