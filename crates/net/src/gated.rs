@@ -80,7 +80,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
+        let inner = Box::new(self.inner.handle_established_inbound_connection(connection, peer, local, remote)?);
         Ok(GatedHandler { inner, door: self.door(peer, remote), hears: self.hears, speaks: self.speaks })
     }
 
@@ -102,7 +102,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        let inner = Box::new(self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?);
         Ok(GatedHandler { inner, door: self.door(peer, address), hears: self.hears, speaks: self.speaks })
     }
 
@@ -121,7 +121,9 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
 
 /// A connection handler that offers nothing and says nothing before its door is open.
 pub(crate) struct GatedHandler<H> {
-    inner: H,
+    /// Apart: the handlers of a connection are one value, which libp2p moves from place to place and reserves room for more than
+    /// once in the task of the connection.
+    inner: Box<H>,
     door: Arc<Door>,
     hears: Opening,
     speaks: Opening,

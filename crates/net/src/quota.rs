@@ -77,7 +77,8 @@ impl Quota {
         check("connections", self.established.len(), limits::CONNECTIONS_MAX)?;
         let of_peer = self.established.values().filter(|held| **held == peer).count();
         check("connections of this peer", of_peer, limits::PEER_CONNECTIONS_MAX)?;
-        if !self.doors.is_open(&peer) {
+        // While there are fewer of all, nobody has to be told from the others.
+        if self.established.len() >= limits::STRANGERS_MAX && !self.doors.is_open(&peer) {
             let strangers = self.doors.strangers(self.established.values());
             check("connections that are not admitted yet", strangers, limits::STRANGERS_MAX)?;
         }

@@ -216,10 +216,13 @@ impl Book {
     /// The dials to make now, while so many peers that were dialled are connected and not admitted yet; each is under way until
     /// its end is reported.
     pub fn due(&mut self, unmet: usize, now_ms: u64) -> Vec<Dial> {
-        let dialling = self.entries.iter().filter(|(_, entry)| entry.dialled_ms.is_some());
-        let mut dialled: HashSet<PeerId> = dialling.filter_map(|(target, entry)| peer_of(target, entry)).collect();
         let mut room = self.room(unmet, now_ms);
         let mut dials = Vec::new();
+        if room == 0 {
+            return dials;
+        }
+        let dialling = self.entries.iter().filter(|(_, entry)| entry.dialled_ms.is_some());
+        let mut dialled: HashSet<PeerId> = dialling.filter_map(|(target, entry)| peer_of(target, entry)).collect();
         for target in self.in_turn(now_ms) {
             let Some(entry) = self.entries.get_mut(&target) else { continue };
             let peer = peer_of(&target, entry);

@@ -66,6 +66,10 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    pub(super) fn is_admitted(&self) -> bool {
+        self.standing == Standing::Admitted
+    }
+
     fn is_guest(&self) -> bool {
         self.passport.is_some_and(|passport| passport.role != Role::Peer)
     }

@@ -95,7 +95,7 @@ impl Node {
     }
 
     pub(super) fn admitted(&self) -> impl Iterator<Item = PeerId> {
-        self.peers.keys().copied().filter(|peer| self.standing(*peer) == Some(Standing::Admitted))
+        self.peers.iter().filter(|(_, entry)| entry.is_admitted()).map(|(peer, _)| *peer)
     }
 
     pub(super) fn on_members_event(&mut self, event: Event<MembersAsk, MembersAnswer>) {
