@@ -13,6 +13,8 @@ use crate::messages::audit::CallLine;
 const QUEUE_LEN_MAX: usize = 1_024;
 /// Calls of one write.
 const BATCH_LEN_MAX: usize = 256;
+/// How long a write waits for further calls: the thread that wakes for each costs a call more than its line.
+const GATHERING: Duration = Duration::from_millis(5);
 /// How long the end of a process waits for what is queued.
 const ENDING_MAX: Duration = Duration::from_secs(1);
 
@@ -66,9 +68,14 @@ struct Writing {
 
 impl Writing {
     fn run(&mut self) {
+        let mut more = false;
         while let Ok(first) = self.queue.recv() {
+            if !more {
+                thread::sleep(GATHERING);
+            }
             let mut calls = vec![first];
             calls.extend(self.queue.try_iter().take(BATCH_LEN_MAX - 1));
+            more = calls.len() == BATCH_LEN_MAX;
             calls[0].lost += self.lost.swap(0, Ordering::Relaxed);
             self.write(&calls);
         }
