@@ -1,5 +1,7 @@
 //! Answers that fit a model's context: what is too large is cut where it is largest, and the answer says so.
 
+use std::io;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -45,8 +47,23 @@ pub fn fit(value: &mut Value, bytes_max: usize, rest: &str) {
     value["truncated"] = json!({"cuts": cuts, "more_cuts": more, "rest": rest});
 }
 
+/// The bytes of its JSON, which is not kept.
 fn bytes(value: &Value) -> usize {
-    value.to_string().len()
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, value).map_or(usize::MAX, |()| counted.0)
+}
+
+struct Counted(usize);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Halves the text, list or mapping that most of the bytes are in.

@@ -4,15 +4,30 @@ use serde_json::{Map, Value};
 
 /// Takes control characters, escape sequences and invisible characters out of every text of a document.
 pub fn clean_value(value: Value) -> Value {
+    // Nearly all are, and then nothing is made anew.
+    if is_clean(&value) { value } else { cleaned(value) }
+}
+
+fn cleaned(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(clean(text)),
-        Value::Array(items) => items.into_iter().map(clean_value).collect(),
+        Value::Array(items) => items.into_iter().map(cleaned).collect(),
         Value::Object(fields) => {
             let fields: Map<String, Value> =
-                fields.into_iter().map(|(key, value)| (clean(key), clean_value(value))).collect();
+                fields.into_iter().map(|(key, value)| (clean(key), cleaned(value))).collect();
             Value::Object(fields)
         }
         other => other,
+    }
+}
+
+fn is_clean(value: &Value) -> bool {
+    let is_clean_text = |text: &str| !text.chars().any(is_unwanted);
+    match value {
+        Value::String(text) => is_clean_text(text),
+        Value::Array(items) => items.iter().all(is_clean),
+        Value::Object(fields) => fields.iter().all(|(key, value)| is_clean_text(key) && is_clean(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }
 
