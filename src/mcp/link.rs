@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use magpie_core::ids::{ContentId, LedgerTag, PeerId};
 use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, UsageRequest, UsageView};
@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::answer::ToolError;
 use super::handler::BoxFuture;
+use super::known_tools::KnownTools;
 use super::principal::Principal;
 use super::quota::{self, QuotaRow};
 use super::recorder::Recorder;
@@ -18,7 +19,7 @@ use crate::client::{Client, ClientError};
 use crate::messages::audit::CallLine;
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::clock::{ClockAudit, ClockReply, ClockRequest, ClockView};
-use crate::messages::mount::{MountReply, MountRequest};
+use crate::messages::mount::{MountReply, MountRequest, MountedTool};
 use crate::messages::node::{NodeReply, NodeRequest, NodeStatus};
 use crate::messages::peer::{PeerReply, PeerRequest};
 use crate::messages::stream::{StreamReply, StreamRequest};
@@ -93,17 +94,19 @@ pub enum NodeLink {
     },
 }
 
-/// A control socket, and the connection that was made last. Nothing is kept that a new connection would lack.
+/// A control socket, and the connection that was made last. Nothing is kept that a new connection would lack for
+/// longer than a second.
 pub struct Socket {
     path: PathBuf,
     role: Role,
     client: Mutex<Option<Arc<Client>>>,
+    known: KnownTools,
 }
 
 impl NodeLink {
     /// By way of its control socket, in a role that is asked for there.
     pub fn new(socket: PathBuf, role: Role) -> Self {
-        let socket = Arc::new(Socket { path: socket, role, client: Mutex::new(None) });
+        let socket = Arc::new(Socket { path: socket, role, client: Mutex::new(None), known: KnownTools::default() });
         Self::Socket { socket, recorder: Arc::default() }
     }
 
@@ -271,6 +274,28 @@ impl NodeLink {
             Answer::Mount(reply) => Ok(reply),
             _ => Err(ClientError::Unexpected.into()),
         }
+    }
+
+    /// A tool of a mounted server, as the node tells of it; behind a socket, as it told within the last second. None, if its
+    /// server offers none of that name.
+    ///
+    /// # Errors
+    /// As [`NodeLink::ask`].
+    pub async fn mounted_tool(&self, server: &str, tool: &str) -> Result<Option<Arc<MountedTool>>, ToolError> {
+        let known = match self {
+            Self::Socket { socket, .. } => Some(&socket.known),
+            Self::Inside { .. } | Self::Rehearsing { .. } => None,
+        };
+        if let Some(tool) = known.and_then(|known| known.get(server, tool, Instant::now())) {
+            return Ok(Some(tool));
+        }
+        let request = MountRequest::Tool { server: server.to_owned(), tool: tool.to_owned() };
+        let MountReply::Tool(found) = self.mount(request, 0).await? else { return Err(unexpected()) };
+        let found = found.map(|tool| Arc::new(*tool));
+        if let (Some(known), Some(tool)) = (known, &found) {
+            known.keep(tool.clone(), Instant::now());
+        }
+        Ok(found)
     }
 
     /// Asks another node about calls of its tools.

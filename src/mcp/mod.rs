@@ -16,6 +16,7 @@ mod durable;
 pub mod fit;
 pub mod handler;
 pub mod http;
+mod known_tools;
 pub mod link;
 pub mod mounted;
 pub mod namespace;

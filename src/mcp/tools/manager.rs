@@ -1,5 +1,7 @@
 //! Tools that find and call the others: a list of five instead of one of hundreds.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -281,7 +283,7 @@ impl ToolSchema {
 
     async fn named(name: &str, call: &Call<'_>) -> Result<Self, ToolError> {
         match MountedName::of(name).filter(|_| call.surface.reaches_mounts()) {
-            Some(mounted) => mounted.find(call).await.map(Self::of_mounted),
+            Some(mounted) => mounted.find(call).await.map(|tool| Self::of_mounted(Arc::unwrap_or_clone(tool))),
             None => call.surface.find(name).map(Self::of),
         }
     }

@@ -1,6 +1,7 @@
 //! One call of a mounted server's tool.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -44,12 +45,10 @@ impl MountedName {
     ///
     /// # Errors
     /// `unknown_tool` with the nearest names; else what keeps the node from telling.
-    pub async fn find(&self, call: &Call<'_>) -> Result<MountedTool, ToolError> {
-        let (server, tool) = (self.server.clone(), self.tool.clone());
-        match call.link.mount(MountRequest::Tool { server: server.clone(), tool }, 0).await? {
-            MountReply::Tool(Some(tool)) => return Ok(*tool),
-            MountReply::Tool(None) => {}
-            _ => return Err(link::unexpected()),
+    pub async fn find(&self, call: &Call<'_>) -> Result<Arc<MountedTool>, ToolError> {
+        let server = self.server.clone();
+        if let Some(tool) = call.link.mounted_tool(&server, &self.tool).await? {
+            return Ok(tool);
         }
         let MountReply::Tools(offered) = call.link.mount(MountRequest::Tools { server }, 0).await? else {
             return Err(link::unexpected());
