@@ -1,12 +1,15 @@
 //! The protocol: rmcp's handler over the dispatcher, in both of its eras; and standard input and output.
 
+pub mod direct;
 mod documents;
 mod listening;
+pub mod outline;
 mod paced;
+mod pipes;
+pub mod running;
 
 pub use documents::listed_prompt;
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,28 +17,35 @@ use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
     CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
     ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-    SubscribeRequestParams, SubscriptionFilter, Tool as ListedTool, ToolAnnotations, UnsubscribeRequestParams,
-    UpdateTaskParams,
+    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, RequestMetaObject, ServerCapabilities,
+    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool as ListedTool, ToolAnnotations,
+    UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::transport::IntoTransport;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
 
+use super::answer::ToolError;
 use super::catalog::{Catalog, Hints, Scope, Tool};
 use super::dispatch::Dispatcher;
 use super::durable;
 use super::handler::{BoxFuture, Caller};
+use super::http::HttpHandler;
 use super::link::NodeLink;
 use super::principal::Principal;
 use super::surface::{Surface, SurfaceOptions, UnknownToolsetError};
 use crate::config::{ConfigError, default_data_dir};
 use listening::Subscriptions;
 use paced::Paced;
+use pipes::Pipes;
 
 /// The one client of standard input and output, as the node's socket knows it.
 const PRINCIPAL: &str = "local:node-mcp";
+
+/// A client that does not say its name.
+pub(super) const UNNAMED: &str = "unnamed";
 
 /// The list never changes while the program runs.
 const LIST_TTL_MS: u64 = 3_600_000;
@@ -96,17 +106,22 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
         None => default_data_dir()?.join("control.sock"),
     };
     let (link, principal) = (NodeLink::new(control, options.scope.role()), Principal::new(PRINCIPAL, options.scope));
-    let server = McpServer::one_client(Arc::new(Dispatcher::new(&surface, link.clone(), Arc::new(principal))));
-    let pipes = IntoTransport::<RoleServer, std::io::Error, _>::into_transport(rmcp::transport::io::stdio_pipes());
-    let opened = Box::pin(server.serve(Paced::new(pipes))).await;
-    let running = match opened {
-        Ok(running) => running,
-        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
-        Err(error) => return Err(ServeError::Opening(error.to_string())),
+    let dispatcher = Arc::new(Dispatcher::new(&surface, link.clone(), Arc::new(principal)));
+    let (reader, writer) = rmcp::transport::io::stdio_pipes();
+    let (pipes, sdks) = Pipes::new(reader, writer, dispatcher.clone());
+    let mut piping = JoinSet::new();
+    piping.spawn(pipes.run());
+    let transport = IntoTransport::<RoleServer, std::io::Error, _>::into_transport(tokio::io::split(sdks));
+    let opened = Box::pin(McpServer::one_client(dispatcher).serve(Paced::new(transport))).await;
+    let ended = match opened {
+        Ok(running) => running.waiting().await.map(drop).map_err(|error| ServeError::Broken(error.to_string())),
+        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+        Err(error) => Err(ServeError::Opening(error.to_string())),
     };
-    let ended = running.waiting().await;
+    // What was said by then is written.
+    piping.join_next().await;
     link.finish().await;
-    ended.map(drop).map_err(|error| ServeError::Broken(error.to_string()))
+    ended
 }
 
 /// The protocol's handler of one session, or of one request where there are none.
@@ -196,20 +211,8 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let CallToolRequestParams { name, arguments, .. } = request;
-        let dispatcher = self.dispatcher(&context)?;
-        let caller = RequestCaller(&context);
-        let outcome = dispatcher.call(&name, arguments.unwrap_or_default(), &caller).await;
-        if let Some(work) = outcome.work.filter(|_| declares_tasks(&context))
-            && let Ok(task) = durable::created(dispatcher, &work).await
-        {
-            return Ok(task.into());
-        }
-        let result = if outcome.is_error {
-            CallToolResult::structured_error(outcome.value)
-        } else {
-            CallToolResult::structured(outcome.value)
-        };
-        Ok(result.into())
+        let (dispatcher, caller) = (self.dispatcher(&context)?, RequestCaller(&context));
+        Ok(answered(dispatcher, &name, arguments.unwrap_or_default(), &caller, declares_tasks(&context)).await)
     }
 
     async fn get_task(
@@ -315,6 +318,37 @@ impl ServerHandler for McpServer {
     }
 }
 
+impl HttpHandler for McpServer {
+    const ONLY_DISPATCHES: bool = true;
+}
+
+/// What a call of a tool is answered with.
+pub(super) async fn answered(
+    dispatcher: &Dispatcher,
+    name: &str,
+    arguments: Map<String, Value>,
+    caller: &dyn Caller,
+    declares_tasks: bool,
+) -> CallToolResponse {
+    let outcome = dispatcher.call(name, arguments, caller).await;
+    if let Some(work) = outcome.work.filter(|_| declares_tasks)
+        && let Ok(task) = durable::created(dispatcher, &work).await
+    {
+        return task.into();
+    }
+    let result = if outcome.is_error {
+        CallToolResult::structured_error(outcome.value)
+    } else {
+        CallToolResult::structured(outcome.value)
+    };
+    result.into()
+}
+
+/// What a call is answered with that came to nothing.
+pub(super) fn failed(error: &ToolError) -> CallToolResponse {
+    CallToolResult::structured_error(json!(error)).into()
+}
+
 /// Other clients could not read a task: they go on by `next`. In the earlier era none can, though some declare it there,
 /// too: a result had no kinds.
 fn declares_tasks(context: &RequestContext<RoleServer>) -> bool {
@@ -332,8 +366,9 @@ struct RequestCaller<'a>(&'a RequestContext<RoleServer>);
 
 impl Caller for RequestCaller<'_> {
     fn name(&self) -> String {
-        let named = self.0.client_info().map(|client| Cow::from(client.name));
-        named.unwrap_or(Cow::Borrowed("unnamed")).chars().filter(|letter| !letter.is_control()).take(64).collect()
+        let of_session = super::http::begun_of(&self.0.extensions).map(|begun| begun.client.client_info.name.clone());
+        let named = of_session.or_else(|| self.0.client_info().map(|client| client.name));
+        named.as_deref().map_or_else(|| UNNAMED.to_owned(), shown_client)
     }
 
     fn cancelled(&self) -> BoxFuture<'_, ()> {
@@ -350,8 +385,18 @@ impl Caller for RequestCaller<'_> {
     }
 
     fn trace(&self) -> Option<String> {
-        self.0.meta.get_traceparent().and_then(trace_of)
+        trace_in(&self.0.meta)
     }
+}
+
+/// A client's name as the audit has it.
+pub(super) fn shown_client(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(64).collect()
+}
+
+/// What a request is followed by, if it says so.
+pub(super) fn trace_in(meta: &RequestMetaObject) -> Option<String> {
+    meta.get_traceparent().and_then(trace_of)
 }
 
 /// The id of the trace that a W3C `traceparent` names.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use magpie::mcp::http::HttpHandler;
 use magpie::mcp::server::McpServer;
 use rmcp::model::*;
 use rmcp::service::{RequestContext, SubscriptionContext, SubscriptionSink};
@@ -29,6 +30,10 @@ impl Default for Fixture {
         let (jobs, subscribers) = (Arc::default(), Arc::default());
         Self { own: Arc::new(McpServer::http()), jobs, states: Arc::new(states), subscribers }
     }
+}
+
+impl HttpHandler for Fixture {
+    const ONLY_DISPATCHES: bool = false;
 }
 
 impl ServerHandler for Fixture {

@@ -168,7 +168,11 @@ async fn other_hosts_and_origins_are_refused_on_every_path() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_of_this_transport_is_refused_in_words() {
     let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    let client = json!({"name": "x".repeat(70_000), "version": "1"});
+    let long = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+    let opens = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": long});
     for (request, wanted) in [
+        (Request::new("POST", "/mcp").json(&opens), 413),
         (Request::new("GET", "/sse"), 410),
         (Request::new("GET", "/mcp").header("accept", "text/event-stream"), 405),
         (Request::new("PUT", "/mcp"), 405),

@@ -6,6 +6,7 @@ mod approvals;
 mod calls;
 mod catalogue;
 mod contexts;
+mod direct;
 mod dry_runs;
 mod durable;
 mod elsewhere;

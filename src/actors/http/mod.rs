@@ -45,8 +45,8 @@ pub struct HttpArguments {
 
 pub struct HttpState {
     accepting: JoinHandle<()>,
-    /// What was approved is called here.
-    calling: JoinHandle<()>,
+    /// Sessions end here, and what was approved is called.
+    tending: JoinHandle<()>,
     server: Arc<HttpServer<McpServer>>,
     doorway: Arc<Doorway>,
 }
@@ -71,9 +71,9 @@ impl Actor for HttpActor {
             let why = accept(listener, served, limits::HTTP_CONNECTIONS_MAX).await;
             let _ = myself.cast(HttpMsg::Ended(format!("HTTP takes no connection on {bound}: {why}")));
         });
-        let approving = server.clone();
-        let calling = serving.spawn(async move { approving.make_approved_calls().await });
-        Ok(HttpState { accepting, calling, server, doorway })
+        let tended = server.clone();
+        let tending = serving.spawn(async move { tended.tend().await });
+        Ok(HttpState { accepting, tending, server, doorway })
     }
 
     async fn handle(
@@ -104,7 +104,7 @@ impl Actor for HttpActor {
 impl Drop for HttpState {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.calling.abort();
+        self.tending.abort();
         self.server.end();
     }
 }

@@ -1,13 +1,14 @@
 //! MCP over streamable HTTP: who may come in, which tools a path names, and the protocol behind.
 //!
 //! [`gate`] looks at where a request says it goes and comes from, `who` at its token, `route` at its path; then it
-//! is the protocol's. Both of its eras are served: 2026-07-28 without state, 2025-11-25 in `sessions`.
+//! is the protocol's. Both of its eras are served: 2026-07-28 without state, 2025-11-25 in `sessions`. A call of a tool that
+//! needs nothing else of the protocol is `direct`.
 
 mod body;
+mod direct;
 pub mod gate;
 mod held;
 pub mod jwt;
-mod outline;
 pub mod refused;
 mod route;
 mod sessions;
@@ -21,22 +22,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
-use http::{Method, Request, Response};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use magpie_core::limits;
 use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
+use tokio::sync::watch;
 
 use body::Bodies;
 use gate::Gate;
 use jwt::JwtRules;
-use outline::Outline;
 use refused::Refused;
 use route::Route;
-use sessions::Sessions;
+use sessions::{BEGINNING_BYTES_MAX, Begun, Session, Sessions};
 use tokens::TokensError;
 use who::Who;
 
@@ -44,6 +46,8 @@ use super::catalog::{Catalog, Scope};
 use super::dispatch::Dispatcher;
 use super::link::{Door, NodeLink};
 use super::principal::Principal;
+use super::server::direct::Direct;
+use super::server::outline::Outline;
 
 /// What leaves.
 pub type Answered = Response<BoxBody<Bytes, Infallible>>;
@@ -70,12 +74,15 @@ pub struct HttpServer<S> {
     sessions: Sessions,
     bodies: Bodies,
     service: StreamableHttpService<S, LocalSessionManager>,
+    /// The same without sessions: it opens them, and answers what only looks.
+    sessionless: StreamableHttpService<S, LocalSessionManager>,
 }
 
 /// A handler of the protocol.
-pub trait HttpHandler: ServerHandler {}
-
-impl<S: ServerHandler> HttpHandler for S {}
+pub trait HttpHandler: ServerHandler {
+    /// Whether its tools are the dispatcher's, and a session nothing to it but a place to tell of what changed.
+    const ONLY_DISPATCHES: bool;
+}
 
 impl<S: HttpHandler> HttpServer<S> {
     /// `make` makes the handler of a session, or of a request that is in none.
@@ -89,21 +96,30 @@ impl<S: HttpHandler> HttpServer<S> {
     ) -> Result<Self, TokensError> {
         let sessions = Sessions::default();
         // Host and Origin are looked at by the gate, on every path.
-        let config = StreamableHttpServerConfig::default()
+        let mut config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
             .with_json_response(true)
             .with_max_request_body_bytes(limits::HTTP_BODY_BYTES_MAX);
-        let service = StreamableHttpService::new(move || Ok(make()), sessions.local(), config);
+        let make = Arc::new(move || Ok(make()));
+        let (made, without) = (make.clone(), config.clone().with_legacy_session_mode(false));
+        let sessionless = StreamableHttpService::new(move || made(), sessions.local(), without);
+        config.session_store = Some(sessions.store());
+        let service = StreamableHttpService::new(move || make(), sessions.local(), config);
         let bodies = Bodies::new(limits::HTTP_BODY_BYTES_MAX, limits::HTTP_BODIES_BYTES_MAX);
         let who = Who::new(rules.tokens.as_deref(), rules.jwt.clone())?;
-        Ok(Self { gate: Gate::new(rules), who, catalog: Catalog::shared(), door, sessions, bodies, service })
+        let (gate, catalog) = (Gate::new(rules), Catalog::shared());
+        Ok(Self { gate, who, catalog, door, sessions, bodies, service, sessionless })
     }
 
-    /// Makes the calls of its callers that waited and were approved, for as long as it is awaited.
-    pub async fn make_approved_calls(&self) {
-        if self.who.keeps_tokens() {
-            held::make_all(&self.who, self.door.clone()).await;
-        }
+    /// Ends sessions that nobody uses any more, and makes the calls of its callers that waited and were approved, for as long
+    /// as it is awaited.
+    pub async fn tend(&self) {
+        let approved = async {
+            if self.who.keeps_tokens() {
+                held::make_all(&self.who, self.door.clone()).await;
+            }
+        };
+        tokio::join!(self.sessions.tend(), approved);
     }
 
     /// Ends all sessions and streams, for good.
@@ -132,24 +148,78 @@ impl<S: HttpHandler> HttpServer<S> {
         };
         let principal = self.who.comes(request.headers(), &host).await?;
         refuse_old_transport(request.method(), request.headers())?;
-        self.sessions.check(request.headers(), &principal)?;
-        let (mut parts, body) = request.into_parts();
+        let session = self.sessions.check(request.headers(), &principal)?;
+        let (parts, body) = request.into_parts();
         let body = self.bodies.read(body).await?;
         let link = NodeLink::inside(self.door.clone(), principal.clone());
-        let dispatcher = Arc::new(Dispatcher::new(&surface, link, principal.clone()));
-        if parts.method == Method::POST {
-            let outline = Outline::of(&body.bytes)?;
-            if let Some(lacks) = outline.call().and_then(|(name, arguments)| dispatcher.lacks(name, arguments)) {
-                return Err(Refused::low_scope(&lacks, &self.who, &host));
+        let asked = Asked { dispatcher: Arc::new(Dispatcher::new(&surface, link, principal)), parts, session };
+        if asked.parts.method != Method::POST {
+            return Ok(asked.of_the_protocol(self, &self.service, body.bytes.clone()).await);
+        }
+        let outline = Outline::of(&body.bytes).map_err(Refused::unreadable)?;
+        if let Some(call) = outline.call()
+            && let Some(lacks) = asked.dispatcher.lacks(&call.name, &call.arguments)
+        {
+            return Err(Refused::low_scope(&lacks, &self.who, &host));
+        }
+        Ok(self.said(asked, outline, body.bytes.clone()).await)
+    }
+
+    /// Answers a message that may be said.
+    async fn said(&self, asked: Asked, outline: Outline, body: Bytes) -> Answered {
+        if outline.opens_session() {
+            return self.opened(asked, body).await;
+        }
+        let mut service = &self.service;
+        if let Some(session) = &asked.session {
+            if let Some(cancelled) = outline.cancels() {
+                self.sessions.cancel(session, cancelled);
             }
-            if outline.opens_session() {
-                self.sessions.make_room().await;
+            let is_spoken = session.begun.is_spoken_in(&asked.parts.headers);
+            if outline.is_notification() && is_spoken && !self.sessions.is_made(session).await {
+                return accepted();
+            }
+            if S::ONLY_DISPATCHES && outline.only_looks() {
+                service = &self.sessionless;
             }
         }
-        parts.extensions.insert(dispatcher);
-        let response = Box::pin(self.service.handle(Request::from_parts(parts, Full::new(body.bytes.clone())))).await;
-        self.sessions.opened(response.headers(), &principal);
-        Ok(response)
+        let begun = asked.session.as_ref().map(|session| &*session.begun);
+        if S::ONLY_DISPATCHES
+            && let Some(direct) = direct::call_of(&asked.parts.headers, outline, begun)
+        {
+            return self.called(asked, direct).await;
+        }
+        asked.of_the_protocol(self, service, body).await
+    }
+
+    async fn called(&self, asked: Asked, direct: Direct) -> Answered {
+        let Some(session) = &asked.session else {
+            // Whoever leaves drops this, and that cancels the call.
+            let (_leaves, cancelled) = watch::channel(());
+            return direct::answer(direct, asked.dispatcher, cancelled, ()).await;
+        };
+        match self.sessions.begin_call(session, direct.id.clone()) {
+            Some((under_way, cancelled)) => direct::answer(direct, asked.dispatcher, cancelled, under_way).await,
+            None => Refused::unknown_session().into_response(),
+        }
+    }
+
+    /// Opens a session, if the protocol has nothing against it.
+    async fn opened(&self, asked: Asked, body: Bytes) -> Answered {
+        if body.len() > BEGINNING_BYTES_MAX {
+            let message = format!("what opens a session has more than {BEGINNING_BYTES_MAX} bytes");
+            return Refused::new(413, "too_large", message, "say less of the client").into_response();
+        }
+        let principal = asked.dispatcher.principal.clone();
+        let answer = asked.of_the_protocol(self, &self.sessionless, body.clone()).await;
+        let (mut head, answer) = answer.into_parts();
+        let answer = answer.collect().await.map_or_else(|never| match never {}, |answer| answer.to_bytes());
+        if let Some(begun) = Begun::of(&body, &answer) {
+            let id = self.sessions.open(begun, &principal).await;
+            let id = HeaderValue::from_str(&id).expect("it is hexadecimal");
+            head.headers.insert(sessions::SESSION_ID, id);
+        }
+        Response::from_parts(head, Full::new(answer).boxed())
     }
 
     /// What a client that was refused reads (RFC 9728).
@@ -170,6 +240,34 @@ impl<S: HttpHandler> HttpServer<S> {
     }
 }
 
+/// A request that was let in.
+struct Asked {
+    dispatcher: Arc<Dispatcher>,
+    parts: Parts,
+    session: Option<Session>,
+}
+
+impl Asked {
+    async fn of_the_protocol<S: HttpHandler>(
+        self,
+        server: &HttpServer<S>,
+        service: &StreamableHttpService<S, LocalSessionManager>,
+        body: Bytes,
+    ) -> Answered {
+        let Self { dispatcher, mut parts, session } = self;
+        let is_stream = parts.method == Method::GET;
+        parts.extensions.insert(dispatcher);
+        if let Some(session) = &session {
+            parts.extensions.insert(session.begun.clone());
+        }
+        let answer = Box::pin(service.handle(Request::from_parts(parts, Full::new(body)))).await;
+        match session.filter(|_| is_stream && answer.status().is_success()) {
+            Some(session) => answer.map(|body| server.sessions.stream(&session, body)),
+            None => answer,
+        }
+    }
+}
+
 /// A client of the transport of 2024-11-05 asks for a stream first, without a session.
 fn refuse_old_transport(method: &Method, headers: &HeaderMap) -> Result<(), Refused> {
     let asks_for_stream =
@@ -182,14 +280,29 @@ fn refuse_old_transport(method: &Method, headers: &HeaderMap) -> Result<(), Refu
 
 /// An answer of one document.
 fn json_response(status: u16, document: &serde_json::Value) -> Answered {
-    let body = Full::new(Bytes::from(document.to_string())).boxed();
+    json_text(status, document.to_string().into())
+}
+
+fn json_text(status: u16, text: Vec<u8>) -> Answered {
+    let body = Full::new(Bytes::from(text)).boxed();
     let response = Response::builder().status(status).header(CONTENT_TYPE, "application/json").body(body);
     response.expect("the status is one of ours and the header is fixed")
 }
 
+/// A notification was taken.
+fn accepted() -> Answered {
+    let response = Response::builder().status(202).body(Empty::new().boxed());
+    response.expect("the status is one of ours")
+}
+
 /// The dispatcher that a request was given.
 pub fn dispatcher_of(extensions: &rmcp::model::Extensions) -> Option<&Arc<Dispatcher>> {
-    extensions.get::<http::request::Parts>()?.extensions.get::<Arc<Dispatcher>>()
+    extensions.get::<Parts>()?.extensions.get::<Arc<Dispatcher>>()
+}
+
+/// What the session of a request began with.
+pub(super) fn begun_of(extensions: &rmcp::model::Extensions) -> Option<&Arc<Begun>> {
+    extensions.get::<Parts>()?.extensions.get::<Arc<Begun>>()
 }
 
 /// Who comes without a token, where none is asked for.

@@ -34,6 +34,11 @@ impl Refused {
         Self { rpc_code: Some(-32_700), ..Self::new(400, "parse_error", message, fix) }
     }
 
+    /// A session that there is not, or that is another's.
+    pub fn unknown_session() -> Self {
+        Self::new(404, "unknown_session", "there is no such session", "open one with initialize")
+    }
+
     /// A client of the transport before streamable HTTP.
     pub fn old_transport(status: u16) -> Self {
         let message =
