@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use magpie_core::limits;
-use magpie_net::{Admission, NetConfig, NetHandle};
+use magpie_net::{Admission, NetConfig, NetHandle, RequestError};
 use tokio::time::timeout;
 
 use crate::hostile::{bytes, random};
@@ -28,7 +28,7 @@ struct Measured {
     p50: Duration,
     p99: Duration,
     answered: usize,
-    failed: usize,
+    failed: Vec<(Duration, RequestError)>,
     peak_bytes: u64,
 }
 
@@ -39,12 +39,12 @@ fn rss_bytes() -> u64 {
 
 /// What an honest peer gets, one short request after the other.
 async fn measure(asker: &NetHandle, to: magpie_core::ids::PeerId, lasts: Duration) -> Measured {
-    let (begun, mut latencies, mut failed, mut peak_bytes) = (Instant::now(), Vec::new(), 0, rss_bytes());
+    let (begun, mut latencies, mut failed, mut peak_bytes) = (Instant::now(), Vec::new(), Vec::new(), rss_bytes());
     while begun.elapsed() < lasts || latencies.is_empty() {
         let asked = Instant::now();
         match asker.request(to, vec![7; 64], PATIENCE).await {
             Ok(_) => latencies.push(asked.elapsed()),
-            Err(_) => failed += 1,
+            Err(error) => failed.push((asked.elapsed(), error)),
         }
         if latencies.len() % 16 == 0 {
             peak_bytes = peak_bytes.max(rss_bytes());
@@ -84,6 +84,10 @@ async fn a_member_that_does_its_worst_costs_little() {
         let mut child = attacker(attack, &address);
         until(|| node.counters().peers_admitted > 1).await;
         let besieged = measure(&honest.net, to, lasts).await;
+        if ["oversize", "garbage"].contains(&attack) {
+            // Two seconds of a busy machine may not be enough for an offence.
+            until(|| node.counters().peers_banned > 0).await;
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         let growth = besieged.peak_bytes.saturating_sub(calm.peak_bytes);
@@ -100,13 +104,12 @@ async fn a_member_that_does_its_worst_costs_little() {
             counters.peers_banned,
             counters.streams_turned_away,
         );
-        assert_eq!((calm.failed, besieged.failed), (0, 0), "an honest request failed: {attack}");
+        let failed: Vec<_> = calm.failed.iter().chain(&besieged.failed).collect();
+        assert!(failed.is_empty(), "{} honest requests failed: {attack}: {:?}", failed.len(), failed.first());
         assert!(growth <= GROWTH_BYTES_MAX, "{attack}: {growth} bytes of growth");
         if is_long {
             assert!(times <= SLOWDOWN_MAX, "{attack}: {besieged:?} against {calm:?}");
         }
-        let is_banned_for = ["oversize", "garbage"].contains(&attack);
-        assert!(counters.peers_banned > 0 || !is_banned_for, "{attack}: {counters:?}");
         honest.net.shutdown().await;
         node.shutdown().await;
     }
