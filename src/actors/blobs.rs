@@ -1,12 +1,11 @@
 //! Blobs here and at peers: what a task names is fetched, what an outcome names is there before the outcome.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use magpie_core::ids::{ContentId, LedgerTag, PeerId};
+use magpie_core::ids::{LedgerTag, PeerId};
 use magpie_core::lease::Completion;
 use magpie_core::limits;
 use magpie_core::payload::{BlobRef, Payload};
@@ -18,33 +17,34 @@ use super::peers::Peers;
 use crate::executor::{BlobAccess, BlobError, BoxFuture};
 use crate::messages::blob::{BlobReply, BlobRequest};
 use crate::messages::{Answer, Body};
-use crate::store::blobs::{BlobWriter, Blobs, PutBlobError};
+use crate::store::arriving_blobs::{ArrivingBlobs, Sender};
+use crate::store::blobs::{Blobs, PutBlobError};
 
-/// Blobs that arrive in pieces at a time, over all senders; the oldest gives way and its sender begins anew.
-const ARRIVALS_MAX: usize = 64;
 const PIECE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A blob on its way in: who sends it, and which it is.
-type Arrival = (Option<PeerId>, ContentId);
 
 #[derive(Clone)]
 pub struct PeerBlobs {
     store: Blobs,
     peers: Peers,
-    arrivals: Arc<Mutex<BTreeMap<Arrival, BlobWriter>>>,
+    arriving: ArrivingBlobs,
 }
 
 impl PeerBlobs {
     pub fn new(store: Blobs, peers: Peers) -> Self {
-        Self { store, peers, arrivals: Arc::default() }
+        Self { arriving: ArrivingBlobs::new(store.clone()), store, peers }
     }
 
     /// Answers a request about this node's blobs.
     ///
     /// # Errors
     /// If the disk refuses, or a piece does not continue what arrived.
-    pub async fn answer(&self, from: Option<PeerId>, request: BlobRequest) -> Result<BlobReply, Refusal> {
-        self.answer_unless_here(from, request, true).await
+    pub async fn answer(
+        &self,
+        from: Option<PeerId>,
+        owner: Arc<str>,
+        request: BlobRequest,
+    ) -> Result<BlobReply, Refusal> {
+        self.answer_unless_here(Sender { peer: from, owner }, request, true).await
     }
 
     /// As [`PeerBlobs::answer`], but that what is put is written although it is here already: the time that it takes tells
@@ -52,23 +52,18 @@ impl PeerBlobs {
     ///
     /// # Errors
     /// The same.
-    pub async fn answer_apart(&self, request: BlobRequest) -> Result<BlobReply, Refusal> {
-        self.answer_unless_here(None, request, false).await
+    pub async fn answer_apart(&self, owner: Arc<str>, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        self.answer_unless_here(Sender { peer: None, owner }, request, false).await
     }
 
-    async fn answer_unless_here(
-        &self,
-        from: Option<PeerId>,
-        request: BlobRequest,
-        spares: bool,
-    ) -> Result<BlobReply, Refusal> {
+    async fn answer_unless_here(&self, from: Sender, request: BlobRequest, spares: bool) -> Result<BlobReply, Refusal> {
         let blobs = self.clone();
-        let answered = tokio::task::spawn_blocking(move || blobs.answer_blocking(from, request, spares)).await;
+        let answered = tokio::task::spawn_blocking(move || blobs.answer_blocking(&from, request, spares)).await;
         answered.unwrap_or_else(|error| Err(refused(&error)))
     }
 
     /// `spares`: what is here already is not written again.
-    fn answer_blocking(&self, from: Option<PeerId>, request: BlobRequest, spares: bool) -> Result<BlobReply, Refusal> {
+    fn answer_blocking(&self, from: &Sender, request: BlobRequest, spares: bool) -> Result<BlobReply, Refusal> {
         match request {
             BlobRequest::Stat { cid } => {
                 let blob = self.store.stat(cid).map_err(|error| refused(&error))?;
@@ -82,36 +77,17 @@ impl PeerBlobs {
             BlobRequest::Put { blob, .. } if spares && matches!(self.store.stat(blob.cid), Ok(Some(_))) => {
                 Ok(BlobReply::Put { next: blob.bytes })
             }
-            BlobRequest::Put { blob, offset, piece } => self.take_piece((from, blob.cid), blob, offset, &piece),
+            BlobRequest::Put { blob, offset, piece } => self.take_piece(from, blob, offset, &piece),
         }
     }
 
-    fn take_piece(&self, arrival: Arrival, blob: BlobRef, offset: u64, piece: &[u8]) -> Result<BlobReply, Refusal> {
+    fn take_piece(&self, from: &Sender, blob: BlobRef, offset: u64, piece: &[u8]) -> Result<BlobReply, Refusal> {
         if piece.len() > limits::BLOB_CHUNK_BYTES_MAX || blob.bytes > limits::BLOB_BYTES_MAX {
             let fix = format!("send pieces of at most {} bytes", limits::BLOB_CHUNK_BYTES_MAX);
             return Err(Refusal::invalid("/piece", "a piece or a blob that is too large", fix));
         }
-        let mut writer = match self.arrivals().remove(&arrival) {
-            Some(writer) if writer.bytes() == offset => writer,
-            Some(_) | None if offset == 0 => self.store.open_writer().map_err(|error| refused(&error))?,
-            Some(_) | None => return Ok(BlobReply::Put { next: 0 }),
-        };
-        writer.write(piece).map_err(|error| refused(&error))?;
-        let next = writer.bytes();
-        if next >= blob.bytes {
-            writer.finish(blob.cid).map_err(|error| refused(&error))?;
-        } else {
-            let mut arrivals = self.arrivals();
-            if arrivals.len() >= ARRIVALS_MAX {
-                arrivals.pop_first();
-            }
-            arrivals.insert(arrival, writer);
-        }
-        Ok(BlobReply::Put { next })
-    }
-
-    fn arrivals(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arrival, BlobWriter>> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+        let taken = self.arriving.take(from, blob, offset, piece);
+        taken.map(|next| BlobReply::Put { next }).map_err(|error| refused(&error))
     }
 
     /// Brings every blob that outcomes name to their home, which has it fsynced before it commits.

@@ -65,7 +65,7 @@ impl Doorway {
             Body::Registry(request) => self.registry(from, request).await.map(Answer::Registry),
             Body::Clock(request) => self.clock(from, request).await.map(Answer::Clock),
             Body::Device(_) => Ok(Answer::Device(DeviceActorReply::Devices(self.device_views().await))),
-            Body::Blob(request) => self.blobs.answer(from, request).await.map(Answer::Blob),
+            Body::Blob(request) => self.blobs.answer(from, owner, request).await.map(Answer::Blob),
             Body::Actor(request) => self.supervisor(request).await,
             Body::Access(request) => self.access.answer(request).await.map(Answer::Access),
             Body::Stream(request) => self.streams.answer(from, owner, request).await.map(Answer::Stream),
@@ -94,7 +94,9 @@ impl Doorway {
     /// Answers a client that is kept to a namespace. What it may ask is decided before it comes here.
     pub async fn answer_apart(&self, owner: Arc<str>, body: Body) -> Answer {
         match body {
-            Body::Blob(request) => self.blobs.answer_apart(request).await.map_or_else(Answer::Refused, Answer::Blob),
+            Body::Blob(request) => {
+                self.blobs.answer_apart(owner, request).await.map_or_else(Answer::Refused, Answer::Blob)
+            }
             body => self.answer(None, owner, body).await,
         }
     }

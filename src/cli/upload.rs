@@ -13,11 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
 use super::exit::CommandError;
-use crate::messages::blob::{BlobReply, BlobRequest};
+use crate::messages::blob::{BlobReply, BlobRequest, PUT_BEGINNINGS_MAX};
 use crate::messages::{Answer, Body};
-
-/// Times that one blob is begun anew because the node forgot what it had of it.
-const BEGINNINGS_MAX: u32 = 8;
 
 /// Puts the file at `path` into the node's blob store; one that is there already is not sent.
 ///
@@ -48,7 +45,7 @@ pub async fn file(link: &NodeLink, path: &Path, deadline: Deadline) -> Result<Bl
             return Ok(blob);
         }
         beginnings += u32::from(next <= offset);
-        if beginnings > BEGINNINGS_MAX {
+        if beginnings > PUT_BEGINNINGS_MAX {
             return Err(unexpected());
         }
         offset = next;

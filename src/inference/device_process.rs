@@ -131,11 +131,19 @@ impl DeviceProcess {
         &self.ready
     }
 
-    /// Waits until the process has ended, and says how.
-    pub async fn exited(&self) -> DeviceExit {
+    /// Waits until the process has ended, and says how. Who waits does not keep it.
+    pub fn exited(&self) -> impl Future<Output = DeviceExit> + Send + use<> {
         let mut exit = self.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
-        ended.unwrap_or_else(|| DeviceExit { cause: "killed".to_owned(), log: String::new() })
+        async move {
+            let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+            ended.unwrap_or_else(|| DeviceExit { cause: "killed".to_owned(), log: String::new() })
+        }
+    }
+
+    /// Ends the process at once: what is under way fails as if it had ended by itself.
+    pub fn kill(&self) {
+        // The task owns the child, which is killed when it is dropped.
+        self.conversation.abort();
     }
 
     /// Sends `request` under an id of its own and waits for its reply. Several may be under way at a time.
@@ -150,8 +158,12 @@ impl DeviceProcess {
         let reply = self.pending.expect(id);
         let answered = timeout(wait, async {
             self.frames.send(frame).await.ok()?;
-            // One that was expected after all others were forgotten would wait in vain.
-            if self.exit.borrow().is_some() { None } else { reply.await.ok() }
+            tokio::select! {
+                biased;
+                reply = reply => reply.ok(),
+                // One that was expected after all others were forgotten would wait in vain.
+                _ = self.exited() => None,
+            }
         });
         let answered = answered.await;
         drop(given_up);
@@ -206,8 +218,7 @@ impl DeviceProcess {
 
 impl Drop for DeviceProcess {
     fn drop(&mut self) {
-        // The task owns the child, which is killed when it is dropped.
-        self.conversation.abort();
+        self.kill();
     }
 }
 
@@ -373,6 +384,19 @@ mod tests {
         let process = script.start().await;
         let error = process.request(unload(0), Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(error, RequestError::TimedOut { ms: 20 });
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_killed_fails_what_is_under_way_and_what_comes_after() {
+        let script = Script::answering(&[], "cat >/dev/null");
+        let process = script.start().await;
+        let exited = process.exited();
+        let ask = || process.request(unload(0), Duration::from_secs(60));
+        let (under_way, ()) = tokio::join!(ask(), async { process.kill() });
+        let killed = || RequestError::Exited(DeviceExit { cause: "killed".to_owned(), log: String::new() });
+        assert_eq!((under_way.unwrap_err(), ask().await.unwrap_err()), (killed(), killed()));
+        drop(process);
+        assert_eq!(exited.await.cause, "killed");
     }
 
     #[tokio::test]

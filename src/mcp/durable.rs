@@ -119,7 +119,7 @@ pub async fn cancel(dispatcher: &Dispatcher, id: &str, caller: &dyn Caller) -> R
         Work::Workflow(_) => ("cancel_workflow", "workflow_id"),
     };
     // Who takes back what it asked for itself need not ask for that.
-    let takes_back = matches!(&work, Work::Task(view) if view.labels.contains_key(HELD_CALL));
+    let takes_back = matches!(&work, Work::Task(view) if view.is_held_call());
     let dispatcher = if takes_back { dispatcher.unbound().approved() } else { dispatcher.unbound() };
     let arguments = Map::from_iter([(field.to_owned(), id.into())]);
     let outcome = dispatcher.call(tool, arguments, caller).await;
@@ -232,7 +232,7 @@ impl Work {
             Phase::Done | Phase::Failed => {}
         }
         if let Self::Task(view) = self
-            && let Some(label) = view.labels.get(HELD_CALL).filter(|_| view.kind == TaskKind::Approval)
+            && let Some(label) = view.labels.get(HELD_CALL).filter(|_| view.is_held_call())
         {
             return Ok(TaskPayload::Completed { result: object(&called(dispatcher, label, view)) });
         }

@@ -4,6 +4,9 @@ use magpie_core::ids::ContentId;
 use magpie_core::payload::BlobRef;
 use serde::{Deserialize, Serialize};
 
+/// Times that a client begins one blob anew because the node forgot what it had of it.
+pub const PUT_BEGINNINGS_MAX: u32 = 8;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlobRequest {

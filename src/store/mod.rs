@@ -4,6 +4,7 @@
 //! only queues, from anywhere; all else belongs on a blocking thread (`spawn_blocking`).
 //! Architecture invariant: SQLite is named in this room only.
 
+pub mod arriving_blobs;
 pub mod audit;
 pub mod audit_queue;
 pub mod blobs;

@@ -26,6 +26,8 @@ pub const LEASE_RENEW_EVERY_MS: u64 = LEASE_TTL_MS / 3;
 pub const LEASE_WORKER_MARGIN_MS: u64 = LEASE_TTL_MS / 20;
 /// What execution may take beyond a task's timeout before its lease is no longer renewed.
 pub const LEASE_GRACE_MS: u64 = 10_000;
+/// So long a worker that started anew has to bring an outcome of its life before, once it was heard of.
+pub const REBORN_REPORT_MS: u64 = 30_000;
 /// A worker sends its standing credit anew this often, so that a grant never answers an old one.
 pub const CREDIT_REFRESH_MS: u64 = LEASE_TTL_MS / 4;
 /// A home answers no credit older than this: the grant would arrive after the worker's end of it.
@@ -90,6 +92,8 @@ pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const RETENTION_TERMINAL_MS: u64 = 7 * 86_400_000;
 pub const RETENTION_DEAD_MS: u64 = 30 * 86_400_000;
 pub const RETENTION_MS_MIN: u64 = OPERATION_TTL_MS;
+/// An ended workflow that a running one still needs is looked at again after so long.
+pub const RETENTION_NEEDED_MS: u64 = 60_000;
 pub const RETENTION_MS_MAX: u64 = 365 * 86_400_000;
 /// Bytes of the tasks that one home keeps, unless configured otherwise.
 pub const RETENTION_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;

@@ -152,11 +152,12 @@ impl DeviceState {
         let (me, arguments, start) = (self.me.clone(), self.arguments.clone(), self.starts);
         self.arguments.peers.errand(async move {
             let started = launch(&arguments).await;
-            let process = started.as_ref().ok().map(|device| device.process.clone());
+            // Only the actor has the process, which ends with it.
+            let exited = started.as_ref().ok().map(|device| device.process.exited());
             let _ = me.cast(DeviceMsg::Started(started));
-            if let Some(process) = process {
-                let exit = process.exited().await;
-                let _ = me.cast(DeviceMsg::Exited { start, why: exit.to_string() });
+            if let Some(exited) = exited {
+                let why = exited.await.to_string();
+                let _ = me.cast(DeviceMsg::Exited { start, why });
             }
         });
     }
@@ -249,12 +250,30 @@ impl DeviceState {
             Err(RequestError::Failed { code, message, retryable }) => {
                 self.fail(&batch, &DeviceError { error: TaskError::new(&code, message), retryable });
             }
-            Err(RequestError::Exited(_) | RequestError::TimedOut { .. }) => self.former.give_back(batch),
+            Err(RequestError::Exited(_)) => self.former.give_back(batch),
+            Err(error @ RequestError::TimedOut { .. }) => self.given_up(batch, &error),
             Err(error @ (RequestError::Mismatch | RequestError::Unfit(_))) => {
                 let error = TaskError::new("device", error.to_string());
                 self.fail(&batch, &DeviceError { error, retryable: true });
             }
         }
+    }
+
+    /// The process may be at the batch for ever, and does one after the other: it is ended, and the next one starts. A task
+    /// that had the batch for itself would only do the same to that one.
+    fn given_up(&mut self, batch: Batch, error: &RequestError) {
+        if let Some(device) = &self.process {
+            tracing::error!(device = self.arguments.name, texts = batch.texts.len(), %error, "the device process is ended");
+            device.process.kill();
+        }
+        if !batch.is_of_one_task() {
+            return self.former.give_back(batch);
+        }
+        let why = format!(
+            "{} texts at a time: {error}; give it fewer or shorter ones, or a faster device",
+            batch.texts.len()
+        );
+        self.fail(&batch, &DeviceError { error: TaskError::new("device_timeout", why), retryable: true });
     }
 
     fn embedded(&mut self, batch: &Batch, embedded: EmbeddedTexts) {

@@ -58,6 +58,8 @@ pub struct WorkerState {
     arguments: WorkerArguments,
     brief: Option<WorkerBrief>,
     alarm: Alarm<WorkerMsg>,
+    /// What is spooled and what is taken out again reach the disk in the order in which they were decided.
+    spooling: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How often a worker started in this process: the low bits of its incarnations, whose high bits are the generation.
@@ -86,7 +88,8 @@ impl Actor for WorkerActor {
         core.handle(now(), WorkerEvent::HomeSeen { home: own.tag(), backlog: Slots::default() });
         let room = Room::new(arguments.work_dir.clone(), &myself);
         let (attempts, alarm) = (Attempts::default(), Alarm::default());
-        let mut state = WorkerState { core, me: myself, attempts, room, arguments, brief: None, alarm };
+        let mut state =
+            WorkerState { core, me: myself, attempts, room, arguments, brief: None, alarm, spooling: Arc::default() };
         state.perform();
         state.tell_brief();
         state.set_alarm();

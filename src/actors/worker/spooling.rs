@@ -27,7 +27,9 @@ impl WorkerState {
     pub(super) fn spool(&self, completions: Vec<Completion>) {
         let (spool, at, me) = (self.arguments.spool.clone(), Wall(now().wall_ms), self.me.clone());
         let fences: Vec<Fence> = completions.iter().map(|completion| completion.fence).collect();
+        let turns = self.spooling.clone();
         self.arguments.routes.peers.errand(async move {
+            let _turn = turns.lock().await;
             let put = tokio::task::spawn_blocking(move || put(&spool, &completions, at)).await;
             let refused = put.unwrap_or_else(|panic| Err(panic.to_string())).err();
             let _ = me.cast(WorkerMsg::SpoolAnswered { fences, refused });
@@ -36,8 +38,9 @@ impl WorkerState {
 
     /// Forgets outcomes that were answered: those that the disk keeps all the same are answered the same again.
     pub(super) fn unspool(&self, fences: Vec<Fence>) {
-        let spool = self.arguments.spool.clone();
+        let (spool, turns) = (self.arguments.spool.clone(), self.spooling.clone());
         self.arguments.routes.peers.errand(async move {
+            let _turn = turns.lock().await;
             let removed = tokio::task::spawn_blocking(move || spool.remove(&fences)).await;
             if let Ok(Err(error)) = removed {
                 tracing::error!(%error, "answered outcomes stay in the spool");

@@ -1,11 +1,12 @@
 //! What a command says of itself while it runs: lines that it writes into a pipe with a name, `MAGPIE_PROGRESS`.
 //!
-//! A pipe with a name asks nothing of a command but to open a file, and holds nothing up: it is read as fast as lines
-//! come, and the newest replaces the others.
+//! A pipe with a name asks nothing of a command but to open a file, and holds nothing up: it is read about as fast as lines
+//! come, and the newest replaces the others. Only one that floods it waits, and for a moment.
 
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use magpie_core::limits;
 use magpie_core::progress::AttemptNews;
@@ -15,6 +16,11 @@ use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use tokio::sync::watch;
 
 const READ_BYTES: usize = 16 * 1024;
+/// After so much at once, whatever else there is to do for the attempt has its turn: a command that never stops writing would
+/// otherwise never be stopped.
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
+/// The most that a pipe holds: who still writes into it is no part of the attempt any more.
+const PIPE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The reading end, and what came through it.
 pub struct Progress {
@@ -47,19 +53,34 @@ impl Progress {
                 // Nothing is heard of the command any more; it runs all the same.
                 return std::future::pending().await;
             }
-            let mut bytes = [0; READ_BYTES];
-            while let Ok(len @ 1..) = self.pipe.try_read(&mut bytes) {
-                self.take_bytes(&bytes[..len]);
+            while self.take_some() {
+                tokio::time::sleep(FLOOD_PAUSE).await;
             }
         }
+    }
+
+    /// Takes what there is, up to [`READ_BYTES`] or a little more: whether there may be more yet.
+    fn take_some(&mut self) -> bool {
+        let (mut bytes, mut read) = ([0; READ_BYTES], 0);
+        while let Ok(len @ 1..) = self.pipe.try_read(&mut bytes) {
+            self.take_bytes(&bytes[..len]);
+            read += len;
+            if read >= READ_BYTES {
+                return true;
+            }
+        }
+        false
     }
 
     /// Takes what the command wrote before it ended; says why a line was not taken, if one was not.
     pub fn close(mut self) -> Option<String> {
         // The runtime may not have heard yet that there is something: it is read whatever that believes.
-        let mut bytes = [0; READ_BYTES];
-        while let Ok(len @ 1..) = retry_on_intr(|| rustix::io::read(&self.pipe, &mut bytes)) {
+        let (mut bytes, mut read) = ([0; READ_BYTES], 0);
+        while read < PIPE_BYTES_MAX
+            && let Ok(len @ 1..) = retry_on_intr(|| rustix::io::read(&self.pipe, &mut bytes))
+        {
             self.take_bytes(&bytes[..len]);
+            read += len;
         }
         if !self.line.is_empty() {
             self.take_line();

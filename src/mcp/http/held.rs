@@ -4,6 +4,7 @@
 //! A call is said to begin before it is made, so that one is made twice only where that does no harm: of one that a node
 //! began and did not live to report, nobody knows how it ended, and that is what is reported.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,32 +39,68 @@ const CALLS_MAX: usize = 16;
 const REPORTS_MAX: usize = 20;
 const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// Makes calls as they are approved, for as long as it is awaited.
+/// Makes calls as they are approved, for as long as it is awaited. One that takes long keeps no other waiting.
 pub async fn make_all(who: &Who, door: Arc<dyn Door>) {
     let node = Arc::new(Principal::new(HELD_CALLS_OWNER, Scope::Submit));
     let link = NodeLink::inside(door.clone(), node);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut making = Making::default();
     loop {
         looks.tick().await;
-        let approved = match approved(&link).await {
+        making.hear_ends();
+        let approved = match approved(&link, CALLS_MAX + making.under_way.len()).await {
             Ok(approved) => approved,
             Err(error) => {
                 tracing::debug!(%error, "the home does not tell which calls were approved");
                 continue;
             }
         };
-        let mut making = JoinSet::new();
-        for view in approved {
+        making.not_begun.retain(|id| approved.iter().any(|view| view.id == *id));
+        for view in making.next(approved) {
             let (principal, link, door) = (who.named(&view.owner), link.clone(), door.clone());
-            making.spawn(async move { make(view, principal, &link, door).await });
+            let (id, has_begun) = (view.id, has_begun(&view) && !making.not_begun.contains(&view.id));
+            let call = making.calls.spawn(async move { make(view, principal, has_begun, &link, door).await });
+            making.under_way.insert(call.id(), id);
         }
-        while making.join_next().await.is_some() {}
     }
 }
 
-async fn approved(link: &NodeLink) -> Result<Vec<ApprovalView>, ToolError> {
-    let request = ApprovalRequest::List { of: None, namespace: None, decided: true, cursor: None, limit: CALLS_MAX };
+/// Whether a call was made, or is not to be: `NotBegun` of one whose home may have heard that it begins, and it did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Over,
+    NotBegun,
+}
+
+#[derive(Default)]
+struct Making {
+    calls: JoinSet<Made>,
+    under_way: HashMap<tokio::task::Id, TaskId>,
+    not_begun: HashSet<TaskId>,
+}
+
+impl Making {
+    fn hear_ends(&mut self) {
+        while let Some(ended) = self.calls.try_join_next_with_id() {
+            let (call, made) = ended.unwrap_or_else(|panic| (panic.id(), Made::Over));
+            let Some(id) = self.under_way.remove(&call) else { continue };
+            match made {
+                Made::Over => self.not_begun.remove(&id),
+                Made::NotBegun => self.not_begun.insert(id),
+            };
+        }
+    }
+
+    /// Those of `approved` that are not being made and have a place.
+    fn next(&self, approved: Vec<ApprovalView>) -> Vec<ApprovalView> {
+        let is_new = |view: &ApprovalView| !self.under_way.values().any(|id| *id == view.id);
+        approved.into_iter().filter(is_new).take(CALLS_MAX.saturating_sub(self.under_way.len())).collect()
+    }
+}
+
+async fn approved(link: &NodeLink, limit: usize) -> Result<Vec<ApprovalView>, ToolError> {
+    let request = ApprovalRequest::List { of: None, namespace: None, decided: true, cursor: None, limit };
     match link.ledger(LedgerRequest::Approval(request), PATIENCE).await? {
         LedgerReply::Approval(reply) => match *reply {
             ApprovalReply::List { items, .. } => Ok(items),
@@ -83,7 +120,7 @@ enum Plan {
     Report(TaskError),
 }
 
-fn plan(view: &ApprovalView, is_let_in: bool) -> Plan {
+fn plan(view: &ApprovalView, is_let_in: bool, has_begun: bool) -> Plan {
     let Payload::Inline(input) = &view.input else { return no_call() };
     let Value::Object(mut call) = input.to_value() else { return no_call() };
     let (Some(Value::String(tool)), Some(Value::Object(arguments))) = (call.remove("tool"), call.remove("arguments"))
@@ -94,7 +131,7 @@ fn plan(view: &ApprovalView, is_let_in: bool) -> Plan {
         let message = format!("{} has no token any more that this node takes: the call was not made", view.owner);
         return Plan::Report(TaskError::new("unknown_caller", message));
     }
-    if has_begun(view) && !is_safe_again(&tool, &arguments) {
+    if has_begun && !is_safe_again(&tool, &arguments) {
         let message = format!(
             "the node ended after it had begun {tool} and before it heard how that ended; look whether it did what it was \
              to do, and ask again if it did not"
@@ -116,16 +153,22 @@ fn has_begun(view: &ApprovalView) -> bool {
     kept(view)["begun"] == true
 }
 
-async fn make(view: ApprovalView, principal: Option<Arc<Principal>>, link: &NodeLink, door: Arc<dyn Door>) {
+async fn make(
+    view: ApprovalView,
+    principal: Option<Arc<Principal>>,
+    has_begun: bool,
+    link: &NodeLink,
+    door: Arc<dyn Door>,
+) -> Made {
     let words = kept(&view)["words"].as_str().unwrap_or_default().to_owned();
     let mut ran_ms = 0;
-    let result = match (plan(&view, principal.is_some()), principal) {
+    let result = match (plan(&view, principal.is_some(), has_begun), principal) {
         (Plan::Report(error), _) => AttemptResult::Failed { error, retryable: false },
-        (Plan::Make { .. }, None) => return,
+        (Plan::Make { .. }, None) => return Made::Over,
         (Plan::Make { tool, arguments }, Some(principal)) => {
             if let Err(error) = begin(view.id, &words, link).await {
                 tracing::debug!(%error, id = %view.id, "an approved call waits for its home");
-                return;
+                return if has_begun { Made::Over } else { Made::NotBegun };
             }
             let began = Instant::now();
             let result = call(&tool, arguments, principal, door).await;
@@ -137,6 +180,7 @@ async fn make(view: ApprovalView, principal: Option<Arc<Principal>>, link: &Node
     if let Err(error) = report(view.id, &outcome, link).await {
         tracing::warn!(%error, id = %view.id, "how an approved call ended was not reported");
     }
+    Made::Over
 }
 
 /// Says that the call begins: before it does.
@@ -247,10 +291,35 @@ mod tests {
     fn what_began_and_may_do_harm_twice_is_not_made_again() {
         let plain = json!({"tool": "queue_clear", "arguments": {"confirm": true}});
         let keyed = json!({"tool": "queue_clear", "arguments": {"confirm": true, "idempotency_key": "k"}});
-        assert_eq!(code(plan(&view(&plain, false), true)), None);
-        assert_eq!(code(plan(&view(&plain, true), true)).as_deref(), Some("outcome_unknown"));
-        assert_eq!(code(plan(&view(&keyed, true), true)), None);
-        assert_eq!(code(plan(&view(&plain, false), false)).as_deref(), Some("unknown_caller"));
-        assert_eq!(code(plan(&view(&json!({"tool": 7}), false), true)).as_deref(), Some("no_call"));
+        let code = |call: &Value, is_let_in: bool, begun: bool| {
+            let view = view(call, begun);
+            code(plan(&view, is_let_in, has_begun(&view)))
+        };
+        assert_eq!(code(&plain, true, false), None);
+        assert_eq!(code(&plain, true, true).as_deref(), Some("outcome_unknown"));
+        assert_eq!(code(&keyed, true, true), None);
+        assert_eq!(code(&plain, false, false).as_deref(), Some("unknown_caller"));
+        assert_eq!(code(&json!({"tool": 7}), true, false).as_deref(), Some("no_call"));
+    }
+
+    #[tokio::test]
+    async fn what_is_being_made_is_left_out_and_what_did_not_begin_is_remembered() {
+        let mut making = Making::default();
+        let at = |ulid| TaskId { ulid, ledger: LedgerTag([1; 5]) };
+        let views = |ids: std::ops::Range<u128>| -> Vec<ApprovalView> {
+            ids.map(|ulid| ApprovalView { id: at(ulid), ..view(&Value::Null, false) }).collect()
+        };
+        for (ulid, made) in [(0, Made::NotBegun), (1, Made::Over)] {
+            let call = making.calls.spawn(std::future::ready(made));
+            making.under_way.insert(call.id(), at(ulid));
+        }
+        let next: Vec<TaskId> = making.next(views(0..100)).iter().map(|view| view.id).collect();
+        assert_eq!(next, (2..CALLS_MAX as u128).map(at).collect::<Vec<_>>());
+        while !making.under_way.is_empty() {
+            tokio::task::yield_now().await;
+            making.hear_ends();
+        }
+        assert_eq!(making.not_begun, HashSet::from([at(0)]));
+        assert_eq!(making.next(views(0..100)).len(), CALLS_MAX);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::mcp::answer::ToolError;
 use crate::mcp::link::NodeLink;
 use crate::mcp::pointer;
-use crate::messages::blob::{BlobReply, BlobRequest};
+use crate::messages::blob::{BlobReply, BlobRequest, PUT_BEGINNINGS_MAX};
 
 /// Texts of one call, all files together.
 const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -94,7 +94,7 @@ impl Uploads {
 }
 
 async fn send(link: &NodeLink, blob: BlobRef, bytes: &[u8]) -> Result<(), ToolError> {
-    let mut offset = 0;
+    let (mut offset, mut beginnings) = (0, 0);
     loop {
         let end = bytes.len().min(offset + limits::BLOB_CHUNK_BYTES_MAX);
         let piece = bytes[offset..end].to_vec();
@@ -105,7 +105,8 @@ async fn send(link: &NodeLink, blob: BlobRef, bytes: &[u8]) -> Result<(), ToolEr
         if next >= bytes.len() {
             return Ok(());
         }
-        if next <= offset {
+        beginnings += u32::from(next <= offset);
+        if beginnings > PUT_BEGINNINGS_MAX {
             let message = format!("the node did not take the blob {}", blob.cid);
             return Err(ToolError::passing("unavailable", message, "call again", 1_000));
         }

@@ -4,9 +4,10 @@ use magpie::executor::{Attempt, LogTap, stop_channel};
 use magpie_core::payload::{JsonText, Payload};
 use magpie_core::progress::AttemptNews;
 use magpie_core::task::{AttemptResult, Outcome, TaskSpec};
+use magpie_core::time::DurationMs;
 use serde_json::json;
 
-use super::fixture::{Fixture, PATIENCE, attempt, process, shell};
+use super::fixture::{Fixture, PATIENCE, attempt, error_of, process, shell};
 
 /// What the attempt said last, and how it ended.
 async fn said(fixture: &Fixture, spec: TaskSpec, checkpoint: Option<&str>) -> (AttemptNews, Outcome) {
@@ -76,6 +77,15 @@ async fn one_that_writes_without_end_is_not_held_up_and_takes_no_memory() {
     let (news, outcome) = said(&fixture, shell(script, &[]), None).await;
     assert!(matches!(outcome.result, AttemptResult::Succeeded { .. }), "{outcome:?}");
     assert_eq!(news.progress.unwrap().fraction, Some(0.25));
+}
+
+#[tokio::test]
+async fn one_that_floods_is_ended_when_its_time_is_over() {
+    let fixture = Fixture::new();
+    let spec = TaskSpec { timeout: DurationMs(500), ..shell(r#"exec yes x >"$MAGPIE_PROGRESS""#, &[]) };
+    let (_, outcome) = said(&fixture, spec, None).await;
+    assert!(outcome.log_tail.starts_with("magpie: line 1 of MAGPIE_PROGRESS is not taken: "), "{outcome:?}");
+    assert_eq!(error_of(outcome).0, "timeout");
 }
 
 #[tokio::test]

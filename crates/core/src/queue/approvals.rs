@@ -4,7 +4,7 @@
 //! cancellation, what the steps behind it read. A *held call* is an approval that says so with a label: approved it runs, and
 //! ends with what the call gave, which the node that held it reports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::effects::{Caller, ReplyTo};
 use super::ledger::Ledger;
-use super::protocol::{LedgerReply, Refusal};
+use super::protocol::{LedgerReply, Refusal, TaskView};
 use super::record::{CheckpointRecord, Record, SubmitItem};
 use super::task_entry::Task;
 use crate::ids::{OperationId, PeerId, TaskId, WorkflowId};
@@ -399,13 +399,25 @@ impl Ledger {
     }
 }
 
-/// Nobody submits a held call as a task: its owner is whom the node knows, who made the call.
-pub(super) fn check_labels(items: &[SubmitItem]) -> Result<(), Refusal> {
-    let forged = items.iter().position(|item| item.spec.labels.contains_key(HELD_CALL));
-    forged.map_or(Ok(()), |place| {
-        let path = format!("/tasks/{place}/labels/{HELD_CALL}");
-        Err(Refusal::invalid(&path, "calls that wait have this label, and no task that is submitted", "leave it out"))
-    })
+impl TaskView {
+    /// Whether it is a call of a tool that waits for an approval, or has its answer.
+    pub fn is_held_call(&self) -> bool {
+        self.kind == TaskKind::Approval && self.workflow.is_none() && self.labels.contains_key(HELD_CALL)
+    }
+}
+
+/// Nobody submits a held call: its owner is whom the node knows, who made the call.
+pub(super) fn check_labels(labels: &BTreeMap<String, String>, at: &str) -> Result<(), Refusal> {
+    if !labels.contains_key(HELD_CALL) {
+        return Ok(());
+    }
+    let problem = "calls that wait have this label, and nothing that is submitted";
+    Err(Refusal::invalid(&format!("{at}/labels/{HELD_CALL}"), problem, "leave it out"))
+}
+
+/// The same of tasks.
+pub(super) fn check_labels_of(items: &[SubmitItem]) -> Result<(), Refusal> {
+    items.iter().enumerate().try_for_each(|(n, item)| check_labels(&item.spec.labels, &format!("/tasks/{n}")))
 }
 
 /// What was decided before, in words, if the same was.

@@ -136,10 +136,10 @@ impl ReadySet {
 
 impl WorkerEntry {
     fn fingerprint(&self, now_ms: u64, hasher: &mut impl Hasher) {
-        let Self { capabilities: _, alive, offer, offered_ms, granted, shares, past } = self;
+        let Self { capabilities: _, alive, offer, offered_ms, granted, shares, past, reborn_ms } = self;
         shares.iter().for_each(|share| share.fingerprint(offer.map(|offer| offer.name)).hash(hasher));
         let too_old_ms = now_ms.saturating_sub(limits::CREDIT_AGE_MAX_MS + 1);
-        (alive, offer, (*offered_ms).max(too_old_ms), granted, past).hash(hasher);
+        (alive, offer, (*offered_ms).max(too_old_ms), granted, past, reborn_ms).hash(hasher);
     }
 }
 

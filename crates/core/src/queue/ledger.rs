@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::approvals::OpenApprovals;
-use super::approvals::check_labels;
+use super::approvals::check_labels_of;
 use super::compaction::Compaction;
 use super::disk::Disk;
 use super::effects::{BindingId, Caller, Effect, Event, Gate, NewEntry, Outbox, ReplyTo, Watermark};
@@ -199,7 +199,7 @@ impl Ledger {
             return self.refuse(reply, refusal);
         }
         match request {
-            LedgerRequest::Submit { operation, items } => match check_labels(&items) {
+            LedgerRequest::Submit { operation, items } => match check_labels_of(&items) {
                 Ok(()) => self.submit(caller, operation, items, reply),
                 Err(refusal) => self.refuse(reply, refusal),
             },
@@ -444,7 +444,9 @@ impl Ledger {
                 }
                 Some(wait_ms_max) => {
                     if change.from != Some(TaskState::Delayed) {
-                        task.soft.due_ms = task.due_ms(self.now, wait_ms_max);
+                        let ended = task.bury_when_due && self.workers.has_ended(task, self.identity.home);
+                        let soon_ms = if ended { now_ms + limits::REBORN_REPORT_MS } else { u64::MAX };
+                        task.soft.due_ms = task.due_ms(self.now, wait_ms_max).min(soon_ms);
                     }
                     self.delayed.insert((task.soft.due_ms, id));
                 }

@@ -25,7 +25,7 @@ use crate::matching::Capabilities;
 use crate::payload::JsonText;
 use crate::progress::AttemptNews;
 use crate::task::{Outcome, TaskSpec};
-use crate::time::Wall;
+use crate::time::{Now, Wall};
 
 /// What a worker that is no node says. Its name is that of its caller and its own: nobody speaks for another's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,6 +143,15 @@ impl Task {
         self.notes.as_ref()?.outside.as_ref()
     }
 
+    /// Whether its attempt has had all its time. A node ends such an attempt itself; whoever else has it is told.
+    pub(super) fn is_out_of_time(&self, now: Now) -> bool {
+        let allowed_ms = self.spec.timeout.0 + limits::LEASE_GRACE_MS;
+        match self.soft.attempt_started_ms {
+            Some(started_ms) => now.mono_ms > started_ms.get() + allowed_ms,
+            None => now.wall_ms > self.attempt_started.0 + allowed_ms,
+        }
+    }
+
     /// Lifetime of a lease of this task that nobody renews.
     pub fn lease_ttl_ms(&self) -> u64 {
         if self.outside().is_some() { limits::OUTSIDE_LEASE_TTL_MS } else { limits::LEASE_TTL_MS }
@@ -248,15 +257,14 @@ impl Ledger {
             return None;
         }
         let of_it = |queue: &ShapeQueue| namespace.is_none_or(|namespace| *queue.namespace == *namespace);
-        let fits = |queue: &ShapeQueue| !queue.closed && of_it(queue) && queue.shape.fits(offers);
+        // Nobody ends an outside attempt for sure when its lease does.
+        let fits = |queue: &ShapeQueue| !queue.closed && !queue.exclusive && of_it(queue) && queue.shape.fits(offers);
         let permitted: Vec<bool> = (0..self.ready.queues.len()).map(|place| self.has_permits(place)).collect();
         let may = |place: usize, queue: &ShapeQueue| permitted[place] && fits(queue);
         let mut heads = Heads::of(&self.ready, &mut self.fairness, may);
         while let Some(head) = heads.take() {
             let id = self.ready.queues[head.place].heap.peek().map(|(_, id)| *id);
-            // Nobody ends an outside attempt for sure when its lease does.
-            let usable = id.filter(|id| self.state.tasks.get(id).is_some_and(|task| !task.spec.exclusive));
-            let Some(id) = usable else {
+            let Some(id) = id.filter(|id| self.state.tasks.contains_key(id)) else {
                 heads.put_back(&head, false, &self.ready, &self.fairness, may);
                 continue;
             };
@@ -283,6 +291,11 @@ impl Ledger {
     }
 
     fn keep_outside(&mut self, name: &Arc<str>, holds: Vec<Hold>, reply: ReplyTo) {
+        // Who hears that it is kept takes what it said for kept, too.
+        let says = |hold: &Hold| hold.news.as_ref().is_some_and(|news| news.checkpoint.is_some());
+        if let Some(refusal) = self.disk.instead().filter(|_| holds.iter().any(says)) {
+            return self.refuse(reply, refusal);
+        }
         let presented = |hold: Hold| {
             let (fence, token) = self.presented_by(name, hold.task, hold.lease);
             Renewal { news: hold.news, ..Renewal::new(fence, token, true) }

@@ -24,7 +24,9 @@ enum Presented {
 impl Ledger {
     pub(super) fn credit(&mut self, worker: PeerId, offer: CreditOffer, reply: ReplyTo) {
         let now_ms = self.now.mono_ms;
-        self.workers.entries.entry(worker).or_default().take_offer(now_ms, offer);
+        if self.workers.entries.entry(worker).or_default().take_offer(now_ms, offer) {
+            self.hasten_burials(worker);
+        }
         self.grants_due = true;
         let waiting = |pool| self.ready.eligible_for(&worker, pool) as u32;
         let backlog = Slots { cpu: waiting(SlotPool::Cpu), device: waiting(SlotPool::Device) };
@@ -88,7 +90,8 @@ impl Ledger {
             Presented::Current => {}
         }
         let task = &self.state.tasks[&renewal.fence.task];
-        if task.state.is_terminal() || renewal.stopped {
+        let out_of_time = task.outside().is_some() && task.is_out_of_time(self.now);
+        if task.state.is_terminal() || renewal.stopped || out_of_time {
             return RenewAnswer::Terminal { state: task.state };
         }
         match task.epoch_status {

@@ -8,6 +8,7 @@ use super::protocol::LedgerReply;
 use crate::ids::{PeerId, TaskId};
 use crate::matching::Shape;
 use crate::task::{TaskSpec, TaskState};
+use crate::time::Wall;
 
 /// What one node lacks to run a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,13 @@ impl Ledger {
             TaskState::Ready if nodes.is_empty() => "no node is known yet".to_owned(),
             TaskState::Ready if able == 0 => "no known node meets its requirements".to_owned(),
             TaskState::Ready => used_up.unwrap_or_else(|| format!("{able} nodes could run it; none has a free slot")),
+            TaskState::Delayed if task.bury_when_due => {
+                let left_ms = task.soft.due_ms.saturating_sub(self.now.mono_ms);
+                format!(
+                    "the lease of its last attempt has ended; its worker may still report until {}, then it is dead",
+                    Wall(self.now.wall_ms + left_ms)
+                )
+            }
             TaskState::Delayed => format!("it waits until {}", task.due),
             TaskState::Blocked => "it waits for the steps it needs".to_owned(),
             TaskState::Leased => "it is granted and about to start".to_owned(),

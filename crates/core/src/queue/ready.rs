@@ -24,6 +24,8 @@ pub(super) struct ShapeQueue {
     pub namespace: Arc<str>,
     pub shape: Shape,
     pub limits: Vec<Limit>,
+    /// Whether an attempt has to be over when its lease ends, which only a node answers for.
+    pub exclusive: bool,
     /// Whether one of its limits is used up.
     pub closed: bool,
     /// What its tasks take, the newest ones most; `None` before the first ended.
@@ -44,7 +46,7 @@ impl ShapeQueue {
 /// What a task counts as before one like it ended.
 const UNKNOWN_RUN_US: u64 = 1_000_000;
 
-type QueueKey = (Arc<str>, Shape, Vec<Limit>);
+type QueueKey = (Arc<str>, Shape, Vec<Limit>, bool);
 
 /// The queues behind one limit.
 #[derive(Clone, Default)]
@@ -120,7 +122,7 @@ impl ReadySet {
             return *place;
         }
         let shape = Shape::of(spec).expect("the expression was parsed when the task was submitted");
-        let key = (Arc::from(spec.namespace.as_str()), shape, Limit::all_of(spec, task.id.ledger));
+        let key = (Arc::from(spec.namespace.as_str()), shape, Limit::all_of(spec, task.id.ledger), spec.exclusive);
         let place = self.index.get(&key).copied().unwrap_or_else(|| self.add_queue(key, members));
         self.last = Some((spec.clone(), place));
         place
@@ -128,14 +130,14 @@ impl ReadySet {
 
     /// An empty queue is kept for the next task of its shape, until there are too many of them.
     fn add_queue<'a>(&mut self, key: QueueKey, members: impl Iterator<Item = (&'a PeerId, &'a Capabilities)>) -> usize {
-        let (namespace, shape, limits) = key.clone();
+        let (namespace, shape, limits, exclusive) = key.clone();
         let fitting = members
             .filter(|(_, capabilities)| shape.fits(capabilities))
             .map(|(peer, _)| (*peer, Beacon::of(peer)))
             .collect();
         let closed = limits.iter().any(|limit| self.gates.get(limit).is_some_and(|gate| gate.closed));
         let (heap, stand) = (PairingHeap::new(), Stand::default());
-        let queue = ShapeQueue { namespace, shape, limits, closed, run_us: None, heap, stand, fitting };
+        let queue = ShapeQueue { namespace, shape, limits, exclusive, closed, run_us: None, heap, stand, fitting };
         self.standing.add(&queue);
         let full = self.queues.len() >= limits::READY_QUEUES_KEPT_MAX;
         let reused = full.then(|| self.empty.pop_first()).flatten();
@@ -145,7 +147,7 @@ impl ReadySet {
                 let old = std::mem::replace(old, queue);
                 self.standing.leave(&old);
                 old.limits.iter().for_each(|limit| self.leave_gate(limit, place));
-                self.index.remove(&(old.namespace, old.shape, old.limits));
+                self.index.remove(&(old.namespace, old.shape, old.limits, old.exclusive));
             }
             None => self.queues.push(queue),
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::approvals::{ApprovalRequest, check_labels};
+use super::approvals::{ApprovalRequest, check_labels_of};
 use super::effects::ReplyTo;
 use super::ledger::Ledger;
 use super::ownership::run_state;
@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     fn rehearse_tasks(&self, items: &[SubmitItem]) -> Result<Rehearsal, Refusal> {
-        check_labels(items)?;
+        check_labels_of(items)?;
         let total = check_batch(items)?;
         self.check_draining()?;
         self.check_live(total)?;

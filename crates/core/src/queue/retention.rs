@@ -77,6 +77,16 @@ impl Retention {
         self.workflows.insert(run.id, (end, due));
     }
 
+    /// A workflow that ended is still needed: it is looked at again later, and keeps none from going meanwhile.
+    fn postpone(&mut self, id: WorkflowId, now: Wall) {
+        self.workflow_goes_on(id);
+        let due = Wall(now.0.saturating_add(limits::RETENTION_NEEDED_MS));
+        let end = Wall(due.0.saturating_sub(limits::RETENTION_MS_MIN));
+        self.by_end.insert((end, id));
+        self.by_due.insert((due, id));
+        self.workflows.insert(id, (end, due));
+    }
+
     /// A workflow runs, perhaps again, or is gone.
     pub fn workflow_goes_on(&mut self, id: WorkflowId) {
         if let Some((end, due)) = self.workflows.remove(&id) {
@@ -176,15 +186,13 @@ impl Ledger {
             (None, Some(run)) => self.tasks_of(run).map(|task| u64::from(task.soft.bytes)).sum(),
             (None, None) => 0,
         };
-        let going = self.retention.going(Wall(self.now.wall_ms), bytes);
-        if going.is_empty() {
-            return;
-        }
-        let (mut tasks, mut workflows) = (Vec::new(), Vec::new());
+        let now = Wall(self.now.wall_ms);
+        let going = self.retention.going(now, bytes);
+        let (mut tasks, mut workflows, mut needed) = (Vec::new(), Vec::new(), Vec::new());
         for id in going {
             match self.state.workflows.get(&id) {
                 None => tasks.push(id),
-                Some(run) if self.is_needed(run) => {}
+                Some(run) if self.is_needed(run) => needed.push(id),
                 Some(run) => {
                     tasks.extend(self.tasks_of(run).map(|task| task.id));
                     workflows.push(id);
@@ -195,7 +203,10 @@ impl Ledger {
                 break;
             }
         }
-        self.commit_pruned(None, tasks, workflows);
+        needed.into_iter().for_each(|id| self.retention.postpone(id, now));
+        if !(tasks.is_empty() && workflows.is_empty()) {
+            self.commit_pruned(None, tasks, workflows);
+        }
     }
 }
 

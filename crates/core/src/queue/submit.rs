@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::approvals::check_labels;
 use super::effects::{Caller, Gate, ReplyTo};
 use super::keys::{KeyName, Keys};
 use super::ledger::Ledger;
@@ -80,10 +81,11 @@ impl Ledger {
         if self.retention.is_full() { Err(self.disk_budget_spent()) } else { Ok(()) }
     }
 
-    /// Whether so many more live tasks are within the bound.
+    /// Whether more live tasks are within the bound: if not, when there is room for so many. Those of one submission come whole
+    /// while there is room for one: with more than the bound it would never come.
     pub(super) fn check_live(&self, tasks: usize) -> Result<(), Refusal> {
-        let excess = (self.live_tasks() + tasks).saturating_sub(self.settings.live_tasks_max);
-        if excess > 0 { Err(self.too_many_tasks(excess)) } else { Ok(()) }
+        let (live, most) = (self.live_tasks(), self.settings.live_tasks_max);
+        if live < most { Ok(()) } else { Err(self.too_many_tasks(live + tasks - most)) }
     }
 
     pub(super) fn live_tasks(&self) -> usize {
@@ -299,6 +301,7 @@ impl Ledger {
     /// What `parse_workflow` refuses at the client's door is refused here too, where a home would break over it.
     fn check_step(&self, spec: &WorkflowSpec, step: &StepSpec, path: &str) -> Result<(), Refusal> {
         let task = spec.task(step);
+        check_labels(&task.labels, path)?;
         self.check_limits(&task, path)?;
         self.check_tag(&task, path)?;
         if let Join::Count(count) = step.join

@@ -4,7 +4,7 @@ use super::effects::{Effect, Gate};
 use super::ledger::{Ledger, Marker};
 use super::protocol::WorkerNotice;
 use super::record::Record;
-use crate::ids::TaskId;
+use crate::ids::{PeerId, TaskId};
 use crate::lease::Fence;
 use crate::limits;
 use crate::task::{Durability, TaskState};
@@ -83,6 +83,22 @@ impl Ledger {
         let fences: Vec<Fence> = fences.collect();
         let at = self.at();
         self.commit_by_class(fences, |fence: &Fence| fence.task, |fences| Record::Expired { at, fences });
+    }
+
+    /// An attempt whose worker has started anew comes to no end any more; only an outcome that its disk kept may still come, and
+    /// that is among the first things that it sends.
+    pub(super) fn hasten_burials(&mut self, worker: PeerId) {
+        let soon_ms = self.now.mono_ms + limits::REBORN_REPORT_MS;
+        let later: Vec<(u64, TaskId)> =
+            self.delayed.iter().rev().take_while(|(due_ms, _)| *due_ms > soon_ms).copied().collect();
+        for (due_ms, id) in later {
+            let Some(task) = self.state.tasks.get_mut(&id) else { continue };
+            if task.bury_when_due && task.worker == Some(worker) && self.workers.has_ended(task, self.identity.home) {
+                task.soft.due_ms = soon_ms;
+                self.delayed.remove(&(due_ms, id));
+                self.delayed.insert((soon_ms, id));
+            }
+        }
     }
 
     /// Delayed tasks whose time has come: ready is a fact of time, so nothing is written; a burial is.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::outside::OutsideWorkers;
 use super::steal::StealShare;
+use super::task_entry::Task;
 use crate::ids::PeerId;
 use crate::lease::{CreditOffer, Slots};
 use crate::limits;
@@ -23,15 +24,19 @@ pub(super) struct WorkerEntry {
     pub shares: [StealShare; 2],
     /// What `granted` was, now and then during the last lease's length.
     pub past: VecDeque<(u64, Slots)>,
+    /// When its newest incarnation was first heard of; 0 if this home knows of none before.
+    pub reborn_ms: u64,
 }
 
 const PAST_EVERY_MS: u64 = 1_000;
 
 impl WorkerEntry {
-    /// Takes an offer, unless a newer one came before it.
-    pub fn take_offer(&mut self, now_ms: u64, offer: CreditOffer) {
+    /// Takes an offer, unless a newer one came before it. Returns whether it is the first of another incarnation: of what the
+    /// one before ran, nothing is left but what its disk keeps.
+    pub fn take_offer(&mut self, now_ms: u64, offer: CreditOffer) -> bool {
+        let reborn = self.offer.is_some_and(|held| held.name.incarnation < offer.name.incarnation);
         match self.offer {
-            Some(held) if held.name >= offer.name => return,
+            Some(held) if held.name >= offer.name => return false,
             Some(held) if held.name.incarnation == offer.name.incarnation => {
                 self.forget_lost(now_ms, offer.received);
                 // Grants of an earlier life of this home count too, once the worker says that it has seen them.
@@ -45,6 +50,10 @@ impl WorkerEntry {
         }
         self.offer = Some(offer);
         self.offered_ms = now_ms;
+        if reborn {
+            self.reborn_ms = now_ms;
+        }
+        reborn
     }
 
     /// A grant that the worker has not seen one lease's length later is lost, and so is the lease: without this it would
@@ -97,6 +106,17 @@ pub(super) struct Workers {
 }
 
 impl Workers {
+    /// Whether the process that had the newest attempt of `task` has ended: its worker at `home` with the life before of that.
+    pub fn has_ended(&self, task: &Task, home: PeerId) -> bool {
+        match (task.worker, task.soft.attempt_started_ms) {
+            (Some(worker), Some(started_ms)) => {
+                self.entries.get(&worker).is_some_and(|entry| entry.reborn_ms > started_ms.get())
+            }
+            (worker, None) => worker == Some(home),
+            (None, Some(_)) => false,
+        }
+    }
+
     /// Alive members and what they offer.
     pub fn alive(&self) -> impl Iterator<Item = (&PeerId, &Capabilities)> {
         self.entries

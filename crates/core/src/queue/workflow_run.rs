@@ -398,7 +398,9 @@ impl StepRun {
     /// Whether the next items of a large `for_each` should become tasks.
     pub fn wants_next_window(&self) -> bool {
         let live = self.tasks.len() as u64 - self.counts.terminal();
-        (self.tasks.len() as u32) < self.total && live < limits::FOR_EACH_WINDOW_LEN_MAX as u64 / 2
+        self.error.is_none()
+            && (self.tasks.len() as u32) < self.total
+            && live < limits::FOR_EACH_WINDOW_LEN_MAX as u64 / 2
     }
 
     fn failure(&self) -> Option<TaskState> {
@@ -406,10 +408,12 @@ impl StepRun {
         bad.into_iter().find(|state| self.counts.of(*state) > 0)
     }
 
-    /// The step's end: once every item has one, or at its first failed one.
+    /// The step's end: once every item has one, or at its first failed one. Of items that could not be bound, there are none.
     pub fn end_state(&self, stops_at_once: bool) -> Option<TaskState> {
-        let all = self.counts.terminal() == u64::from(self.total);
-        match self.failure() {
+        let unbound = self.error.is_some();
+        let items = if unbound { self.tasks.len() as u32 } else { self.total };
+        let all = self.counts.terminal() == u64::from(items);
+        match self.failure().or(unbound.then_some(TaskState::Failed)) {
             Some(bad) => (stops_at_once || all).then_some(bad),
             None => all.then_some(TaskState::Succeeded),
         }

@@ -141,11 +141,13 @@ impl State {
         let memory = run.spec.durability == Durability::Memory;
         let entry = &mut run.steps[step as usize];
         entry.error = Some(error.clone());
-        // A later window of items fails a step that has tasks already.
         if entry.phase == StepPhase::Binding {
             self.end_placeholders(memory, TaskState::Failed, 1);
+            self.end_step(index, at, (workflow, step), TaskState::Failed);
+        } else {
+            // A later window of items counts as one that failed: those that are under way end as they would beside it.
+            self.settle_step(index, at, workflow, step);
         }
-        self.end_step(index, at, (workflow, step), TaskState::Failed);
     }
 
     pub(super) fn step_moved(&mut self, index: LogIndex, at: Wall, link: StepLink, from: TaskState, to: TaskState) {

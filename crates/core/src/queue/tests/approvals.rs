@@ -243,11 +243,12 @@ fn a_caller_has_so_many_held_calls_and_none_by_a_label() {
         matches!(&refused, LedgerReply::Refused(refusal) if refusal.to_string().contains(HELD_CALL)),
         "{refused:?}"
     );
-    // A step with the label is an approval like any other.
     let mut spec = chain(1);
-    spec.steps[0] = StepSpec { kind: TaskKind::Approval, labels, ..spec.steps[0].clone() };
-    let workflow = start(&mut home, spec);
-    let gate = home.listed(Some(workflow), false).remove(0);
-    assert!(!gate.held_call);
-    assert_eq!(home.decide(gate.id, true, "operator:ann").unwrap().state, TaskState::Succeeded);
+    spec.labels = labels;
+    let (operation, spec) = (home.operation(), Arc::new(spec));
+    let refused = home.ask(LedgerRequest::SubmitWorkflow { operation, spec });
+    assert!(
+        matches!(&refused, LedgerReply::Refused(refusal) if refusal.to_string().contains(HELD_CALL)),
+        "{refused:?}"
+    );
 }

@@ -187,6 +187,45 @@ fn an_expiry_after_the_start_counts_and_the_last_one_waits_for_the_attempts_own_
     assert_eq!((view.state, view.error.unwrap().code.as_str()), (TaskState::Dead, "lease_expired"));
 }
 
+/// Its worker was killed and has started again: before the lease ended, or after.
+#[test]
+fn the_last_attempt_of_a_worker_that_started_anew_is_waited_for_only_a_moment() {
+    for comes_early in [true, false] {
+        let mut home = Bench::new();
+        let grant = home.granted(TaskSpec { timeout: DurationMs(3_600_000), ..at_most(1) });
+        let id = grant.fence.task;
+        home.renew(&grant, true);
+        home.pass(1_000);
+        if comes_early {
+            home.credit_of(Incarnation(2), 1, 1, 0);
+        }
+        home.pass(limits::LEASE_TTL_MS + 100);
+        assert_eq!(home.state(id), TaskState::Delayed);
+        if !comes_early {
+            home.pass(120_000);
+            home.credit_of(Incarnation(2), 1, 1, 0);
+        }
+        home.pass(limits::REBORN_REPORT_MS - 2_000);
+        assert_eq!(home.state(id), TaskState::Delayed, "its disk may have kept an outcome");
+        home.credit_of(Incarnation(2), 1, 1, 0);
+        home.pass(2_100);
+        let view = home.task(id);
+        assert_eq!((view.state, view.error.unwrap().code.as_str()), (TaskState::Dead, "lease_expired"));
+    }
+}
+
+#[test]
+fn the_last_attempt_of_a_worker_that_never_comes_back_has_all_its_time() {
+    let mut home = Bench::new();
+    let grant = home.granted(TaskSpec { timeout: DurationMs(3_600_000), ..at_most(1) });
+    home.renew(&grant, true);
+    home.pass(limits::LEASE_TTL_MS + 100);
+    home.credit(1, 0, 1);
+    home.pass(3_000_000);
+    assert_eq!(home.state(grant.fence.task), TaskState::Delayed);
+    assert_eq!(home.complete(&grant, success("late")), CompleteAnswer::Committed);
+}
+
 #[test]
 fn a_buried_tasks_worker_may_still_commit_before_the_burial() {
     let mut home = Bench::new();

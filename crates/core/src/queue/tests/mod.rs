@@ -317,8 +317,12 @@ impl Bench {
 
     /// `received` grants arrived at the worker so far; it has `cpu` slots free.
     fn credit(&mut self, n: u8, cpu: u32, received: u32) {
+        self.credit_of(Incarnation(1), n, cpu, received);
+    }
+
+    fn credit_of(&mut self, incarnation: Incarnation, n: u8, cpu: u32, received: u32) {
         self.sendings += 1;
-        let name = CreditName { incarnation: Incarnation(1), sending: Sending(self.sendings) };
+        let name = CreditName { incarnation, sending: Sending(self.sendings) };
         let offer = CreditOffer {
             name,
             received: Slots { cpu: received, device: 0 },

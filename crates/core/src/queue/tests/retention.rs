@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dag::StepSpec;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -163,6 +164,33 @@ fn nothing_of_a_workflow_that_runs_is_let_go_and_all_of_one_that_ended() {
     assert_eq!(home.ask(LedgerRequest::GetWorkflow { id: ended }), LedgerReply::Refused(pruned));
     assert!(census_holds(&home));
     assert_eq!(home.ledger.state.pruned, TaskCounts { cancelled: 1, skipped: 2, ..TaskCounts::default() });
+}
+
+#[test]
+fn what_a_running_workflow_needs_keeps_nothing_behind_it_from_going() {
+    let mut home = Bench::new();
+    workflows::worker(&mut home);
+    let inner = || Some(Arc::new(workflows::chain(1)));
+    let children = limits::PRUNE_LEN_MAX + 1;
+    let parts = (0..children).map(|n| StepSpec {
+        kind: TaskKind::Workflow,
+        workflow: inner(),
+        ..workflows::step(&format!("part-{n}"), &[])
+    });
+    let waits = StepSpec { kind: TaskKind::Approval, ..workflows::step("waits", &[]) };
+    let whole = workflows::start(&mut home, workflows::workflow(parts.chain([waits]).collect()));
+    workflow_policies::work_off(&mut home, &[]);
+    let parts_over = |home: &Bench| home.ledger.state.workflows.values().filter(|run| run.state.is_terminal()).count();
+    assert_eq!(parts_over(&home), children, "its parts are over, and it is not");
+    let behind = cancelled(&mut home, noop());
+    wall_passes(&mut home, 8 * DAY_MS);
+    assert!(is_pruned(&mut home, behind));
+    assert_eq!(parts_over(&home), children);
+    home.cancel(whole);
+    wall_passes(&mut home, 40 * DAY_MS);
+    home.pass(2_000);
+    assert_eq!((home.ledger.state.tasks.values().count(), home.ledger.state.workflows.len()), (0, 0));
+    assert!(census_holds(&home));
 }
 
 #[test]

@@ -198,33 +198,71 @@ fn a_step_whose_references_do_not_resolve_fails_in_words() {
     assert!(home.ledger.state.conservation_holds());
 }
 
-#[test]
-fn a_window_that_does_not_resolve_fails_its_workflow() {
-    let mut home = Bench::new();
-    worker(&mut home);
-    let id = start(&mut home, fan_out(limits::FOR_EACH_WINDOW_LEN_MAX + 1));
+/// A list of one item more than a window, at the moment when its second window is asked for; what the worker has had.
+fn at_its_second_window(home: &mut Bench, spec: WorkflowSpec) -> (WorkflowId, u32) {
+    worker(home);
+    let id = start(home, spec);
     home.credit(1, 2, 0);
     home.pass(100);
     let grant = home.grant();
     home.complete(&grant, success("the list"));
     home.bind_all();
-    let bound = Err(TaskError::new("unresolved", "the list is gone"));
-    let from = limits::FOR_EACH_WINDOW_LEN_MAX as u32;
     // As if its first window were half done, which is when the next is asked for.
-    let mut received = 1;
+    let (mut received, from) = (1, limits::FOR_EACH_WINDOW_LEN_MAX as u32);
     let asked = items_of(id, 1, from);
     while !home.left.iter().any(|effect| matches!(effect, Effect::Bind { id, .. } if *id == asked)) {
-        home.credit(1, 5_000, received);
-        home.pass(100);
-        let grants = home.grants();
-        received += grants.len() as u32;
-        let all = grants.iter().map(|(_, grant)| completion(grant, success("x"))).collect();
-        home.ask_as(peer(1), LedgerRequest::Complete(all));
+        received += work_off_some(home, received);
     }
-    home.event(Event::Bound { id: items_of(id, 1, from), bound });
+    (id, received)
+}
+
+/// How many ended.
+fn work_off_some(home: &mut Bench, received: u32) -> u32 {
+    home.credit(1, 3_000, received);
+    home.pass(100);
+    let grants = home.grants();
+    let all = grants.iter().map(|(_, grant)| completion(grant, success("x"))).collect();
+    home.ask_as(peer(1), LedgerRequest::Complete(all));
+    grants.len() as u32
+}
+
+fn second_window_is_unbound(home: &mut Bench, id: WorkflowId) {
+    let bound = Err(TaskError::new("unresolved", "the list is gone"));
+    home.event(Event::Bound { id: items_of(id, 1, limits::FOR_EACH_WINDOW_LEN_MAX as u32), bound });
+}
+
+#[test]
+fn a_window_that_does_not_resolve_fails_its_workflow() {
+    let mut home = Bench::new();
+    let (id, _) = at_its_second_window(&mut home, fan_out(limits::FOR_EACH_WINDOW_LEN_MAX + 1));
+    second_window_is_unbound(&mut home, id);
     let view = view(&mut home, id);
     assert_eq!((view.summary.state, view.steps[1].state), (WorkflowState::Failed, TaskState::Failed));
     assert!(home.ledger.state.conservation_holds());
+}
+
+#[test]
+fn a_window_that_does_not_resolve_leaves_the_items_before_it_their_end_where_the_others_go_on() {
+    let mut home = Bench::new();
+    let items = limits::FOR_EACH_WINDOW_LEN_MAX;
+    let spec = WorkflowSpec { on_fail: OnFail::SkipChildren, ..fan_out(items + 1) };
+    let (id, mut received) = at_its_second_window(&mut home, spec);
+    second_window_is_unbound(&mut home, id);
+    assert_eq!(view(&mut home, id).summary.state, WorkflowState::Running, "its items are under way");
+    while view(&mut home, id).summary.state == WorkflowState::Running {
+        received += work_off_some(&mut home, received);
+    }
+    let ended = view(&mut home, id);
+    assert_eq!(ended.steps[1].tasks.succeeded, items as u64);
+    assert_eq!(ended.steps[1].error.as_ref().unwrap().message, "the list is gone");
+    assert_eq!(
+        ended.steps.iter().map(|step| step.state).collect::<Vec<_>>(),
+        [TaskState::Succeeded, TaskState::Failed, TaskState::Skipped]
+    );
+    assert!(home.ledger.state.conservation_holds());
+    let operation = home.operation();
+    assert_eq!(home.ask(LedgerRequest::RetryWorkflow { operation, id }), LedgerReply::WorkflowRetried { id, steps: 2 });
+    assert_eq!(view(&mut home, id).steps[1].tasks.succeeded, items as u64, "none of them is run again");
 }
 
 #[test]
