@@ -64,8 +64,11 @@ pub(crate) const REACH_RETRY_MS: u64 = 5_000;
 pub(crate) const ADDRESS_BYTES_MAX: usize = 256;
 /// A frame of a lane: what is longer takes request-response, or goes in parts.
 pub(crate) const LANE_FRAME_BYTES_MAX: usize = 64 * 1024;
-/// Frames are written to a lane, and read from it, in pieces of about this.
+/// Frames are written to a lane in pieces of about this.
 pub(crate) const LANE_BUFFER_BYTES: usize = 64 * 1024;
+/// What is read of a lane at once, if the frame that it begins with is no longer. It is held while the lane is quiet too, and a
+/// node has two lanes with every member.
+pub(crate) const LANE_READ_BYTES: usize = 8 * 1024;
 /// Requests under way on one lane.
 pub(crate) const LANE_REQUESTS_MAX: usize = 4 * PEER_REQUESTS_MAX;
 /// Lanes of one member that are served: the one in use, and one that the member has not given up yet.

@@ -175,7 +175,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::with_capacity(limits::LANE_BUFFER_BYTES, reader);
+    let mut reader = BufReader::with_capacity(limits::LANE_READ_BYTES, reader);
     let opening = Duration::from_millis(limits::LANE_OPEN_MS);
     tokio::time::timeout(opening, greet(&mut reader, &mut writer))
         .await

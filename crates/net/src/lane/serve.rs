@@ -83,7 +83,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::with_capacity(limits::LANE_BUFFER_BYTES, reader);
+    let mut reader = BufReader::with_capacity(limits::LANE_READ_BYTES, reader);
     let opening = Duration::from_millis(limits::LANE_OPEN_MS);
     tokio::time::timeout(opening, welcome(&mut reader, &mut writer))
         .await
