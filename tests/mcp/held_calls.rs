@@ -113,6 +113,7 @@ async fn no_way_to_a_tool_leads_past_the_policy_and_what_it_does_not_name_is_mad
     assert_eq!(wrong["field"], "confirm", "nobody is asked about a wrong call: {wrong}");
     let dry = called(&rig, token, "queue_clear", json!({"confirm": true, "dry_run": true})).await;
     assert_eq!((&dry["dry_run"], &dry["would"]["change"]), (&json!(true), &json!("clear_queue")), "{dry}");
+    assert!(dry["would"]["takes"].as_str().unwrap().contains("not calls that are held"), "{dry}");
     assert!(dry["would"]["held"].as_str().unwrap().contains("approves"), "{dry}");
     let paused = called(&rig, token, "queue_pause", json!({})).await;
     assert_eq!((paused.get("held"), &paused["ok"]), (None, &json!(true)), "it takes nothing away: {paused}");

@@ -80,13 +80,21 @@ async fn ledger(link: &NodeLink, request: LedgerRequest) -> Result<Value, ToolEr
         }
         LedgerRequest::PauseQueue { namespace, .. } => queue("pause_queue", namespace, link).await,
         LedgerRequest::ResumeQueue { namespace, .. } => queue("resume_queue", namespace, link).await,
-        LedgerRequest::ClearQueue { namespace, .. } => queue("clear_queue", namespace, link).await,
+        LedgerRequest::ClearQueue { namespace, .. } => {
+            let mut would = queue("clear_queue", namespace, link).await?;
+            would["takes"] = TAKEN_BY_CLEARING.into();
+            Ok(would)
+        }
         LedgerRequest::Outside(request) => outside(link, request).await,
         LedgerRequest::Context(request) => context(link, request).await,
         LedgerRequest::Schedule(request) => schedule(link, request).await,
         _ => Err(has_none("this change of a ledger")),
     }
 }
+
+/// What `waiting` counts beside is not taken.
+const TAKEN_BY_CLEARING: &str = "tasks that are ready or delayed, approvals that wait among them, and workflows of which nothing \
+    has begun, those that wait at an approval first among them; not calls that are held until a person approves them";
 
 async fn rehearsed(link: &NodeLink, request: LedgerRequest) -> Result<LedgerReply, ToolError> {
     link.ledger(LedgerRequest::Rehearse(Box::new(request)), PATIENCE).await

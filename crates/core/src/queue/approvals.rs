@@ -192,7 +192,7 @@ impl Task {
     }
 
     /// A step is none, whatever labels it brings.
-    fn is_held_call(&self) -> bool {
+    pub(super) fn is_held_call(&self) -> bool {
         self.is_approval() && self.kin.step.is_none() && self.spec.labels.contains_key(HELD_CALL)
     }
 

@@ -203,12 +203,14 @@ impl Ledger {
 
     /// What stands unstarted in the queue, apart by whether it is written, and how much more than a record holds.
     ///
-    /// A step's task goes with its workflow or not at all: a workflow that has begun goes on.
+    /// A step's task goes with its workflow or not at all: a workflow that has begun goes on. A held call is no work of the
+    /// queue: who made it waits for a person's answer.
     fn to_clear(&self, namespace: Option<&str>, up_to: LogIndex) -> ([Cleared; 2], u64) {
         let of_namespace = |other: &str| namespace.is_none_or(|namespace| namespace == other);
         let waits = |task: &&Task| {
             matches!(task.state, TaskState::Ready | TaskState::Delayed)
                 && task.kin.step.is_none()
+                && !task.is_held_call()
                 && task.accepted <= up_to
                 && of_namespace(&task.spec.namespace)
         };

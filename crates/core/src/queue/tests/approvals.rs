@@ -252,3 +252,19 @@ fn a_caller_has_so_many_held_calls_and_none_by_a_label() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn clearing_the_queue_leaves_held_calls_and_takes_other_approvals() {
+    let mut home = Bench::new();
+    let held = home.hold(1);
+    let asked = home.submit(approval());
+    let mut spec = chain(2);
+    spec.steps[0] = StepSpec { kind: TaskKind::Approval, ..spec.steps[0].clone() };
+    let workflow = start(&mut home, spec);
+    let (operation, up_to) = (home.operation(), home.stats().log_index);
+    let cleared = home.ask(LedgerRequest::ClearQueue { operation, namespace: None, up_to });
+    assert_eq!(cleared, LedgerReply::Cleared { tasks: 1, workflows: 1, left: 0 });
+    assert_eq!((home.task(asked).state, home.task(held).state), (TaskState::Cancelled, TaskState::Ready));
+    assert_eq!(view(&mut home, workflow).summary.state, WorkflowState::Cancelled);
+    assert_eq!(home.decide(held, true, "operator:ann").unwrap().state, TaskState::Running);
+}
