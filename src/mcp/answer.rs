@@ -133,7 +133,7 @@ impl ToolError {
     pub fn invalid_spec(problems: Vec<SpecError>) -> Self {
         let first = problems.first().map_or_else(String::new, |problem| problem.fix.clone());
         let lines: Vec<String> = problems.iter().map(|error| format!("{}: {}", error.path, error.problem)).collect();
-        let field = problems.first().map(|error| error.path.clone());
+        let field = problems.first().map(|error| argument_at(&error.path).to_owned());
         let fix = format!("{first}; correct every entry of problems and call again");
         Self { field, problems, ..Self::new("invalid", lines.join("; "), fix) }
     }
@@ -141,6 +141,11 @@ impl ToolError {
     pub fn next(self, next: Next) -> Self {
         Self { next: Some(Box::new(next)), ..self }
     }
+}
+
+/// The argument that a pointer names, where it names nothing within one.
+fn argument_at(path: &str) -> &str {
+    path.strip_prefix('/').filter(|name| !name.contains('/')).unwrap_or(path)
 }
 
 impl From<ClientError> for ToolError {
@@ -239,6 +244,8 @@ mod tests {
         let json = serde_json::to_value(&error).unwrap();
         assert_eq!(json["field"], "/steps/0/kind");
         assert!(json["fix"].as_str().unwrap().starts_with("write noop"));
+        let of_argument = ToolError::from(Refusal::invalid("/key", "it is empty", "give one"));
+        assert_eq!(of_argument.field.as_deref(), Some("key"));
         assert_eq!((json["ok"].as_bool(), json["retryable"].as_bool()), (Some(false), Some(false)));
     }
 }

@@ -449,7 +449,7 @@ async fn a_blob_is_read_by_who_put_it_or_whose_task_gave_it_also_after_a_restart
     assert!(part["task"]["output_part"]["text"].as_str().unwrap().contains("xxx"), "{part}");
     let file = json!([{"path": "a", "cid": put, "bytes": 13}]);
     let theirs = bob.failed("p2p_taskqueue_submit", json!({"kind": "process", "run": ["sh"], "files": file})).await;
-    assert_eq!((&theirs["code"], &theirs["field"]), (&json!("invalid"), &json!("/files")), "{theirs}");
+    assert_eq!((&theirs["code"], &theirs["field"]), (&json!("invalid"), &json!("files")), "{theirs}");
     assert_eq!(bob.failed("ipfs_cat", json!({"cid": put})).await["code"], "not_found");
     drop((ann, bob));
     rig.crash().await;

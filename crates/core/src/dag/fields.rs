@@ -133,6 +133,12 @@ fn in_words(message: &str) -> (String, String) {
     if let Some((value, _)) = message.strip_prefix("invalid value: ").and_then(|rest| rest.rsplit_once(", expected ")) {
         return (format!("{} is out of range", presented(value)), "write a smaller number, 0 or above".to_owned());
     }
+    // A list stands where a mapping is expected, and has too few entries to be read as one.
+    let too_short = message.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected struct "));
+    if let Some((_, name)) = too_short {
+        let (expected, fix) = expectation(&format!("struct {name}"));
+        return (format!("expected {expected}, found a list"), fix);
+    }
     let wrong_type = message.strip_prefix("invalid type: ");
     if let Some((unexpected, expected)) = wrong_type.and_then(|rest| rest.rsplit_once(", expected ")) {
         let (expected, fix) = expectation(expected);
@@ -157,7 +163,8 @@ fn in_words(message: &str) -> (String, String) {
 
 /// A Rust type's name as a user says it, and how to write one.
 fn expectation(expected: &str) -> (String, String) {
-    let (words, fix) = match expected {
+    // `struct FileRef with 4 elements`, where a list was found.
+    let (words, fix) = match expected.split(" with ").next().unwrap_or(expected) {
         "a string" => ("a text", "put it in quotes"),
         "a boolean" => ("true or false", "write true or false"),
         "f64" => ("a number", "write a number without quotes"),
@@ -166,6 +173,7 @@ fn expectation(expected: &str) -> (String, String) {
         "a map" => ("a mapping of names to values", "write NAME: VALUE, one a line"),
         "struct RetryPolicy" => ("a mapping", "write {max_attempts: 3, initial: 1s}"),
         "struct FileRef" => ("an uploaded file", "give {path, cid, bytes}, or let nodectl run upload it"),
+        other if other.starts_with("struct ") => ("a mapping of names to values", "write {NAME: VALUE, ...}"),
         other => return (other.to_owned(), format!("write {other}")),
     };
     (words.to_owned(), fix.to_owned())
@@ -230,6 +238,8 @@ mod tests {
             refusal::<FileRef>(json!("split.py")).contains("expected an uploaded file, found the text \"split.py\"")
         );
         assert!(refusal::<FileRef>(json!({"path": "x"})).contains("cid is missing (add cid)"));
+        assert!(refusal::<FileRef>(json!([])).contains("expected an uploaded file, found a list (give {path"));
+        assert!(refusal::<RetryPolicy>(json!(5)).contains("expected a mapping, found the number 5"));
     }
 
     #[test]
