@@ -2,7 +2,9 @@
 
 pub mod direct;
 mod documents;
+mod lines;
 mod listening;
+pub mod malformed;
 pub mod outline;
 mod paced;
 mod pipes;
@@ -15,14 +17,13 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
-    CompleteResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, RequestMetaObject, ServerCapabilities,
-    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool as ListedTool, ToolAnnotations,
-    UnsubscribeRequestParams, UpdateTaskParams,
+    CompleteResult, CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
+    GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
+    ReadResourceResponse, RequestMetaObject, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, Tool as ListedTool, ToolAnnotations, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
-use rmcp::transport::IntoTransport;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
@@ -37,6 +38,7 @@ use super::link::NodeLink;
 use super::principal::Principal;
 use super::surface::{Surface, SurfaceOptions, UnknownToolsetError};
 use crate::config::{ConfigError, default_data_dir};
+use lines::Lines;
 use listening::Subscriptions;
 use paced::Paced;
 use pipes::Pipes;
@@ -111,8 +113,8 @@ pub async fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let (pipes, sdks) = Pipes::new(reader, writer, dispatcher.clone());
     let mut piping = JoinSet::new();
     piping.spawn(pipes.run());
-    let transport = IntoTransport::<RoleServer, std::io::Error, _>::into_transport(tokio::io::split(sdks));
-    let opened = Box::pin(McpServer::one_client(dispatcher).serve(Paced::new(transport))).await;
+    let (heard, said) = tokio::io::split(sdks);
+    let opened = Box::pin(McpServer::one_client(dispatcher).serve(Paced::new(Lines::new(heard, said)))).await;
     let ended = match opened {
         Ok(running) => running.waiting().await.map(drop).map_err(|error| ServeError::Broken(error.to_string())),
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
@@ -315,6 +317,15 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         documents::complete(self.dispatcher(&context)?, request, &RequestCaller(&context)).await
+    }
+
+    /// A request of the protocol, too, if its parameters are not what it takes.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        Err(malformed::refusal(&request.method))
     }
 }
 

@@ -171,6 +171,7 @@ async fn what_is_no_request_of_this_transport_is_refused_in_words() {
     let client = json!({"name": "x".repeat(70_000), "version": "1"});
     let long = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
     let opens = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": long});
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
     for (request, wanted) in [
         (Request::new("POST", "/mcp").json(&opens), 413),
         (Request::new("GET", "/sse"), 410),
@@ -180,11 +181,35 @@ async fn what_is_no_request_of_this_transport_is_refused_in_words() {
         (Request::new("POST", "/mcp").body(format!("\"{}\"", "x".repeat(4 * 1024 * 1024))), 413),
         (Request::rpc("/mcp", "tools/list", json!({})).header("mcp-method", "tools/call"), 400),
         (Request::call("/mcp", "tools_get_schema", json!({})).header("mcp-name", "another"), 400),
+        (Request::new("POST", "/mcp").json(&json!({})), 400),
+        (Request::new("POST", "/mcp").json(&json!([])), 400),
+        (
+            Request::new("POST", "/mcp").json(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": 5})),
+            400,
+        ),
+        (Request::new("POST", "/mcp").json(&list), 400),
+        (Request::new("POST", "/mcp").json(&list).header("mcp-protocol-version", "1999-01-01"), 400),
+        (Request::rpc("/mcp", "tools/list", json!({})).header("accept", "application/json"), 406),
+        (Request::rpc("/mcp", "tools/list", json!({})).header("content-type", "text/plain"), 415),
     ] {
         let answer = request.send(&rig.http).await;
         assert_eq!(answer.status, wanted, "{answer:?}");
-        assert!(!answer.body.is_empty(), "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
+        let document = answer.json();
+        let is_in_words = match document["jsonrpc"].as_str() {
+            Some(_) => document["error"]["message"].is_string(),
+            None => ["error", "message", "fix"].iter().all(|field| document[field].is_string()),
+        };
+        assert!(is_in_words, "{answer:?}");
     }
+    let answer = Request::new("POST", "/mcp")
+        .json(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": 5}))
+        .send(&rig.http)
+        .await;
+    let document = answer.json();
+    assert_eq!((&document["id"], &document["error"]["code"]), (&json!(1), &json!(-32_602)), "{answer:?}");
+    let answer = Request::rpc("/mcp", "tools/call", json!({})).send(&rig.http).await;
+    assert_eq!(answer.json()["error"]["code"], -32_602, "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,3 +27,4 @@ mod schedules;
 mod subscriptions;
 mod wire;
 mod wrong_arguments;
+mod wrong_lines;

@@ -260,7 +260,8 @@ impl Asked {
         if let Some(session) = &session {
             parts.extensions.insert(session.begun.clone());
         }
-        let answer = Box::pin(service.handle(Request::from_parts(parts, Full::new(body)))).await;
+        let answer = Box::pin(service.handle(Request::from_parts(parts, Full::new(body.clone())))).await;
+        let answer = refused::in_words(answer, &body).await;
         match session.filter(|_| is_stream && answer.status().is_success()) {
             Some(session) => answer.map(|body| server.sessions.stream(&session, body)),
             None => answer,
