@@ -240,10 +240,10 @@ impl Dispatcher {
         &self,
         tool: &'static Tool,
         handler: &dyn AnyHandler,
-        mut arguments: Map<String, Value>,
+        arguments: Map<String, Value>,
         call: &Call<'_>,
     ) -> Result<Value, ToolError> {
-        if !rehearsal::is_asked_for(tool, &mut arguments)? {
+        if !rehearsal::is_asked_for(tool, &arguments)? {
             return handler.run(tool, arguments, call).await;
         }
         let (link, rehearsal) = self.link.rehearsing();

@@ -218,9 +218,17 @@ impl Surface {
         Ok(())
     }
 
+    /// The tools whose names are most like this one, each by the name of it that is.
+    fn near(&self, name: &str) -> Vec<&'static str> {
+        let tools = self.reachable().chain(self.listed());
+        let names = tools.flat_map(|tool| tool.entry.aliases.iter().copied().chain([tool.entry.name]));
+        let mut told = BTreeSet::new();
+        let is_new = |near: &&str| self.chosen.catalog.find(near).is_some_and(|tool| told.insert(tool.entry.name));
+        search::alike(name, names).filter(is_new).take(search::NEAR_MAX).collect()
+    }
+
     fn unknown(&self, name: &str) -> ToolError {
-        let names = self.reachable().map(|tool| tool.entry.name);
-        let near = search::nearest(name, names.chain(self.listed().map(|tool| tool.entry.name)));
+        let near = self.near(name);
         let fix = match near.split_first() {
             Some((first, [])) => format!("did you mean {first}?"),
             Some((first, others)) => format!("did you mean {first}? Other near names: {}", others.join(", ")),
@@ -334,7 +342,8 @@ mod tests {
         for (wrong, right) in [
             ("p2p_taskqueue_sbmit", "p2p_taskqueue_submit"),
             ("get_task", "p2p_taskqueue_get_task"),
-            ("workflow_stats", "get_workflow_status"),
+            ("workflow_stats", "workflow_status"),
+            ("task_submitt", "did you mean task_submit?"),
             ("peers", "list_peers"),
             ("tools_dispatc", "tools_dispatch"),
         ] {

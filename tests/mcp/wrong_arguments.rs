@@ -83,6 +83,8 @@ async fn errors_say_what_was_expected() {
         ("p2p_taskqueue_submit", json!({"kind": "noop", "priority": 11}), "priority", "integer from 1 to 10"),
         ("p2p_taskqueue_submit", json!({"kind": "noop", "priority": "high"}), "priority", "integer from 1 to 10"),
         ("p2p_taskqueue_list_tasks", json!({"detail": "more"}), "detail", "one of \"concise\", \"full\""),
+        ("p2p_taskqueue_heartbeat", json!({"leases": ["x"]}), "leases[0]", "object {epoch, task_id, token}"),
+        ("p2p_taskqueue_heartbeat", json!({"leases": [{"task_id": "x"}]}), "leases[0].epoch", "integer"),
         ("tools_get_schema", json!({"names": ["a", "b", "c", "d", "e", "f"]}), "names", "1 to 5 names"),
         (
             "tools_list_tools",
@@ -95,6 +97,7 @@ async fn errors_say_what_was_expected() {
         let error = failed(&dispatcher, name, arguments.clone()).await;
         assert_eq!((error["code"].as_str(), error["field"].as_str()), (Some("wrong_argument"), Some(field)), "{error}");
         assert_eq!(error["expected"], expected, "{name} {arguments}");
+        assert!(!error.to_string().contains("struct ") && !error.to_string().contains("u64"), "{error}");
     }
 }
 
@@ -105,7 +108,146 @@ async fn a_misspelt_argument_is_corrected() {
         failed(&dispatcher, "tools_dispatch_read", json!({"name": "list_peers", "arguments": {"limmit": 3}})).await;
     assert_eq!(error["fix"], "write limit instead of limmit");
     assert_eq!(error["next"]["tool"], "tools_dispatch_read");
-    assert_eq!(error["next"]["arguments"], json!({"name": "list_peers", "arguments": {}}));
+    assert_eq!(error["next"]["arguments"], json!({"name": "list_peers", "arguments": {"limit": 3}}));
+}
+
+/// A value that an argument of this schema takes.
+fn sample(schema: &Value) -> Option<Value> {
+    if let Some(words) = schema["enum"].as_array() {
+        return words.first().cloned();
+    }
+    Some(match schema["type"].as_str()? {
+        "string" => json!("x"),
+        "integer" => schema.get("minimum").cloned().unwrap_or(json!(1)),
+        "number" => json!(0.5),
+        "boolean" => json!(true),
+        "array" => json!([]),
+        "object" => json!({}),
+        _ => return None,
+    })
+}
+
+/// A call with all arguments that the tool has, as a dry run where it has one.
+fn with_everything(tool: &Tool) -> Map<String, Value> {
+    let samples = tool.arguments().filter_map(|name| Some((name.to_owned(), sample(tool.argument(name)?)?)));
+    let mut arguments: Map<String, Value> = samples.collect();
+    arguments.extend(tool.example());
+    arguments
+}
+
+/// The name with a slip at every place of it, and with more that is not its own.
+fn slips(name: &str) -> Vec<String> {
+    let places = 0..name.len();
+    let dropped = places.clone().map(|place| format!("{}{}", &name[..place], &name[place + 1..]));
+    let doubled = places.clone().map(|place| format!("{}{}", &name[..=place], &name[place..]));
+    let swapped = places.skip(1).map(|place| {
+        format!("{}{}{}{}", &name[..place - 1], &name[place..=place], &name[place - 1..place], &name[place + 1..])
+    });
+    let others =
+        [format!("{name}s"), name.replace('_', ""), format!("un{name}"), format!("not_{name}"), "state".to_owned()];
+    dropped.chain(doubled).chain(swapped).chain(others).collect()
+}
+
+/// The given call with one argument broken: misspelt in all ways, of all wrong types, or one too many.
+fn broken(tool: &Tool, given: &Map<String, Value>) -> Vec<Map<String, Value>> {
+    let taken = |name: &str| {
+        tool.argument(name).is_some() || tool.entry.also.iter().any(|(other, _)| *other == name) || name.is_empty()
+    };
+    let mut calls = vec![with(given, "no_such_argument", json!("x"))];
+    for (name, value) in given {
+        for slip in slips(name).into_iter().filter(|slip| !taken(slip)) {
+            let mut call = given.clone();
+            call.remove(name);
+            calls.push(with(&call, &slip, value.clone()));
+            calls.push(with(given, &slip, value.clone()));
+        }
+        for wrong in [json!(5), json!("5"), json!("yes"), json!("true"), json!(true), json!(["x"]), json!({"x": 1})] {
+            calls.push(with(given, name, wrong));
+        }
+    }
+    calls
+}
+
+/// Whether two values are one, written as itself or as its text.
+fn is_same(one: &Value, other: &Value) -> bool {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    one == other || text(one) == text(other)
+}
+
+#[tokio::test]
+async fn no_call_that_is_suggested_does_more_than_was_asked_for() {
+    let dispatcher = without_node(&SurfaceOptions { flat: true, ..Default::default() });
+    let (mut total, mut suggested) = (0, 0);
+    for tool in Catalog::shared().tools().iter().filter(|tool| tool.entry.writes()) {
+        let mut least = tool.example();
+        if tool.argument("dry_run").is_some() {
+            least.insert("dry_run".to_owned(), json!(true));
+        }
+        for given in [least, with_everything(tool)].iter().flat_map(|given| broken(tool, given)) {
+            let name = tool.entry.name;
+            // What is right after all, or wrong for another reason, is another matter.
+            let answer = call(&dispatcher, name, Value::Object(given.clone())).await.value;
+            if answer["code"] != "wrong_argument" {
+                continue;
+            }
+            total += 1;
+            let next = &answer["next"];
+            let Some(next_tool) = next["tool"].as_str().and_then(|next| Catalog::shared().find(next)) else { continue };
+            if !next_tool.entry.writes() {
+                continue;
+            }
+            suggested += 1;
+            let arguments = next["arguments"].as_object().unwrap();
+            let told = format!("{name} {} -> {next}", Value::Object(given.clone()));
+            assert_eq!(next_tool.entry.name, name, "{told}");
+            assert_eq!(arguments.len(), given.len(), "nothing is left out and nothing is added: {told}");
+            for (given_name, value) in &given {
+                let kept = match arguments.get(given_name) {
+                    Some(kept) => is_same(kept, value),
+                    None => arguments.iter().any(|(name, kept)| !given.contains_key(name) && is_same(kept, value)),
+                };
+                assert!(kept, "{given_name} is changed: {told}");
+            }
+        }
+    }
+    println!("{suggested} calls are suggested for {total} that are wrong");
+    assert!(suggested > 1_000 && suggested < total, "{suggested} of {total}");
+}
+
+#[tokio::test]
+async fn a_wrong_call_of_what_changes_something_is_put_right_or_leads_to_the_schema() {
+    let dispatcher = without_node(&SurfaceOptions { flat: true, ..Default::default() });
+    let schema = |tool: &str| json!({"tool": "tools_get_schema", "arguments": {"names": [tool]}, "after_ms": 0});
+    let lists = |tool: &str| json!({"tool": tool, "arguments": {}, "after_ms": 0});
+    let id = "01JD8Y3Q0M4T5R6W7X8Y9Z0A1B-k3v7x2aq";
+    for (tool, arguments, next) in [
+        (
+            "queue_clear",
+            json!({"confirm": true, "dry_run": true, "namespaces": "books"}),
+            json!({"tool": "queue_clear", "after_ms": 0,
+                "arguments": {"confirm": true, "dry_run": true, "namespace": "books"}}),
+        ),
+        ("queue_clear", json!({"confirm": true, "dry_run": true, "state": "failed"}), schema("queue_clear")),
+        ("queue_clear", json!({"confirm": true, "dry_run": "yes"}), schema("queue_clear")),
+        (
+            "queue_clear",
+            json!({"confirm": true, "dry_run": "true"}),
+            json!({"tool": "queue_clear", "after_ms": 0, "arguments": {"confirm": true, "dry_run": true}}),
+        ),
+        ("queue_pause", json!({"dry_run": true, "namespace": 5}), schema("queue_pause")),
+        ("approval_decide", json!({"approval_id": id, "decision": "deny"}), schema("approval_decide")),
+        ("approval_decide", json!({"approve": false}), lists("approval_list")),
+        ("p2p_taskqueue_submit", json!({"kind": 5}), schema("p2p_taskqueue_submit")),
+        ("submit_p2p_workflow", json!({"name": "hello", "stages": []}), schema("submit_p2p_workflow")),
+        ("schedule_remove", json!({}), lists("schedule_list")),
+        ("p2p_taskqueue_cancel", json!({"dry_run": true}), lists("p2p_taskqueue_list_tasks")),
+    ] {
+        let error = failed(&dispatcher, tool, arguments.clone()).await;
+        assert_eq!(error["next"], next, "{tool} {arguments}: {error}");
+        assert!(!error["fix"].as_str().unwrap().contains(id), "{error}");
+    }
+    let wider = failed(&dispatcher, "queue_clear", json!({"confirm": true, "state": "failed"})).await;
+    assert!(!wider["fix"].as_str().unwrap().starts_with("leave"), "{wider}");
 }
 
 #[tokio::test]

@@ -85,6 +85,12 @@ impl Tool {
             .map(String::as_str)
     }
 
+    /// The names of the arguments that every call has.
+    pub fn required(&self) -> impl Iterator<Item = &str> {
+        let required = self.input_schema.get("required").and_then(Value::as_array);
+        required.into_iter().flatten().filter_map(Value::as_str)
+    }
+
     /// The arguments of a call that is right in form.
     pub fn example(&self) -> Map<String, Value> {
         serde_json::from_str(self.entry.example).expect("a test reads every example of the table")

@@ -105,6 +105,63 @@ pub fn add(schema: &mut Map<String, Value>, name: &str, argument: Value) {
     }
 }
 
+/// Whether a value is what a schema of ours asks for.
+pub fn fits(schema: &Value, value: &Value) -> bool {
+    let among = |key: &str| schema.get(key).and_then(Value::as_array);
+    let is_a = |kind: &Value| kind.as_str().is_none_or(|kind| is_of(kind, value));
+    let has_type = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(is_a),
+        Some(kind) => is_a(kind),
+        None => true,
+    };
+    let bound = |key: &str| schema.get(key).and_then(Value::as_f64).zip(value.as_f64());
+    has_type
+        && among("enum").is_none_or(|words| words.contains(value))
+        && schema.get("const").is_none_or(|word| word == value)
+        && ["anyOf", "oneOf"].into_iter().filter_map(among).all(|branches| branches.iter().any(|one| fits(one, value)))
+        && bound("minimum").is_none_or(|(least, number)| number >= least)
+        && bound("maximum").is_none_or(|(most, number)| number <= most)
+        && has_fitting_parts(schema, value)
+}
+
+fn is_of(kind: &str, value: &Value) -> bool {
+    match kind {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "null" => value.is_null(),
+        _ => true,
+    }
+}
+
+fn has_fitting_parts(schema: &Value, value: &Value) -> bool {
+    match value {
+        Value::Array(items) => schema.get("items").is_none_or(|of| items.iter().all(|item| fits(of, item))),
+        Value::Object(fields) => {
+            let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+            let is_known = |(name, field): (&String, &Value)| match schema.get("properties").and_then(|of| of.get(name))
+            {
+                Some(_) if field.is_null() => true,
+                Some(of) => fits(of, field),
+                None => schema.get("additionalProperties").is_none_or(|of| *of != false && fits(of, field)),
+            };
+            required.filter_map(Value::as_str).all(|name| fields.contains_key(name)) && fields.iter().all(is_known)
+        }
+        _ => true,
+    }
+}
+
+/// The schema of what stands at a place as `leases[0].epoch`.
+pub fn at<'a>(schema: &'a Value, place: &str) -> Option<&'a Value> {
+    place.split(['.', '[']).try_fold(schema, |schema, key| match key.strip_suffix(']') {
+        Some(_) => schema.get("items"),
+        None => schema.get("properties")?.get(key),
+    })
+}
+
 /// What a schema asks for, in words.
 pub fn expectation(schema: &Value) -> String {
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
@@ -116,6 +173,7 @@ pub fn expectation(schema: &Value) -> String {
         return words.join(" or ");
     }
     let kind = match schema.get("type") {
+        Some(Value::String(kind)) if kind == "object" && schema.get("properties").is_some() => fields(schema),
         Some(Value::String(kind)) => kind.clone(),
         Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
         _ => schema.get("const").map_or_else(|| "any JSON".to_owned(), ToString::to_string),
@@ -125,6 +183,15 @@ pub fn expectation(schema: &Value) -> String {
         (Some(least), None) => format!("{kind} of at least {least}"),
         _ => kind,
     }
+}
+
+/// The fields of an object, those that may be left out with a question mark.
+fn fields(schema: &Value) -> String {
+    let required =
+        |name: &String| schema["required"].as_array().is_some_and(|names| names.iter().any(|one| one == name));
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let names = properties.map(|(name, _)| if required(name) { name.clone() } else { format!("{name}?") });
+    format!("object {{{}}}", names.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -166,10 +233,37 @@ mod tests {
     }
 
     #[test]
+    fn a_value_fits_in_its_kind_its_bounds_and_its_parts() {
+        let schema = Value::from(input_of::<Outer>());
+        let right = json!({"name": "a", "inner": {"n": 1}, "urgency": 10, "any": [null]});
+        assert!(fits(&schema, &right));
+        for (name, wrong) in [
+            ("name", json!(5)),
+            ("inner", json!({})),
+            ("inner", json!({"n": "1"})),
+            ("urgency", json!(11)),
+            ("urgency", json!(1.5)),
+        ] {
+            let mut document = right.clone();
+            document[name] = wrong;
+            assert!(!fits(&schema, &document), "{document}");
+        }
+        let either = json!({"anyOf": [{"enum": ["a"]}, {"type": "array", "items": {"type": "integer"}}]});
+        assert!(fits(&either, &json!("a")) && fits(&either, &json!([1])));
+        assert!(!fits(&either, &json!("b")) && !fits(&either, &json!(["1"])));
+        let closed = json!({"additionalProperties": false, "properties": {"a": {}}});
+        assert!(fits(&closed, &json!({"a": 1})) && !fits(&closed, &json!({"b": 1})));
+    }
+
+    #[test]
     fn expectations_are_words() {
         let schema = Value::from(input_of::<Outer>());
         assert_eq!(expectation(&schema["properties"]["urgency"]), "integer from 1 to 10");
         assert_eq!(expectation(&json!({"enum": ["a", "b"]})), "one of \"a\", \"b\"");
+        assert_eq!(expectation(&schema["properties"]["inner"]), "object {n}");
+        let list = json!({"properties": {"rows": {"items": schema}}});
+        assert_eq!(at(&list, "rows[3].inner.n").map(expectation).as_deref(), Some("integer"));
+        assert_eq!(at(&list, "rows[3].none"), None);
         assert_eq!(expectation(&json!({"anyOf": [{"type": "string"}, {"type": "array"}]})), "string or array");
     }
 }

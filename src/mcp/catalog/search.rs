@@ -104,8 +104,16 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-/// At most three of `names`, the most alike first: in their letters, or in the words they share.
+/// How many names are offered for a misspelt one.
+pub const NEAR_MAX: usize = 3;
+
+/// At most [`NEAR_MAX`] of `names`, the most alike first.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    alike(name, names).take(NEAR_MAX).collect()
+}
+
+/// Those of `names` that are like `name`, the most alike first: in their letters, or in the words they share.
+pub fn alike<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let name: String = name.chars().take(100).flat_map(char::to_lowercase).collect();
     let wanted: Vec<String> = words(&name).collect();
     let likeness = |known: &str| {
@@ -116,5 +124,5 @@ pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a 
     let mut by_likeness: Vec<(f64, &str)> = names.map(|known| (likeness(known), known)).collect();
     by_likeness.retain(|(likeness, _)| *likeness >= LIKENESS_MIN);
     by_likeness.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    by_likeness.into_iter().map(|(_, known)| known).take(3).collect()
+    by_likeness.into_iter().map(|(_, known)| known)
 }

@@ -113,7 +113,7 @@ fn rehearses(tool: &Tool) -> bool {
 }
 
 fn asks_for_a_dry_run(tool: &Tool, arguments: &Map<String, Value>) -> Result<bool, ToolError> {
-    rehearsal::is_asked_for(tool, &mut arguments.clone())
+    rehearsal::is_asked_for(tool, arguments)
 }
 
 /// The same call by the tool that makes it.

@@ -41,21 +41,21 @@ pub fn schema() -> Value {
     json!({"type": "boolean", "description": "Check all of it, change nothing, and tell what would be."})
 }
 
-/// Takes the argument out of those of a call.
+/// Whether the arguments of a call ask for one. The argument stays among them, where no handler reads it: what is told
+/// of a wrong call then tells of it, too.
 ///
 /// # Errors
 /// `wrong_argument` if it is no truth value.
-pub fn is_asked_for(tool: &Tool, arguments: &mut Map<String, Value>) -> Result<bool, ToolError> {
+pub fn is_asked_for(tool: &Tool, arguments: &Map<String, Value>) -> Result<bool, ToolError> {
     if !has_dry_run(tool.entry) {
         return Ok(false);
     }
-    match arguments.remove(DRY_RUN) {
+    match arguments.get(DRY_RUN) {
         None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(is_dry)) => Ok(is_dry),
+        Some(Value::Bool(is_dry)) => Ok(*is_dry),
         Some(other) => {
-            arguments.insert(DRY_RUN.to_owned(), other.clone());
-            let problem = format!("found {}", super::text::shown(&other));
-            let next = arguments::right_call(tool, arguments, DRY_RUN);
+            let problem = format!("found {}", super::text::shown(other));
+            let next = arguments::next_call(tool, arguments, DRY_RUN, |_| true);
             Err(ToolError::wrong_argument(DRY_RUN, problem, "boolean", "write true, or leave it out").next(next))
         }
     }
@@ -117,19 +117,17 @@ mod tests {
     use crate::mcp::catalog::Catalog;
 
     #[test]
-    fn the_argument_is_taken_out_where_a_tool_changes_something_and_must_be_true_or_false() {
+    fn the_argument_is_read_where_a_tool_changes_something_and_must_be_true_or_false() {
         let (submit, list) = ("p2p_taskqueue_submit", "list_peers");
-        let tool = |name: &str| Catalog::shared().find(name).unwrap();
-        let taken = |name: &str, arguments: Value| {
-            let Value::Object(mut arguments) = arguments else { panic!("an object") };
-            let asked = is_asked_for(tool(name), &mut arguments).map_err(|error| error.field.unwrap());
-            (asked, arguments.contains_key(DRY_RUN))
+        let asked = |name: &str, arguments: Value| {
+            let tool = Catalog::shared().find(name).unwrap();
+            is_asked_for(tool, arguments.as_object().unwrap()).map_err(|error| error.field.unwrap())
         };
-        assert_eq!(taken(submit, json!({"dry_run": true})), (Ok(true), false));
-        assert_eq!(taken(submit, json!({"dry_run": false})), (Ok(false), false));
-        assert_eq!(taken(submit, json!({})), (Ok(false), false));
-        assert_eq!(taken(submit, json!({"dry_run": "yes"})), (Err(DRY_RUN.to_owned()), true));
-        assert_eq!(taken(list, json!({"dry_run": true})), (Ok(false), true), "it is no argument of a reader");
+        assert_eq!(asked(submit, json!({"dry_run": true})), Ok(true));
+        assert_eq!(asked(submit, json!({"dry_run": false})), Ok(false));
+        assert_eq!(asked(submit, json!({})), Ok(false));
+        assert_eq!(asked(submit, json!({"dry_run": "yes"})), Err(DRY_RUN.to_owned()));
+        assert_eq!(asked(list, json!({"dry_run": true})), Ok(false), "it is no argument of a reader");
     }
 
     #[test]

@@ -38,7 +38,7 @@ async fn ask(link: &NodeLink, request: ContextRequest) -> Result<ContextView, To
 fn no_session() -> ToolError {
     let message = "this caller has no such session: it is another's, its time is over, or it never was";
     let fix = "begin one with state_update without session_id, and keep the session_id that it answers";
-    ToolError::new("not_found", message, fix).next(Next::new("state_update", json!({"values": {"goal": "..."}}), 0))
+    ToolError::new("not_found", message, fix).next(Next::new("tools_get_schema", json!({"names": ["state_update"]}), 0))
 }
 
 fn session_id(text: &str) -> Result<ContextId, ToolError> {
