@@ -40,6 +40,9 @@ pub struct ExportArgs {
     /// The member that serves it from then on, and no other
     #[arg(long, value_name = "PEER")]
     to: String,
+    /// This node never serves the ledger again: say that it is meant
+    #[arg(long)]
+    confirm: bool,
 }
 
 #[derive(Debug, Args)]
@@ -86,8 +89,16 @@ fn text(homes: &[HomeView]) -> String {
     table::rows(["LEDGER", "HOME", "TENURE", "GENERATION", "HEARD"], homes.iter().map(row))
 }
 
-async fn export(context: &Context, ExportArgs { ledger, file, to }: ExportArgs) -> Result<Exit, CommandError> {
+async fn export(context: &Context, args: ExportArgs) -> Result<Exit, CommandError> {
+    let ExportArgs { ledger, file, to, confirm } = args;
     let to = member(context, &to).await?;
+    if !confirm {
+        let what = format!(
+            "this seals {ledger} for good: this node never serves it again, and {to} alone can, once it imported the \
+             file; add --confirm"
+        );
+        return Err(CommandError::usage(what));
+    }
     let request = NodeRequest::ExportHome { ledger, to, file: whole(&file)? };
     match context.link.try_ask(Body::Node(request), MOVE_PATIENCE).await? {
         Answer::Node(NodeReply::HomeExported(moved)) => {

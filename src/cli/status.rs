@@ -60,7 +60,7 @@ fn text(status: &NodeStatus, wide: bool) -> String {
     if let Some(home) = status.queue.handed_over_to {
         let ledger = status.ledger;
         let what = "this node takes no work until another ledger is imported";
-        text += &format!("\nhanded over: ledger {ledger} is served by {home}; {what}\n");
+        text += &format!("\nhanded over: ledger {ledger} was handed over to {home}; {what}\n");
     }
     if let Some(trouble) = disk_in_words(&status.queue.disk) {
         text += &format!("\ndisk: {trouble}\n");

@@ -88,6 +88,13 @@ pub enum LedgerMsg {
         permit: OwnedSemaphorePermit,
         reply: RpcReplyPort<Result<HomeMove, Refusal>>,
     },
+    /// It can be written there, and `to` can serve it.
+    Seal {
+        to: PeerId,
+        file: PathBuf,
+        permit: OwnedSemaphorePermit,
+        reply: RpcReplyPort<Result<HomeMove, Refusal>>,
+    },
     /// The ledger in `file` takes the place of this one.
     Import {
         file: PathBuf,

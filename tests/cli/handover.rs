@@ -54,7 +54,11 @@ impl Three {
     }
 
     fn export(&self, to: &str) -> Ended {
-        self.old.ctl(&["-o", "json", "home", "export", &self.ledger, &self.file, "--to", to])
+        self.export_to(to, &self.file)
+    }
+
+    fn export_to(&self, to: &str, file: &str) -> Ended {
+        self.old.ctl(&["-o", "json", "home", "export", &self.ledger, file, "--to", to, "--confirm"])
     }
 
     fn import(&self, at: &Node) -> Ended {
@@ -166,12 +170,46 @@ fn a_handover_is_for_one_node_and_is_given_again_as_it_was() {
 fn a_node_whose_ledger_holds_something_takes_no_other_in() {
     let three = Three::start();
     let own = ledger_of(&three.new);
-    three.new.json(&["task", "submit", "--kind", "noop", "--wait"]);
     three.export(&peer_of(&three.new)).with(0);
+    three.new.json(&["task", "submit", "--kind", "noop", "--wait"]);
     let refused = three.import(&three.new).with(2);
     assert!(refused.stderr.contains("holds 0 tasks that have not ended, 1 that have"), "{refused:?}");
     assert_eq!(ledger_of(&three.new), own);
     assert_eq!(three.new.json(&["task", "submit", "--kind", "noop", "--wait"])["state"], "succeeded");
     let nothing = three.new.ctl(&["home", "import", "/nonexistent/file"]).with(2);
     assert!(nothing.stderr.contains("cannot read"), "{nothing:?}");
+}
+
+#[test]
+fn nothing_is_sealed_before_the_file_can_be_written_and_the_other_node_could_import_it() {
+    let mut three = Three::start();
+    let (new, third) = (peer_of(&three.new), peer_of(&three.third));
+    let dir = three.old.dir.path().to_str().unwrap().to_owned();
+    let kept = three.old.file("kept", "not a ledger");
+    for (file, words) in [
+        (format!("{dir}/absent/home.ledger"), "there is no directory"),
+        (dir.clone(), "no regular file"),
+        ("/dev/null".to_owned(), "no regular file"),
+        (kept.clone(), "it would be lost"),
+    ] {
+        let refused = three.export_to(&new, &file).with(2);
+        assert!(refused.stderr.contains(words) && refused.stderr.contains("nothing was sealed"), "{refused:?}");
+    }
+    assert_eq!(fs::read_to_string(kept).unwrap(), "not a ledger");
+    three.third.json(&["task", "submit", "--kind", "noop", "--wait"]);
+    let full = three.export(&third).with(2);
+    assert!(full.stderr.contains("accepted 1 tasks") && full.stderr.contains("nothing was sealed"), "{full:?}");
+    let unsaid = three.old.ctl(&["home", "export", &three.ledger, &three.file, "--to", &new]).with(2);
+    assert!(unsaid.stderr.contains("add --confirm"), "{unsaid:?}");
+    three.new.kill();
+    let gone = three.export(&new).with(4);
+    assert!(gone.stderr.contains("must be there") && gone.stderr.contains("nothing was sealed"), "{gone:?}");
+    assert!(!std::path::Path::new(&three.file).exists());
+    // All of that changed nothing.
+    assert_eq!(three.old.json(&["task", "submit", "--kind", "noop", "--wait"])["state"], "succeeded");
+    three.new.start_again();
+    three.new.until_it_answers();
+    wait_until("it cannot be exported once the other is back", || (three.export(&new).code == Some(0)).then_some(()));
+    let told = three.old.ctl(&["status"]).with(0).stdout;
+    assert!(told.contains(&format!("was handed over to {new}")), "{told}");
 }

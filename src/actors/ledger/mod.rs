@@ -172,6 +172,7 @@ impl Actor for LedgerActor {
             LedgerMsg::ReadEvents { ask, permit: _permit, reply } => state.read_events(ask, reply),
             LedgerMsg::CheckChain { after, upto, permit, reply } => state.check_chain((after, upto), permit, reply),
             LedgerMsg::Export { to, file, permit, reply } => state.export(to, Export { file, reply, permit }),
+            LedgerMsg::Seal { to, file, permit, reply } => state.seal(to, Export { file, reply, permit }),
             LedgerMsg::Import { file, permit, reply } => state.import(file, permit, reply),
             LedgerMsg::Staged { staged, reply } => state.staged(staged, reply),
             LedgerMsg::Disk(disk) => state.event(Event::Disk(disk)),

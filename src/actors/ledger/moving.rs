@@ -1,20 +1,24 @@
 //! A ledger that moves to another node, and one that comes from there: what is sealed and served is the core's to say.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use magpie_core::homes::{Handover, SignedHandover};
 use magpie_core::ids::{LedgerTag, PeerId};
-use magpie_core::queue::{Event, Ledger, Refusal, Seal};
+use magpie_core::queue::{Event, Ledger, LedgerReply, LedgerRequest, Refusal, Seal};
 use ractor::{ActorProcessingErr, RpcReplyPort};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::LedgerState;
+use crate::actors::peers::Peers;
 use crate::messages::ledger::{LedgerMsg, StagedLedger};
 use crate::messages::node::HomeMove;
 use crate::messages::worker::WorkerMsg;
+use crate::messages::{Answer, Body};
 use crate::store::data_dir::DataDir;
-use crate::store::handover::{self, Contents, ImportError};
+use crate::store::handover::{self, Contents, ImportError, PlaceError};
 
 /// How a move ended, for whoever asked for it.
 pub type MovePort = RpcReplyPort<Result<HomeMove, Refusal>>;
@@ -61,8 +65,32 @@ impl Handing {
 }
 
 impl LedgerState {
-    /// Seals this ledger for `to`, then writes it to a file.
+    /// Looks whether this ledger can go to `to` by way of a file, before anything is sealed; if so,
+    /// [`LedgerMsg::Seal`] follows. What is sealed is only written again.
     pub(super) fn export(&mut self, to: PeerId, export: Export) {
+        if let Err(refusal) = self.core.may_hand_over(to) {
+            let _ = export.reply.send(Err(refusal));
+            return;
+        }
+        if self.core.seal().is_some() {
+            return self.seal(to, export);
+        }
+        let (peers, dir, ledger) = (self.arguments.peers.clone(), self.arguments.dir.clone(), self.me.clone());
+        self.arguments.peers.errand(async move {
+            let checked = match check_place(&export.file, dir).await {
+                Ok(()) => check_next_home(&peers, to).await,
+                Err(refusal) => Err(refusal),
+            };
+            let Export { file, reply, permit } = export;
+            match checked {
+                Ok(()) => drop(ledger.cast(LedgerMsg::Seal { to, file, permit, reply })),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            }
+        });
+    }
+
+    /// Seals this ledger for `to`, then writes it to a file.
+    pub(super) fn seal(&mut self, to: PeerId, export: Export) {
         if let Err(refusal) = self.core.may_hand_over(to) {
             let _ = export.reply.send(Err(refusal));
             return;
@@ -137,6 +165,53 @@ impl LedgerState {
             None => peers.serve_ledger(core.id(), core.term(), core.handovers()),
         }
         let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeOpened { home: self.tag });
+    }
+}
+
+/// How long the next home may take to say how it stands.
+const NEXT_HOME_PATIENCE: Duration = Duration::from_secs(5);
+const NOT_SEALED: &str = "nothing was sealed";
+
+async fn check_place(file: &Path, dir: Arc<DataDir>) -> Result<(), Refusal> {
+    let place = file.to_owned();
+    let look = move || {
+        // Its blobs are not in it: which of them the log names is known once it was read.
+        let bytes = fs::metadata(dir.ledger_db()).map_or(0, |ledger| ledger.len());
+        handover::check_place(&place, bytes)
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    let looked = looked.map_err(|error| Refusal::Unavailable { what: error.to_string() })?;
+    looked.map_err(|error| {
+        let fix = match &error {
+            PlaceError::NoFile | PlaceError::InUse => "name a file that is not there yet",
+            PlaceError::NoDirectory { .. } => "make it, or name another file",
+            PlaceError::Disk(failure) => failure.remedy(),
+        };
+        Refusal::invalid("/file", format!("{}: {error}; {NOT_SEALED}", file.display()), fix)
+    })
+}
+
+/// A ledger that its next home could not take in would be served by nobody.
+async fn check_next_home(peers: &Peers, to: PeerId) -> Result<(), Refusal> {
+    let asked = Body::Ledger(LedgerRequest::Stats);
+    match peers.ask(to, asked, NEXT_HOME_PATIENCE).await {
+        Ok(Answer::Ledger(LedgerReply::Stats(stats))) => match stats.keeps_other_ledgers_out() {
+            None => Ok(()),
+            Some(why) => {
+                let problem = format!("{to} could not import it: {why}; {NOT_SEALED}");
+                let fix = "name a node whose ledger never held anything, or export that one's first";
+                Err(Refusal::invalid("/to", problem, fix))
+            }
+        },
+        Ok(Answer::Ledger(LedgerReply::Refused(refusal))) | Err(refusal) => {
+            let what =
+                format!("{to}, which is to serve the ledger, must be there, and is not: {refusal}; {NOT_SEALED}");
+            Err(Refusal::Unavailable { what })
+        }
+        Ok(_) => {
+            let what = format!("{to} does not say whether it could import the ledger; {NOT_SEALED}");
+            Err(Refusal::Unavailable { what })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,8 @@ use magpie_core::queue::{LogStart, Record, Seal};
 use magpie_core::{limits, wire};
 
 use super::part::{Kind, PartWriter};
-use super::{Contents, ExportError, Head, MAGIC};
+use super::{Contents, ExportError, Head, MAGIC, PlaceError};
+use crate::store::DiskFailure;
 use crate::store::blobs::Blobs;
 use crate::store::disk;
 use crate::store::log::{LogReader, ReadLogError};
@@ -37,13 +38,56 @@ pub fn export(file: &Path, log: &LogReader, blobs: &Blobs, seal: &Seal) -> Resul
     try_export(file, log, blobs, seal)
 }
 
+/// Whether `file` can become a ledger of `bytes` and no other file is lost by it: it writes a little aside, and takes
+/// that away. Blocks.
+///
+/// # Errors
+/// What is the matter; nothing was changed.
+pub fn check_place(file: &Path, bytes: u64) -> Result<(), PlaceError> {
+    match fs::metadata(file) {
+        Ok(there) if !there.is_file() => return Err(PlaceError::NoFile),
+        Ok(_) => check_replaced(file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(PlaceError::Disk(error.into())),
+    }
+    let dir = dir_of(file);
+    if !dir.is_dir() {
+        return Err(PlaceError::NoDirectory { dir: dir.to_owned() });
+    }
+    let aside = aside(file);
+    let written = open_aside(&aside).and_then(|mut out| {
+        out.write_all(MAGIC)?;
+        out.sync_all()
+    });
+    // What could not be made is not there.
+    let _ = fs::remove_file(&aside);
+    written.map_err(DiskFailure::from)?;
+    Ok(disk::check_room(dir, bytes, false)?)
+}
+
+/// A ledger that was exported before is made again; what is anything else is not written over.
+fn check_replaced(file: &Path) -> Result<(), PlaceError> {
+    let mut begins = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut begins));
+    read.map_err(DiskFailure::from)?;
+    if begins.is_empty() || begins == MAGIC { Ok(()) } else { Err(PlaceError::InUse) }
+}
+
+fn dir_of(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn open_aside(aside: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(aside)
+}
+
 fn try_export(file: &Path, log: &LogReader, blobs: &Blobs, seal: &Seal) -> Result<Contents, ExportError> {
     let failed = |source: io::Error| ExportError::File { file: file.to_owned(), source };
     let aside = aside(file);
     let written = write(&aside, log, blobs, seal);
     let (out, contents) = written.inspect_err(|_| drop(fs::remove_file(&aside)))?;
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let named = out.sync_all().and_then(|()| fs::rename(&aside, file)).and_then(|()| disk::sync_dir(dir));
+    let renamed = out.sync_all().and_then(|()| fs::rename(&aside, file));
+    let named = renamed.and_then(|()| disk::sync_dir(dir_of(file)));
     named.map_err(failed)?;
     Ok(contents)
 }
@@ -61,7 +105,7 @@ fn write(aside: &Path, log: &LogReader, blobs: &Blobs, seal: &Seal) -> Result<(F
     let (first, after) = start.map_or((LogIndex(1), None), |LogStart { first, after }| (first, Some(after)));
     let head = Head { handover: seal.handover, first, after, last: seal.index };
     let head = wire::encode(&head, limits::FRAME_BYTES_MAX).map_err(|error| failed(io::Error::other(error)))?;
-    let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(aside).map_err(failed)?;
+    let out = open_aside(aside).map_err(failed)?;
     let mut out = PartWriter::new(BufWriter::new(out));
     out.write_all(MAGIC).and_then(|()| out.part(Kind::Head, &[&head])).map_err(failed)?;
     let mut contents = Contents::default();

@@ -23,7 +23,7 @@ use magpie_core::homes::SignedHandover;
 use magpie_core::ids::{ContentId, LogIndex};
 use serde::{Deserialize, Serialize};
 
-pub use export::export;
+pub use export::{check_place, export};
 pub use import::{Staged, discard, stage};
 pub use install::install;
 
@@ -49,6 +49,19 @@ pub struct Contents {
     pub records: u64,
     pub blobs: u64,
     pub bytes: u64,
+}
+
+/// A place where no ledger can be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    #[error("it is there, and no regular file")]
+    NoFile,
+    #[error("it is there, and no exported ledger: it would be lost")]
+    InUse,
+    #[error("there is no directory {}", dir.display())]
+    NoDirectory { dir: PathBuf },
+    #[error("it cannot be written: {0}")]
+    Disk(#[from] DiskFailure),
 }
 
 /// A ledger that was not written to a file.

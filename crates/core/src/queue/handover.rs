@@ -12,6 +12,7 @@ use super::ledger::Ledger;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal};
 use super::record::Record;
 use super::replay::Replay;
+use super::stats::QueueStats;
 use crate::homes::{Handover, SignedHandover};
 use crate::ids::{LogIndex, PeerId};
 use crate::task::{Durability, TaskState};
@@ -177,5 +178,23 @@ impl Ledger {
             "{} tasks that have not ended, {ended} that have, {workflows} workflows and {schedules} schedules",
             counts.total() - ended
         )
+    }
+}
+
+impl QueueStats {
+    /// Why the home that counts so serves no other ledger in place of its own, as far as its counters say: what
+    /// [`Ledger::may_give_way_to`] will say there.
+    pub fn keeps_other_ledgers_out(&self) -> Option<String> {
+        let own = self.ledger;
+        if self.handed_over_to.is_some() {
+            None
+        } else if self.suspended.is_some() {
+            Some(format!("its own ledger {own} is suspended"))
+        } else if (self.submitted, self.workflows_running, self.schedules) != (0, 0, 0) {
+            let Self { submitted, schedules, .. } = self;
+            Some(format!("its own ledger {own} accepted {submitted} tasks and has {schedules} schedules"))
+        } else {
+            None
+        }
     }
 }

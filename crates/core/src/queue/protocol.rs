@@ -293,7 +293,9 @@ pub enum Refusal {
     )]
     HomeSuspended { ledger: LedgerId, since: Wall, position: Position },
     #[error(
-        "this node's ledger {ledger} was handed over to {home}: ask there, or name it with --home {}", ledger.tag()
+        "this node's ledger {ledger} was handed over to {home}: ask there; a submission reaches it from here, too, with \
+         --home {}",
+        ledger.tag()
     )]
     HomeMoved { ledger: LedgerId, home: PeerId },
     #[error("overloaded: retry after {retry_after_ms} ms ({what})")]
