@@ -1,5 +1,6 @@
 //! A node's configuration: a TOML file, then the command line. What is wrong is told with file and line.
 
+mod files;
 mod http;
 mod mounts;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::executor::ProcessConfig;
 
+pub use files::{load_cluster_key, load_ticket, read_ticket};
 pub use http::HttpConfig;
 pub use mounts::{McpConfig, MountConfig};
 
@@ -291,15 +293,14 @@ impl NodeConfig {
     /// # Errors
     /// The first problem with its line: syntax, an unknown key, a wrong type, a value out of range.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        let text = files::text_of(file)?;
         let wrong = |line, problem| ConfigError::Wrong { file: file.to_owned(), line, problem };
         let config: Self = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.get(..start).map_or(1, |before| before.lines().count().max(1));
             wrong(line + usize::from(text[..start].ends_with('\n')), error.message().to_owned())
         })?;
-        config.validate().map_err(|problem| wrong(line_of(&text, &problem), problem))?;
+        config.validate().map_err(|problem| wrong(line_of(&text, &problem).unwrap_or(1), problem))?;
         Ok(config)
     }
 
@@ -317,8 +318,11 @@ impl NodeConfig {
         if self.inference.threads > 1_024 {
             return Err("threads is above 1024".to_owned());
         }
-        for address in &self.external {
-            magpie_net::check_address(address).map_err(|error| format!("external: {error}"))?;
+        for (key, addresses) in [("listen", &self.listen), ("external", &self.external), ("bootstrap", &self.bootstrap)]
+        {
+            for address in addresses {
+                magpie_net::check_address(address).map_err(|error| format!("{key}: {error}"))?;
+            }
         }
         for name in &self.dns {
             magpie_net::check_dns_name(name).map_err(|error| format!("dns: {error}"))?;
@@ -446,10 +450,14 @@ fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
     set.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home)))
 }
 
-/// The line that names what a problem begins with.
-fn line_of(text: &str, problem: &str) -> usize {
-    let key = problem.split([' ', ':']).next().unwrap_or_default();
-    text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |line| line + 1)
+/// The line that names what a problem begins with: a key, in quotes or with the table that it is in.
+fn line_of(text: &str, problem: &str) -> Option<usize> {
+    let key = problem.split([' ', ':']).next().unwrap_or_default().trim_matches('"');
+    let begins = |key: &str| {
+        let names = |line: &str| line.trim_start().trim_start_matches('"').starts_with(key);
+        text.lines().position(names).map(|line| line + 1)
+    };
+    begins(key).or_else(|| begins(key.rsplit('.').next()?))
 }
 
 #[cfg(test)]
@@ -574,6 +582,15 @@ mod tests {
         assert!(github.starts_with("node.toml:2: [github]: \"owner\" is not a repository"), "{github}");
         assert!(problem("allow = [\"me\"]\n").contains("is not a peer id"));
         assert!(problem("[concurrency]\ngpu-api = 0\n").starts_with("node.toml:2: gpu-api is 0: a concurrency key's"));
+        let address = problem("mdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/99999\"]\n");
+        assert!(address.starts_with("node.toml:2: listen: ") && address.contains("is not a multiaddr"), "{address}");
+        assert!(problem("bootstrap = [\"node-1:7400\"]\n").starts_with("node.toml:1: bootstrap: \"node-1:7400\""));
+        let name = problem("[namespaces]\na = 2\nMine = 1\n");
+        assert!(name.starts_with("node.toml:3: \"Mine\" is no name of a namespace"), "{name}");
+        assert!(problem("[concurrency]\n\"a@b\" = 1\n").starts_with("node.toml:2: \"a@b\" is no name"));
+        let host = problem("[http]\nhosts = [\"a b\"]\n");
+        assert!(host.starts_with("node.toml:2: http.hosts: \"a b\" is none"), "{host}");
+        assert!(problem("[http]\norigins = [\"app\"]\n").starts_with("node.toml:2: http.origins: \"app\" is none"));
         assert!(problem("[rate]\n\nopenai = \"60\"\n").starts_with("node.toml:3: \"60\" is not a rate"));
         assert!(problem("[namespaces]\na = 2\nresearch = 0\n").starts_with("node.toml:3: research is 0: a namespace"));
     }

@@ -51,7 +51,6 @@ use crate::actors::worker::{WorkerActor, WorkerArguments};
 use crate::config::{ConfigError, GithubRegistry, HttpConfig, NodeConfig};
 use crate::executor::{Embedder, ExecutorConfig, Executors};
 use crate::mcp::catalog::Scope;
-use crate::mcp::http::gate::Gate;
 use crate::messages::actor::SupervisorMsg;
 use crate::messages::mount::MountMsg;
 use crate::node_thread::{NodeThread, NodeThreadEnd};
@@ -220,7 +219,6 @@ impl Parts {
             BTreeSet::new()
         });
         let devices = crate::actors::device::plan(config, &addresses, &peers, &mut notices);
-        notices.extend(Gate::new(&config.http.rules()).unread);
         let peer_blobs = PeerBlobs::new(blobs.clone(), peers.clone());
         let embedder =
             devices.first().map(|(device, _)| Arc::new(DeviceEmbedder::new(device.clone())) as Arc<dyn Embedder>);

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use magpie_core::access::{SignedTicket, TicketError};
+use magpie_core::access::SignedTicket;
 use magpie_core::ids::PeerId;
-use magpie_core::limits;
 use magpie_net::NodeKey;
 
 use super::exit::CommandError;
 use super::human;
+use crate::config::read_ticket;
 
 #[derive(Debug, Args)]
 pub struct GuestArgs {
@@ -63,10 +63,7 @@ impl GuestArgs {
 
 /// A ticket that is not for this key, or is over, is known to be refused.
 fn read(file: &Path, me: PeerId) -> Result<SignedTicket, String> {
-    let text = std::fs::read(file).map_err(|error| error.to_string())?;
-    let text = text.get(..limits::TICKET_BYTES_MAX).unwrap_or(&text);
-    let ticket: SignedTicket =
-        String::from_utf8_lossy(text).trim().parse().map_err(|error: TicketError| error.to_string())?;
+    let ticket = read_ticket(file)?;
     ticket.verify(me, &[ticket.ticket.issuer], human::now()).map_err(|error| error.to_string())?;
     Ok(ticket)
 }

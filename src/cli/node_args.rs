@@ -74,6 +74,7 @@ impl NodeArgs {
 
     fn config(self) -> Result<NodeConfig, ConfigError> {
         let mut config = self.config.as_deref().map(NodeConfig::read).transpose()?.unwrap_or_default();
+        let is_control_given = self.control.is_some();
         config.take_environment(|name| std::env::var_os(name))?;
         config.data_dir = self.data_dir.or(config.data_dir);
         config.control = self.control.or(config.control);
@@ -85,13 +86,19 @@ impl NodeArgs {
         config.bootstrap.extend(self.bootstrap);
         config.labels.extend(self.label);
         config.check()?;
+        config.check_files().map_err(|problem| {
+            let is_of_file = !(is_control_given && problem.starts_with("control"));
+            ConfigError::of_named(problem, self.config.as_deref().filter(|_| is_of_file))
+        })?;
         Ok(config)
     }
 }
 
 fn check(file: &Path) -> ExitCode {
-    match NodeConfig::read(file) {
-        Ok(_) => ExitCode::SUCCESS,
+    let checked = NodeConfig::read(file)
+        .and_then(|config| config.check_files().map_err(|problem| ConfigError::of_named(problem, Some(file))));
+    match checked {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(USAGE, &error),
     }
 }

@@ -16,6 +16,7 @@ use magpie_core::ids::ContentId;
 use magpie_core::limits;
 use magpie_core::payload::BlobRef;
 use magpie_core::task::{FileRef, TaskSpec};
+use magpie_net::regular_file;
 use serde_json::Value;
 
 pub use local_files::LocalFile;
@@ -282,10 +283,13 @@ fn file_lists(document: &Value) -> Vec<String> {
 fn read_text(path: &Path) -> Result<String, (String, &'static str)> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ("there is no such file".to_owned(), "name a workflow or task file"),
+        std::io::ErrorKind::InvalidInput => {
+            (format!("the file cannot be read: {error}"), "name a regular file, or - for standard input")
+        }
         _ => (format!("the file cannot be read: {error}"), "name a file that you may read"),
     };
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = regular_file::open(path).map_err(unreadable)?;
     file.take(limits::SPEC_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > limits::SPEC_BYTES_MAX {
         let problem = format!("the file has more than {} bytes", limits::SPEC_BYTES_MAX);

@@ -6,6 +6,7 @@ use std::path::Path;
 use magpie_core::ids::ContentId;
 use magpie_core::limits;
 use magpie_core::payload::BlobRef;
+use magpie_net::regular_file;
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -22,7 +23,9 @@ use crate::messages::{Answer, Body};
 /// Exit code 2 if it cannot be read, is too large or changes meanwhile; else why the node does not take it.
 pub async fn file(link: &NodeLink, path: &Path, deadline: Deadline) -> Result<BlobRef, CommandError> {
     let unreadable = |error: io::Error| CommandError::usage(format!("cannot read {}: {error}", path.display()));
-    let mut file = File::open(path).await.map_err(unreadable)?;
+    let named = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || regular_file::open(&named)).await;
+    let mut file = File::from_std(opened.map_err(io::Error::other).flatten().map_err(unreadable)?);
     let blob = content_of(&mut file).await.map_err(unreadable)?;
     if blob.bytes > limits::BLOB_BYTES_MAX {
         let most = limits::BLOB_BYTES_MAX;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::mcp::http::HttpRules;
+use crate::mcp::http::gate::Gate;
 use crate::mcp::http::jwt::JwtRules;
 
 /// Unless `listen` is set, no HTTP is served.
@@ -28,6 +29,9 @@ impl HttpConfig {
     pub(super) fn validate(&self) -> Result<(), String> {
         if let Some(jwt) = &self.jwt {
             jwt.check().map_err(|problem| format!("http.jwt: {problem}"))?;
+        }
+        if let Some(wrong) = Gate::new(&self.rules()).unread.into_iter().next() {
+            return Err(wrong);
         }
         let asks_for_tokens = self.tokens.is_some() || self.jwt.is_some();
         match self.listen {

@@ -2,19 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use magpie_core::access::{SignedTicket, TicketError};
+use magpie_core::access::SignedTicket;
 use magpie_core::ids::PeerId;
-use magpie_net::{Admission, ClusterKey, KeyRotation};
+use magpie_net::{Admission, KeyRotation};
 
 use super::StartError;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, load_cluster_key, load_ticket};
 
 /// What `config` says to the network of the node `me`.
 ///
 /// # Errors
 /// If the cluster key cannot be used, or the ticket is none for this node.
 pub fn of(config: &NodeConfig, me: PeerId) -> Result<Admission, StartError> {
-    let load = |file: &PathBuf| ClusterKey::load(file).map_err(|error| StartError::Key(error.to_string()));
+    let load = |file: &PathBuf| load_cluster_key(file).map_err(StartError::Key);
     let ticket = config.ticket_file.as_ref().map(|file| ticket(file, me)).transpose().map_err(StartError::Key)?;
     Ok(Admission {
         cluster_key: config.cluster_key.as_ref().map(load).transpose()?,
@@ -41,12 +41,13 @@ pub fn rotated(mut admission: Admission, file: &Path, notices: &mut Vec<String>)
 }
 
 fn ticket(file: &Path, me: PeerId) -> Result<SignedTicket, String> {
-    let said = |problem: String| format!("ticket_file {}: {problem}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| said(error.to_string()))?;
-    let ticket: SignedTicket = text.trim().parse().map_err(|error: TicketError| said(error.to_string()))?;
+    let ticket = load_ticket(file)?;
     let named = ticket.ticket.peer;
     if named != me {
-        return Err(said(format!("it is for {named}, and this node is {me}: have one issued for this node")));
+        let at = file.display();
+        return Err(format!(
+            "ticket_file: {at}: it is for {named}, and this node is {me}: have one issued for this node"
+        ));
     }
     Ok(ticket)
 }
@@ -57,6 +58,7 @@ mod tests {
     use magpie_core::access::{Role, Ticket};
     use magpie_core::ids::TicketId;
     use magpie_core::time::Wall;
+    use magpie_net::ClusterKey;
 
     const ME: PeerId = PeerId([1; 32]);
 

@@ -85,10 +85,23 @@ fn a_sound_node_has_no_fault_and_a_person_can_read_it() {
 #[test]
 fn no_node_and_a_socket_that_a_dead_one_left_are_told_apart() {
     let dir = without_a_node("");
-    finds(dir.path(), "node", "there is no socket", "start it: `node");
+    let absent = dir.path().join("data").join("control.sock");
+    let told = nodectl(&["doctor", "--control", text(&absent)]).with(1).stdout;
+    assert!(told.contains("FAULT    node") && told.contains("there is no socket"), "{told}");
+    assert!(told.contains("start it: `node"), "{told}");
     let mut node = Node::start();
     node.kill();
-    finds(node.dir.path(), "node", "is left from a node that ended", "start it: `node");
+    let told = node.ctl(&["doctor"]).with(1).stdout;
+    assert!(told.contains("FAULT    node") && told.contains("is left from a node that ended"), "{told}");
+}
+
+#[test]
+fn a_sound_configuration_has_no_fault_before_its_first_start() {
+    let dir = without_a_node("listen = [\"/ip4/127.0.0.1/tcp/0\"]");
+    let (code, checks) = examine(dir.path());
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let told = of(&checks, "node", "warning").unwrap();
+    assert!(told["found"].as_str().unwrap().contains("no node runs here"), "{told:#}");
 }
 
 #[test]

@@ -138,3 +138,52 @@ fn a_reader_that_has_read_enough_is_no_error() {
     let ended: Ended = std::process::Command::new("bash").args(["-c", &script]).output().unwrap().into();
     assert_eq!(ended.with(0).stderr, "");
 }
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for file in [fifo.to_str().unwrap(), "/dev/zero"] {
+        let key = dir.path().join("operator.key");
+        let remote = ["--node", "/ip4/127.0.0.1/tcp/9", "--key", key.to_str().unwrap(), "--ticket", file, "status"];
+        for arguments in [&["run", file][..], &["task", "submit", file], &remote] {
+            let refused = nodectl(arguments).with(2);
+            assert!(refused.stderr.contains("no regular file"), "{arguments:?}: {refused:?}");
+        }
+        for option in ["--check-config", "--config"] {
+            let output = std::process::Command::new(crate::fixture::NODE).args([option, file]).output().unwrap();
+            let refused = Ended::from(output).with(2);
+            assert!(refused.stderr.contains("no regular file"), "{option}: {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_does_not_start_is_refused_by_its_check_in_the_same_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("node.toml");
+    let absent = dir.path().join("absent/x").display().to_string();
+    for (lines, words) in [
+        ("listen = [\"127.0.0.1:7400\"]".to_owned(), "node.toml:2: listen: "),
+        ("bootstrap = [\"/ip4/127.0.0.1/tcp/99999\"]".to_owned(), "node.toml:2: bootstrap: "),
+        (format!("cluster_key = {absent:?}"), "node.toml:2: cluster_key: there is no file"),
+        ("cluster_key = \"/etc/passwd\"".to_owned(), "holds no cluster key"),
+        (format!("ticket_file = {absent:?}"), "node.toml:2: ticket_file: "),
+        (format!("control = {absent:?}"), "node.toml:2: control: there is no directory"),
+        (format!("http = {{listen = \"127.0.0.1:0\", tokens = {absent:?}}}"), "http.tokens: there is no file"),
+        ("http = {origins = [\"app\"]}".to_owned(), "http.origins: \"app\" is none"),
+        ("namespaces = {\"A b\" = 1}".to_owned(), "is no name of a namespace"),
+    ] {
+        std::fs::write(&config, format!("mdns = false\n{lines}\n[inference]\nenabled = false\n")).unwrap();
+        let file = config.to_str().unwrap();
+        let data = dir.path().join("data");
+        let node = |arguments: &[&str]| {
+            Ended::from(std::process::Command::new(crate::fixture::NODE).args(arguments).output().unwrap()).with(2)
+        };
+        let checked = node(&["--check-config", file]);
+        assert!(checked.stderr.contains(words), "{lines}: {checked:?}");
+        assert_eq!(checked.stderr, node(&["--config", file, "--data-dir", data.to_str().unwrap()]).stderr);
+        assert!(!data.exists(), "nothing was begun");
+    }
+}

@@ -154,7 +154,8 @@ async fn each_path_has_its_tools_and_an_unknown_one_names_those_that_there_are()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_hosts_and_origins_are_refused_on_every_path() {
-    let rig = Rig::start_with(|_| format!("{OPEN}hosts = [\"mesh.example\"]\norigins = [\"\"]\n")).await;
+    let rig =
+        Rig::start_with(|_| format!("{OPEN}hosts = [\"mesh.example\"]\norigins = [\"https://mesh.example\"]\n")).await;
     for path in ["/mcp", "/mcp/full", "/.well-known/oauth-protected-resource", "/nowhere"] {
         let evil = Request::rpc(path, "tools/list", json!({})).header("host", "evil.example");
         assert_eq!(status(&rig, evil).await, 403, "{path}");

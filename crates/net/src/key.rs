@@ -59,9 +59,10 @@ impl NodeKey {
     /// # Errors
     /// As [`NodeKey::load_or_create`].
     pub fn load(path: &Path) -> Result<Option<Self>, NodeKeyError> {
-        let Some(text) = secret_file::read(path, NODE_KEY)? else { return Ok(None) };
-        let seed = text.strip_prefix(NODE_KEY_LABEL).and_then(parse_seed);
-        seed.map(|seed| Some(Self::from_seed(seed))).ok_or_else(|| malformed(path, NODE_KEY))
+        let seed = |text: &str| text.strip_prefix(NODE_KEY_LABEL).and_then(parse_seed);
+        let read = secret_file::read(path, NODE_KEY, |text| seed(text).is_some())?;
+        let Some(text) = read else { return Ok(None) };
+        seed(&text).map(|seed| Some(Self::from_seed(seed))).ok_or_else(|| malformed(path, NODE_KEY))
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -110,7 +111,8 @@ impl ClusterKey {
     /// # Errors
     /// If there is no such file, if others may read it, or if it holds something else.
     pub fn load(path: &Path) -> Result<Self, ClusterKeyError> {
-        let text = secret_file::read(path, CLUSTER_KEY)?.ok_or_else(|| SecretFileError::Io {
+        let read = secret_file::read(path, CLUSTER_KEY, |text| parse_seed(text).is_some())?;
+        let text = read.ok_or_else(|| SecretFileError::Io {
             path: path.to_owned(),
             source: std::io::ErrorKind::NotFound.into(),
         })?;
@@ -208,6 +210,18 @@ mod tests {
             let words = NodeKey::load_or_create(&path).unwrap_err().to_string();
             assert!(words.contains("may be read by others") && words.contains("chmod 600"), "{words}");
         }
+    }
+
+    #[test]
+    fn nobody_is_told_to_hide_a_file_that_is_no_key() {
+        let folder = folder();
+        let path = folder.path().join("passwd");
+        write(&path, "root:x:0:0:root:/root:/bin/bash\n", 0o644);
+        for words in [NodeKey::load(&path).unwrap_err().to_string(), ClusterKey::load(&path).unwrap_err().to_string()] {
+            assert!(words.contains("holds no") && !words.contains("chmod"), "{words}");
+        }
+        let words = ClusterKey::load(folder.path()).unwrap_err().to_string();
+        assert!(words.contains("it is a directory"), "{words}");
     }
 
     #[test]

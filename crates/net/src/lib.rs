@@ -28,6 +28,7 @@ mod node;
 mod peer_rules;
 mod quota;
 mod reach;
+pub mod regular_file;
 mod rotation;
 pub mod secret_file;
 mod share;

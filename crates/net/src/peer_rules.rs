@@ -77,7 +77,9 @@ impl PeerRules {
     /// # Errors
     /// If it cannot be read, others may read it, or a line is no rule.
     pub fn open(path: &Path) -> Result<Self, PeerRulesError> {
-        let text = secret_file::read_long(path, "peer rules", limits::PEER_FILE_BYTES_MAX)?.unwrap_or_default();
+        let is_one = |text: &str| parse(path, text).is_ok();
+        let text = secret_file::read_long(path, "peer rules", limits::PEER_FILE_BYTES_MAX, is_one)?;
+        let text = text.unwrap_or_default();
         let rules = parse(path, &text)?;
         let kept = RwLock::new(Kept { rules, disconnected: BTreeSet::new() });
         Ok(Self(Arc::new(Inner { path: Some(path.to_owned()), kept, changing: Mutex::default() })))

@@ -78,7 +78,8 @@ impl KeyRotation {
     /// # Errors
     /// If others may read it, or it holds something else.
     pub fn load(path: &Path) -> Result<Option<Self>, SecretFileError> {
-        let Some(text) = secret_file::read_long(path, EXPECTED, FILE_BYTES_MAX)? else { return Ok(None) };
+        let is_one = |text: &str| parse(text).is_some();
+        let Some(text) = secret_file::read_long(path, EXPECTED, FILE_BYTES_MAX, is_one)? else { return Ok(None) };
         let malformed = || SecretFileError::Malformed { path: path.to_owned(), expected: EXPECTED };
         parse(&text).map(Some).ok_or_else(malformed)
     }

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::regular_file;
+
 /// The longest secret file that is read.
 const FILE_BYTES_MAX: u64 = 1_024;
 
@@ -34,22 +36,32 @@ pub(crate) fn random_seed() -> Result<[u8; 32], SecretFileError> {
 }
 
 /// As [`read_long`], of a file that holds a key.
-pub(crate) fn read(path: &Path, expected: &'static str) -> Result<Option<String>, SecretFileError> {
-    read_long(path, expected, FILE_BYTES_MAX)
+pub(crate) fn read(
+    path: &Path,
+    expected: &'static str,
+    is_one: impl FnOnce(&str) -> bool,
+) -> Result<Option<String>, SecretFileError> {
+    read_long(path, expected, FILE_BYTES_MAX, is_one)
 }
 
 /// The text of the file at `path`, or `None` if there is none. One of more than `bytes_max` is refused, since half of it
-/// says something else.
+/// says something else. `is_one` says whether a text is what was expected: of another file nobody is told to change the
+/// mode, since it may be one that others must read.
 ///
 /// # Errors
-/// If others may read it, it is no text, or it cannot be read.
-pub fn read_long(path: &Path, expected: &'static str, bytes_max: u64) -> Result<Option<String>, SecretFileError> {
-    let file = match File::open(path) {
+/// If others may read it, it is no text or no regular file, or it cannot be read.
+pub fn read_long(
+    path: &Path,
+    expected: &'static str,
+    bytes_max: u64,
+    is_one: impl FnOnce(&str) -> bool,
+) -> Result<Option<String>, SecretFileError> {
+    let file = match regular_file::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SecretFileError::io(path, error)),
     };
-    refuse_other_readers(path, &file)?;
+    let others = other_readers(path, &file)?;
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| SecretFileError::io(path, error))?;
     let malformed = || SecretFileError::Malformed { path: path.to_owned(), expected };
@@ -57,22 +69,25 @@ pub fn read_long(path: &Path, expected: &'static str, bytes_max: u64) -> Result<
         return Err(malformed());
     }
     let text = String::from_utf8(bytes).map_err(|_| malformed())?;
-    Ok(Some(text.trim().to_owned()))
+    let text = text.trim();
+    match others {
+        None => Ok(Some(text.to_owned())),
+        Some(mode) if is_one(text) => Err(SecretFileError::ReadableByOthers { path: path.to_owned(), mode }),
+        Some(_) => Err(malformed()),
+    }
 }
 
+/// The mode of a file that others may read or write.
 #[cfg(unix)]
-fn refuse_other_readers(path: &Path, file: &File) -> Result<(), SecretFileError> {
+fn other_readers(path: &Path, file: &File) -> Result<Option<u32>, SecretFileError> {
     use std::os::unix::fs::PermissionsExt;
     let mode = file.metadata().map_err(|error| SecretFileError::io(path, error))?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    Err(SecretFileError::ReadableByOthers { path: path.to_owned(), mode })
+    Ok((mode & 0o077 != 0).then_some(mode))
 }
 
 #[cfg(not(unix))]
-fn refuse_other_readers(_: &Path, _: &File) -> Result<(), SecretFileError> {
-    Ok(())
+fn other_readers(_: &Path, _: &File) -> Result<Option<u32>, SecretFileError> {
+    Ok(None)
 }
 
 /// Creates `path` with `text`, durable on return; `false` if another process was first.

@@ -27,7 +27,7 @@ use crate::messages::peer::ContactsView;
 
 /// Say what is wrong with this node and its surroundings, and what to do
 ///
-/// Exit code 1 if there is a fault. It needs no node.
+/// Exit code 1 if there is a fault. It needs no node: that none runs is a fault only where no configuration is named.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// The node's configuration file: without it, what a running node says and what every node has is looked at

@@ -94,7 +94,12 @@ fn not_running(place: &Place, found: &str) -> Check {
         None => {
             let start =
                 place.data_dir.as_ref().map_or_else(String::new, |dir| format!(" --data-dir {}", dir.display()));
-            Check::fault(NAME, format!("{found}: no node runs here"), format!("start it: `node{start}`"))
+            let (found, remedy) = (format!("{found}: no node runs here"), format!("start it: `node{start}`"));
+            // Whoever names a configuration may want to know about it before the first start.
+            match place.is_configured {
+                true => Check::warning(NAME, found, remedy),
+                false => Check::fault(NAME, found, remedy),
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use magpie_core::limits;
+use magpie_net::regular_file;
 use serde_json::{Map, Value};
 
 use crate::cli::exit::{CommandError, Exit};
@@ -26,7 +27,7 @@ fn text_of(given: String) -> Result<String, CommandError> {
         _ if given == "-" => bounded(std::io::stdin(), "standard input"),
         Some(file) => {
             let failed = |error| CommandError::usage(format!("cannot read {file}: {error}"));
-            bounded(std::fs::File::open(Path::new(file)).map_err(failed)?, file)
+            bounded(regular_file::open(Path::new(file)).map_err(failed)?, file)
         }
         None => Ok(given),
     }

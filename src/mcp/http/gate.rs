@@ -74,15 +74,15 @@ impl Gate {
     /// A list of which nothing can be read leaves loopback alone: a slip of the pen opens nothing.
     pub fn new(rules: &HttpRules) -> Self {
         let mut unread = Vec::new();
-        let mut read = |what: &str, text: &String, is_read: bool| {
+        let mut read = |what: &str, text: &String, form: &str, is_read: bool| {
             if !is_read {
-                unread.push(format!("{what}: {text:?} cannot be read and is left out"));
+                unread.push(format!("{what}: {text:?} is none: write it as {form}"));
             }
         };
         let mut hosts: Vec<Named> = LOOPBACK.iter().filter_map(|name| Named::read(name)).collect();
         for text in &rules.hosts {
             let named = Named::read(text);
-            read("http.hosts", text, named.is_some());
+            read("http.hosts", text, "mesh.example or mesh.example:7480", named.is_some());
             hosts.extend(named);
         }
         let mut origins = Vec::new();
@@ -92,7 +92,7 @@ impl Gate {
         }
         for text in &rules.origins {
             let origin = Origin::read(text);
-            read("http.origins", text, origin.is_some());
+            read("http.origins", text, "https://app.example.com", origin.is_some());
             origins.extend(origin);
         }
         Self { hosts, origins, unread }

@@ -75,7 +75,8 @@ impl TokenFile {
     /// # Errors
     /// If there is none, others may read it, or it says something else.
     pub fn read(file: &Path) -> Result<Self, TokensError> {
-        let text = secret_file::read_long(file, "list of tokens", FILE_BYTES_MAX)?;
+        let is_one = |text: &str| toml::from_str::<Self>(text).is_ok();
+        let text = secret_file::read_long(file, "list of tokens", FILE_BYTES_MAX, is_one)?;
         let text = text.ok_or_else(|| TokensError::Missing(file.to_owned()))?;
         let wrong = |problem| TokensError::Wrong { file: file.to_owned(), problem };
         let read: Self = toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;

@@ -8,6 +8,7 @@ use magpie_core::homes::{Handover, SignedHandover};
 use magpie_core::ids::{ContentId, LogIndex, PeerId};
 use magpie_core::queue::{LedgerIdentity, LogStart, Replay};
 use magpie_core::{limits, wire};
+use magpie_net::regular_file;
 
 use super::part::{Kind, PartReader};
 use super::{Contents, Head, ImportError, MAGIC, kept};
@@ -61,7 +62,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn run(&self) -> Result<Staged, ImportError> {
-        let file = File::open(self.file).map_err(|source| self.unread(source))?;
+        let file = regular_file::open(self.file).map_err(|source| self.unread(source))?;
         let mut parts = PartReader::new(BufReader::new(file));
         let mut magic = [0; MAGIC.len()];
         let is_one = parts.read_exact(&mut magic).is_ok() && magic == *MAGIC;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::limiter::Rate;
-use crate::limits;
+use crate::limiter::{LimitKey, Rate};
+use crate::{dag, limits};
 
 /// Settings of one home. The default has no namespace before another.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,9 +45,9 @@ impl QueueSettings {
     /// # Errors
     /// The first setting out of bounds, beginning with its name.
     pub fn validate(&self) -> Result<(), String> {
-        check_names("namespaces", self.weights.keys())?;
-        check_names("concurrency", self.concurrency.keys())?;
-        check_names("rate", self.rates.keys())?;
+        check_names("namespaces", self.weights.keys(), check_namespace)?;
+        check_names("concurrency", self.concurrency.keys(), check_key)?;
+        check_names("rate", self.rates.keys(), check_key)?;
         if !(1..=limits::TASKS_LIVE_MAX).contains(&self.live_tasks_max) {
             let (given, most) = (self.live_tasks_max, limits::TASKS_LIVE_MAX);
             return Err(format!("live_tasks_max is {given}: a home keeps 1 to {most} tasks that have not ended"));
@@ -57,17 +57,30 @@ impl QueueSettings {
     }
 }
 
-fn check_names<'a>(table: &str, names: impl ExactSizeIterator<Item = &'a String>) -> Result<(), String> {
+fn check_names<'a>(
+    table: &str,
+    mut names: impl ExactSizeIterator<Item = &'a String>,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<(), String> {
     let most = limits::QUEUE_SETTINGS_MAX;
     if names.len() > most {
         return Err(format!("{table} has {} entries: at most {most}", names.len()));
     }
-    for name in names {
-        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX || name.contains('@') {
-            return Err(format!("{name:?} is no name: use 1 to {} bytes without @", limits::NAME_BYTES_MAX));
-        }
-    }
-    Ok(())
+    names.try_for_each(|name| check(name))
+}
+
+/// One that no task could name holds nothing back.
+fn check_namespace(name: &str) -> Result<(), String> {
+    let most = limits::NAME_BYTES_MAX;
+    let wrong = || format!("{name:?} is no name of a namespace: use 1 to {most} of a-z, 0-9, - and _");
+    if dag::is_name(name) { Ok(()) } else { Err(wrong()) }
+}
+
+fn check_key(name: &str) -> Result<(), String> {
+    let most = limits::NAME_BYTES_MAX;
+    let is_one = name.parse::<LimitKey>().is_ok_and(|key| key.home.is_none());
+    let wrong = || format!("{name:?} is no name: use 1 to {most} bytes without @ and control characters");
+    if is_one { Ok(()) } else { Err(wrong()) }
 }
 
 fn check_range(what: &str, table: &BTreeMap<String, u32>, most: u32) -> Result<(), String> {

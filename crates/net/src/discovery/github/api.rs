@@ -36,10 +36,14 @@ impl Token {
     /// # Errors
     /// If there is no such file, or others may read it.
     pub fn load(path: &Path) -> Result<Self, SecretFileError> {
-        let text = secret_file::read(path, "token of GitHub")?;
+        let text = secret_file::read(path, "token of GitHub", is_token)?;
         let absent = || SecretFileError::Io { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
         text.map(Self).ok_or_else(absent)
     }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 impl fmt::Debug for Token {
@@ -79,8 +83,7 @@ impl GithubConfig {
         if !is_safe(&self.api) {
             return Err(GithubConfigError::Api { presented: self.api.clone() });
         }
-        let is_token = |token: &Token| !token.0.is_empty() && token.0.chars().all(|c| c.is_ascii_graphic());
-        if self.token.as_ref().is_some_and(|token| !is_token(token)) {
+        if self.token.as_ref().is_some_and(|token| !is_token(&token.0)) {
             return Err(GithubConfigError::Token);
         }
         Ok(())
