@@ -277,6 +277,7 @@ impl Parts {
             tools: ToolDesk { peers: self.peers.clone(), tools: self.addresses.tools.clone() },
             audit: self.audit.clone(),
             http: Arc::default(),
+            tokens: self.http.listen.and(self.http.tokens.clone()),
             started: Instant::now(),
             notices: self.notices.clone(),
         }

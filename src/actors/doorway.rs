@@ -21,6 +21,7 @@ use super::peer_desk::PeerDesk;
 use super::routes::Routes;
 use super::streams::Streams;
 use super::tool_desk::ToolDesk;
+use crate::mcp::http::tokens::{NONE_TAKEN, TokenFile};
 use crate::messages::actor::{ActorRequest, SupervisorMsg};
 use crate::messages::clock::{ClockMsg, ClockReply, ClockRequest};
 use crate::messages::device::{DeviceActorReply, DeviceView};
@@ -50,6 +51,8 @@ pub struct Doorway {
     pub devices: Vec<Address<DeviceMsg>>,
     /// Where HTTP is served, once it is.
     pub http: Arc<OnceLock<SocketAddr>>,
+    /// The file of its bearer tokens.
+    pub tokens: Option<PathBuf>,
     pub started: Instant,
     /// What does not work on this node, in words.
     pub notices: Vec<String>,
@@ -221,9 +224,20 @@ impl Doorway {
             worker,
             devices: self.device_views().await,
             capabilities,
-            notices: self.notices.clone(),
+            notices: self.all_notices().await,
             routes: self.audit.routes(),
         })
+    }
+
+    /// Those of the start, and whether HTTP takes no bearer token just now.
+    async fn all_notices(&self) -> Vec<String> {
+        let mut notices = self.notices.clone();
+        if let Some(file) = self.tokens.clone() {
+            let read = tokio::task::spawn_blocking(move || TokenFile::read(&file)).await;
+            let trouble = read.ok().and_then(Result::err);
+            notices.extend(trouble.map(|error| format!("{NONE_TAKEN}: {error}")));
+        }
+        notices
     }
 }
 

@@ -160,3 +160,28 @@ fn a_new_cluster_key_is_taken_node_by_node_and_the_former_one_ends_when_it_is_to
         (one.json(&["status"])["peers"][0]["state"] == "alive").then_some(())
     });
 }
+
+#[test]
+fn a_bearer_token_of_an_impossible_length_locks_nobody_out_and_a_wrong_file_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.toml");
+    let path = file.to_str().unwrap();
+    let add = |name: &str, expires: &str| {
+        nodectl(&["token", "bearer", "add", name, "--scope", "read", "--file", path, "--expires", expires])
+    };
+    add("first", "400d").with(0);
+    let before = fs::read_to_string(&file).unwrap();
+    for expires in ["99999999d", "401d", "0s", "10ms"] {
+        let refused = add("second", expires).with(2);
+        assert!(refused.stderr.contains("1s to 400d"), "{refused:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    }
+    let tokens = format!("http = {{listen = \"127.0.0.1:0\", tokens = {path:?}}}");
+    let node = Node::start_configured(&tokens);
+    assert_eq!(node.json(&["status"])["notices"], serde_json::json!([]));
+    fs::write(&file, before.replace("read", "root")).unwrap();
+    let told = node.ctl(&["status"]).with(0).stdout;
+    assert!(told.contains("notice: no bearer token is taken until their file is right"), "{told}");
+    let faults = node.ctl(&["doctor"]).with(1).stdout;
+    assert!(faults.contains("FAULT    tokens"), "{faults}");
+}

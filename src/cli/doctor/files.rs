@@ -5,14 +5,33 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use magpie_core::access::SignedTicket;
 use magpie_core::time::Wall;
 use magpie_net::{ClusterKey, KeyRotation, NodeKey, PeerRule, PeerRules};
 use rustix::fs::{Access, access};
 
-use super::Check;
 use super::place::Place;
+use super::{Check, Heard};
 use crate::cli::human;
+use crate::config::read_ticket;
+use crate::mcp::http::tokens::{NONE_TAKEN, TokenFile};
+
+/// The file of the bearer tokens that HTTP takes: as the configuration names it, or as a running node says of it.
+pub(super) fn tokens(place: &Place, heard: Option<&Heard>) -> Option<Check> {
+    const NAME: &str = "tokens";
+    let remedy = "correct the file, or take a token out of it with `nodectl token bearer remove`; the node reads it again by itself";
+    let http = &place.config.http;
+    let read = http.listen.and(http.tokens.as_deref()).map(|file| (file, TokenFile::read(file)));
+    match read {
+        Some((_, Err(error))) => Some(Check::fault(NAME, format!("{NONE_TAKEN}: {error}"), remedy)),
+        Some((file, Ok(read))) => {
+            Some(Check::ok(NAME, format!("{} has {} bearer tokens", file.display(), read.token.len())))
+        }
+        None => {
+            let said = heard?.status.notices.iter().find(|notice| notice.starts_with(NONE_TAKEN))?;
+            Some(Check::fault(NAME, said.clone(), remedy))
+        }
+    }
+}
 
 pub(super) fn check(place: &Place) -> Vec<Check> {
     let Some(dir) = &place.data_dir else {
@@ -135,14 +154,10 @@ fn ticket_damage(file: &Path, now: Wall) -> Option<Check> {
         let remedy = "have another issued for this node by a holder of the cluster key";
         Some(Check::fault("admission", format!("the ticket {}: {what}", file.display()), remedy))
     };
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => return fault(error.to_string()),
-    };
-    match text.trim().parse::<SignedTicket>() {
+    match read_ticket(file) {
         Ok(signed) if signed.ticket.expires <= now => fault(format!("it ended at {}", signed.ticket.expires)),
         Ok(_) => None,
-        Err(error) => fault(error.to_string()),
+        Err(problem) => fault(problem),
     }
 }
 

@@ -106,9 +106,10 @@ impl DoctorArgs {
         let (place, config) = Place::find(self, control);
         let mut checks = vec![config];
         let (process, heard) = process::check(&place).await;
-        let runs = process.verdict == Verdict::Ok;
+        let runs = heard.is_some();
         checks.push(process);
         checks.extend(files::check(&place));
+        checks.extend(files::tokens(&place, heard.as_ref()));
         checks.push(disk::check(&place, heard.as_ref()));
         checks.extend(ports::check(&place, runs, heard.as_ref()));
         checks.extend(match &heard {

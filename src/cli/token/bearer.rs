@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, UsageRequest};
 use magpie_core::time::Wall;
 use serde::Serialize;
@@ -57,8 +58,8 @@ pub struct AddArgs {
     /// How much the holder may use: any of tasks (not over, at a time), cpu_s, gpu_s, bytes, within `per`
     #[arg(long, value_name = "tasks=N,cpu_s=N,gpu_s=N,bytes=N,per=24h", value_parser = Quota::parse)]
     quota: Option<Quota>,
-    /// How long it is good for: 12h, 30d; without it, until it is taken out
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// How long it is good for: 12h, 30d, at most 400d; without it, until it is taken out
+    #[arg(long, value_name = "DURATION", value_parser = life)]
     expires: Option<Duration>,
 }
 
@@ -68,6 +69,19 @@ pub struct RemoveArgs {
     #[command(flatten)]
     file: FileArg,
 }
+
+/// As long as a ticket may be good for.
+fn life(text: &str) -> Result<Duration, String> {
+    let life = duration(text)?;
+    let ms_max = limits::TICKET_LIFE_MS_MAX;
+    if (LIFE_MS_MIN..=ms_max).contains(&(life.as_millis() as u64)) {
+        return Ok(life);
+    }
+    let days = ms_max / 86_400_000;
+    Err(format!("a token is good for 1s to {days}d; without --expires, until it is taken out"))
+}
+
+const LIFE_MS_MIN: u64 = 1_000;
 
 /// A token that was made.
 #[derive(Serialize)]

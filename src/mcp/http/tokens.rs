@@ -27,6 +27,9 @@ const NAME_LEN_MAX: usize = 64;
 /// What tokens of a file begin with.
 pub const PREFIX: &str = "magpie_";
 
+/// What is said of a file that cannot be used.
+pub const NONE_TAKEN: &str = "no bearer token is taken until their file is right";
+
 /// What says who may come in, and cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
@@ -92,6 +95,12 @@ impl TokenFile {
         let wrong = |problem| TokensError::Wrong { file: file.to_owned(), problem };
         self.check().map_err(wrong)?;
         let text = toml::to_string(self).map_err(|error| wrong(error.to_string()))?;
+        // What could not be read again would keep everybody out.
+        let read: Result<Self, _> = toml::from_str(&text);
+        if read.as_ref() != Ok(self) || text.len() as u64 > FILE_BYTES_MAX {
+            let why = read.map_or_else(|error| error.message().to_owned(), |_| "it would be too long".to_owned());
+            return Err(wrong(format!("the list could not be read again, and is left as it was: {why}")));
+        }
         Ok(secret_file::replace(file, &text)?)
     }
 
@@ -247,7 +256,7 @@ impl Tokens {
         let former = std::mem::take(&mut held.known);
         match TokenFile::read(&self.file) {
             Ok(file) => held.known = known(file, former),
-            Err(error) => tracing::error!(%error, "no bearer token is taken until their file is right"),
+            Err(error) => tracing::error!(%error, "{NONE_TAKEN}"),
         }
     }
 }
@@ -396,6 +405,11 @@ mod tests {
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(words(&path).contains("chmod 600"), "{}", words(&path));
+        let endless = TokenEntry { expires: Some(Wall(u64::MAX)), ..entry.clone() };
+        let before = std::fs::read_to_string(&path).unwrap();
+        let refused = file(&[&endless]).write(&path).unwrap_err().to_string();
+        assert!(refused.contains("could not be read again"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
         assert!(file(&[&entry, &entry]).write(&path).unwrap_err().to_string().contains("twice"));
         let nameless = TokenEntry { name: "a b".to_owned(), ..entry };
         assert!(file(&[&nameless]).write(&path).unwrap_err().to_string().contains("no name"));
