@@ -111,9 +111,12 @@ impl PeerDesk {
 
     /// Dials once and says what came of it.
     async fn dial(&self, address: &str, end: Instant) -> Result<PeerReply, Refusal> {
-        let net = self.net()?;
+        let (net, known) = (self.net()?, self.known().await?);
+        if let Some((peer, elsewhere)) = connected_elsewhere(address, &known) {
+            return Ok(PeerReply::Connected { peer, elsewhere: Some(elsewhere) });
+        }
         let tries = |contact: Option<&ContactView>| contact.map_or(0, |known| known.failures + known.refusals);
-        let before = tries(at(address, &self.known().await?));
+        let before = tries(at(address, &known));
         net.dial(address).await.map_err(|error| {
             Refusal::invalid("/address", error.to_string(), "name it as /ip4/10.0.0.7/tcp/7400".to_owned())
         })?;
@@ -121,7 +124,7 @@ impl PeerDesk {
             let known = self.known().await?;
             let contact = at(address, &known);
             if let Some(peer) = contact.filter(|contact| contact.admitted).and_then(|contact| contact.peer_id) {
-                return Ok(PeerReply::Connected { peer });
+                return Ok(PeerReply::Connected { peer, elsewhere: None });
             }
             let trouble = contact.and_then(|contact| contact.trouble.clone());
             let has_failed = tries(contact) > before || contact.is_some_and(|contact| contact.own);
@@ -178,15 +181,53 @@ impl PeerDesk {
     }
 }
 
-/// What became of `address`: the peer that it names, there; else whoever was asked for there.
-fn at<'a>(address: &str, known: &'a [ContactView]) -> Option<&'a ContactView> {
+/// An address without the peer that it may name, and that peer.
+fn split(address: &str) -> (&str, Option<PeerId>) {
     let (bare, named) =
         address.trim().split_once("/p2p/").map_or((address.trim(), None), |(bare, peer)| (bare, Some(peer)));
-    let named = named.and_then(|peer| peer.parse::<PeerId>().ok());
+    (bare, named.and_then(|peer| peer.parse().ok()))
+}
+
+/// What became of `address`: the peer that it names, there; else whoever was asked for there.
+fn at<'a>(address: &str, known: &'a [ContactView]) -> Option<&'a ContactView> {
+    let (bare, named) = split(address);
     let is_there = |contact: &&ContactView| contact.addresses.iter().any(|at| at.address == bare);
     let of_peer = |contact: &&ContactView| named.is_none() || contact.peer_id == named;
     let there = || known.iter().filter(is_there).filter(of_peer);
-    there().find(|contact| contact.admitted).or_else(|| there().find(|contact| contact.is_from(&["asked"])))
+    // Somebody may have looked for a peer there that is somewhere else.
+    let answers =
+        |contact: &&ContactView| contact.admitted && (named.is_some() || is_its_own(contact, bare) || is_bare(contact));
+    let asked = || there().filter(|contact| contact.is_from(&["asked"]));
+    let of_address = || asked().find(|contact| named.is_none() && is_bare(contact));
+    there().find(answers).or_else(of_address).or_else(|| asked().next())
+}
+
+/// Whether the peer says that it is there, or was met there.
+fn is_its_own(contact: &ContactView, bare: &str) -> bool {
+    let said = |known: &AddressView| known.address == bare && known.sources.iter().any(|source| source == "peer");
+    contact.addresses.iter().any(said)
+}
+
+/// Whether it is of one address, whoever is there.
+fn is_bare(contact: &ContactView) -> bool {
+    contact.addresses.len() == 1
+}
+
+/// The peer that `address` names, and where it is, if it is connected at an address other than that: it would not be
+/// dialled there.
+fn connected_elsewhere(address: &str, known: &[ContactView]) -> Option<(PeerId, String)> {
+    let (bare, named) = split(address);
+    let peer = named?;
+    let of_peer = || known.iter().filter(|contact| contact.peer_id == Some(peer));
+    let is_known = |at: &AddressView| at.address == bare && at.sources.iter().any(|source| source != "asked");
+    let is_elsewhere =
+        of_peer().any(|contact| contact.admitted) && !of_peer().flat_map(|contact| &contact.addresses).any(is_known);
+    let whole = |contact: &ContactView| {
+        let own = contact.addresses.iter().find(|at| is_its_own(contact, &at.address));
+        own.map(|at| at.address.clone())
+    };
+    let told = || of_peer().find_map(whole).unwrap_or_else(|| "an address that it has not told".to_owned());
+    is_elsewhere.then(|| (peer, told()))
 }
 
 fn view(contact: Contact, admitted: &BTreeSet<PeerId>) -> ContactView {
@@ -265,5 +306,24 @@ mod tests {
         assert_eq!(at(&format!("{here}/p2p/{}", PeerId([2; 32])), &known), Some(&known[2]));
         assert_eq!(at(&format!("{here}/p2p/{}", PeerId([3; 32])), &known), None);
         assert_eq!(at("/ip4/10.0.0.2/tcp/1", &known), None);
+    }
+
+    #[test]
+    fn a_peer_that_is_connected_elsewhere_is_not_taken_for_whoever_is_at_an_address() {
+        let (here, there) = ("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.9/tcp/9");
+        let peer = PeerId([2; 32]);
+        let mut known = [contact(Some(2), here, "peer", true), contact(None, there, "asked", false)];
+        let named = |address: &str| format!("{address}/p2p/{peer}");
+        assert_eq!(connected_elsewhere(&named(there), &known), Some((peer, here.to_owned())));
+        assert_eq!(connected_elsewhere(&named(here), &known), None);
+        assert_eq!(connected_elsewhere(there, &known), None, "whoever is there");
+        // Somebody looked for it there once.
+        let asked = AddressView { address: there.to_owned(), sources: vec!["asked".to_owned()] };
+        known[0].addresses.push(asked);
+        assert_eq!(connected_elsewhere(&named(there), &known), Some((peer, here.to_owned())));
+        assert_eq!(at(there, &known), Some(&known[1]));
+        known[0].admitted = false;
+        assert_eq!(connected_elsewhere(&named(there), &known), None, "it is dialled");
+        assert_eq!(at(there, &known), Some(&known[1]), "the one that answers there is told, if one does");
     }
 }

@@ -48,6 +48,9 @@ pub enum PeerReply {
     Metrics(Vec<MetricsView>),
     Connected {
         peer: PeerId,
+        /// Where it was connected already, if that is another address than the one to dial, which was not tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elsewhere: Option<String>,
     },
     /// `refused`: it was reached, and one of the two does not admit the other.
     NotConnected {

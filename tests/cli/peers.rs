@@ -166,3 +166,24 @@ fn what_was_measured_of_a_peer_comes_from_its_heartbeats_and_its_blobs() {
     assert!(one.ctl(&["peer", "metrics"]).with(0).stdout.starts_with("PEER "));
     assert!(one.ctl(&["peer", "metrics", &peer]).with(0).stdout.contains("reliability"));
 }
+
+#[test]
+fn a_peer_that_is_connected_elsewhere_is_not_said_to_be_at_an_address_that_was_not_tried() {
+    let (one, other) = pair();
+    let third = Node::start_beside(&one, "", |_| {});
+    let (peer, third_id) = (id(&other), id(&third));
+    until_admitted(&one, &peer);
+    wait_until("it does not say where it listens", || {
+        let contacts = one.json(&["peer", "get", &peer])["contacts"].clone();
+        let addresses = contacts[0]["addresses"].as_array().unwrap().clone();
+        addresses.iter().any(|known| known["address"] == bare(&address(&other))).then_some(())
+    });
+    let nowhere = format!("/ip4/127.0.0.1/tcp/9/p2p/{peer}");
+    let told = one.ctl(&["peer", "connect", &nowhere]).with(0).stdout;
+    assert!(told.contains("already; /ip4/127.0.0.1/tcp/9/p2p/") && told.contains("was not tried"), "{told}");
+    let thirds = address(&third);
+    let wrong = one.json(&["peer", "connect", &format!("{}/p2p/{peer}", bare(&thirds))]);
+    assert_eq!((&wrong["peer_id"], &wrong["tried"]), (&json!(peer), &json!(false)));
+    let right = one.json(&["peer", "connect", bare(&thirds)]);
+    assert_eq!((&right["peer_id"], &right["tried"]), (&json!(third_id), &json!(true)));
+}

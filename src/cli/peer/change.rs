@@ -7,6 +7,7 @@ use super::{ConnectArgs, ask, named};
 use crate::cli::args::Context;
 use crate::cli::connection::{ANSWER_PATIENCE, unexpected};
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::table;
 use crate::messages::peer::{PeerReply, PeerRequest, RuleName};
 use crate::messages::{Answer, Body};
 
@@ -15,9 +16,18 @@ pub async fn connect(context: &Context, args: ConnectArgs) -> Result<Exit, Comma
     magpie_net::check_address(&address).map_err(|error| CommandError::usage(error.to_string()))?;
     let request = PeerRequest::Connect { address: address.clone(), patience_ms: timeout.as_millis() as u64 };
     match context.link.try_ask(Body::Peer(request), timeout + ANSWER_PATIENCE).await? {
-        Answer::Peer(PeerReply::Connected { peer }) => {
-            let document = json!({"peer_id": peer, "address": address, "connected": true});
-            context.format.document(&document, || format!("connected to {peer}\n"))?;
+        Answer::Peer(PeerReply::Connected { peer, elsewhere }) => {
+            let tried = elsewhere.is_none();
+            let document = json!({
+                "peer_id": peer, "address": address, "connected": true, "tried": tried, "connected_at": elsewhere
+            });
+            context.format.document(&document, || match &elsewhere {
+                None => format!("connected to {peer}\n"),
+                Some(elsewhere) => {
+                    let (at, given) = (table::printable(elsewhere), table::printable(&address));
+                    format!("{peer} is connected at {at} already; {given} was not tried\n")
+                }
+            })?;
             Ok(Exit::Ok)
         }
         Answer::Peer(PeerReply::NotConnected { why, refused }) => {

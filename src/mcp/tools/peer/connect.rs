@@ -49,8 +49,9 @@ impl Handler for ConnectPeer {
     async fn call(&self, input: ConnectPeerInput, call: &Call<'_>) -> Result<ConnectPeerOutput, ToolError> {
         let patience_ms = follow::wait_ms(input.wait_ms, input.timeout_s).unwrap_or(DIAL_MS);
         match dial(call, input.address.clone(), patience_ms).await? {
-            Dialled::Connected(peer) => {
-                Ok(ConnectPeerOutput { ok: true, peer_id: peer.to_string(), address: input.address })
+            Dialled::Connected { peer, elsewhere } => {
+                let address = elsewhere.unwrap_or(input.address);
+                Ok(ConnectPeerOutput { ok: true, peer_id: peer.to_string(), address })
             }
             Dialled::NotConnected { why, refused: true } => {
                 let fix = "let each admit the other: a ticket, the cluster's key, or a rule of its operator";
@@ -69,14 +70,21 @@ impl Handler for ConnectPeer {
 }
 
 enum Dialled {
-    Connected(PeerId),
-    NotConnected { why: String, refused: bool },
+    /// `elsewhere`: it was there already, and the address was not tried.
+    Connected {
+        peer: PeerId,
+        elsewhere: Option<String>,
+    },
+    NotConnected {
+        why: String,
+        refused: bool,
+    },
 }
 
 async fn dial(call: &Call<'_>, address: String, patience_ms: u64) -> Result<Dialled, ToolError> {
     let patience = Duration::from_millis(patience_ms + SLACK_MS);
     match call.link.peer_within(PeerRequest::Connect { address, patience_ms }, patience).await? {
-        PeerReply::Connected { peer } => Ok(Dialled::Connected(peer)),
+        PeerReply::Connected { peer, elsewhere } => Ok(Dialled::Connected { peer, elsewhere }),
         PeerReply::NotConnected { why, refused } => Ok(Dialled::NotConnected { why, refused }),
         _ => Err(link::unexpected()),
     }
@@ -168,7 +176,7 @@ impl Handler for BootstrapNetwork {
             let left = end.saturating_duration_since(Instant::now()).as_millis() as u64;
             let share_ms = left / (addresses.len() as u64 + 1);
             let (peer_id, why) = match dial(call, address.clone(), share_ms).await? {
-                Dialled::Connected(peer) => (Some(peer.to_string()), None),
+                Dialled::Connected { peer, .. } => (Some(peer.to_string()), None),
                 Dialled::NotConnected { why, .. } => (None, Some(why)),
             };
             nodes.push(BootstrapRow { address, peer_id, why });
