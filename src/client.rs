@@ -31,7 +31,11 @@ pub enum ClientError {
     NotAdmitted { address: String, reason: String },
     #[error("the node closed the connection")]
     Closed,
-    #[error("the node did not answer within {} ms", patience.as_millis())]
+    #[error(
+        "the node did not answer within {} ms: it is stopped or busy, or what has its socket is no node; `nodectl doctor` \
+         looks which",
+        patience.as_millis()
+    )]
     TimedOut { patience: Duration },
     #[error("the request does not fit a frame: {0}")]
     TooLarge(#[from] wire::EncodeError),

@@ -5,7 +5,7 @@ use magpie_core::ids::TaskId;
 use magpie_core::queue::{ApprovalReply, ApprovalRequest, ApprovalView, Decided, Decision, LedgerReply, LedgerRequest};
 use serde::Serialize;
 
-use super::args::Context;
+use super::args::{Context, namespace};
 use super::connection::{ANSWER_PATIENCE, unexpected};
 use super::exit::{CommandError, Exit};
 use super::id_prefix::{Noun, resolve};
@@ -27,7 +27,7 @@ pub enum ApprovalCommand {
 #[derive(Debug, Args)]
 pub struct LsArgs {
     /// Only of this namespace
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// Only of this workflow, and of the workflows in it
     #[arg(long, value_name = "ID")]

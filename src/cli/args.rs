@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use magpie_core::time::DurationMs;
+use magpie_core::{dag, limits};
 
 use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
@@ -150,6 +151,13 @@ pub struct WaitArgs {
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<DurationMs, _> = text.parse();
     parsed.map(|duration| Duration::from_millis(duration.0)).map_err(|error| error.to_string())
+}
+
+/// A namespace as tasks have it.
+pub fn namespace(text: &str) -> Result<String, String> {
+    let most = limits::NAME_BYTES_MAX;
+    let wrong = || format!("{text:?} is no namespace: 1 to {most} lower-case letters, digits, - and _");
+    if dag::is_name(text) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 /// `K=V`.

@@ -11,7 +11,7 @@ use magpie_core::time::Wall;
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{Context, duration};
+use super::args::{Context, duration, namespace};
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
@@ -36,7 +36,7 @@ pub enum DlqCommand {
 #[derive(Debug, Args)]
 pub struct LsArgs {
     /// Only of this namespace
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// Only those dead for this long: 10m, 1h, 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -58,7 +58,7 @@ pub struct RetryArgs {
     #[arg(long)]
     all: bool,
     /// Only of this namespace
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", value_parser = namespace)]
     namespace: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct PurgeArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
     /// Only of this namespace
-    #[arg(long, requires = "older_than")]
+    #[arg(long, requires = "older_than", value_parser = namespace)]
     namespace: Option<String>,
     /// They are gone for good: say that it is meant
     #[arg(long)]

@@ -6,7 +6,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, PausedView, QueueStats, Sha
 use magpie_core::task::TaskState;
 use serde_json::json;
 
-use super::args::Context;
+use super::args::{Context, namespace};
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::exit::{CommandError, Exit};
 use super::shapes::QueueStatsDocument;
@@ -27,7 +27,7 @@ pub enum QueueCommand {
 #[derive(Debug, Args)]
 pub struct PauseArgs {
     /// Only of this namespace
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// Why, for those who wonder later
     #[arg(long, default_value = "")]
@@ -40,7 +40,7 @@ pub struct PauseArgs {
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
     /// Only this namespace
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// Only if the queue is still at this version (queue_version of `queue stats`)
     #[arg(long, value_name = "N")]
@@ -50,7 +50,7 @@ pub struct ResumeArgs {
 #[derive(Debug, Args)]
 pub struct ClearArgs {
     /// Only of this namespace
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// What is cancelled stays so: say that it is meant
     #[arg(long)]

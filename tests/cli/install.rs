@@ -88,3 +88,11 @@ fn a_file_that_cannot_be_read_is_left_alone_with_what_to_write_there() {
     assert!(install(home.path(), &["--client", "cursor", "--name", "a b"]).with(2).stderr.contains("is no name"));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_named_file_in_no_directory_makes_none() {
+    let home = tempfile::tempdir().unwrap();
+    let refused = install(home.path(), &["--client", "cursor", "--file", "absent/mcp.json"]).with(2);
+    assert!(refused.stderr.contains("there is no directory absent"), "{refused:?}");
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}

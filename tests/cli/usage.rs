@@ -140,6 +140,24 @@ fn a_reader_that_has_read_enough_is_no_error() {
 }
 
 #[test]
+fn an_invalid_namespace_is_refused_before_a_node_is_asked() {
+    for command in [
+        &["queue", "pause"][..],
+        &["queue", "resume"],
+        &["queue", "clear"],
+        &["task", "ls"],
+        &["approval", "ls"],
+        &["dlq", "ls"],
+        &["dlq", "retry", "--all"],
+    ] {
+        for name in ["A b", ""] {
+            let refused = nodectl(&[command, &["--namespace", name]].concat()).with(2);
+            assert!(refused.stderr.contains("is no namespace"), "{command:?}: {refused:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");

@@ -1,8 +1,10 @@
 //! A host's file: read with a bound, replaced in one step, with what it was before beside it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+use magpie_net::regular_file;
 
 /// Hosts' files are written by people.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -23,7 +25,7 @@ pub enum Written {
 /// # Errors
 /// If it is no text, too large, or cannot be read.
 pub fn read(file: &Path) -> Result<Option<String>, String> {
-    let opened = match File::open(file) {
+    let opened = match regular_file::open(file) {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
@@ -36,16 +38,17 @@ pub fn read(file: &Path) -> Result<Option<String>, String> {
     String::from_utf8(bytes).map(Some).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-/// Puts `after` where `before` was, with the same mode. A link stays one.
+/// Puts `after` where `before` was, with the same mode. A link stays one. `make_dirs`: directories that are missing are
+/// made, too.
 ///
 /// # Errors
 /// What the disk says; then the file is as it was.
-pub fn replace(file: &Path, before: Option<&str>, after: &str) -> io::Result<Written> {
+pub fn replace(file: &Path, before: Option<&str>, after: &str, make_dirs: bool) -> io::Result<Written> {
     if before == Some(after) {
         return Ok(Written::Same);
     }
     let Some(before) = before else {
-        if let Some(dir) = file.parent() {
+        if let Some(dir) = file.parent().filter(|_| make_dirs) {
             fs::create_dir_all(dir)?;
         }
         let mut made = OpenOptions::new().write(true).create_new(true).open(file)?;
@@ -89,12 +92,12 @@ mod tests {
     fn a_change_keeps_mode_link_and_what_was_before() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real.json"), dir.path().join("link.json"));
-        assert_eq!(replace(&real, None, "{}").unwrap(), Written::New);
+        assert_eq!(replace(&real, None, "{}", true).unwrap(), Written::New);
         fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&real, &link).unwrap();
-        assert_eq!(replace(&link, Some("{}"), "{}").unwrap(), Written::Same);
+        assert_eq!(replace(&link, Some("{}"), "{}", true).unwrap(), Written::Same);
         let kept = dir.path().canonicalize().unwrap().join("real.json.before-magpie");
-        assert_eq!(replace(&link, Some("{}"), "[]").unwrap(), Written::Changed { kept: kept.clone() });
+        assert_eq!(replace(&link, Some("{}"), "[]", true).unwrap(), Written::Changed { kept: kept.clone() });
         assert!(link.is_symlink());
         assert_eq!((read(&real).unwrap().as_deref(), read(&kept).unwrap().as_deref()), (Some("[]"), Some("{}")));
         for file in [&real, &kept] {
@@ -110,7 +113,7 @@ mod tests {
         assert_eq!(read(&file), Ok(None));
         fs::write(&file, [0xff]).unwrap();
         assert_eq!(read(&file), Err("it is not UTF-8".to_owned()));
-        File::create(&file).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        fs::File::create(&file).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
         assert!(read(&file).unwrap_err().contains("more than"));
     }
 }

@@ -54,6 +54,8 @@ impl InstallArgs {
         if print {
             return output::print(&client.snippet(&entry));
         }
+        // A host makes its own folders; where somebody names a file, a missing one is more likely mistyped.
+        let is_usual = file.is_none();
         let file = file.map_or_else(|| client.file(&|name| std::env::var_os(name)).map_err(CommandError::usage), Ok)?;
         let told = |problem: String| {
             let by_hand = format!("put this there by hand:\n{}", client.snippet(&entry));
@@ -66,7 +68,13 @@ impl InstallArgs {
             Format::Toml => toml_file::with(before.as_deref().unwrap_or_default(), &entry),
         };
         let after = after.map_err(told)?;
-        let written = file::replace(&file, before.as_deref(), &after);
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        if let Some(dir) = dir.filter(|dir| !is_usual && !dir.is_dir()) {
+            let what =
+                format!("{}: there is no directory {}: make it, or name another file", file.display(), dir.display());
+            return Err(CommandError::usage(what));
+        }
+        let written = file::replace(&file, before.as_deref(), &after, is_usual);
         let written = written
             .map_err(|error| CommandError::new(Exit::Failed, format!("cannot write {}: {error}", file.display())))?;
         let file = file.display();

@@ -9,7 +9,7 @@ use magpie_core::queue::{LedgerReply, LedgerRequest, TaskFilter, TaskView};
 use magpie_core::task::{TaskKind, TaskState};
 use serde::Serialize;
 
-use crate::cli::args::{Context, key_value};
+use crate::cli::args::{Context, key_value, namespace};
 use crate::cli::connection::unexpected;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::id_prefix::{Noun, resolve};
@@ -28,7 +28,7 @@ pub struct LsArgs {
     #[arg(long, value_name = "ID")]
     workflow: Option<String>,
     /// Only tasks of this namespace
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// Only tasks with this label; may be given again
     #[arg(long, value_name = "K=V", value_parser = key_value)]
