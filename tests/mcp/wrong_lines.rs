@@ -19,7 +19,7 @@ fn answered(lines: &[Vec<u8>], count: usize) -> Vec<Value> {
         .spawn()
         .unwrap();
     let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (said, hears) = mpsc::channel();
+    let (said, hears) = mpsc::sync_channel(16);
     let reading = std::thread::spawn(move || {
         for line in BufReader::new(output).lines() {
             let Ok(line) = line else { return };

@@ -86,7 +86,7 @@ mod tests {
     use serde_json::json;
 
     fn meant(tool: &str, given: &Value) -> Option<Value> {
-        mended(Catalog::shared().find(tool).unwrap(), given.as_object().unwrap()).map(Value::Object)
+        mended(Catalog::shared().find(tool)?, given.as_object()?).map(Value::Object)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! writes its end of a pipe.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ struct Calls<W> {
     running: Arc<Mutex<RunningCalls>>,
     places: Arc<Semaphore>,
     answering: JoinSet<()>,
+    /// Whether the SDK has answered the first request. A client may send its first calls before, and no answer to them is to
+    /// come before that one.
+    is_open: Arc<AtomicBool>,
 }
 
 /// How far the client has opened the protocol.
@@ -100,6 +104,7 @@ where
             running: Arc::default(),
             places: Arc::new(Semaphore::new(UNANSWERED_MAX)),
             answering: JoinSet::new(),
+            is_open: Arc::default(),
         };
         (Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), sdk, calls }, sdks)
     }
@@ -108,7 +113,7 @@ where
     pub async fn run(self) {
         let Self { reader, sdk, mut calls } = self;
         let (from_sdk, to_sdk) = tokio::io::split(sdk);
-        let mut telling = std::pin::pin!(tell(from_sdk, calls.output.clone()));
+        let mut telling = std::pin::pin!(tell(from_sdk, calls.output.clone(), calls.is_open.clone()));
         let told = tokio::select! {
             () = read(reader, to_sdk, &mut calls) => None,
             told = &mut telling => Some(told),
@@ -179,7 +184,11 @@ async fn next<R: AsyncRead + Unpin>(reader: &mut BufReader<R>, line: &mut Vec<u8
 }
 
 /// Writes what the SDK says, a message at a time.
-async fn tell<W>(from_sdk: ReadHalf<DuplexStream>, output: Arc<tokio::sync::Mutex<W>>) -> io::Result<()>
+async fn tell<W>(
+    from_sdk: ReadHalf<DuplexStream>,
+    output: Arc<tokio::sync::Mutex<W>>,
+    is_open: Arc<AtomicBool>,
+) -> io::Result<()>
 where
     W: AsyncWrite + Send + Unpin,
 {
@@ -188,6 +197,7 @@ where
         let mut output = output.lock().await;
         output.write_all(&message).await?;
         output.flush().await?;
+        is_open.store(true, Ordering::Release);
         message.clear();
     }
     Ok(())
@@ -204,9 +214,9 @@ impl Opened {
             return Sorted::Sdk;
         }
         let direct = match self {
-            Self::Session(client) => Direct::in_session(outline, client),
+            Self::Session(client) if calls.is_open.load(Ordering::Acquire) => Direct::in_session(outline, client),
             Self::Stateless => Direct::alone(outline),
-            Self::Not | Self::Beginning(_) => None,
+            Self::Not | Self::Beginning(_) | Self::Session(_) => None,
         };
         direct.map_or(Sorted::Sdk, |direct| Sorted::Call(Box::new(direct)))
     }
