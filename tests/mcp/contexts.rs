@@ -58,7 +58,7 @@ async fn a_session_is_its_callers_alone_and_its_end_is_one() {
     ] {
         let error = failed(&another, tool, arguments).await;
         assert_eq!(
-            (&error["code"], &error["next"]["arguments"]["name"]),
+            (&error["code"], &error["next"]["arguments"]["names"][0]),
             (&json!("not_found"), &json!("state_update"))
         );
         assert!(error["fix"].as_str().unwrap().contains("without session_id"), "{error}");

@@ -106,7 +106,7 @@ async fn a_misspelt_argument_is_corrected() {
     let dispatcher = without_node(&SurfaceOptions::default());
     let error =
         failed(&dispatcher, "tools_dispatch_read", json!({"name": "list_peers", "arguments": {"limmit": 3}})).await;
-    assert_eq!(error["fix"], "write limit instead of limmit");
+    assert_eq!(error["fix"], "write limit instead of limmit, as in list_peers with {\"limit\":3}");
     assert_eq!(error["next"]["tool"], "tools_dispatch_read");
     assert_eq!(error["next"]["arguments"], json!({"name": "list_peers", "arguments": {"limit": 3}}));
 }

@@ -249,6 +249,7 @@ mod tests {
             let words = PeerRules::open(&path).unwrap_err().to_string();
             assert!(words.contains(":3: ") && words.contains("is no rule"), "{words}");
         }
+        secret_file::replace(&path, &format!("{HEAD}\nallow {ALICE}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(PeerRules::open(&path).unwrap_err().to_string().contains("chmod 600"));
     }

@@ -195,9 +195,10 @@ where
     let (mut said, mut message) = (BufReader::new(from_sdk), Vec::new());
     while said.read_until(b'\n', &mut message).await? > 0 {
         let mut output = output.lock().await;
+        // Calls that begin from now on find the output taken until this is written.
+        is_open.store(true, Ordering::Release);
         output.write_all(&message).await?;
         output.flush().await?;
-        is_open.store(true, Ordering::Release);
         message.clear();
     }
     Ok(())
@@ -326,6 +327,10 @@ mod tests {
             self.say(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
             assert_eq!(self.passed().await["method"], "initialize");
             assert_eq!(self.passed().await["method"], "notifications/initialized");
+            self.say(&call(0, &json!({}))).await;
+            assert_eq!(self.passed().await["method"], "tools/call", "it is not answered before the first request");
+            self.sdk.write_all(b"{\"id\":0}\n").await.unwrap();
+            assert_eq!(self.answer().await["id"], 0);
         }
     }
 

@@ -57,7 +57,7 @@ pub async fn call_here(far: FarCall, call: &Call<'_>) -> Result<Ran, ToolError> 
 pub async fn call_mounted(mounted: MountedCall, call: &Call<'_>) -> Result<Value, ToolError> {
     let (name, arguments) = (mounted.name.clone(), mounted.arguments.clone());
     match mounts::call(mounted, call).await {
-        Err(error) if error.field.as_deref() == Some("/server") => {
+        Err(error) if error.field.as_deref() == Some("server") => {
             let nodes = nodes_with(&name.server, call).await.unwrap_or_default();
             Err(elsewhere(error, &nodes, &name, &Value::Object(arguments)))
         }

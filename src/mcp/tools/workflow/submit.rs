@@ -198,6 +198,6 @@ mod tests {
         let places: Vec<&str> = error.problems.iter().map(|problem| problem.path.as_str()).collect();
         assert_eq!(places, ["/steps/0/kind", "/steps/0/needs/0"]);
         assert_eq!(spec(json!({"name": "w", "steps": [], "tasks": []})).unwrap_err().field.as_deref(), Some("tasks"));
-        assert_eq!(spec(json!({"name": "w"})).unwrap_err().field.as_deref(), Some("/steps"));
+        assert_eq!(spec(json!({"name": "w"})).unwrap_err().field.as_deref(), Some("steps"));
     }
 }
