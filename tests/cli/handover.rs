@@ -38,7 +38,7 @@ impl Three {
     fn start() -> Self {
         let old = Node::start_with_key("labels = {old = \"yes\"}\n");
         old.keep_its_port();
-        let new = Node::start_beside(&old, "", |_| {});
+        let new = Node::start_beside(&old, "labels = {new = \"yes\"}\n", |_| {});
         let third = Node::start_beside(&old, "labels = {third = \"yes\"}\n", |_| {});
         let all = [&old, &new, &third];
         for node in all {
@@ -132,6 +132,9 @@ fn a_ledger_moves_with_work_under_way_and_each_task_has_one_result() {
     });
     let there = ["task", "submit", "--kind", "noop", "--wait", "--timeout", "60s", "--home", &three.ledger];
     assert_eq!(three.old.json(&there)["state"], "succeeded");
+    // That the old one was lost is not that the home was: its own worker still works for it.
+    let here = ["task", "submit", "--kind", "noop", "--requires", "label:new", "--wait", "--timeout", "60s"];
+    assert_eq!(three.new.json(&here)["state"], "succeeded");
 }
 
 #[test]

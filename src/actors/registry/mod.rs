@@ -381,16 +381,14 @@ impl RegistryState {
         if before == now {
             return;
         }
-        for home in before.into_iter().chain(now) {
-            // Who serves it now may have been heard before.
-            if self
-                .arguments
-                .peers
-                .home_of(home)
-                .is_none_or(|serves| serves == peer || serves == self.arguments.peers.me())
-            {
-                let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
-            }
+        before.into_iter().chain(now).for_each(|home| self.tell_lost(home, peer));
+    }
+
+    /// What was offered to a home by way of `peer` counts no more, unless it is known to be served elsewhere by now: here, it
+    /// is never lost, and nobody would say that it is back.
+    fn tell_lost(&self, home: LedgerTag, peer: PeerId) {
+        if self.arguments.peers.home_of(home).is_none_or(|serves| serves == peer) {
+            let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
         }
     }
 
@@ -431,11 +429,8 @@ impl RegistryState {
 
     fn connection_lost(&mut self, peer: PeerId) {
         self.arguments.peers.measure(peer, Measured::Disconnected);
-        let homes = self.arguments.peers.homes();
-        if let Some(home) = homes.announced_by(peer).map(|known| known.ledger.tag()) {
-            let _ = self.arguments.addresses.worker.cast(WorkerMsg::HomeLost { home });
-        }
-        drop(homes);
+        let announced = self.arguments.peers.homes().announced_by(peer).map(|known| known.ledger.tag());
+        announced.into_iter().for_each(|home| self.tell_lost(home, peer));
         // It may be dead: its turn may be far.
         if self.core.peer(&peer).is_some() {
             self.core.probed(now(), &peer);

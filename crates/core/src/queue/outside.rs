@@ -25,7 +25,7 @@ use crate::matching::Capabilities;
 use crate::payload::JsonText;
 use crate::progress::AttemptNews;
 use crate::task::{Outcome, TaskSpec};
-use crate::time::{Now, Wall};
+use crate::time::Wall;
 
 /// What a worker that is no node says. Its name is that of its caller and its own: nobody speaks for another's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,15 +141,6 @@ impl Task {
     /// The worker that has the newest attempt, if it is no node.
     pub fn outside(&self) -> Option<&Arc<str>> {
         self.notes.as_ref()?.outside.as_ref()
-    }
-
-    /// Whether its attempt has had all its time. A node ends such an attempt itself; whoever else has it is told.
-    pub(super) fn is_out_of_time(&self, now: Now) -> bool {
-        let allowed_ms = self.spec.timeout.0 + limits::LEASE_GRACE_MS;
-        match self.soft.attempt_started_ms {
-            Some(started_ms) => now.mono_ms > started_ms.get() + allowed_ms,
-            None => now.wall_ms > self.attempt_started.0 + allowed_ms,
-        }
     }
 
     /// Lifetime of a lease of this task that nobody renews.

@@ -90,8 +90,7 @@ impl Ledger {
             Presented::Current => {}
         }
         let task = &self.state.tasks[&renewal.fence.task];
-        let out_of_time = task.outside().is_some() && task.is_out_of_time(self.now);
-        if task.state.is_terminal() || renewal.stopped || out_of_time {
+        if task.state.is_terminal() || renewal.stopped {
             return RenewAnswer::Terminal { state: task.state };
         }
         match task.epoch_status {

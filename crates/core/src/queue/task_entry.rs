@@ -17,9 +17,6 @@ use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, Used, is_default};
 use crate::time::{Now, Wall};
 
-/// The code of an attempt that had all its time.
-const OUT_OF_TIME: &str = "timeout";
-
 /// Where a task belongs in a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepLink {
@@ -308,19 +305,11 @@ impl Task {
         self.state = TaskState::Ready;
     }
 
-    /// The worker fell silent, or had all its time. An attempt that had started ends with an error of its own, as any other.
-    pub fn expire(&mut self, at: Wall) {
+    /// The worker fell silent. An attempt that had started ends with an error of its own, as any other.
+    pub fn expire(&mut self) {
         if self.epoch_started {
-            let (attempt, timeout) = (self.attempts, self.spec.timeout);
-            let overran =
-                self.outside().is_some() && at.0 > self.attempt_started.0 + timeout.0 + limits::LEASE_GRACE_MS;
-            self.remember_error(&match overran {
-                true => TaskError::new(OUT_OF_TIME, format!("attempt {attempt} took longer than {timeout}")),
-                false => {
-                    let message = format!("attempt {attempt} ended with its lease: its worker fell silent");
-                    TaskError::new("lease_expired", message)
-                }
-            });
+            let message = format!("attempt {} ended with its lease: its worker fell silent", self.attempts);
+            self.remember_error(&TaskError::new("lease_expired", message));
         }
         self.lose_lease(EpochStatus::Expired, "the lease expired", !self.epoch_started);
     }
@@ -420,9 +409,7 @@ impl Task {
 
     /// The last attempt's worker never answered again: what its expiry left open is now said.
     pub fn bury(&mut self, at: Wall) {
-        if self.past.error.as_ref().is_none_or(|error| error.code != OUT_OF_TIME) {
-            self.past.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
-        }
+        self.past.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
         self.end(at, TaskState::Dead);
     }
 

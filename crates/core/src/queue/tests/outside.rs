@@ -85,24 +85,6 @@ fn who_falls_silent_loses_the_task_and_is_fenced() {
 }
 
 #[test]
-fn who_holds_on_beyond_the_timeout_is_told_to_stop_and_loses_the_task() {
-    let mut home = Bench::new();
-    let once = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
-    let id = home.submit(TaskSpec { timeout: DurationMs(2_000), retry: once, ..tool() });
-    let taken = home.take("agent").unwrap();
-    let hold = || vec![held(&taken)];
-    home.pass(2_000 + limits::LEASE_GRACE_MS);
-    assert!(matches!(home.keep("agent", hold())[..], [RenewAnswer::Renewed { .. }]), "within its time and the grace");
-    home.pass(1_000);
-    assert_eq!(home.keep("agent", hold()), [RenewAnswer::Terminal { state: TaskState::Running }]);
-    home.pass(limits::OUTSIDE_LEASE_TTL_MS + 1_000);
-    assert_eq!(home.state(id), TaskState::Dead);
-    let task = home.task(id);
-    let said = task.earlier_errors.iter().chain(&task.error).map(|error| error.code.clone()).collect::<Vec<_>>();
-    assert!(said.contains(&"timeout".to_owned()), "{said:?}");
-}
-
-#[test]
 fn an_exclusive_task_hides_none_that_may_be_taken() {
     let mut home = Bench::new();
     let docker = TaskSpec::new(TaskKind::Docker);
