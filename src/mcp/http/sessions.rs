@@ -22,7 +22,7 @@ use rmcp::transport::streamable_http_server::SessionManager as _;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::session::{SessionState, SessionStore, SessionStoreError};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::refused::Refused;
 use crate::mcp::handler::BoxFuture;
@@ -81,6 +81,8 @@ impl Begun {
 pub struct Session {
     id: Arc<str>,
     pub begun: Arc<Begun>,
+    /// Set once the SDK has made one of its own: what comes to that before its beginning was said to it ends it.
+    pub made: Arc<OnceCell<()>>,
 }
 
 pub struct Sessions {
@@ -96,6 +98,7 @@ struct Table(Mutex<BTreeMap<Arc<str>, Opened>>);
 struct Opened {
     principal: Arc<str>,
     begun: Arc<Begun>,
+    made: Arc<OnceCell<()>>,
     used: Instant,
     /// Streams on which it is told things now.
     streams: usize,
@@ -190,7 +193,7 @@ impl Sessions {
         match session.filter(|(opened, _)| opened.principal == principal.name && !opened.is_over(now)) {
             Some((opened, id)) => {
                 opened.used = now;
-                Ok(Some(Session { id, begun: opened.begun.clone() }))
+                Ok(Some(Session { id, begun: opened.begun.clone(), made: opened.made.clone() }))
             }
             None => Err(Refused::unknown_session()),
         }
@@ -201,7 +204,8 @@ impl Sessions {
         self.make_room().await;
         let id: Arc<str> = HEXLOWER.encode(&rand::random::<[u8; 16]>()).into();
         let (principal, begun) = (principal.name.clone(), Arc::new(begun));
-        let opened = Opened { principal, begun, used: Instant::now(), streams: 0, calls: RunningCalls::default() };
+        let (made, calls) = (Arc::default(), RunningCalls::default());
+        let opened = Opened { principal, begun, made, used: Instant::now(), streams: 0, calls };
         self.table.opened().insert(id.clone(), opened);
         id
     }
