@@ -259,7 +259,8 @@ impl Asked {
         parts.extensions.insert(dispatcher);
         if let Some(session) = &session {
             parts.extensions.insert(session.begun.clone());
-            if std::ptr::eq(service, &server.service) && parts.method != Method::DELETE {
+            let needs_it = std::ptr::eq(service, &server.service) && parts.method != Method::DELETE;
+            if needs_it && !session.made.initialized() {
                 let (made, parts, service) = (session.made.clone(), parts.clone(), service.clone());
                 // A beginning that is left in the middle cannot be begun again: who asked may go, and it goes on.
                 let making = tokio::spawn(async move {
@@ -269,15 +270,7 @@ impl Asked {
                 let _ = making.await;
             }
         }
-        let mut answer = Box::pin(service.handle(Request::from_parts(parts.clone(), Full::new(body.clone())))).await;
-        // A session of the SDK that has ended by itself takes nothing: what was said to it is said to the next one.
-        for _ in 0..BEGINNINGS_MAX {
-            if session.is_none() || answer.status() != http::StatusCode::INTERNAL_SERVER_ERROR {
-                break;
-            }
-            tokio::time::sleep(BEGIN_AGAIN_AFTER).await;
-            answer = Box::pin(service.handle(Request::from_parts(parts.clone(), Full::new(body.clone())))).await;
-        }
+        let answer = Box::pin(service.handle(Request::from_parts(parts, Full::new(body.clone())))).await;
         let answer = refused::in_words(answer, &body).await;
         match session.filter(|_| is_stream && answer.status().is_success()) {
             Some(session) => answer.map(|body| server.sessions.stream(&session, body)),
@@ -286,11 +279,9 @@ impl Asked {
     }
 }
 
-/// One in fifty of the SDK's beginnings ends before it was answered; what is left of it is gone a moment later.
-const BEGINNINGS_MAX: usize = 8;
-const BEGIN_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(10);
-
-/// Has the SDK make its session of a request, which no other request comes to before.
+/// Has the SDK make its session by a request that asks for nothing. The SDK says the beginning to a session once others can find
+/// it, and a session that hears something else first ends: two requests at once, as a client's stream and its first question
+/// are, must not make it.
 async fn begin_of_the_protocol<S: HttpHandler>(
     mut parts: Parts,
     service: StreamableHttpService<S, LocalSessionManager>,
@@ -298,17 +289,11 @@ async fn begin_of_the_protocol<S: HttpHandler>(
     parts.method = Method::POST;
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    for _ in 0..BEGINNINGS_MAX {
-        let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":"begin","method":"ping"}"#);
-        let answer = Box::pin(service.handle(Request::from_parts(parts.clone(), Full::new(ping)))).await;
-        let is_made = answer.status().is_success();
-        let _ = answer.into_body().collect().await;
-        if is_made {
-            return Ok(());
-        }
-        tokio::time::sleep(BEGIN_AGAIN_AFTER).await;
-    }
-    Err(())
+    let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":"begin","method":"ping"}"#);
+    let answer = Box::pin(service.handle(Request::from_parts(parts, Full::new(ping)))).await;
+    let is_made = answer.status().is_success();
+    let _ = answer.into_body().collect().await;
+    if is_made { Ok(()) } else { Err(()) }
 }
 
 /// A client of the transport of 2024-11-05 asks for a stream first, without a session.
