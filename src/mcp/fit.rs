@@ -1,7 +1,6 @@
 //! Answers that fit a model's context: what is too large is cut where it is largest, and the answer says so.
 
-use std::io;
-
+use magpie_core::wire::Counted;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -51,19 +50,6 @@ pub fn fit(value: &mut Value, bytes_max: usize, rest: &str) {
 fn bytes(value: &Value) -> usize {
     let mut counted = Counted(0);
     serde_json::to_writer(&mut counted, value).map_or(usize::MAX, |()| counted.0)
-}
-
-struct Counted(usize);
-
-impl io::Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Halves the text, list or mapping that most of the bytes are in.

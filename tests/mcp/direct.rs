@@ -18,10 +18,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     async fn open(rig: &'a Rig) -> Self {
-        let params =
-            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
-        let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
-        let opened = Request::new("POST", "/mcp/full").json(&open).send(&rig.http).await;
+        let opened = Request::opening("/mcp/full").send(&rig.http).await;
         Self { rig, id: opened.header("mcp-session-id").unwrap().to_owned() }
     }
 
@@ -62,6 +59,23 @@ async fn a_call_is_answered_as_the_sdk_answers_it() {
             assert_eq!((short.status, short.json()), (long.status, long.json()), "{tool}");
             assert_eq!((&short.json()["id"], short.header("content-type")), (&id, Some("application/json")));
             assert_eq!(long.header("content-type"), Some("text/event-stream"), "the SDK answered it");
+        }
+    }
+}
+
+/// As a client's stream and its first question do. The SDK makes its session of the one, and is to say its beginning to it
+/// before the other comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_first_requests_come_at_once_answers_each() {
+    let rig = Rig::start_with(|_| OPEN.to_owned()).await;
+    for _ in 0..20 {
+        let session = Session::open(&rig).await;
+        let ask = |id: i64| {
+            session.send(session.call(&json!(id), "tools_list_categories", &json!({})).header("accept", LONGER))
+        };
+        let (one, two, three, four) = tokio::join!(ask(0), ask(1), ask(2), ask(3));
+        for (id, answer) in [one, two, three, four].iter().enumerate() {
+            assert_eq!((answer.status, &answer.json()["id"]), (200, &json!(id)), "{answer:?}");
         }
     }
 }

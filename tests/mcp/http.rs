@@ -216,10 +216,7 @@ async fn what_is_no_request_of_this_transport_is_refused_in_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_the_earlier_era_is_opened_used_and_closed() {
     let rig = Rig::start_with(|_| OPEN.to_owned()).await;
-    let params =
-        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
-    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
-    let opened = Request::new("POST", "/mcp").json(&open).send(&rig.http).await;
+    let opened = Request::opening("/mcp").send(&rig.http).await;
     assert_eq!(opened.json()["result"]["protocolVersion"], "2025-11-25", "{opened:?}");
     let session = opened.header("mcp-session-id").unwrap().to_owned();
     let within = |method, id: &str| {
@@ -357,10 +354,7 @@ async fn a_session_is_of_the_token_that_opened_it() {
     let (rig, root) = with_tokens().await;
     let other = token(&rig, "other", "admin");
     until(&rig.http, 200, || Request::rpc("/mcp", "tools/list", json!({})).token(&other)).await;
-    let params =
-        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
-    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
-    let opened = Request::new("POST", "/mcp").token(&root).json(&open).send(&rig.http).await;
+    let opened = Request::opening("/mcp").token(&root).send(&rig.http).await;
     let session = opened.header("mcp-session-id").unwrap();
     let ping = json!({"jsonrpc": "2.0", "id": 2, "method": "ping"});
     let within = |token| Request::new("POST", "/mcp").header("mcp-session-id", session).token(token).json(&ping);

@@ -44,10 +44,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     async fn open(rig: &'a Rig) -> Self {
-        let params =
-            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
-        let open = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
-        let opened = Request::new("POST", "/mcp").json(&open).send(&rig.http).await;
+        let opened = Request::opening("/mcp").send(&rig.http).await;
         let capabilities = opened.json()["result"]["capabilities"].clone();
         assert_eq!(capabilities["resources"]["subscribe"], true, "{capabilities}");
         let session = Self { rig, id: opened.header("mcp-session-id").unwrap().to_owned() };

@@ -64,6 +64,13 @@ impl Request {
         Self::new("POST", path).header("mcp-protocol-version", "2026-07-28").header("mcp-method", method).json(&body)
     }
 
+    /// What opens a session of the earlier era.
+    pub fn opening(path: &str) -> Self {
+        let params =
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
+        Self::new("POST", path).json(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}))
+    }
+
     pub fn json(self, body: &Value) -> Self {
         Self { body: body.to_string(), ..self }.header("content-type", "application/json")
     }

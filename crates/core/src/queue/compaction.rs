@@ -5,7 +5,6 @@
 //! pass itself is not durable: a crash forgets it, and its images are then only a few records more.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::ops::Bound;
 
 use serde::Serialize;
@@ -24,6 +23,7 @@ use crate::ids::{LogIndex, ScheduleId, TaskId, WorkflowId};
 use crate::limits;
 use crate::task::{Durability, TaskState};
 use crate::time::Wall;
+use crate::wire::Counted;
 
 /// When a log is made shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -413,17 +413,6 @@ fn fits(bytes: usize) -> bool {
 
 /// What a value takes in a record.
 fn encoded_bytes(value: &impl Serialize) -> usize {
-    struct Counted(usize);
-    impl io::Write for Counted {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     let mut counted = Counted(0);
     rmp_serde::encode::write_named(&mut counted, value).expect("an image has only string keys and plain values");
     counted.0

@@ -6,11 +6,13 @@
 //! Architecture invariant: every limit is checked before the memory it bounds is allocated.
 
 mod body;
+mod counted;
 mod frame;
 mod record;
 mod walk;
 
 pub use body::{DecodeError, EncodeError, decode, decode_frame, encode};
+pub use counted::Counted;
 pub use frame::{FrameBuffer, FrameError};
 pub use record::{DecodeRecordError, decode_record, encode_record};
 
