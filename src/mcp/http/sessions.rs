@@ -366,6 +366,7 @@ mod tests {
         let session = |principal: &str, seconds| Opened {
             principal: principal.into(),
             begun: begun.clone(),
+            made: Arc::default(),
             used: began + Duration::from_secs(seconds),
             streams: 0,
             calls: RunningCalls::default(),
