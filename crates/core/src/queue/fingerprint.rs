@@ -104,8 +104,9 @@ impl Task {
             }
             TaskState::Delayed => due_ms.hash(hasher),
             TaskState::Leased | TaskState::Running => {
-                // Only the last attempt's time says when its task is buried.
-                let started_ms = attempt_started_ms.filter(|_| *attempts >= spec.retry.max_attempts);
+                // Only the last attempt's time says when its task is buried, and an outside one's when its lease ends.
+                let counts = *attempts >= spec.retry.max_attempts || self.outside().is_some();
+                let started_ms = attempt_started_ms.filter(|_| counts);
                 (expires_ms, recalled_ms, started_ms).hash(hasher);
             }
             TaskState::Blocked | TaskState::Succeeded | TaskState::Failed | TaskState::Dead

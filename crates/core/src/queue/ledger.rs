@@ -455,7 +455,7 @@ impl Ledger {
             TaskState::Leased | TaskState::Running => {
                 task.note_start(now_ms, change.from);
                 if change.from.is_none_or(|from| !matches!(from, TaskState::Leased | TaskState::Running)) {
-                    task.soft.expires_ms = now_ms + task.lease_ttl_ms();
+                    task.soft.expires_ms = now_ms + task.lease_ttl_ms(now_ms);
                     task.soft.recalled_ms = now_ms;
                 }
                 self.leases.insert((task.soft.expires_ms, id));

@@ -143,9 +143,25 @@ impl Task {
         self.notes.as_ref()?.outside.as_ref()
     }
 
-    /// Lifetime of a lease of this task that nobody renews.
-    pub fn lease_ttl_ms(&self) -> u64 {
-        if self.outside().is_some() { limits::OUTSIDE_LEASE_TTL_MS } else { limits::LEASE_TTL_MS }
+    /// What is left of its attempt's time, the grace included. A node ends such an attempt itself; whoever else has it is
+    /// told.
+    fn time_left_ms(&self, now_ms: u64) -> u64 {
+        let allowed_ms = self.spec.timeout.0 + limits::LEASE_GRACE_MS;
+        self.soft.attempt_started_ms.map_or(allowed_ms, |since| (since.get() + allowed_ms).saturating_sub(now_ms))
+    }
+
+    /// Whether somebody who is no node has it, and has had all the time for it.
+    pub(super) fn is_out_of_time(&self, now_ms: u64) -> bool {
+        self.outside().is_some() && self.time_left_ms(now_ms) == 0
+    }
+
+    /// Lifetime of a lease of this task that nobody renews. Who is no node is promised it for no longer than the attempt may
+    /// take: what was promised for longer could not end in time.
+    pub(super) fn lease_ttl_ms(&self, now_ms: u64) -> u64 {
+        match self.outside() {
+            Some(_) => limits::OUTSIDE_LEASE_TTL_MS.min(self.time_left_ms(now_ms)),
+            None => limits::LEASE_TTL_MS,
+        }
     }
 }
 
@@ -213,7 +229,8 @@ impl Ledger {
             let (problem, fix) = ("this worker has not registered here", "name the kinds of task, or register first");
             return self.refuse(reply, Refusal::invalid("/kinds", problem, fix));
         };
-        let held: Vec<(Wall, TaskId)> = self.held_by(name).map(|task| (task.attempt_started, task.id)).collect();
+        let held = self.held_by(name).filter(|task| !task.is_out_of_time(now_ms));
+        let held: Vec<(Wall, TaskId)> = held.map(|task| (task.attempt_started, task.id)).collect();
         let id = match held.iter().min() {
             Some((_, oldest)) if held.len() >= held_max => {
                 // It counts its time from this question on.
@@ -228,7 +245,7 @@ impl Ledger {
         let taken = Taken {
             fence: task.fence(),
             token: task.token,
-            ttl_ms: task.lease_ttl_ms(),
+            ttl_ms: task.lease_ttl_ms(now_ms),
             attempt: task.attempts,
             spec: task.whole_spec(),
             checkpoint: task.checkpoint().cloned(),

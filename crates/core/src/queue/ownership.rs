@@ -3,6 +3,7 @@
 use super::effects::{Gate, ReplyTo};
 use super::ledger::Ledger;
 use super::operations::Done;
+use super::paused::check_reason;
 use super::protocol::{LedgerReply, Refusal};
 use super::record::{AfterAttempt, CompletionRecord, Record, ReleaseRecord};
 use super::task_entry::{EpochStatus, Task};
@@ -90,7 +91,7 @@ impl Ledger {
             Presented::Current => {}
         }
         let task = &self.state.tasks[&renewal.fence.task];
-        if task.state.is_terminal() || renewal.stopped {
+        if task.state.is_terminal() || renewal.stopped || task.is_out_of_time(self.now.mono_ms) {
             return RenewAnswer::Terminal { state: task.state };
         }
         match task.epoch_status {
@@ -103,7 +104,7 @@ impl Ledger {
         if renewal.started && !task.epoch_started {
             started.push(renewal.fence);
         }
-        RenewAnswer::Renewed { ttl_ms: task.lease_ttl_ms() }
+        RenewAnswer::Renewed { ttl_ms: task.lease_ttl_ms(self.now.mono_ms) }
     }
 
     pub(super) fn extend_lease(&mut self, fence: Fence) {
@@ -115,7 +116,7 @@ impl Ledger {
         let Some(task) = self.state.tasks.get_mut(&fence.task) else { return };
         if task.has_live_lease() && task.epoch == fence.epoch {
             self.leases.remove(&(task.soft.expires_ms, task.id));
-            task.soft.expires_ms = now_ms + task.lease_ttl_ms();
+            task.soft.expires_ms = now_ms + task.lease_ttl_ms(now_ms);
             self.leases.insert((task.soft.expires_ms, task.id));
         }
     }
@@ -248,6 +249,9 @@ impl Ledger {
             (None, None) => return self.refuse_missing(reply, id),
         };
         if state.is_none() {
+            if let Err(refusal) = check_reason(&reason) {
+                return self.refuse(reply, refusal);
+            }
             let at = self.at();
             let record = Record::Cancelled { at, operation, target: id, reason };
             self.operations.remember(&record);

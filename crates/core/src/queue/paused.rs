@@ -145,10 +145,7 @@ impl Ledger {
 
     fn check_pause(&self, record: &Record) -> Result<(), Refusal> {
         let Record::QueuePaused { namespace, reason, .. } = record else { return Ok(()) };
-        if reason.len() > limits::ERROR_BYTES_MAX {
-            let problem = format!("a reason of {} bytes", reason.len());
-            return Err(Refusal::invalid("/reason", problem, format!("write at most {}", limits::ERROR_BYTES_MAX)));
-        }
+        check_reason(reason)?;
         let Some(namespace) = namespace else { return Ok(()) };
         if namespace.is_empty() || namespace.len() > limits::NAME_BYTES_MAX {
             let fix = format!("write 1 to {} bytes", limits::NAME_BYTES_MAX);
@@ -266,4 +263,13 @@ impl State {
             self.cancel(index, at, *id, REASON);
         }
     }
+}
+
+/// What is written down of why somebody did something.
+pub(super) fn check_reason(reason: &str) -> Result<(), Refusal> {
+    if reason.len() > limits::ERROR_BYTES_MAX {
+        let problem = format!("a reason of {} bytes", reason.len());
+        return Err(Refusal::invalid("/reason", problem, format!("write at most {}", limits::ERROR_BYTES_MAX)));
+    }
+    Ok(())
 }

@@ -271,10 +271,7 @@ pub enum Refusal {
     /// With a home: the ledger moved there, and whoever asks again is led to it.
     #[error("this node is not the home of {id}{}", .home.map(|home| format!(": {home} is")).unwrap_or_default())]
     NotHome { id: TaskId, home: Option<PeerId> },
-    #[error(
-        "the home of {id} cannot be reached; the task is not lost{}: retry",
-        .known.map(|known| format!(" ({known})")).unwrap_or_default()
-    )]
+    #[error("{}", home_unreachable(id, *last_seen, *known))]
     HomeUnreachable {
         id: TaskId,
         last_seen: Option<Wall>,
@@ -321,6 +318,18 @@ pub enum Refusal {
     Draining { why: String },
     #[error("the node is not ready: {what}; retry")]
     Unavailable { what: String },
+}
+
+/// Of a home that was never seen nobody can say that it has the task.
+fn home_unreachable(id: &TaskId, last_seen: Option<Wall>, known: Option<LastKnown>) -> String {
+    match (last_seen, known) {
+        (None, None) => format!(
+            "no node that was seen here is the home of {id}: look at the id; if it is right, its node is away and has the \
+             task: retry"
+        ),
+        (_, None) => format!("the home of {id} cannot be reached; the task is not lost: retry"),
+        (_, Some(known)) => format!("the home of {id} cannot be reached; the task is not lost ({known}): retry"),
+    }
 }
 
 impl Refusal {

@@ -11,6 +11,7 @@ use super::approvals::{ApprovalRequest, check_labels_of};
 use super::effects::ReplyTo;
 use super::ledger::Ledger;
 use super::ownership::run_state;
+use super::paused::check_reason;
 use super::protocol::{LedgerReply, LedgerRequest, Refusal};
 use super::record::SubmitItem;
 use super::submit::{Planned, check_batch};
@@ -53,7 +54,7 @@ impl Ledger {
             LedgerRequest::Submit { items, .. } => self.rehearse_tasks(items).map(told),
             LedgerRequest::SubmitWorkflow { spec, .. } => self.rehearse_workflow(spec).map(told),
             LedgerRequest::RetryTasks { ids, .. } => self.rehearse_retries(ids).map(told),
-            LedgerRequest::Cancel { id, .. } => self.rehearse_cancel(*id),
+            LedgerRequest::Cancel { id, reason, .. } => self.rehearse_cancel(*id, reason),
             LedgerRequest::SetPriority { id, priority, .. } => self.rehearse_priority(*id, *priority),
             LedgerRequest::Approval(ApprovalRequest::Decide { id, decision }) => self.rehearse_decision(*id, decision),
             _ => Err(Refusal::Unsupported { what: "a home cannot rehearse this".to_owned() }),
@@ -78,12 +79,15 @@ impl Ledger {
     }
 
     /// The state after it.
-    fn rehearse_cancel(&self, id: TaskId) -> Result<LedgerReply, Refusal> {
+    fn rehearse_cancel(&self, id: TaskId, reason: &str) -> Result<LedgerReply, Refusal> {
         let (state, is_over) = match (self.state.tasks.get(&id), self.state.workflows.get(&id)) {
             (Some(task), _) => (task.state, task.state.is_terminal()),
             (None, Some(run)) => (run_state(run.state), run.state.is_terminal()),
             (None, None) => return Err(self.missing(id)),
         };
+        if !is_over {
+            check_reason(reason)?;
+        }
         Ok(LedgerReply::Cancelled { state: if is_over { state } else { TaskState::Cancelled } })
     }
 

@@ -341,7 +341,7 @@ impl State {
         self.expired_total += 1;
         self.change(index, at, task, |task| {
             let spent = task.epoch_started && task.attempts >= task.spec.retry.max_attempts;
-            task.expire();
+            task.expire(at);
             if spent {
                 task.bury_later();
             }

@@ -17,6 +17,9 @@ use crate::payload::{JsonText, Payload};
 use crate::task::{Durability, Outcome, Priority, TaskError, TaskKind, TaskSpec, TaskState, Used, is_default};
 use crate::time::{Now, Wall};
 
+/// The code of an attempt that had all its time.
+const OUT_OF_TIME: &str = "timeout";
+
 /// Where a task belongs in a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepLink {
@@ -192,7 +195,7 @@ pub(super) struct Soft {
     pub skip: Rare<BTreeMap<PeerId, (u64, u64)>>,
     /// A delayed task's time on the monotonic clock.
     pub due_ms: u64,
-    /// When the running attempt was said to have started, on the monotonic clock; `None`: in an earlier life.
+    /// When the running attempt was said to have started, on the monotonic clock; `None`: in an earlier life, if a node has it.
     pub attempt_started_ms: Option<NonZeroU64>,
     /// Whether it is ready because its time came, which is not written: to the log it is still delayed.
     pub woken: bool,
@@ -305,11 +308,19 @@ impl Task {
         self.state = TaskState::Ready;
     }
 
-    /// The worker fell silent. An attempt that had started ends with an error of its own, as any other.
-    pub fn expire(&mut self) {
+    /// The worker fell silent, or had all its time. An attempt that had started ends with an error of its own, as any other.
+    pub fn expire(&mut self, at: Wall) {
         if self.epoch_started {
-            let message = format!("attempt {} ended with its lease: its worker fell silent", self.attempts);
-            self.remember_error(&TaskError::new("lease_expired", message));
+            let (attempt, timeout) = (self.attempts, self.spec.timeout);
+            let overran =
+                self.outside().is_some() && at.0 >= self.attempt_started.0 + timeout.0 + limits::LEASE_GRACE_MS;
+            self.remember_error(&match overran {
+                true => TaskError::new(OUT_OF_TIME, format!("attempt {attempt} took longer than {timeout}")),
+                false => {
+                    let message = format!("attempt {attempt} ended with its lease: its worker fell silent");
+                    TaskError::new("lease_expired", message)
+                }
+            });
         }
         self.lose_lease(EpochStatus::Expired, "the lease expired", !self.epoch_started);
     }
@@ -382,11 +393,12 @@ impl Task {
         self.wait_ms_max = Some(at_most_ms);
     }
 
-    /// It is leased or runs now: an attempt that starts has its own time from here on.
+    /// It is leased or runs now: an attempt that starts has its own time from here on. Who is no node, and was promised a lease
+    /// in an earlier life of the home, has it from the start of this one: nothing that was promised ends later.
     pub fn note_start(&mut self, now_ms: u64, from: Option<TaskState>) {
         if self.state == TaskState::Leased {
             self.soft.attempt_started_ms = None;
-        } else if from == Some(TaskState::Leased) {
+        } else if from == Some(TaskState::Leased) || (from.is_none() && self.outside().is_some()) {
             self.soft.attempt_started_ms = NonZeroU64::new(now_ms);
         }
     }
@@ -409,7 +421,9 @@ impl Task {
 
     /// The last attempt's worker never answered again: what its expiry left open is now said.
     pub fn bury(&mut self, at: Wall) {
-        self.past.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
+        if self.past.error.as_ref().is_none_or(|error| error.code != OUT_OF_TIME) {
+            self.past.error = Some(TaskError::new("lease_expired", "the last attempt's worker never answered again"));
+        }
         self.end(at, TaskState::Dead);
     }
 

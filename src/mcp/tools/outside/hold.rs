@@ -42,7 +42,7 @@ pub struct HeartbeatOutput {
 struct HeldRow {
     task_id: String,
     epoch: u64,
-    /// renewed; else stop: fenced, already_terminal or not_found.
+    /// renewed; else stop: fenced, already_terminal, out_of_time or not_found.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_ms: Option<u64>,

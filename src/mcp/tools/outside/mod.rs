@@ -87,6 +87,10 @@ fn renewed(id: TaskId, answer: RenewAnswer) -> Result<u64, ToolError> {
     match answer {
         RenewAnswer::Renewed { ttl_ms } => Ok(ttl_ms),
         RenewAnswer::Fenced { .. } => Err(fenced(id)),
+        RenewAnswer::Terminal { state } if !state.is_terminal() => {
+            let message = format!("the attempt at {id} has had all the time of its timeout, and ends with its lease");
+            Err(ToolError::new("out_of_time", message, "stop working on it and claim another"))
+        }
         RenewAnswer::Terminal { state } => {
             let message = format!("{id} has ended: it is {state}");
             Err(ToolError::new("already_terminal", message, "stop working on it and claim another"))

@@ -85,6 +85,39 @@ fn who_falls_silent_loses_the_task_and_is_fenced() {
 }
 
 #[test]
+fn who_holds_on_beyond_the_timeout_loses_the_task_when_that_was_promised() {
+    let mut home = Bench::new();
+    let twice = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+    let id = home.submit(TaskSpec { timeout: DurationMs(60_000), retry: twice, ..tool() });
+    for attempt in 1..=2 {
+        let taken = home.take("agent").unwrap();
+        assert_eq!((taken.attempt, taken.ttl_ms), (attempt, limits::OUTSIDE_LEASE_TTL_MS));
+        let hold = || vec![held(&taken)];
+        home.pass(40_000);
+        let rest_ms = 20_000 + limits::LEASE_GRACE_MS;
+        assert_eq!(home.keep("agent", hold()), [RenewAnswer::Renewed { ttl_ms: rest_ms }]);
+        home.pass(rest_ms - 1);
+        assert_eq!(home.keep("agent", hold()), [RenewAnswer::Renewed { ttl_ms: 1 }]);
+        assert_eq!(home.state(id), TaskState::Running);
+        home.pass(2_000);
+        let state = if attempt == 1 { TaskState::Ready } else { TaskState::Dead };
+        assert_eq!(home.keep("agent", hold()), [RenewAnswer::Terminal { state }]);
+    }
+    let said = home.task(id).earlier_errors.iter().map(|error| error.code.clone()).collect::<Vec<_>>();
+    assert!(said.contains(&"timeout".to_owned()), "{said:?}");
+    assert_eq!(home.task(id).error.map(|error| error.code).as_deref(), Some("timeout"));
+}
+
+#[test]
+fn a_short_task_is_promised_for_its_time_and_the_grace() {
+    let mut home = Bench::new();
+    let id = home.submit(TaskSpec { timeout: DurationMs(2_000), ..tool() });
+    assert_eq!(home.take("agent").unwrap().ttl_ms, 2_000 + limits::LEASE_GRACE_MS);
+    home.pass(2_000 + limits::LEASE_GRACE_MS + 1_000);
+    assert_eq!(home.state(id), TaskState::Ready);
+}
+
+#[test]
 fn an_exclusive_task_hides_none_that_may_be_taken() {
     let mut home = Bench::new();
     let docker = TaskSpec::new(TaskKind::Docker);

@@ -69,6 +69,11 @@ fn changes_of_a_task_are_told_by_its_state() {
     assert_eq!(answer(&mut home, cancel(id)), LedgerReply::Cancelled { state: TaskState::Cancelled });
     assert_eq!(answer(&mut home, set(id)), LedgerReply::PrioritySet { priority });
     assert!(matches!(rehearse(&mut home, retry(id)), Err(Refusal::WrongState { .. })));
+    let reason = "x".repeat(limits::ERROR_BYTES_MAX + 1);
+    let at_length = LedgerRequest::Cancel { operation: home.operation(), id, reason };
+    let refused = rehearse(&mut home, at_length.clone()).unwrap_err();
+    assert!(matches!(&refused, Refusal::Invalid { errors } if errors[0].path == "/reason"), "{refused:?}");
+    assert_eq!(home.ask(at_length), LedgerReply::Refused(refused));
     assert_eq!(home.state(id), TaskState::Ready);
     home.cancel(id);
     assert!(matches!(rehearse(&mut home, set(id)), Err(Refusal::AlreadyTerminal { .. })));
