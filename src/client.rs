@@ -10,12 +10,12 @@ use std::time::Duration;
 use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use magpie_core::wire::{self, FrameBuffer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::local_socket;
 use crate::messages::session::ClientHello;
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
 
@@ -49,7 +49,7 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
 
 /// One connection; many requests may be under way on it.
 pub struct Client {
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    writer: tokio::sync::Mutex<local_socket::Writer>,
     waiting: Waiting,
     next_id: AtomicU64,
     reader: JoinHandle<()>,
@@ -69,7 +69,7 @@ impl Client {
     pub async fn connect(socket: &Path, client: &str, role: Role) -> Result<Self, ClientError> {
         let unreachable = |source| ClientError::Unreachable { socket: socket.to_owned(), source };
         let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-        let (read, mut write) = stream.into_split();
+        let (read, mut write) = local_socket::split(stream).map_err(unreachable)?;
         let hello = wire::encode(&ClientHello { client: client.to_owned(), role }, limits::HELLO_BYTES_MAX)?;
         write.write_all(&hello).await.map_err(unreachable)?;
         let waiting = Waiting::default();
@@ -114,7 +114,7 @@ impl Client {
     }
 }
 
-async fn read_answers(mut read: OwnedReadHalf, waiting: Waiting) {
+async fn read_answers(mut read: local_socket::Reader, waiting: Waiting) {
     let mut frames = FrameBuffer::new(limits::FRAME_BYTES_MAX);
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(len) = read.read(&mut chunk).await {

@@ -7,6 +7,7 @@ pub mod config;
 pub mod executor;
 mod id_prefix;
 pub mod inference;
+mod local_socket;
 pub mod mcp;
 pub mod messages;
 pub mod node;

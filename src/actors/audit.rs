@@ -41,14 +41,23 @@ impl Audit {
         Ok(Self(Arc::new(Inner { dir, queue, readers: Semaphore::new(READERS_MAX), counted: Mutex::default() })))
     }
 
-    /// Keeps calls of `owner`, whatever name they bring; waits for nothing. A clock ahead of this one's is not believed.
+    /// Keeps calls that a process of `owner` made and said in its log, whatever name they bring; waits for nothing.
     pub fn record(&self, owner: &str, calls: Vec<CallLine>) {
-        let now = Wall(readings::now().wall_ms);
         for call in calls.into_iter().take(CALLS_TOLD_MAX) {
-            self.count(&call);
-            let call = CallLine { us: None, ..call };
-            self.0.queue.record(CallLine { at: call.at.min(now), principal: owner.to_owned(), ..call }.cut());
+            self.0.queue.record(self.taken(owner, call));
         }
+    }
+
+    /// Keeps a call that this process made for `owner`, and says it in the log; waits for nothing.
+    pub fn say(&self, owner: &str, call: CallLine) {
+        self.0.queue.say(self.taken(owner, call));
+    }
+
+    /// A clock ahead of this one's is not believed.
+    fn taken(&self, owner: &str, call: CallLine) -> CallLine {
+        self.count(&call);
+        let at = call.at.min(Wall(readings::now().wall_ms));
+        CallLine { at, principal: owner.to_owned(), us: None, ..call }.cut()
     }
 
     fn count(&self, call: &CallLine) {

@@ -194,7 +194,7 @@ impl Door for Inside {
     /// Which node called is known here, whose name it brought is what it says.
     fn record(&self, principal: &Principal, call: CallLine) {
         let by = self.called_by.as_ref().unwrap_or(&principal.name);
-        self.doorway.audit.record(by, vec![call]);
+        self.doorway.audit.say(by, call);
     }
 
     fn lacks<'a>(

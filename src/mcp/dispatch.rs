@@ -183,7 +183,7 @@ impl Dispatcher {
         let Line { client, tool, called, digest, outcome, began, route, trace } = line;
         let text = |text: &str| text.to_owned();
         let took = began.elapsed();
-        let call = CallLine {
+        self.link.record(CallLine {
             at: wall_now(),
             principal: text(&self.principal.name),
             client: text(client),
@@ -196,20 +196,7 @@ impl Dispatcher {
             route,
             trace,
             lost: 0,
-        };
-        tracing::info!(
-            target: "audit",
-            principal = call.principal,
-            client,
-            tool = call.tool,
-            called = %call.called.escape_debug(),
-            arguments = digest,
-            outcome,
-            ms = call.ms,
-            route = call.route.map(Route::name),
-            trace = call.trace,
-        );
-        self.link.record(call);
+        });
     }
 
     async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Ran, ToolError> {

@@ -86,7 +86,10 @@ where
         let mut next = Some(first);
         while let Some(told) = next {
             match told {
-                Told::Call(call) => calls.push(*call),
+                Told::Call(call) => {
+                    call.say();
+                    calls.push(*call);
+                }
                 Told::All(sender) => all = Some(sender),
             }
             next = if calls.len() < CALLS_TOLD_MAX { queue.try_recv().ok() } else { None };

@@ -91,6 +91,23 @@ impl CallLine {
         let trace = trace.map(cut);
         Self { at, principal, client, tool, called, arguments, outcome, ms, us, route, trace, lost }
     }
+
+    /// Says it in the log of this process. That may take as long as the call itself, so who answers leaves it to another task
+    /// or thread.
+    pub fn say(&self) {
+        tracing::info!(
+            target: "audit",
+            principal = self.principal,
+            client = self.client,
+            tool = self.tool,
+            called = %self.called.escape_debug(),
+            arguments = self.arguments,
+            outcome = self.outcome,
+            ms = self.ms,
+            route = self.route.map(Route::name),
+            trace = self.trace,
+        );
+    }
 }
 
 fn is_none_lost(lost: &u64) -> bool {

@@ -18,9 +18,15 @@ const GATHERING: Duration = Duration::from_millis(5);
 /// How long the end of a process waits for what is queued.
 const ENDING_MAX: Duration = Duration::from_secs(1);
 
+/// A call, and whether this process says it in its log: one that another tells of is in that one's.
+struct Queued {
+    call: CallLine,
+    is_said: bool,
+}
+
 /// Dropped, it lets the thread write what is queued.
 pub struct AuditQueue {
-    calls: Option<SyncSender<CallLine>>,
+    calls: Option<SyncSender<Queued>>,
     lost: Arc<AtomicU64>,
     ended: Mutex<Receiver<()>>,
 }
@@ -42,8 +48,17 @@ impl AuditQueue {
 
     /// Never waits. A call that finds no place is counted, and the next that is kept says so.
     pub fn record(&self, call: CallLine) {
-        let lost = call.lost + 1;
-        if self.calls.as_ref().is_none_or(|calls| calls.try_send(call).is_err()) {
+        self.queue(Queued { call, is_said: false });
+    }
+
+    /// The same of a call of this process, which its log has, too.
+    pub fn say(&self, call: CallLine) {
+        self.queue(Queued { call, is_said: true });
+    }
+
+    fn queue(&self, queued: Queued) {
+        let lost = queued.call.lost + 1;
+        if self.calls.as_ref().is_none_or(|calls| calls.try_send(queued).is_err()) {
             self.lost.fetch_add(lost, Ordering::Relaxed);
         }
     }
@@ -60,7 +75,7 @@ impl Drop for AuditQueue {
 }
 
 struct Writing {
-    queue: Receiver<CallLine>,
+    queue: Receiver<Queued>,
     writer: AuditWriter,
     lost: Arc<AtomicU64>,
     fails: bool,
@@ -73,8 +88,14 @@ impl Writing {
             if !more {
                 thread::sleep(GATHERING);
             }
-            let mut calls = vec![first];
-            calls.extend(self.queue.try_iter().take(BATCH_LEN_MAX - 1));
+            let queued = std::iter::once(first).chain(self.queue.try_iter().take(BATCH_LEN_MAX - 1));
+            let said = |Queued { call, is_said }: Queued| {
+                if is_said {
+                    call.say();
+                }
+                call
+            };
+            let mut calls: Vec<CallLine> = queued.map(said).collect();
             more = calls.len() == BATCH_LEN_MAX;
             calls[0].lost += self.lost.swap(0, Ordering::Relaxed);
             self.write(&calls);
@@ -148,7 +169,7 @@ mod tests {
         writing.write(&[call(1), CallLine { lost: 4, ..call(2) }]);
         assert_eq!((lost.load(Ordering::Relaxed), writing.fails), (6, true));
         std::fs::remove_file(&in_the_way).unwrap();
-        calls.send(call(3)).unwrap();
+        calls.send(Queued { call: call(3), is_said: false }).unwrap();
         drop(calls);
         writing.run();
         let found = dir.read(&AuditAsk { limit: 10, ..AuditAsk::default() }).unwrap().calls;

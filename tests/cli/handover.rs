@@ -95,7 +95,7 @@ fn a_ledger_moves_with_work_under_way_and_each_task_has_one_result() {
     assert_eq!((&exported["to"], &exported["tenure"], &exported["blobs"]), (&json!(to), &json!(2), &json!(1)));
     // Until it is served again nobody serves it: what is asked for is not lost, and not said to be.
     let asked = three.old.ctl(&["task", "get", &ended]).with(4);
-    assert!(asked.stderr.contains("not lost"), "{asked:?}");
+    assert!(asked.stderr.contains("the task is kept where its home is"), "{asked:?}");
     assert_eq!(three.third.ctl(&["task", "get", &ended]).code, Some(4));
     let refused = three.old.ctl(&["task", "submit", "--kind", "noop"]).with(6);
     assert!(refused.stderr.contains(&format!("was handed over to {to}")), "{refused:?}");

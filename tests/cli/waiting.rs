@@ -75,6 +75,18 @@ fn after_a_time_out_the_task_goes_on_and_its_id_is_told() {
 }
 
 #[test]
+fn who_waits_for_what_no_node_can_run_is_told_why_nothing_happens() {
+    let node = Node::start();
+    let mut waiting =
+        piped(&node, &["task", "submit", "--kind", "noop", "--requires", "label.zone == \"moon\"", "--wait"]);
+    let mut told = String::new();
+    BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.contains(" waits: no known node meets its requirements; see `nodectl task why-pending "), "{told}");
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+}
+
+#[test]
 fn after_ctrl_c_the_workflow_goes_on_and_its_id_is_told() {
     let node = Node::start();
     let file = node.file("w.yaml", "name: w\nsteps:\n  - {name: a, kind: sleep, input: {for: 10m}}\n");

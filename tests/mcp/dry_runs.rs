@@ -185,6 +185,7 @@ async fn a_dry_run_is_refused_where_the_call_would_be() {
         ("peer_connect", json!({"address": "the other one"}), "invalid"),
         ("mount_cancel", json!({"server": "shop", "call": 999}), "invalid"),
         ("queue_clear", json!({"confirm": false}), "wrong_argument"),
+        ("queue_clear", json!({"confirm": true, "status_filter": "failed"}), "wrong_argument"),
     ] {
         let mut dry = arguments.clone();
         dry[DRY_RUN] = true.into();

@@ -295,10 +295,17 @@ async fn every_call_is_an_audit_line_with_the_principal() {
     assert_eq!(status(&rig, refused).await, 403);
     assert_eq!(status(&rig, Request::call("/mcp/full", "queue_stats", json!({})).token(&reader)).await, 200);
     for words in ["token:reader queue_pause low_scope", "token:reader queue_stats ok"] {
-        let found =
-            Request::call("/mcp/full", "search_logs", json!({"query": words})).token(&root).send(&rig.http).await;
-        let lines = structured(&found)["lines"].clone();
-        assert_eq!(lines.as_array().map(Vec::len), Some(1), "{words}: {found:?}");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // It is said beside the call, a moment later.
+        let lines = loop {
+            let search = Request::call("/mcp/full", "search_logs", json!({"query": words})).token(&root);
+            let found = structured(&search.send(&rig.http).await)["lines"].clone();
+            if found.as_array().is_some_and(|lines| !lines.is_empty()) {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "{words}: {found}");
+        };
+        assert_eq!(lines.as_array().map(Vec::len), Some(1), "{words}: {lines}");
         assert!(!lines.to_string().contains("s3"), "{lines}");
     }
 }

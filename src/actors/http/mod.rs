@@ -161,7 +161,7 @@ impl Door for Inside {
     }
 
     fn record(&self, principal: &Principal, call: CallLine) {
-        self.audit.record(&principal.name, vec![call]);
+        self.audit.say(&principal.name, call);
     }
 
     fn lacks<'a>(

@@ -7,13 +7,13 @@ use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use magpie_core::wire::{self, DecodeError, FrameBuffer};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::doorway::Doorway;
+use crate::local_socket;
 use crate::messages::session::{ClientHello, SessionMsg};
 use crate::messages::{Addressed, Answer, Body, Envelope, ReplyEnvelope, Role};
 
@@ -69,7 +69,7 @@ impl Actor for SessionActor {
 
 /// Serves one connection until the client closes it or breaks the protocol (then in words).
 async fn serve(arguments: SessionArguments) -> Result<(), String> {
-    let (read, write) = arguments.stream.into_split();
+    let (read, write) = local_socket::split(arguments.stream).map_err(|error| error.to_string())?;
     let mut reader = FrameReader { read, frames: FrameBuffer::new(limits::FRAME_BYTES_MAX), chunk: vec![0; 64 * 1024] };
     let hello = tokio::time::timeout(HELLO_PATIENCE, reader.next(|frame| wire::decode::<ClientHello>(frame))).await;
     let Some(hello) = hello.map_err(|_| "no hello in time".to_owned())?? else { return Ok(()) };
@@ -97,7 +97,7 @@ struct Session {
     owner: Arc<str>,
     role: Role,
     doorway: Arc<Doorway>,
-    writer: Mutex<OwnedWriteHalf>,
+    writer: Mutex<local_socket::Writer>,
 }
 
 impl Session {
@@ -140,7 +140,7 @@ fn encode(reply: &ReplyEnvelope) -> Vec<u8> {
 }
 
 struct FrameReader {
-    read: OwnedReadHalf,
+    read: local_socket::Reader,
     frames: FrameBuffer,
     chunk: Vec<u8>,
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use magpie_core::ids::TaskId;
 use magpie_core::limits;
 use magpie_core::progress::{AttemptRecord, Progress};
-use magpie_core::queue::TaskView;
+use magpie_core::queue::{LedgerReply, LedgerRequest, TaskView};
 use magpie_core::task::TaskState;
 
 use super::reader::TaskReader;
@@ -21,19 +21,53 @@ use crate::cli::wait::{STEP_MAX, until_terminal};
 /// Steps of the bar.
 const LENGTH: u64 = 1_000;
 
-/// Waits for the end of a task.
+/// Who waits is told why nothing happens, when it has not begun after so long, and whenever that changes.
+const PENDING_AFTER: Duration = Duration::from_secs(3);
+const PENDING_EVERY: Duration = Duration::from_secs(10);
+
+/// Waits for the end of a task; on standard error it says what the task waits for, if that takes long.
 ///
 /// # Errors
 /// As [`until_terminal`].
 pub async fn followed(context: &Context, id: TaskId, until: Deadline) -> Result<TaskView, CommandError> {
-    let ended = until_terminal(&context.link, id, until, STEP_MAX, |_| {});
-    let Some(bar) = bar_on_a_terminal() else { return ended.await };
-    let ended = tokio::select! {
-        ended = ended => ended,
-        never = show_progress(&bar, context, id, until) => match never {},
+    let bar = bar_on_a_terminal();
+    let showing = async {
+        match &bar {
+            Some(bar) => show_progress(bar, context, id, until).await,
+            None => std::future::pending().await,
+        }
     };
-    bar.finish_and_clear();
+    // Boxed, so that no command is as large as all that it may do meanwhile.
+    let (showing, saying) = (Box::pin(showing), Box::pin(say_what_it_waits_for(bar.as_ref(), context, id)));
+    let ended = tokio::select! {
+        ended = Box::pin(until_terminal(&context.link, id, until, STEP_MAX, |_| {})) => ended,
+        never = showing => match never {},
+        never = saying => match never {},
+    };
+    bar.iter().for_each(ProgressBar::finish_and_clear);
     ended
+}
+
+/// What cannot be asked for is not said.
+async fn say_what_it_waits_for(bar: Option<&ProgressBar>, context: &Context, id: TaskId) -> Infallible {
+    let (mut wait, mut said) = (PENDING_AFTER, String::new());
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = PENDING_EVERY;
+        let Ok(LedgerReply::Pending(view)) = context.link.ledger(LedgerRequest::WhyPending { id }).await else {
+            continue;
+        };
+        let waits = matches!(view.state, TaskState::Ready | TaskState::Delayed | TaskState::Blocked);
+        if !waits || view.reason == said {
+            continue;
+        }
+        let line = format!("nodectl: {id} waits: {}; see `nodectl task why-pending {id}`", view.reason);
+        match bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+        said = view.reason;
+    }
 }
 
 /// Shows what the attempts say as they say it; what cannot be read is not shown.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args, ValueEnum};
 use magpie_core::dag::{self, SpecError};
 use magpie_core::ids::TaskId;
-use magpie_core::queue::TaskView;
 use magpie_core::task::{Durability, Priority, TaskKind};
 use serde_json::{Map, Value, json};
 
 use super::batch;
+use super::follow::followed;
 use super::list::kind;
 use crate::cli::args::{Context, WaitArgs, key_value};
 use crate::cli::deadline::Deadline;
@@ -18,7 +18,7 @@ use crate::cli::home_arg::HomeArg;
 use crate::cli::shapes::IdDocument;
 use crate::cli::spec_file::SpecKind;
 use crate::cli::submission;
-use crate::cli::wait::{STEP_MAX, Waited, until_terminal};
+use crate::cli::wait::Waited;
 
 /// Submit a task file, JSON lines from standard input (-), or many tasks of one kind
 ///
@@ -177,7 +177,7 @@ async fn one(
 /// Waits for the end of a task, and prints the task.
 pub async fn until_end(context: &Context, id: TaskId, wait: &WaitArgs) -> Result<Exit, CommandError> {
     context.goes_on(format!("task {id} goes on"));
-    let view: TaskView = until_terminal(&context.link, id, Deadline::within(wait.timeout), STEP_MAX, |_| {}).await?;
+    let view = followed(context, id, Deadline::within(wait.timeout)).await?;
     super::print(context, &view)?;
     Ok(view.exit())
 }

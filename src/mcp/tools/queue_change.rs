@@ -88,6 +88,9 @@ impl Handler for ResumeQueue {
     }
 }
 
+/// The seeds' word for what has not started.
+const QUEUED: &str = "queued";
+
 pub struct ClearQueue;
 
 #[derive(Deserialize, JsonSchema)]
@@ -96,6 +99,8 @@ pub struct ClearQueueInput {
     confirm: bool,
     /// Only this one; else the whole queue.
     namespace: Option<String>,
+    /// queued, or nothing: what has started is never cleared.
+    status: Option<String>,
     idempotency_key: Option<String>,
 }
 
@@ -116,6 +121,12 @@ impl Handler for ClearQueue {
         if !input.confirm {
             let fix = "pass confirm: true: every task that has not started is cancelled; queue_stats counts them";
             return Err(ToolError::wrong_argument("confirm", "it is false", "true", fix));
+        }
+        if let Some(other) = input.status.filter(|status| status != QUEUED) {
+            let shown: String = other.chars().take(40).collect();
+            let problem = format!("{shown:?} is not what a clearing takes");
+            let fix = "leave it out; one task that runs: p2p_taskqueue_cancel";
+            return Err(ToolError::wrong_argument("status", problem, QUEUED, fix));
         }
         let up_to = stats(call).await?.log_index;
         let (mut cleared_count, mut workflows_cancelled) = (0, 0);

@@ -324,8 +324,8 @@ pub enum Refusal {
 fn home_unreachable(id: &TaskId, last_seen: Option<Wall>, known: Option<LastKnown>) -> String {
     match (last_seen, known) {
         (None, None) => format!(
-            "no node that was seen here is the home of {id}: look at the id; if it is right, its node is away and has the \
-             task: retry"
+            "no node that was seen here is the home of {id}: look at the id; if it is right, the task is kept where its home \
+             is: retry"
         ),
         (_, None) => format!("the home of {id} cannot be reached; the task is not lost: retry"),
         (_, Some(known)) => format!("the home of {id} cannot be reached; the task is not lost ({known}): retry"),

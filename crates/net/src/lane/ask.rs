@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frame::{self, Kind};
-use super::{LANE_VERSION, write_out};
+use super::{LANE_VERSION, gather, write_out};
 use crate::codec::{Response, refused};
 use crate::handle::RequestError;
 use crate::limits;
@@ -213,6 +213,7 @@ async fn write_requests<W: AsyncWrite + Unpin>(
     let mut buffer = Vec::new();
     let mut id = 0;
     while let Some(first) = asked.recv().await {
+        gather().await;
         let mut next = Some(first);
         while let Some(Request { frame, caller, permit }) = next {
             id += 1;

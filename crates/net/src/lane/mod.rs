@@ -25,6 +25,12 @@ use crate::limits;
 /// The version of the frames, which the first frame of a lane names.
 const LANE_VERSION: u8 = 2;
 
+/// Lets everything else that is ready in this thread go on, before what there is to send is written: what it adds to this lane
+/// and to the others of the connection goes out with it, in one system call and to one wake-up of the peer.
+async fn gather() {
+    tokio::task::yield_now().await;
+}
+
 /// Writes all of `buffer` and empties it, or fails within [`limits::LANE_WRITE_MS`]: a peer that reads no more must
 /// not hold a lane for ever.
 async fn write_out<T: AsyncWrite + Unpin>(io: &mut T, buffer: &mut Vec<u8>) -> io::Result<()> {

@@ -12,7 +12,7 @@ use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::frame::{self, Kind};
-use super::{LANE_VERSION, write_out};
+use super::{LANE_VERSION, gather, write_out};
 use crate::codec::{Request, Response, refused};
 use crate::event::Requester;
 use crate::handle::Shared;
@@ -148,6 +148,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(writer: &mut W, mut answers: mpsc:
     let mut buffer = Vec::new();
     while let Some(first) = answers.recv().await {
         outgoing.0.push_back(first);
+        gather().await;
         // Everything that is ready goes out in one write; what becomes ready meanwhile, between two parts of a long
         // reply.
         loop {

@@ -43,7 +43,7 @@ async fn no_message_is_lost_or_reordered() {
     for transport in [TCP, QUIC] {
         let (a, mut b) = pair(transport).await;
         let (to, net) = (b.peer(), a.net.clone());
-        let sending = tokio::spawn(async move {
+        let sending = async {
             for key in 0..MESSAGES {
                 loop {
                     match net.request(to, key.to_be_bytes().to_vec(), Duration::from_secs(2)).await {
@@ -56,18 +56,21 @@ async fn no_message_is_lost_or_reordered() {
                     net.reconnect(to).await;
                 }
             }
-        });
-        let mut next = 0;
-        while next < MESSAGES {
-            let (_, frame, reply) = b.request().await;
-            let key = u32::from_be_bytes(frame.try_into().unwrap());
-            assert!(key <= next, "{key} came before {next}");
-            next += u32::from(key == next);
-            reply.send(Vec::new());
-        }
-        // The last answer may have been lost with its connection.
-        let (_, _echo) = b.echo();
-        sending.await.unwrap();
+        };
+        let receiving = async {
+            let mut next = 0;
+            while next < MESSAGES {
+                let (_, frame, reply) = b.request().await;
+                let key = u32::from_be_bytes(frame.try_into().unwrap());
+                assert!(key <= next, "{key} came before {next}");
+                next += u32::from(key == next);
+                reply.send(Vec::new());
+            }
+            // The last answer may have been lost with its connection.
+            b.echo()
+        };
+        // In one task: a sender that gives up ends the test, and leaves nobody waiting for it.
+        tokio::join!(sending, receiving);
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) const TOOLS: &[ToolEntry] = &[
         reach: Reach::Namespace,
         aliases: &[],
         keywords: &["purge", "empty", "flush", "drop", "all tasks"],
-        also: &[("status_filter", "")],
+        also: &[("status_filter", "status")],
         rare: &[],
         example: r#"{"confirm": true}"#,
         rest: "",
