@@ -1,5 +1,5 @@
-//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. Its process and the
-//! protocol with it are served by the runtime that started the node.
+//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. The protocol with it is
+//! spoken in the thread of the actors, as that with peers is: a call on its way wakes no other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,6 @@ use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::{Map, Value};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -25,16 +24,14 @@ pub struct MountActor;
 pub struct MountArguments {
     pub name: Arc<str>,
     pub config: Arc<MountConfig>,
-    /// Where its process is spoken to.
-    pub serving: Handle,
 }
 
 /// Those that a configuration names.
-pub fn plan(config: &McpConfig, me: PeerId, serving: &Handle) -> Vec<(Address<MountMsg>, MountArguments)> {
+pub fn plan(config: &McpConfig, me: PeerId) -> Vec<(Address<MountMsg>, MountArguments)> {
     let planned = config.servers.iter().map(|(name, server)| {
         let address = Address::new(&format!("{me}/mount-{name}"));
         let (name, config) = (Arc::from(name.as_str()), Arc::new(server.clone()));
-        (address, MountArguments { name, config, serving: serving.clone() })
+        (address, MountArguments { name, config })
     });
     planned.collect()
 }
@@ -42,7 +39,6 @@ pub fn plan(config: &McpConfig, me: PeerId, serving: &Handle) -> Vec<(Address<Mo
 pub struct MountState {
     name: Arc<str>,
     config: Arc<MountConfig>,
-    serving: Handle,
     keeping: JoinHandle<()>,
     way: watch::Receiver<Option<Way>>,
     offered: Arc<[MountedTool]>,
@@ -64,10 +60,10 @@ impl Actor for MountActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let MountArguments { name, config, serving } = arguments;
+        let MountArguments { name, config } = arguments;
         let (sender, way) = watch::channel(None);
         let (kept_name, kept_config) = (name.clone(), config.clone());
-        let keeping = serving.spawn(async move {
+        let keeping = tokio::spawn(async move {
             // Events are as rare as restarts; an actor that ended hears none.
             let report = |event| {
                 let message = match event {
@@ -82,7 +78,6 @@ impl Actor for MountActor {
         Ok(MountState {
             name,
             config,
-            serving,
             keeping,
             way,
             offered: Arc::new([]),
@@ -111,14 +106,11 @@ impl Actor for MountActor {
                 Answered::Now(answer) => _ = reply.send(answer),
                 Answered::AtTheEndOf(call, wait_ms) => {
                     let wait = Duration::from_millis(wait_ms.min(limits::WAIT_MAX_MS));
-                    state.errands.spawn_on(
-                        async move {
-                            // Who does not wait any more needs no answer.
-                            let _ = reply.send(Ok(call.follow(wait).await));
-                            drop(permit);
-                        },
-                        &state.serving,
-                    );
+                    state.errands.spawn(async move {
+                        // Who does not wait any more needs no answer.
+                        let _ = reply.send(Ok(call.follow(wait).await));
+                        drop(permit);
+                    });
                 }
             },
         }
@@ -202,14 +194,14 @@ impl MountState {
             let what = format!("{} calls of the mounted server {} are under way", self.config.calls, self.name);
             return Err(Refusal::Overloaded { retry_after_ms: 500, what });
         };
-        self.errands.spawn_on(carry(way, tool, arguments, call.clone(), telling), &self.serving);
+        self.errands.spawn(carry(way, tool, arguments, call.clone(), telling));
         Ok(call)
     }
 }
 
 /// Takes a call to the server, and tells its end.
 async fn carry(way: Way, tool: String, arguments: Map<String, Value>, call: Call, telling: Telling) {
-    let Telling { progress, ended } = telling;
+    let progress = telling.progress.clone();
     let (began, longest) = (Instant::now(), Duration::from_millis(limits::MOUNT_CALL_MS_MAX));
     let cancelled = async {
         let _ = tokio::time::timeout(longest, call.cancel.notified()).await;
@@ -222,7 +214,7 @@ async fn carry(way: Way, tool: String, arguments: Map<String, Value>, call: Call
         Ok(None) => MountReply::Cancelled,
         Err(why) => MountReply::Failed { why },
     };
-    ended.send_replace(Some((reply, Instant::now())));
+    telling.end(reply);
 }
 
 impl Drop for MountState {

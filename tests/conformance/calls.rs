@@ -40,8 +40,7 @@ pub async fn call(
             );
         }
         "test_trigger_tool_change" | "test_trigger_prompt_change" => {
-            let sinks = fixture.subscribers.lock().unwrap().clone();
-            for sink in sinks {
+            for sink in fixture.subscribers().await {
                 // Those that have gone need no word.
                 let _ = match request.name.as_ref() {
                     "test_trigger_tool_change" => sink.notify_tool_list_changed().await,

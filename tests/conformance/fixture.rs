@@ -1,7 +1,9 @@
 //! The protocol's handler: the suite's fixtures, and behind them the node's own tools.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use magpie::mcp::http::HttpHandler;
 use magpie::mcp::server::McpServer;
@@ -21,7 +23,34 @@ pub struct Fixture {
     own: Arc<McpServer>,
     pub jobs: Arc<TaskManager>,
     pub states: Arc<RequestStateCodec>,
-    pub subscribers: Arc<Mutex<Vec<SubscriptionSink>>>,
+    subscribers: Arc<Subscribers>,
+}
+
+/// The SDK acknowledges a subscription before it hands it on: who is acknowledged may cause a change at once.
+#[derive(Default)]
+struct Subscribers {
+    acknowledged: AtomicUsize,
+    sinks: Mutex<Vec<SubscriptionSink>>,
+}
+
+impl Fixture {
+    /// Those who subscribed, when all who may know that they did are among them.
+    pub async fn subscribers(&self) -> Vec<SubscriptionSink> {
+        let all = async {
+            loop {
+                let sinks = self.subscribers.sinks.lock().unwrap().clone();
+                if sinks.len() >= self.subscribers.acknowledged.load(Ordering::SeqCst) {
+                    return sinks;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        // One whose stream broke as it was acknowledged never comes.
+        match tokio::time::timeout(Duration::from_millis(500), all).await {
+            Ok(sinks) => sinks,
+            Err(_) => self.subscribers.sinks.lock().unwrap().clone(),
+        }
+    }
 }
 
 impl Default for Fixture {
@@ -140,11 +169,12 @@ impl ServerHandler for Fixture {
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        self.subscribers.acknowledged.fetch_add(1, Ordering::SeqCst);
         Some(requested.clone())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        self.subscribers.lock().unwrap().push(context.sink().clone());
+        self.subscribers.sinks.lock().unwrap().push(context.sink().clone());
         context.cancelled().await;
         Ok(())
     }

@@ -10,6 +10,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::messages::mount::{MountProgress, MountReply};
 
+/// Looking at all calls for those to forget costs more than one of them.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+
 /// How a call ended; nothing while it goes on.
 pub type Ended = Option<(MountReply, Instant)>;
 
@@ -17,6 +20,10 @@ pub struct Calls {
     running_max: usize,
     next: u64,
     begun: BTreeMap<u64, Call>,
+    /// Each call that goes on has it, too.
+    running: Arc<()>,
+    /// When there will be ends to forget, however few calls there are.
+    forget_at: Instant,
 }
 
 /// One call. A clone is the same call.
@@ -32,30 +39,43 @@ pub struct Call {
 /// What a call that is under way is told through.
 pub struct Telling {
     pub progress: watch::Sender<Option<MountProgress>>,
-    pub ended: watch::Sender<Ended>,
+    ended: watch::Sender<Ended>,
+    running: Arc<()>,
+}
+
+impl Telling {
+    pub fn end(self, reply: MountReply) {
+        // Who hears of the end may begin the next call.
+        drop(self.running);
+        self.ended.send_replace(Some((reply, Instant::now())));
+    }
 }
 
 impl Calls {
     pub fn new(running_max: usize) -> Self {
-        Self { running_max, next: 0, begun: BTreeMap::new() }
+        Self { running_max, next: 0, begun: BTreeMap::new(), running: Arc::default(), forget_at: Instant::now() }
     }
 
     /// Calls that go on.
     pub fn running(&self) -> usize {
-        self.begun.values().filter(|call| call.ended.borrow().is_none()).count()
+        Arc::strong_count(&self.running) - 1
     }
 
     /// Takes down one more call, unless as many as may go on.
     pub fn begin(&mut self, owner: Arc<str>) -> Option<(Call, Telling)> {
-        self.forget(Instant::now());
+        let now = Instant::now();
+        if now >= self.forget_at || self.begun.len() >= limits::MOUNT_ENDED_MAX / 4 * 5 {
+            self.forget(now);
+            self.forget_at = now + FORGET_EVERY;
+        }
         if self.running() >= self.running_max {
             return None;
         }
         self.next += 1;
-        let (progress, ended) = (watch::channel(None), watch::channel(None));
+        let (progress, ended, running) = (watch::channel(None), watch::channel(None), self.running.clone());
         let call = Call { number: self.next, owner, cancel: Arc::default(), progress: progress.1, ended: ended.1 };
         self.begun.insert(self.next, call.clone());
-        Some((call, Telling { progress: progress.0, ended: ended.0 }))
+        Some((call, Telling { progress: progress.0, ended: ended.0, running }))
     }
 
     /// A call of `owner`. Others are told that there is none.
@@ -109,7 +129,7 @@ mod tests {
         let MountReply::Running { progress: Some(progress), .. } = followed else { panic!("{followed:?}") };
         assert!((progress.done - 0.5).abs() < f64::EPSILON);
         assert_eq!(calls.running(), 1);
-        telling.ended.send_replace(Some((MountReply::Cancelled, Instant::now())));
+        telling.end(MountReply::Cancelled);
         assert_eq!(call.follow(Duration::from_secs(60)).await, MountReply::Cancelled);
         assert_eq!(calls.running(), 0);
     }
@@ -124,13 +144,13 @@ mod tests {
     #[test]
     fn ends_are_kept_for_a_while_and_so_many() {
         let mut calls = Calls::new(1);
-        let now = Instant::now();
         let ended = |calls: &mut Calls| {
             let (call, telling) = calls.begin("me".into()).unwrap();
-            telling.ended.send_replace(Some((MountReply::Cancelled, now)));
+            telling.end(MountReply::Cancelled);
             call.number
         };
         let numbers: Vec<u64> = (0..limits::MOUNT_ENDED_MAX + 10).map(|_| ended(&mut calls)).collect();
+        let now = Instant::now();
         calls.forget(now);
         let kept = |calls: &Calls| numbers.iter().filter(|number| calls.of(**number, "me").is_some()).count();
         assert_eq!(kept(&calls), limits::MOUNT_ENDED_MAX);
