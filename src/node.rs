@@ -240,7 +240,7 @@ impl Parts {
             peers,
             blobs,
             executors: Arc::new(executors),
-            mounts: mount::plan(&config.mcp, me),
+            mounts: mount::plan(&config.mcp, me, &executing),
             peer_scope: config.mcp.peer_scope.0,
             executing,
             spool: Arc::new(spool),

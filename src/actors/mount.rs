@@ -1,5 +1,5 @@
-//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. The protocol with it is
-//! spoken in the thread of the actors, as that with peers is: a call on its way wakes no other.
+//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. Its process and the
+//! protocol with it are served by the runtime that started the node.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -24,14 +25,16 @@ pub struct MountActor;
 pub struct MountArguments {
     pub name: Arc<str>,
     pub config: Arc<MountConfig>,
+    /// Where its process is spoken to.
+    pub serving: Handle,
 }
 
 /// Those that a configuration names.
-pub fn plan(config: &McpConfig, me: PeerId) -> Vec<(Address<MountMsg>, MountArguments)> {
+pub fn plan(config: &McpConfig, me: PeerId, serving: &Handle) -> Vec<(Address<MountMsg>, MountArguments)> {
     let planned = config.servers.iter().map(|(name, server)| {
         let address = Address::new(&format!("{me}/mount-{name}"));
         let (name, config) = (Arc::from(name.as_str()), Arc::new(server.clone()));
-        (address, MountArguments { name, config })
+        (address, MountArguments { name, config, serving: serving.clone() })
     });
     planned.collect()
 }
@@ -39,6 +42,7 @@ pub fn plan(config: &McpConfig, me: PeerId) -> Vec<(Address<MountMsg>, MountArgu
 pub struct MountState {
     name: Arc<str>,
     config: Arc<MountConfig>,
+    serving: Handle,
     keeping: JoinHandle<()>,
     way: watch::Receiver<Option<Way>>,
     offered: Arc<[MountedTool]>,
@@ -60,10 +64,10 @@ impl Actor for MountActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let MountArguments { name, config } = arguments;
+        let MountArguments { name, config, serving } = arguments;
         let (sender, way) = watch::channel(None);
         let (kept_name, kept_config) = (name.clone(), config.clone());
-        let keeping = tokio::spawn(async move {
+        let keeping = serving.spawn(async move {
             // Events are as rare as restarts; an actor that ended hears none.
             let report = |event| {
                 let message = match event {
@@ -78,6 +82,7 @@ impl Actor for MountActor {
         Ok(MountState {
             name,
             config,
+            serving,
             keeping,
             way,
             offered: Arc::new([]),
@@ -106,11 +111,14 @@ impl Actor for MountActor {
                 Answered::Now(answer) => _ = reply.send(answer),
                 Answered::AtTheEndOf(call, wait_ms) => {
                     let wait = Duration::from_millis(wait_ms.min(limits::WAIT_MAX_MS));
-                    state.errands.spawn(async move {
-                        // Who does not wait any more needs no answer.
-                        let _ = reply.send(Ok(call.follow(wait).await));
-                        drop(permit);
-                    });
+                    state.errands.spawn_on(
+                        async move {
+                            // Who does not wait any more needs no answer.
+                            let _ = reply.send(Ok(call.follow(wait).await));
+                            drop(permit);
+                        },
+                        &state.serving,
+                    );
                 }
             },
         }
@@ -194,7 +202,7 @@ impl MountState {
             let what = format!("{} calls of the mounted server {} are under way", self.config.calls, self.name);
             return Err(Refusal::Overloaded { retry_after_ms: 500, what });
         };
-        self.errands.spawn(carry(way, tool, arguments, call.clone(), telling));
+        self.errands.spawn_on(carry(way, tool, arguments, call.clone(), telling), &self.serving);
         Ok(call)
     }
 }
