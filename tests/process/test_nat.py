@@ -155,6 +155,21 @@ class Nat(MeshTest):
         worker = self.ask("right", "status")["peer_id"]
         self.assertIn(worker, {task["worker"] for task in ended}, "work is shared by way of the relay")
 
+    def test_what_stood_between_them_once_may_let_them_through_another_time(self):
+        self.routers()
+        walls = [("left", f"{PUBLIC}.12"), ("right", f"{PUBLIC}.11")]
+        no_entry = "-p tcp -j REJECT --reject-with tcp-reset".split()
+        for name, other in walls:
+            self.inside(f"{name}-router", "iptables", "-w", "-I", "FORWARD", "-d", other, *no_entry)
+        self.meet_by_the_relay()
+        self.wait("no attempt to go through", PUNCH_S_MAX, lambda: "no way without the relay" in self.log("left", "right"))
+        self.assertEqual(self.ways(), ["relay", "relay"])
+        for name, other in walls:
+            self.inside(f"{name}-router", "iptables", "-w", "-D", "FORWARD", "-d", other, *no_entry)
+        began = time.monotonic()
+        self.wait("not tried again", PUNCH_S_MAX, lambda: self.ways() == ["direct", "direct"])
+        print(f"without the relay {time.monotonic() - began:.1f} s after the walls had gone")
+
     def forward(self, number, name):
         """The router of `name` lets its port through, for TCP alone."""
         router, inner = f"{name}-router", f"192.168.{number}.2"

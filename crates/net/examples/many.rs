@@ -15,6 +15,10 @@ use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent, NetHandle, NodeKey,
 use measure::cpu_time;
 use tokio::sync::{mpsc, oneshot};
 
+/// A node's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const NODES: usize = 200;
 const IDLE_S: u64 = 30;
 const JOIN_S_MAX: f64 = 20.0;

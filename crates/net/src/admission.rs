@@ -205,14 +205,13 @@ impl Admitter {
             self.refuse_revoked(Revoked::Ticket(id))?;
         }
         let is_allowed = self.rules.rules.admits(peer)?;
-        let clusters = self.rules.accepted_clusters(now);
         match passport.ground {
             _ if is_allowed || self.rules.allow.contains(&peer) => Ok(()),
             Ground::AllowList => Err(AdmitError::NoProof),
-            Ground::ClusterKey(cluster) if clusters.contains(&cluster) => Ok(()),
+            Ground::ClusterKey(cluster) if self.rules.accepts(cluster, now) => Ok(()),
             Ground::ClusterKey(_) => Err(AdmitError::WrongProof),
             Ground::Ticket { expires, .. } if expires <= now => Err(TicketError::Expired { expires }.into()),
-            Ground::Ticket { issuer, .. } if clusters.contains(&issuer) => Ok(()),
+            Ground::Ticket { issuer, .. } if self.rules.accepts(issuer, now) => Ok(()),
             Ground::Ticket { issuer, .. } => Err(TicketError::ForeignIssuer { issuer }.into()),
         }
     }

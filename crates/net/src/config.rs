@@ -39,8 +39,15 @@ pub struct Admission {
 impl Admission {
     /// Whose members and tickets are accepted.
     pub fn accepted_clusters(&self, now: Wall) -> Vec<ClusterId> {
-        let held = self.cluster_key.iter().chain(self.former_key(now));
-        held.map(|key| key.issuing_key().cluster()).chain(self.clusters.iter().copied()).collect()
+        self.held_clusters(now).chain(self.clusters.iter().copied()).collect()
+    }
+
+    pub(crate) fn accepts(&self, cluster: ClusterId, now: Wall) -> bool {
+        self.clusters.contains(&cluster) || self.held_clusters(now).any(|held| held == cluster)
+    }
+
+    fn held_clusters(&self, now: Wall) -> impl Iterator<Item = ClusterId> {
+        self.cluster_key.iter().chain(self.former_key(now)).map(|key| key.issuing_key().cluster())
     }
 
     /// The cluster key before this one, as long as it admits.

@@ -169,6 +169,11 @@ pub(crate) const RELAY_RESERVATION_S: u64 = 3_600;
 pub(crate) const RELAY_CIRCUITS_MAX: usize = 1_024;
 pub(crate) const RELAY_PEER_CIRCUITS_MAX: usize = 256;
 pub(crate) const RELAY_CIRCUIT_S: u64 = 7 * 86_400;
+/// Where members meet by a relay alone, doing without it is tried anew after this, then after twice as long, up to so
+/// long; one try, of a few attempts, is given so long.
+pub(crate) const PUNCH_AGAIN_MS: u64 = 15_000;
+pub(crate) const PUNCH_AGAIN_MS_MAX: u64 = 900_000;
+pub(crate) const PUNCH_TAKES_MS: u64 = 60_000;
 /// What this node listens on has to stand for so long before a router is asked.
 pub(crate) const ROUTER_SETTLE_MS: u64 = 1_000;
 /// A router is looked for so long, and one question to it may take so long; an answer is read up to here.

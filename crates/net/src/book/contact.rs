@@ -53,7 +53,7 @@ impl Book {
     fn contact(&self, target: &Target, entry: &Entry, now_ms: u64) -> Contact {
         let peer = peer_of(target, entry);
         let connected = peer.is_some_and(|peer| self.connected.contains(&peer));
-        let waits = !connected && entry.dialled_ms.is_none() && !entry.own && !entry.addresses.is_empty();
+        let waits = !connected && !self.under_way.contains_key(target) && !entry.own && !entry.addresses.is_empty();
         let addresses = entry.addresses.iter();
         Contact {
             peer,

@@ -9,6 +9,7 @@ mod pace;
 pub use contact::Contact;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::iter;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -98,8 +99,6 @@ struct Entry {
     member: bool,
     /// Whether the address turned out to be this node's own.
     own: bool,
-    /// When it was dialled, while that is under way.
-    dialled_ms: Option<u64>,
     failures: u32,
     refusals: u32,
     due_ms: u64,
@@ -116,7 +115,6 @@ impl Entry {
             leads_to: None,
             member: false,
             own: false,
-            dialled_ms: None,
             failures: 0,
             refusals: 0,
             due_ms: now_ms,
@@ -166,12 +164,20 @@ pub(crate) struct Book {
     local: PeerId,
     entries: BTreeMap<Target, Entry>,
     connected: HashSet<PeerId>,
+    /// The dials under way, each with when it began.
+    under_way: BTreeMap<Target, u64>,
     pace: Pace,
 }
 
 impl Book {
     pub fn new(local: PeerId) -> Self {
-        Self { local, entries: BTreeMap::new(), connected: HashSet::new(), pace: Pace::new() }
+        Self {
+            local,
+            entries: BTreeMap::new(),
+            connected: HashSet::new(),
+            under_way: BTreeMap::new(),
+            pace: Pace::new(),
+        }
     }
 
     /// Takes up an address; `true` if it was not known.
@@ -216,50 +222,47 @@ impl Book {
     /// The dials to make now, while so many peers that were dialled are connected and not admitted yet; each is under way until
     /// its end is reported.
     pub fn due(&mut self, unmet: usize, now_ms: u64) -> Vec<Dial> {
-        let mut room = self.room(unmet, now_ms);
+        let room = self.room(unmet, now_ms);
+        let under_way = self.under_way.keys().filter_map(|target| peer_of(target, self.entries.get(target)?));
+        let mut dialled: HashSet<PeerId> = under_way.collect();
         let mut dials = Vec::new();
-        if room == 0 {
-            return dials;
-        }
-        let dialling = self.entries.iter().filter(|(_, entry)| entry.dialled_ms.is_some());
-        let mut dialled: HashSet<PeerId> = dialling.filter_map(|(target, entry)| peer_of(target, entry)).collect();
-        for target in self.in_turn(now_ms) {
-            let Some(entry) = self.entries.get_mut(&target) else { continue };
-            let peer = peer_of(&target, entry);
-            if room == 0 || peer.is_some_and(|peer| dialled.contains(&peer)) {
-                continue;
+        for (target, entry) in self.in_turn(now_ms) {
+            if dials.len() == room {
+                break;
             }
-            entry.dialled_ms = Some(now_ms);
-            dialled.extend(peer);
-            dials.push(Dial { addresses: entry.addresses_to_dial(), target });
-            room -= 1;
+            if peer_of(target, entry).is_none_or(|peer| dialled.insert(peer)) {
+                dials.push(Dial { addresses: entry.addresses_to_dial(), target: target.clone() });
+            }
         }
+        self.under_way.extend(dials.iter().map(|dial| (dial.target.clone(), now_ms)));
         dials
     }
 
     /// How many more may be dialled. An address where nobody answers keeps a place for a moment only.
     fn room(&self, unmet: usize, now_ms: u64) -> usize {
-        let dialled = self.entries.values().filter_map(|entry| entry.dialled_ms);
-        let answering = dialled.filter(|at_ms| now_ms.saturating_sub(*at_ms) < limits::MEETING_SILENT_MS);
+        let dialled = self.under_way.values();
+        let answering = dialled.filter(|at_ms| now_ms.saturating_sub(**at_ms) < limits::MEETING_SILENT_MS);
         self.pace.width().saturating_sub(unmet + answering.count())
     }
 
     /// Whose time has come. Each node begins with whoever comes after itself, as in a ring: of two that hear of each other
     /// in the same moment, one is dialled long before it would dial, and no node is everybody's first.
-    fn in_turn(&self, now_ms: u64) -> Vec<Target> {
-        let is_due = |(target, entry): &(&Target, &Entry)| {
-            let waits =
-                !entry.own && entry.dialled_ms.is_none() && entry.due_ms <= now_ms && !entry.addresses.is_empty();
+    fn in_turn(&self, now_ms: u64) -> impl Iterator<Item = (&Target, &Entry)> {
+        let is_due = move |(target, entry): &(&Target, &Entry)| {
+            let may_be = !entry.own && entry.due_ms <= now_ms && !entry.addresses.is_empty();
+            let waits = may_be && !self.under_way.contains_key(target);
             waits && peer_of(target, entry).is_none_or(|peer| !self.connected.contains(&peer))
         };
-        let due = self.entries.iter().filter(is_due).map(|(target, _)| target.clone());
-        let (mut peers, mut addresses): (Vec<_>, Vec<_>) = due.partition(|target| matches!(target, Target::Peer(_)));
-        let local = Target::Peer(self.local);
-        let after = peers.partition_point(|target| *target < local);
-        peers.rotate_left(after);
-        let anywhere = usize::from(self.local.0[0]) % addresses.len().max(1);
-        addresses.rotate_left(anywhere);
-        peers.into_iter().chain(addresses).collect()
+        let (local, beyond_peers) = (Target::Peer(self.local), Target::Address(Multiaddr::empty()));
+        let after = self.entries.range(&local..&beyond_peers).filter(is_due);
+        let before = self.entries.range(..&local).filter(is_due);
+        let anywhere = iter::once_with(move || {
+            let mut addresses: Vec<_> = self.entries.range(&beyond_peers..).filter(is_due).collect();
+            let first = usize::from(self.local.0[0]) % addresses.len().max(1);
+            addresses.rotate_left(first);
+            addresses
+        });
+        after.chain(before).chain(anywhere.flatten())
     }
 
     /// This node looks at its deadlines, so long after it should have.
@@ -270,10 +273,11 @@ impl Book {
     /// A connection to `peer` stands, made by dialling `via` or by the peer.
     pub fn connected(&mut self, peer: PeerId, via: Option<&Target>, now_ms: u64) {
         self.connected.insert(peer);
-        let Some(entry) = via.and_then(|target| self.entries.get_mut(target)) else { return };
-        entry.dialled_ms = None;
+        let Some(target) = via else { return };
+        self.under_way.remove(target);
+        let Some(entry) = self.entries.get_mut(target) else { return };
         entry.seen_ms = now_ms;
-        if matches!(via, Some(Target::Address(_))) {
+        if matches!(target, Target::Address(_)) {
             entry.leads_to = Some(peer);
         }
     }
@@ -318,8 +322,8 @@ impl Book {
 
     /// A dial did not lead to a connection.
     pub fn failed(&mut self, target: &Target, now_ms: u64) {
+        self.under_way.remove(target);
         let Some(entry) = self.entries.get_mut(target) else { return };
-        entry.dialled_ms = None;
         entry.failures = entry.failures.saturating_add(1);
         entry.due_ms = now_ms + backoff::delay_ms(self.local, target, entry, now_ms);
     }
@@ -381,7 +385,7 @@ impl Book {
         let connected = &self.connected;
         let dispensable = self.entries.iter().filter(|(target, entry)| {
             let held = peer_of(target, entry).is_some_and(|peer| connected.contains(&peer));
-            !held && entry.dialled_ms.is_none() && !entry.is_lasting()
+            !held && !self.under_way.contains_key(target) && !entry.is_lasting()
         });
         let eldest =
             dispensable.min_by_key(|(_, entry)| (entry.member, entry.seen_ms)).map(|(target, _)| target.clone());

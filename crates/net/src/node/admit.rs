@@ -1,6 +1,6 @@
 //! Connections and admission: from a connected stranger to a member, and back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use libp2p::core::ConnectedPoint;
@@ -395,6 +395,28 @@ impl Node {
         let relayed: Vec<_> =
             connections.filter(|connection| connection.relayed).map(|connection| connection.id).collect();
         relayed.into_iter().for_each(|connection| self.close(connection));
+    }
+
+    /// The members that this node dialled by way of a relay and meets in no other way, each with where it did. Of two
+    /// that dialled each other, it is the lesser that did.
+    pub(super) fn dialled_by_relays_alone(&self) -> BTreeMap<PeerId, Multiaddr> {
+        let relayed = self.peers.iter().filter(|(peer, entry)| {
+            let by_relays_alone = entry.connections.iter().all(|connection| connection.relayed);
+            let was_dialled = entry.connections.iter().any(|connection| connection.arrived.is_some());
+            entry.standing == Standing::Admitted && by_relays_alone && (!was_dialled || self.local < **peer)
+        });
+        let dialled = relayed.filter_map(|(peer, entry)| {
+            let circuit = entry.connections.iter().find_map(|connection| connection.dialled.clone());
+            circuit.map(|circuit| (*peer, circuit))
+        });
+        dialled.collect()
+    }
+
+    /// Closes that connection to `peer` unless it is the only one.
+    pub(super) fn close_beside_another(&mut self, peer: PeerId, id: ConnectionId) {
+        if self.peers.get(&peer).is_some_and(|entry| entry.connections.iter().any(|held| held.id != id)) {
+            self.close(id);
+        }
     }
 
     /// How many were dialled and are connected, and are not admitted yet.

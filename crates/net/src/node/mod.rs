@@ -41,7 +41,7 @@ use self::lanes::Lanes;
 use self::mailbox::Mailbox;
 use self::members::Members;
 use self::reach::{DialBacks, RouterDesk, Told};
-use self::relay::Relays;
+use self::relay::{Detours, Relays};
 use self::rendezvous::Points;
 use crate::admission::Admitter;
 use crate::behaviour::{Behaviour, BehaviourEvent};
@@ -72,6 +72,7 @@ pub(crate) struct Node {
     members: Members,
     points: Points,
     relays: Relays,
+    detours: Detours,
     whereabouts: Whereabouts,
     told: Told,
     router: Option<RouterDesk>,
@@ -219,6 +220,7 @@ impl Node {
         self.ask_the_next_member();
         self.visit_the_points();
         self.listen_at_the_relays();
+        self.punch_again();
         self.look_where_it_is();
         self.ask_the_table();
         self.write_cache();

@@ -1,20 +1,36 @@
 //! Keeps a place at each relay of this node, where members reach it that cannot dial it, and leaves the relay for a
-//! direct connection where one comes to stand.
+//! direct connection where one comes to stand: that is tried anew as long as none does.
 
 use std::collections::BTreeMap;
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, dcutr};
 use magpie_core::ids::PeerId;
 
 use super::Node;
 use super::admit::Standing;
+use crate::identity;
 use crate::limits;
 
 /// The members that relay for this node.
 #[derive(Debug, Default)]
 pub(super) struct Relays(BTreeMap<PeerId, Relay>);
+
+/// The members that this node dialled by way of a relay, and meets in no other way.
+#[derive(Debug, Default)]
+pub(super) struct Detours(BTreeMap<PeerId, Detour>);
+
+#[derive(Debug)]
+struct Detour {
+    /// The connection at which both sides try again to do without the relay: they do so once for each that is made,
+    /// some attempts in a row, and never again over the same one.
+    again: Option<ConnectionId>,
+    due_ms: u64,
+    wait_ms: u64,
+}
 
 #[derive(Debug)]
 struct Relay {
@@ -76,6 +92,36 @@ impl Node {
         match &event.result {
             Ok(_) => tracing::info!(%peer, "reached without the relay from now on"),
             Err(error) => tracing::info!(%peer, %error, "no way without the relay"),
+        }
+    }
+
+    /// What was between them may let them through another time.
+    pub(super) fn punch_again(&mut self) {
+        let now_ms = self.now_ms();
+        let circuits = self.dialled_by_relays_alone();
+        self.detours.0.retain(|peer, _| circuits.contains_key(peer));
+        for (peer, circuit) in circuits {
+            let detour = self.detours.0.entry(peer).or_insert(Detour {
+                again: None,
+                due_ms: now_ms + limits::PUNCH_AGAIN_MS,
+                wait_ms: limits::PUNCH_AGAIN_MS,
+            });
+            if detour.due_ms > now_ms {
+                continue;
+            }
+            if let Some(again) = detour.again.take() {
+                detour.due_ms = now_ms + detour.wait_ms;
+                self.close_beside_another(peer, again);
+                continue;
+            }
+            let options = DialOpts::peer_id(identity::to_libp2p(peer)).addresses(vec![circuit]);
+            let options = options.condition(PeerCondition::Always).build();
+            detour.again = Some(options.connection_id());
+            detour.due_ms = now_ms + limits::PUNCH_TAKES_MS;
+            detour.wait_ms = (2 * detour.wait_ms).min(limits::PUNCH_AGAIN_MS_MAX);
+            if let Err(error) = self.swarm.dial(options) {
+                tracing::debug!(%peer, %error, "no second connection by way of the relay");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::lanes::Lanes;
 use super::members::Members;
 use super::reach::RouterDesk;
-use super::relay::Relays;
+use super::relay::{Detours, Relays};
 use super::rendezvous::Points;
 use super::{Cache, Node};
 use crate::admission::Admitter;
@@ -123,6 +123,7 @@ impl Plan {
             local,
             points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
             relays: Relays::new(self.relays.iter().cloned()),
+            detours: Detours::default(),
             whereabouts: Whereabouts::new(self.external),
             told: Default::default(),
             router: self.config.upnp.then(|| RouterDesk::open(tasks)),
