@@ -6,9 +6,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// No answer takes so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// An answer is read in parts of at most so many bytes.
+const PART: usize = 16 * 1024;
 const ERA: &str = "2026-07-28";
 const EARLIER_ERA: &str = "2025-11-25";
 
@@ -84,7 +87,7 @@ fn initialize() -> Value {
 
 /// One connection to a server over HTTP.
 pub struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: TcpStream,
     path: &'static str,
     token: String,
     session: Option<String>,
@@ -95,19 +98,30 @@ impl Connection {
         let stream = TcpStream::connect(address).expect("it listens");
         stream.set_nodelay(true).expect("nodelay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Self { stream: BufReader::new(stream), path, token: token.to_owned(), session: None }
+        Self { stream, path, token: token.to_owned(), session: None }
     }
 
     /// Opens a session of the era that has them.
     pub fn begin_session(&mut self) {
         let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": initialize()});
-        self.session = self.post("", &body.to_string()).0;
+        self.session = self.post(&self.request("", &body)).session;
         assert!(self.session.is_some(), "it opens a session");
         let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-        self.post(&format!("mcp-protocol-version: {EARLIER_ERA}\r\n"), &body.to_string());
+        self.post(&self.request(&format!("mcp-protocol-version: {EARLIER_ERA}\r\n"), &body));
     }
 
     pub fn call(&mut self, call: &Call) {
+        succeeded(&self.post(&self.request_of(call)).body);
+    }
+
+    /// The same call again and again, by a client that has many such at a time.
+    pub fn repeat(self, call: &Call) -> Repeated {
+        let request = self.request_of(call);
+        self.stream.set_nonblocking(true).expect("it is a socket");
+        Repeated { stream: tokio::net::TcpStream::from_std(self.stream).expect("a runtime"), request }
+    }
+
+    fn request_of(&self, call: &Call) -> Vec<u8> {
         let mut params = json!({"name": call.tool, "arguments": call.arguments});
         let headers = match &self.session {
             Some(_) => format!("mcp-protocol-version: {EARLIER_ERA}\r\n"),
@@ -121,31 +135,71 @@ impl Connection {
                 format!("mcp-protocol-version: {ERA}\r\nmcp-method: tools/call\r\nmcp-name: {tool}\r\n")
             }
         };
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
-        succeeded(&self.post(&headers, &body.to_string()).1);
+        self.request(&headers, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
     }
 
-    /// The session that was opened, if one was, and the body of the answer.
-    fn post(&mut self, headers: &str, body: &str) -> (Option<String>, String) {
+    fn request(&self, headers: &str, body: &Value) -> Vec<u8> {
         let session = self.session.as_ref().map(|id| format!("mcp-session-id: {id}\r\n")).unwrap_or_default();
-        let (path, token, len) = (self.path, &self.token, body.len());
+        let (path, token, body) = (self.path, &self.token, body.to_string());
+        let len = body.len();
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\naccept: application/json, \
              text/event-stream\r\ncontent-type: application/json\r\n{headers}{session}content-length: {len}\r\n\r\n{body}"
         );
-        self.stream.get_mut().write_all(request.as_bytes()).expect("it reads");
-        let (mut session, mut len, mut chunked) = (None, 0, false);
+        request.into_bytes()
+    }
+
+    fn post(&mut self, request: &[u8]) -> Answer {
+        self.stream.write_all(request).expect("it reads");
+        let mut came = Vec::new();
+        let mut part = [0; PART];
         loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).expect("it answers");
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                if line.trim_end().is_empty() {
-                    break;
-                }
-                assert!(line.split(' ').nth(1).is_some_and(|status| status.starts_with('2')), "{line}");
-                continue;
-            };
-            let value = value.trim();
+            let len = self.stream.read(&mut part).expect("it answers");
+            assert!(len > 0, "it stays open");
+            came.extend_from_slice(&part[..len]);
+            if let Some(answer) = Answer::of(&came) {
+                return answer;
+            }
+        }
+    }
+}
+
+/// A call that is ready to be sent, and the connection for it. Lives in a runtime.
+pub struct Repeated {
+    stream: tokio::net::TcpStream,
+    request: Vec<u8>,
+}
+
+impl Repeated {
+    pub async fn call(&mut self) {
+        self.stream.write_all(&self.request).await.expect("it reads");
+        let mut came = Vec::with_capacity(PART);
+        loop {
+            let len = self.stream.read_buf(&mut came).await.expect("it answers");
+            assert!(len > 0, "it stays open");
+            if let Some(answer) = Answer::of(&came) {
+                return succeeded(&answer.body);
+            }
+        }
+    }
+}
+
+struct Answer {
+    /// The session that was opened, if one was.
+    session: Option<String>,
+    body: String,
+}
+
+impl Answer {
+    /// `None` as long as not all of it has come.
+    fn of(came: &[u8]) -> Option<Self> {
+        let head_len = 4 + came.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let (head, mut rest) = came.split_at(head_len);
+        let mut lines = std::str::from_utf8(head).expect("text").lines();
+        let status = lines.next().unwrap_or_default();
+        assert!(status.split(' ').nth(1).is_some_and(|status| status.starts_with('2')), "{status}");
+        let (mut session, mut len, mut chunked) = (None, 0, false);
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
             match name.to_ascii_lowercase().as_str() {
                 "mcp-session-id" => session = Some(value.to_owned()),
                 "content-length" => len = value.parse().expect("a length"),
@@ -153,29 +207,30 @@ impl Connection {
                 _ => {}
             }
         }
-        let body = if chunked { self.chunks() } else { self.exactly(len) };
-        (session, String::from_utf8(body).expect("text"))
+        let body = if chunked { chunks(&mut rest)? } else { take(&mut rest, len)?.to_vec() };
+        Some(Self { session, body: String::from_utf8(body).expect("text") })
     }
+}
 
-    fn exactly(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.stream.read_exact(&mut bytes).expect("the whole answer");
-        bytes
-    }
-
-    fn chunks(&mut self) -> Vec<u8> {
-        let mut body = Vec::new();
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).expect("a chunk");
-            let len = usize::from_str_radix(line.trim(), 16).expect("its length");
-            body.extend(self.exactly(len));
-            self.exactly(2);
-            if len == 0 {
-                return body;
-            }
+fn chunks(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line_len = rest.windows(2).position(|two| two == b"\r\n")?;
+        let line = std::str::from_utf8(take(rest, line_len)?).expect("text");
+        let len = usize::from_str_radix(line, 16).expect("the length of a chunk");
+        take(rest, 2)?;
+        body.extend_from_slice(take(rest, len)?);
+        take(rest, 2)?;
+        if len == 0 {
+            return Some(body);
         }
     }
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(len)?;
+    *rest = left;
+    Some(taken)
 }
 
 /// A failure that nobody notices would be fast.

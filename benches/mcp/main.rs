@@ -8,9 +8,9 @@ mod client;
 mod echo;
 
 use std::io::{BufRead, BufReader};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use magpie::client::Client;
@@ -19,6 +19,7 @@ use magpie::mcp::http::tokens::{TokenEntry, TokenFile};
 use magpie::messages::node::{NodeReply, NodeRequest};
 use magpie::messages::{Answer, Body, Role};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use self::client::{Call, Connection, Helper, Pipes};
 
@@ -120,28 +121,32 @@ fn sessions(node: &Node, echo_call: &Call, our_call: &Call) {
     drop(echo);
 }
 
-/// What the calls of all sessions took, whose beginnings are spread over a time.
-fn calls_of_sessions(open: impl Fn() -> Connection + Sync, call: &Call, spread: Duration) -> Quantiles {
-    let begin = Barrier::new(SESSIONS);
-    let session = |place: usize| {
-        let mut connection = open();
-        connection.begin_session();
-        begin.wait();
-        let began = Instant::now() + spread * place as u32 / SESSIONS as u32;
-        let one = |n: u32| {
-            std::thread::sleep((began + SESSION_EVERY * n).saturating_duration_since(Instant::now()));
-            let called = Instant::now();
-            connection.call(call);
-            called.elapsed()
-        };
-        (0..SESSION_CALLS).map(one).collect::<Vec<Duration>>()
-    };
-    let times: Vec<Duration> = std::thread::scope(|scope| {
-        let session = &session;
-        let running: Vec<_> = (0..SESSIONS).map(|place| scope.spawn(move || session(place))).collect();
-        running.into_iter().flat_map(|session| session.join().expect("no call fails")).collect()
+/// What the calls of all sessions took, whose beginnings are spread over a time. One thread is the client of them all: a
+/// thread for each would take as much of this machine as the server does.
+fn calls_of_sessions(open: impl Fn() -> Connection, call: &Call, spread: Duration) -> Quantiles {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let times = runtime.block_on(async {
+        let opened: Vec<_> = iter::repeat_with(open)
+            .take(SESSIONS)
+            .map(|mut connection| {
+                connection.begin_session();
+                connection.repeat(call)
+            })
+            .collect();
+        let began = tokio::time::Instant::now();
+        let sessions = opened.into_iter().zip(0..).map(|(mut session, place)| async move {
+            let mut times = Vec::new();
+            for n in 0..SESSION_CALLS {
+                tokio::time::sleep_until(began + spread * place / SESSIONS as u32 + SESSION_EVERY * n).await;
+                let called = Instant::now();
+                session.call().await;
+                times.push(called.elapsed());
+            }
+            times
+        });
+        sessions.collect::<JoinSet<_>>().join_all().await
     });
-    Quantiles::of(times)
+    Quantiles::of(times.concat())
 }
 
 fn echo_over_http() -> (Helper, String) {

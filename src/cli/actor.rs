@@ -64,11 +64,11 @@ impl ActorCommand {
             Self::Ls => {
                 let tree = tree(context).await?;
                 let items = Items { items: flat(&tree) };
-                context.format.document(&items, || text(&tree, false))?;
+                context.document(&items, || text(&tree, false))?;
             }
             Self::Tree => {
                 let tree = tree(context).await?;
-                context.format.document(&tree, || text(&tree, true))?;
+                context.document(&tree, || text(&tree, true))?;
             }
             Self::Call { name, request } => call(context, name, &request).await?,
             Self::Kill { name } => kill(context, name).await?,
@@ -93,9 +93,7 @@ async fn ask(context: &Context, request: ActorRequest) -> Result<ActorReply, Com
 
 async fn kill(context: &Context, name: String) -> Result<(), CommandError> {
     match ask(context, ActorRequest::Kill { name }).await? {
-        ActorReply::Killed { name } => {
-            context.format.document(&json!({"killed": name}), || format!("{name} is killed\n"))
-        }
+        ActorReply::Killed { name } => context.document(&json!({"killed": name}), || format!("{name} is killed\n")),
         ActorReply::Unknown { name, known } => {
             let what = format!("there is no actor {name:?}; this node has {}", known.join(", "));
             Err(CommandError::new(Exit::NotFound, what))
@@ -112,7 +110,7 @@ async fn call(context: &Context, name: Mailbox, request: &str) -> Result<(), Com
         .map_err(|error| CommandError::usage(format!("the actor has no such request: {error}")))?;
     let answer = json!(context.link.ask(body).await?);
     let reply = answer.get(name.variant()).unwrap_or(&answer);
-    context.format.document(reply, || format!("{}\n", output::json_pretty(reply)))
+    context.document(reply, || format!("{}\n", output::json_pretty(reply)))
 }
 
 /// The tree without its shape, parents first.

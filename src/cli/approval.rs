@@ -81,7 +81,7 @@ async fn list(context: &Context, args: LsArgs) -> Result<Exit, CommandError> {
         },
         _ => return Err(unexpected()),
     };
-    context.format.document(&Page { items: &items, next_cursor }, || text(&items, next_cursor))?;
+    context.document(&Page { items: &items, next_cursor }, || text(&items, next_cursor))?;
     Ok(Exit::Ok)
 }
 
@@ -122,7 +122,7 @@ async fn decide(context: &Context, args: DecideArgs, approved: bool) -> Result<E
         },
         _ => return Err(unexpected()),
     };
-    context.format.document(&decided, || format!("{}\n", in_words(&decided)))?;
+    context.document(&decided, || format!("{}\n", in_words(&decided)))?;
     Ok(Exit::Ok)
 }
 

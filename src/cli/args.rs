@@ -8,14 +8,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use magpie_core::time::DurationMs;
 use magpie_core::{dag, limits};
+use serde::Serialize;
 
 use super::connection::NodeLink;
 use super::exit::{CommandError, Exit};
 use super::guest::GuestArgs;
 use super::output::Format;
+use super::watch::Watch;
 use super::{
     actor, approval, audit, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run,
-    schedule, status, task, token, tool, worker, workflow,
+    schedule, status, task, token, tool, watch, worker, workflow,
 };
 
 pub(super) const GLOBAL: &str = "Global options";
@@ -44,12 +46,15 @@ pub struct NodectlArgs {
         help_heading = GLOBAL
     )]
     output: Format,
+    /// Look again every second, and print what has changed, until Ctrl-C: for commands that show or list something
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    watch: bool,
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     Dev(dev::DevArgs),
     Run(run::RunArgs),
     /// Show the node, its peers, its queue and its devices
@@ -112,11 +117,23 @@ enum Command {
 pub struct Context {
     pub link: Arc<NodeLink>,
     pub format: Format,
+    watch: Option<Watch>,
     /// What goes on when this command is interrupted.
     goes_on: Mutex<Option<String>>,
 }
 
 impl Context {
+    /// Prints one document, or the text that says the same to a person.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to.
+    pub fn document(&self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CommandError> {
+        match &self.watch {
+            None => self.format.document(document, text),
+            Some(watch) => watch.show(self.format, document, text),
+        }
+    }
+
     /// Remembers what to say on Ctrl-C: the id must not be lost with the command that waits for it.
     pub fn goes_on(&self, what: impl Into<String>) {
         *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
@@ -180,6 +197,9 @@ impl NodectlArgs {
     }
 
     async fn dispatch(self) -> Result<Exit, CommandError> {
+        if self.watch && !self.command.is_look() {
+            return Err(CommandError::usage(watch::NOT_A_LOOK));
+        }
         match self.command {
             // It ends its nodes itself.
             Command::Dev(dev) => return dev.run().await,
@@ -199,17 +219,61 @@ impl NodectlArgs {
             Some(guest) => NodeLink::elsewhere(guest),
             None => NodeLink::new(self.control.map_or_else(default_socket, Ok)?),
         };
-        let context = Context { link: Arc::new(link), format: self.output, goes_on: Mutex::default() };
+        let watch = self.watch.then(Watch::default);
+        let context = Context { link: Arc::new(link), format: self.output, watch, goes_on: Mutex::default() };
+        let work = async {
+            match &context.watch {
+                None => self.command.run(&context).await,
+                Some(watch) => watch.run(self.command, &context).await,
+            }
+        };
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => Err(context.interrupted()),
-            ended = self.command.run(&context) => ended.map_err(|error| context.explain(error)),
+            ended = work => ended.map_err(|error| context.explain(error)),
         }
     }
 }
 
 impl Command {
-    async fn run(self, context: &Context) -> Result<Exit, CommandError> {
+    /// Whether it shows something and changes nothing, so that it can be run again and again.
+    pub(super) fn is_look(&self) -> bool {
+        use {
+            actor::ActorCommand, approval::ApprovalCommand, blob::BlobCommand, clock::ClockCommand,
+            device::DeviceCommand, dlq::DlqCommand, home::HomeCommand, key::KeyCommand, peer::PeerCommand,
+            queue::QueueCommand, schedule::ScheduleCommand, task::TaskCommand, worker::WorkerCommand,
+            workflow::WorkflowCommand,
+        };
+        match self {
+            Self::Status => true,
+            Self::Task(task) => {
+                matches!(task, TaskCommand::Ls(_) | TaskCommand::Get { .. } | TaskCommand::WhyPending { .. })
+            }
+            Self::Workflow(workflow) => matches!(workflow, WorkflowCommand::Ls(_) | WorkflowCommand::Get { .. }),
+            Self::Schedule(schedule) => matches!(schedule, ScheduleCommand::Ls(_) | ScheduleCommand::Get { .. }),
+            Self::Queue(queue) => matches!(queue, QueueCommand::Stats(_)),
+            Self::Dlq(dlq) => matches!(dlq, DlqCommand::Ls(_) | DlqCommand::Show { .. }),
+            Self::Approval(approval) => matches!(approval, ApprovalCommand::Ls(_)),
+            Self::Worker(worker) => matches!(worker, WorkerCommand::Ls),
+            Self::Peer(peer) => matches!(peer, PeerCommand::Ls | PeerCommand::Get { .. } | PeerCommand::Metrics { .. }),
+            Self::Key(key) => matches!(key, KeyCommand::Show),
+            Self::Home(home) => matches!(home, HomeCommand::Ls),
+            Self::Device(device) => matches!(device, DeviceCommand::Ls),
+            Self::Actor(actor) => matches!(actor, ActorCommand::Ls | ActorCommand::Tree),
+            Self::Clock(clock) => matches!(clock, ClockCommand::Show),
+            Self::Blob(blob) => matches!(blob, BlobCommand::Stat { .. }),
+            Self::Dev(_)
+            | Self::Run(_)
+            | Self::Doctor(_)
+            | Self::Events(_)
+            | Self::Tool(_)
+            | Self::Token(_)
+            | Self::Audit(_)
+            | Self::Completions(_) => false,
+        }
+    }
+
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, CommandError> {
         match self {
             Self::Dev(dev) => dev.run().await,
             Self::Run(run) => run.run(context).await,

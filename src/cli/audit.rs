@@ -47,7 +47,7 @@ impl AuditArgs {
             return Err(unexpected());
         };
         let AuditFound { calls: items, more } = found;
-        context.format.document(&serde_json::json!({"items": items, "more": more}), || text(&items, more))?;
+        context.document(&serde_json::json!({"items": items, "more": more}), || text(&items, more))?;
         Ok(Exit::Ok)
     }
 }

@@ -35,7 +35,7 @@ impl BlobCommand {
             Self::Put { file } => {
                 let by = context.link.submission_deadline(None).await?;
                 let blob = upload::file(&context.link, &file, by).await?;
-                context.format.document(&blob, || format!("{}\n", blob.cid))?;
+                context.document(&blob, || format!("{}\n", blob.cid))?;
             }
             Self::Get { cid, to: None } => {
                 let blob = stat(&context.link, cid).await?;
@@ -49,7 +49,7 @@ impl BlobCommand {
             Self::Get { cid, to: Some(path) } => get(context, cid, path).await?,
             Self::Stat { cid } => {
                 let blob = stat(&context.link, cid).await?;
-                context.format.document(&blob, || format!("{}  {}\n", blob.cid, human::bytes(blob.bytes)))?;
+                context.document(&blob, || format!("{}  {}\n", blob.cid, human::bytes(blob.bytes)))?;
             }
         }
         Ok(Exit::Ok)
@@ -67,7 +67,7 @@ async fn get(context: &Context, cid: ContentId, path: PathBuf) -> Result<(), Com
         offset += piece.len() as u64;
     }
     file.flush().await.map_err(failed)?;
-    context.format.document(&blob, || format!("{}  {}\n", path.display(), human::bytes(blob.bytes)))
+    context.document(&blob, || format!("{}  {}\n", path.display(), human::bytes(blob.bytes)))
 }
 
 async fn stat(link: &NodeLink, cid: ContentId) -> Result<BlobRef, CommandError> {

@@ -86,10 +86,7 @@ impl NodeLink {
 
     /// A request on its way to the home that was named, else to that of the id in it, else to this node's.
     pub fn to_ledger(&self, request: LedgerRequest) -> Body {
-        match self.home() {
-            Some(home) => Body::Home { home, request },
-            None => Body::Ledger(request),
-        }
+        to_home(self.home(), request)
     }
 
     /// Connects now, so that a node which is not there is found before anything is done.
@@ -156,7 +153,16 @@ impl NodeLink {
 
     /// As [`NodeLink::ask`], of a ledger.
     pub async fn ledger(&self, request: LedgerRequest) -> Result<LedgerReply, CommandError> {
-        match self.ask(self.to_ledger(request)).await? {
+        self.ledger_of(self.home(), request).await
+    }
+
+    /// As [`NodeLink::ledger`], of that home, whichever was named.
+    pub async fn ledger_of(
+        &self,
+        home: Option<LedgerTag>,
+        request: LedgerRequest,
+    ) -> Result<LedgerReply, CommandError> {
+        match self.ask(to_home(home, request)).await? {
             Answer::Ledger(reply) => Ok(reply),
             _ => Err(unexpected()),
         }
@@ -197,10 +203,28 @@ impl NodeLink {
         patience: Duration,
         deadline: Deadline,
     ) -> Result<LedgerReply, CommandError> {
-        match self.insist(&self.to_ledger(request), patience, deadline).await? {
+        self.insist_ledger_of(self.home(), request, patience, deadline).await
+    }
+
+    /// As [`NodeLink::insist_ledger`], of that home, whichever was named.
+    pub async fn insist_ledger_of(
+        &self,
+        home: Option<LedgerTag>,
+        request: LedgerRequest,
+        patience: Duration,
+        deadline: Deadline,
+    ) -> Result<LedgerReply, CommandError> {
+        match self.insist(&to_home(home, request), patience, deadline).await? {
             Answer::Ledger(reply) => Ok(reply),
             _ => Err(unexpected()),
         }
+    }
+}
+
+fn to_home(home: Option<LedgerTag>, request: LedgerRequest) -> Body {
+    match home {
+        Some(home) => Body::Home { home, request },
+        None => Body::Ledger(request),
     }
 }
 

@@ -25,7 +25,7 @@ impl DeviceCommand {
             return Err(unexpected());
         };
         let items = Items { items: devices };
-        context.format.document(&items, || status::devices(&items.items))?;
+        context.document(&items, || status::devices(&items.items))?;
         Ok(Exit::Ok)
     }
 }

@@ -11,6 +11,7 @@ use magpie_core::time::Wall;
 use serde::Serialize;
 use serde_json::json;
 
+use super::all_homes::{self, AllHomesArg};
 use super::args::{Context, duration, namespace};
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
 use super::deadline::Deadline;
@@ -47,6 +48,8 @@ pub struct LsArgs {
     /// Go on after this one: next_cursor of the page before
     #[arg(long, value_name = "ID")]
     cursor: Option<TaskId>,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 #[derive(Debug, Args)]
@@ -78,12 +81,6 @@ pub struct PurgeArgs {
     confirm: bool,
 }
 
-#[derive(Serialize)]
-struct Page<'a> {
-    items: &'a [DeadLetter],
-    next_cursor: Option<TaskId>,
-}
-
 /// Of `dlq show`.
 #[derive(Serialize)]
 struct LetterDocument<'a> {
@@ -111,10 +108,11 @@ fn filter(namespace: Option<&String>, older_than: Option<Duration>) -> DeadFilte
 async fn page(
     link: &NodeLink,
     filter: &DeadFilter,
+    home: Option<LedgerTag>,
     cursor: Option<TaskId>,
     limit: usize,
 ) -> Result<(Vec<DeadLetter>, Option<TaskId>), CommandError> {
-    match link.ledger(LedgerRequest::ListDead { filter: filter.clone(), cursor, limit }).await? {
+    match link.ledger_of(home, LedgerRequest::ListDead { filter: filter.clone(), cursor, limit }).await? {
         LedgerReply::DeadLetters { items, next_cursor } => Ok((items, next_cursor)),
         _ => Err(unexpected()),
     }
@@ -122,17 +120,13 @@ async fn page(
 
 async fn list(context: &Context, args: &LsArgs) -> Result<Exit, CommandError> {
     let filter = filter(args.namespace.as_ref(), args.older_than);
-    let (items, next_cursor) = page(&context.link, &filter, args.cursor, args.limit).await?;
+    let (link, scope) = (&context.link, args.homes.scope(context).await?);
+    let page = async |home, cursor, limit| page(link, &filter, home, cursor, limit).await;
+    let listed = all_homes::list(link, &scope, args.cursor, args.limit, |letter: &DeadLetter| letter.id, page).await?;
     let now = human::now();
-    context.format.document(&Page { items: &items, next_cursor }, || {
-        let mut text = table::rows(
-            ["TASK", "KIND", "NAMESPACE", "ATTEMPTS", "DEAD", "ERROR"],
-            items.iter().map(|letter| row(letter, now)),
-        );
-        if let Some(cursor) = next_cursor {
-            text += &format!("more: --cursor {cursor}\n");
-        }
-        text
+    context.document(&listed.document(|letter| letter), || {
+        let header = ["TASK", "KIND", "NAMESPACE", "ATTEMPTS", "DEAD", "ERROR"];
+        table::rows(header, listed.items.iter().map(|letter| row(letter, now))) + &listed.rest()
     })?;
     Ok(Exit::Ok)
 }
@@ -155,7 +149,7 @@ async fn show(context: &Context, id: &str) -> Result<Exit, CommandError> {
     };
     let DeadLetterView { task, spec } = &*view;
     let document = LetterDocument { task: TaskDocument::of(task), spec };
-    context.format.document(&document, || {
+    context.document(&document, || {
         let spec: String = json_pretty(spec).lines().map(|line| format!("  {}\n", table::printable(line))).collect();
         format!("{}\nspecification:\n{spec}", show_text(task, human::now()))
     })?;
@@ -176,7 +170,7 @@ async fn by_home(link: &NodeLink, typed: &[String]) -> Result<Vec<Vec<TaskId>>, 
 async fn all(link: &NodeLink, filter: &DeadFilter) -> Result<Vec<Vec<TaskId>>, CommandError> {
     let (mut pages, mut cursor) = (Vec::new(), None);
     loop {
-        let (items, next_cursor) = page(link, filter, cursor, limits::LIST_LEN_MAX).await?;
+        let (items, next_cursor) = page(link, filter, link.home(), cursor, limits::LIST_LEN_MAX).await?;
         if !items.is_empty() {
             pages.push(items.iter().map(|letter| letter.id).collect());
         }

@@ -76,7 +76,7 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
         return Err(unexpected());
     };
     let items = Items { items };
-    context.format.document(&items, || text(&items.items))?;
+    context.document(&items, || text(&items.items))?;
     Ok(Exit::Ok)
 }
 
@@ -110,7 +110,7 @@ async fn export(context: &Context, args: ExportArgs) -> Result<Exit, CommandErro
                     contents(&moved)
                 )
             };
-            context.format.document(&moved, told)?;
+            context.document(&moved, told)?;
             Ok(Exit::Ok)
         }
         _ => Err(unexpected()),
@@ -122,7 +122,7 @@ async fn import(context: &Context, file: &Path) -> Result<Exit, CommandError> {
     match context.link.try_ask(Body::Node(request), MOVE_PATIENCE).await? {
         Answer::Node(NodeReply::HomeImported(moved)) => {
             let told = || format!("{} is served here from now on ({})\n", moved.ledger, contents(&moved));
-            context.format.document(&moved, told)?;
+            context.document(&moved, told)?;
             Ok(Exit::Ok)
         }
         _ => Err(unexpected()),
@@ -166,7 +166,7 @@ async fn claim(context: &Context, ClaimArgs { ledger, accept_loss }: ClaimArgs) 
     match context.link.insist_ledger(request, ANSWER_PATIENCE, deadline).await? {
         LedgerReply::Claimed { ledger } => {
             let told = || format!("{ledger} goes on here; its other copies stand still once they hear of it\n");
-            context.format.document(&json!({"ledger": ledger, "claimed": true}), told)?;
+            context.document(&json!({"ledger": ledger, "claimed": true}), told)?;
             Ok(Exit::Ok)
         }
         _ => Err(unexpected()),

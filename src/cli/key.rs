@@ -41,7 +41,7 @@ impl KeyCommand {
         let AccessReply::Key(view) = token::ask(context, request).await? else {
             return Err(unexpected());
         };
-        context.format.document(&view, || text(&view))?;
+        context.document(&view, || text(&view))?;
         Ok(Exit::Ok)
     }
 }

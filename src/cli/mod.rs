@@ -1,6 +1,7 @@
 //! `nodectl`: one file per noun.
 
 mod actor;
+mod all_homes;
 mod approval;
 mod args;
 mod audit;
@@ -42,6 +43,7 @@ mod token;
 mod tool;
 mod upload;
 mod wait;
+mod watch;
 mod worker;
 mod workflow;
 

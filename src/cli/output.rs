@@ -35,16 +35,21 @@ impl Format {
         })
     }
 
+    /// One object of a stream, or the line that says the same to a person.
+    pub fn in_line(self, object: &impl Serialize, text: impl FnOnce() -> String) -> String {
+        match self {
+            Self::Table | Self::Wide => format!("{}\n", text()),
+            Self::Json => format!("{}\n", json_line(object)),
+            Self::Yaml => format!("---\n{}", yaml(object)),
+        }
+    }
+
     /// Prints one object of a stream, or the line that says the same to a person.
     ///
     /// # Errors
     /// If standard output cannot be written to.
     pub fn line(self, object: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CommandError> {
-        print(&match self {
-            Self::Table | Self::Wide => format!("{}\n", text()),
-            Self::Json => format!("{}\n", json_line(object)),
-            Self::Yaml => format!("---\n{}", yaml(object)),
-        })
+        print(&self.in_line(object, text))
     }
 
     /// Prints an object of a stream that tells of a failure: a person reads it on standard error, apart from the rest.

@@ -1,13 +1,18 @@
 //! `nodectl queue`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use magpie_core::ids::{LedgerTag, LogIndex};
 use magpie_core::matching::Shape;
 use magpie_core::queue::{LedgerReply, LedgerRequest, PausedView, QueueStats, ShapeBacklog};
 use magpie_core::task::TaskState;
-use serde_json::json;
+use serde::Serialize;
 
+use super::all_homes::{AllHomesArg, OfHomes, Scope};
 use super::args::{Context, namespace};
 use super::connection::{ANSWER_PATIENCE, NodeLink, unexpected};
+use super::deadline::Deadline;
 use super::exit::{CommandError, Exit};
 use super::shapes::QueueStatsDocument;
 use super::{human, operation, table};
@@ -15,7 +20,7 @@ use super::{human, operation, table};
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     /// Show what this home has counted since its ledger was created, and what is paused
-    Stats,
+    Stats(AllHomesArg),
     /// Grant nothing more: what runs goes on, what comes is accepted and waits
     Pause(PauseArgs),
     /// Grant again
@@ -33,8 +38,10 @@ pub struct PauseArgs {
     #[arg(long, default_value = "")]
     reason: String,
     /// Only if the queue is still at this version (queue_version of `queue stats`)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "all_homes")]
     if_version: Option<u64>,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 #[derive(Debug, Args)]
@@ -43,8 +50,10 @@ pub struct ResumeArgs {
     #[arg(long, value_parser = namespace)]
     namespace: Option<String>,
     /// Only if the queue is still at this version (queue_version of `queue stats`)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "all_homes")]
     if_version: Option<u64>,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 #[derive(Debug, Args)]
@@ -55,53 +64,100 @@ pub struct ClearArgs {
     /// What is cancelled stays so: say that it is meant
     #[arg(long)]
     confirm: bool,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 impl QueueCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
         match self {
-            Self::Stats => {
-                let stats = stats(&context.link).await?;
-                context.format.document(&QueueStatsDocument::of(&stats), || text(&stats))?;
-                Ok(Exit::Ok)
-            }
+            Self::Stats(homes) => show(context, homes).await,
             Self::Pause(args) => {
-                let (operation, version) = (operation::fresh(), seen(&context.link, args.if_version).await?);
-                let PauseArgs { namespace, reason, .. } = args;
-                set(context, LedgerRequest::PauseQueue { operation, namespace, version, reason }).await
+                let PauseArgs { namespace, reason, if_version, homes } = args;
+                set(context, homes, if_version, |version| {
+                    let (operation, namespace, reason) = (operation::fresh(), namespace.clone(), reason.clone());
+                    LedgerRequest::PauseQueue { operation, namespace, version, reason }
+                })
+                .await
             }
             Self::Resume(args) => {
-                let (operation, version) = (operation::fresh(), seen(&context.link, args.if_version).await?);
-                set(context, LedgerRequest::ResumeQueue { operation, namespace: args.namespace, version }).await
+                let ResumeArgs { namespace, if_version, homes } = args;
+                set(context, homes, if_version, |version| {
+                    let (operation, namespace) = (operation::fresh(), namespace.clone());
+                    LedgerRequest::ResumeQueue { operation, namespace, version }
+                })
+                .await
             }
             Self::Clear(args) => clear(context, args).await,
         }
     }
 }
 
-async fn stats(link: &NodeLink) -> Result<QueueStats, CommandError> {
-    match link.ledger(LedgerRequest::Stats).await? {
+async fn show(context: &Context, homes: AllHomesArg) -> Result<Exit, CommandError> {
+    let link = &context.link;
+    match homes.scope(context).await? {
+        Scope::Own => {
+            let stats = stats(link, link.home()).await?;
+            context.document(&QueueStatsDocument::of(&stats), || text(&stats))?;
+        }
+        Scope::All(homes) => {
+            let of_homes = OfHomes::ask(&homes, async |home| stats(link, Some(home)).await).await;
+            of_homes.print(context, QueueStatsDocument::of, text)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn stats(link: &NodeLink, home: Option<LedgerTag>) -> Result<QueueStats, CommandError> {
+    match link.ledger_of(home, LedgerRequest::Stats).await? {
         LedgerReply::Stats(stats) => Ok(*stats),
         _ => Err(unexpected()),
     }
 }
 
-/// The queue's version that the caller goes by: the one that he names, or the one that is.
-async fn seen(link: &NodeLink, named: Option<u64>) -> Result<u64, CommandError> {
-    match named {
-        Some(version) => Ok(version),
-        None => Ok(stats(link).await?.queue_version),
+/// What is paused at a home, after a change.
+#[derive(Serialize)]
+struct Paused {
+    queue_version: u64,
+    paused: Vec<PausedView>,
+}
+
+/// Changes what is paused, by a request that names the queue's version: the one that the caller names, or the one that is.
+async fn set(
+    context: &Context,
+    homes: AllHomesArg,
+    if_version: Option<u64>,
+    request: impl Fn(u64) -> LedgerRequest,
+) -> Result<Exit, CommandError> {
+    let link = &context.link;
+    let deadline = link.submission_deadline(None).await?;
+    let change = async |home, deadline| {
+        let version = match if_version {
+            Some(version) => version,
+            None => stats(link, home).await?.queue_version,
+        };
+        match link.insist_ledger_of(home, request(version), ANSWER_PATIENCE, deadline).await? {
+            LedgerReply::Queue { version, paused } => Ok(Paused { queue_version: version, paused }),
+            _ => Err(unexpected()),
+        }
+    };
+    match homes.scope(context).await? {
+        Scope::Own => {
+            let paused = change(link.home(), deadline).await?;
+            context.document(&paused, || paused_text(&paused.paused))?;
+            Ok(Exit::Ok)
+        }
+        Scope::All(homes) => {
+            let of_homes = OfHomes::ask(&homes, async |home| change(Some(home), at_once()).await).await;
+            of_homes.print(context, |paused| paused, |paused| paused_text(&paused.paused))?;
+            Ok(of_homes.exit())
+        }
     }
 }
 
-async fn set(context: &Context, request: LedgerRequest) -> Result<Exit, CommandError> {
-    let deadline = context.link.submission_deadline(None).await?;
-    let LedgerReply::Queue { version, paused } = context.link.insist_ledger(request, ANSWER_PATIENCE, deadline).await?
-    else {
-        return Err(unexpected());
-    };
-    context.format.document(&json!({"queue_version": version, "paused": paused}), || paused_text(&paused))?;
-    Ok(Exit::Ok)
+/// Of many homes, one that is away must not keep the others waiting.
+fn at_once() -> Deadline {
+    Deadline::after(Duration::ZERO)
 }
 
 fn paused_text(paused: &[PausedView]) -> String {
@@ -115,32 +171,79 @@ fn paused_text(paused: &[PausedView]) -> String {
     table::rows(["PAUSED NAMESPACE", "SINCE", "REASON"], paused.iter().map(row))
 }
 
+/// What was cancelled at a home.
+#[derive(Serialize)]
+struct Cleared {
+    tasks: u64,
+    workflows: u64,
+    up_to: LogIndex,
+}
+
+impl Cleared {
+    fn text(&self) -> String {
+        format!("cancelled: {} tasks, {} workflows\n", self.tasks, self.workflows)
+    }
+}
+
 async fn clear(context: &Context, args: ClearArgs) -> Result<Exit, CommandError> {
-    let deadline = context.link.submission_deadline(None).await?;
-    let stats = stats(&context.link).await?;
-    if !args.confirm {
-        let waiting = stats.counts.ready + stats.counts.delayed;
-        let of = args.namespace.map_or_else(String::new, |namespace| format!(" that are of {namespace}"));
+    let ClearArgs { namespace, confirm, homes } = args;
+    let link = &context.link;
+    let deadline = link.submission_deadline(None).await?;
+    let scope = homes.scope(context).await?;
+    if !confirm {
+        let waiting = match &scope {
+            Scope::Own => waiting(&stats(link, link.home()).await?),
+            Scope::All(homes) => {
+                let of_homes = OfHomes::ask(homes, async |home| Ok(waiting(&stats(link, Some(home)).await?))).await;
+                of_homes.answers().sum()
+            }
+        };
+        let of = namespace.map_or_else(String::new, |namespace| format!(" that are of {namespace}"));
         let what = format!("this cancels the tasks{of} among {waiting} waiting ones; add --confirm");
         return Err(CommandError::usage(what));
     }
-    let (mut tasks, mut workflows) = (0, 0);
+    match scope {
+        Scope::Own => {
+            let cleared = clear_home(link, link.home(), namespace.as_deref(), deadline).await?;
+            context.document(&cleared, || cleared.text())?;
+            Ok(Exit::Ok)
+        }
+        Scope::All(homes) => {
+            let clear = async |home| clear_home(link, Some(home), namespace.as_deref(), at_once()).await;
+            let of_homes = OfHomes::ask(&homes, clear).await;
+            of_homes.print(context, |cleared| cleared, Cleared::text)?;
+            Ok(of_homes.exit())
+        }
+    }
+}
+
+fn waiting(stats: &QueueStats) -> u64 {
+    stats.counts.ready + stats.counts.delayed
+}
+
+/// Cancels what waits there now, in messages that each cancel so many.
+async fn clear_home(
+    link: &NodeLink,
+    home: Option<LedgerTag>,
+    namespace: Option<&str>,
+    deadline: Deadline,
+) -> Result<Cleared, CommandError> {
+    let up_to = stats(link, home).await?.log_index;
+    let mut cleared = Cleared { tasks: 0, workflows: 0, up_to };
     loop {
-        let (operation, namespace) = (operation::fresh(), args.namespace.clone());
-        let request = LedgerRequest::ClearQueue { operation, namespace, up_to: stats.log_index };
-        match context.link.insist_ledger(request, ANSWER_PATIENCE, deadline).await? {
-            LedgerReply::Cleared { tasks: more_tasks, workflows: more_workflows, left } => {
-                (tasks, workflows) = (tasks + more_tasks, workflows + more_workflows);
+        let (operation, namespace) = (operation::fresh(), namespace.map(str::to_owned));
+        let request = LedgerRequest::ClearQueue { operation, namespace, up_to };
+        match link.insist_ledger_of(home, request, ANSWER_PATIENCE, deadline).await? {
+            LedgerReply::Cleared { tasks, workflows, left } => {
+                cleared.tasks += tasks;
+                cleared.workflows += workflows;
                 if left == 0 {
-                    break;
+                    return Ok(cleared);
                 }
             }
             _ => return Err(unexpected()),
         }
     }
-    let document = json!({"tasks": tasks, "workflows": workflows, "up_to": stats.log_index});
-    context.format.document(&document, || format!("cancelled: {tasks} tasks, {workflows} workflows\n"))?;
-    Ok(Exit::Ok)
 }
 
 fn text(stats: &QueueStats) -> String {

@@ -3,7 +3,6 @@
 use clap::{Args, Subcommand};
 use magpie_core::dag::Overlap;
 use magpie_core::ids::{PeerId, ScheduleId};
-use magpie_core::limits;
 use magpie_core::queue::{
     LedgerReply, LedgerRequest, ScheduleChange, ScheduleReply, ScheduleRequest, ScheduleRunView, ScheduleView,
 };
@@ -11,6 +10,7 @@ use magpie_core::time::{DurationMs, Wall};
 use serde::Serialize;
 use serde_json::json;
 
+use super::all_homes::{AllHomesArg, list};
 use super::args::Context;
 use super::connection::{ANSWER_PATIENCE, unexpected};
 use super::exit::{CommandError, Exit};
@@ -42,6 +42,8 @@ pub struct LsArgs {
     /// Begin after this schedule: `next_cursor` of an earlier listing
     #[arg(long, value_name = "ID")]
     cursor: Option<ScheduleId>,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 /// Of `schedule get`, `schedule ls`, and what changes one.
@@ -95,12 +97,6 @@ impl<'a> ScheduleDocument<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Listing<'a> {
-    items: Vec<ScheduleDocument<'a>>,
-    next_cursor: Option<ScheduleId>,
-}
-
 impl ScheduleCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
         match self {
@@ -125,7 +121,7 @@ async fn change(context: &Context, id: &str, change: ScheduleChange) -> Result<E
     match insist(context, ScheduleRequest::Change { operation: operation::fresh(), id, change }).await? {
         ScheduleReply::One(view) => print(context, &view),
         ScheduleReply::Removed { id } => {
-            context.format.document(&json!({"id": id, "removed": true}), || format!("{id} is removed\n"))?;
+            context.document(&json!({"id": id, "removed": true}), || format!("{id} is removed\n"))?;
             Ok(Exit::Ok)
         }
         _ => Err(unexpected()),
@@ -136,7 +132,7 @@ async fn run_now(context: &Context, id: &str) -> Result<Exit, CommandError> {
     let id = resolve(&context.link, Noun::Schedule, id).await?;
     match insist(context, ScheduleRequest::RunNow { operation: operation::fresh(), id }).await? {
         ScheduleReply::RunStarted { id } => {
-            context.format.document(&IdDocument { id }, || format!("{id}\n"))?;
+            context.document(&IdDocument { id }, || format!("{id}\n"))?;
             Ok(Exit::Ok)
         }
         _ => Err(unexpected()),
@@ -153,29 +149,22 @@ async fn insist(context: &Context, request: ScheduleRequest) -> Result<ScheduleR
 
 impl LsArgs {
     async fn run(self, context: &Context) -> Result<Exit, CommandError> {
-        let (limit, mut cursor) = (self.limit as usize, self.cursor);
-        let mut schedules = Vec::new();
-        loop {
-            let limit_now = (limit - schedules.len()).min(limits::LIST_LEN_MAX);
-            let request = LedgerRequest::Schedule(ScheduleRequest::List { namespace: None, cursor, limit: limit_now });
-            let LedgerReply::Schedule(ScheduleReply::List { items, next_cursor }) =
-                context.link.ledger(request).await?
-            else {
-                return Err(unexpected());
-            };
-            schedules.extend(items);
-            cursor = next_cursor;
-            if cursor.is_none() || schedules.len() >= limit {
-                break;
+        let (link, scope) = (&context.link, self.homes.scope(context).await?);
+        let page = async |home, cursor, limit| {
+            let request = LedgerRequest::Schedule(ScheduleRequest::List { namespace: None, cursor, limit });
+            match link.ledger_of(home, request).await? {
+                LedgerReply::Schedule(ScheduleReply::List { items, next_cursor }) => Ok((items, next_cursor)),
+                _ => Err(unexpected()),
             }
-        }
-        let listing = Listing { items: schedules.iter().map(ScheduleDocument::of).collect(), next_cursor: cursor };
-        context.format.document(&listing, || rows(&schedules, cursor))?;
+        };
+        let listed = list(link, &scope, self.cursor, self.limit as usize, |view: &ScheduleView| view.id, page).await?;
+        let document = listed.document(ScheduleDocument::of);
+        context.document(&document, || rows(&listed.items) + &listed.rest())?;
         Ok(Exit::Ok)
     }
 }
 
-fn rows(schedules: &[ScheduleView], next: Option<ScheduleId>) -> String {
+fn rows(schedules: &[ScheduleView]) -> String {
     let now = human::now();
     let row = |view: &ScheduleView| {
         [
@@ -190,11 +179,7 @@ fn rows(schedules: &[ScheduleView], next: Option<ScheduleId>) -> String {
         ]
     };
     let header = ["SCHEDULE", "NAME", "CRON", "ZONE", "NEXT", "LAST", "RUNNING", "FIRED/MISSED/SKIPPED"];
-    let mut text = table::rows(header, schedules.iter().map(row));
-    if let Some(cursor) = next {
-        text += &format!("more: --cursor {cursor}\n");
-    }
-    text
+    table::rows(header, schedules.iter().map(row))
 }
 
 fn next_in_words(view: &ScheduleView, now: Wall) -> String {
@@ -202,7 +187,7 @@ fn next_in_words(view: &ScheduleView, now: Wall) -> String {
 }
 
 fn print(context: &Context, view: &ScheduleView) -> Result<Exit, CommandError> {
-    context.format.document(&ScheduleDocument::of(view), || details(view))?;
+    context.document(&ScheduleDocument::of(view), || details(view))?;
     Ok(Exit::Ok)
 }
 

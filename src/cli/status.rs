@@ -18,7 +18,7 @@ use crate::messages::{Answer, Body};
 
 pub async fn run(context: &Context) -> Result<Exit, CommandError> {
     let status = ask(&context.link).await?;
-    context.format.document(&StatusDocument::of(&status), || text(&status, context.format.is_wide()))?;
+    context.document(&StatusDocument::of(&status), || text(&status, context.format.is_wide()))?;
     Ok(Exit::Ok)
 }
 

@@ -74,7 +74,7 @@ async fn issue(context: &Context, IssueArgs { peer, role, expires }: IssueArgs) 
     let AccessReply::Ticket(ticket) = ask(context, request).await? else { return Err(unexpected()) };
     // A line that can be sent to a file as it is.
     let line = || format!("{}\n", ticket.ticket);
-    context.format.document(&ticket, || if context.format.is_wide() { details(&ticket) } else { line() })?;
+    context.document(&ticket, || if context.format.is_wide() { details(&ticket) } else { line() })?;
     Ok(Exit::Ok)
 }
 
@@ -96,6 +96,6 @@ async fn revoke(context: &Context, RevokeArgs { revoked }: RevokeArgs) -> Result
         return Err(unexpected());
     };
     let told = || format!("{revoked} is refused from now on; members that are away hear of it when they are back\n");
-    context.format.document(&signed, told)?;
+    context.document(&signed, told)?;
     Ok(Exit::Ok)
 }

@@ -69,7 +69,7 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
         ]
     };
     let header = ["WORKER", "STATE", "SLOTS", "FREE", "RUNNING", "QUEUED", "STARTED", "STOLEN"];
-    context.format.document(&items, || table::rows(header, items.items.iter().map(row)))?;
+    context.document(&items, || table::rows(header, items.items.iter().map(row)))?;
     Ok(Exit::Ok)
 }
 
@@ -110,5 +110,5 @@ fn print(context: &Context, stats: &WorkerStats) -> Result<(), CommandError> {
         let left = stats.drain_left_ms.map(|left| format!(", what still runs is ended in {}", human::duration(left)));
         format!("the worker {state}: {} running, {} queued{}\n", stats.running, stats.queued, left.unwrap_or_default())
     };
-    context.format.document(stats, text)
+    context.document(stats, text)
 }

@@ -2,12 +2,11 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use magpie_core::ids::WorkflowId;
-use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, WorkflowState, WorkflowSummary, WorkflowView};
 use magpie_core::task::TaskState;
-use serde::Serialize;
 use serde_json::json;
 
+use super::all_homes::{AllHomesArg, list};
 use super::args::{Context, WaitArgs};
 use super::connection::{ANSWER_PATIENCE, unexpected};
 use super::deadline::Deadline;
@@ -74,17 +73,13 @@ pub struct LsArgs {
     /// Begin after this workflow: `next_cursor` of an earlier listing
     #[arg(long, value_name = "ID")]
     cursor: Option<WorkflowId>,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 fn state(text: &str) -> Result<WorkflowState, String> {
     let found = WorkflowState::ALL.into_iter().find(|state| state.name() == text);
     found.ok_or_else(|| format!("{text:?} is not a state ({})", WorkflowState::ALL.map(WorkflowState::name).join(", ")))
-}
-
-#[derive(Serialize)]
-struct Listing<'a> {
-    items: &'a [WorkflowSummary],
-    next_cursor: Option<WorkflowId>,
 }
 
 impl WorkflowCommand {
@@ -94,7 +89,7 @@ impl WorkflowCommand {
             Self::Ls(list) => list.run(context).await,
             Self::Get { id } => {
                 let view = view(context, &id).await?;
-                context.format.document(&WorkflowDocument::of(&view), || run::text(&view))?;
+                context.document(&WorkflowDocument::of(&view), || run::text(&view))?;
                 Ok(Exit::Ok)
             }
             Self::Wait(args) => {
@@ -125,34 +120,30 @@ impl RetryArgs {
             return run::follow(context, id, until).await;
         }
         let document = json!({"id": id, "state": WorkflowState::Running, "steps": steps});
-        context.format.document(&document, || format!("{id} is running again: {steps} of its steps\n"))?;
+        context.document(&document, || format!("{id} is running again: {steps} of its steps\n"))?;
         Ok(Exit::Ok)
     }
 }
 
 impl LsArgs {
     async fn run(self, context: &Context) -> Result<Exit, CommandError> {
-        let (limit, mut cursor) = (self.limit as usize, self.cursor);
-        let mut workflows = Vec::new();
-        loop {
-            let limit_now = (limit - workflows.len()).min(limits::LIST_LEN_MAX);
-            let request = LedgerRequest::ListWorkflows { state: self.state, namespace: None, cursor, limit: limit_now };
-            let LedgerReply::Workflows { items, next_cursor } = context.link.ledger(request).await? else {
-                return Err(unexpected());
-            };
-            workflows.extend(items);
-            cursor = next_cursor;
-            if cursor.is_none() || workflows.len() >= limit {
-                break;
+        let (link, scope) = (&context.link, self.homes.scope(context).await?);
+        let page = async |home, cursor, limit| {
+            let request = LedgerRequest::ListWorkflows { state: self.state, namespace: None, cursor, limit };
+            match link.ledger_of(home, request).await? {
+                LedgerReply::Workflows { items, next_cursor } => Ok((items, next_cursor)),
+                _ => Err(unexpected()),
             }
-        }
-        let listing = Listing { items: &workflows, next_cursor: cursor };
-        context.format.document(&listing, || text(&workflows, cursor))?;
+        };
+        let id_of = |workflow: &WorkflowSummary| workflow.id;
+        let listed = list(link, &scope, self.cursor, self.limit as usize, id_of, page).await?;
+        let document = listed.document(|workflow| workflow);
+        context.document(&document, || rows(&listed.items) + &listed.rest())?;
         Ok(Exit::Ok)
     }
 }
 
-fn text(workflows: &[WorkflowSummary], next: Option<WorkflowId>) -> String {
+fn rows(workflows: &[WorkflowSummary]) -> String {
     let now = human::now();
     let row = |workflow: &WorkflowSummary| {
         [
@@ -166,11 +157,7 @@ fn text(workflows: &[WorkflowSummary], next: Option<WorkflowId>) -> String {
         ]
     };
     let header = ["WORKFLOW", "NAME", "STATE", "STEPS", "TASKS DONE", "CREATED", "TOOK"];
-    let mut text = table::rows(header, workflows.iter().map(row));
-    if let Some(cursor) = next {
-        text += &format!("more: --cursor {cursor}\n");
-    }
-    text
+    table::rows(header, workflows.iter().map(row))
 }
 
 async fn view(context: &Context, id: &str) -> Result<WorkflowView, CommandError> {
@@ -203,7 +190,7 @@ async fn result(context: &Context, args: &EndArgs) -> Result<Exit, CommandError>
     let (id, state) = (view.summary.id, view.summary.state);
     if state == WorkflowState::Succeeded {
         let outputs = outputs(&view);
-        context.format.document(&outputs, || format!("{}\n", output::json_pretty(&outputs)))?;
+        context.document(&outputs, || format!("{}\n", output::json_pretty(&outputs)))?;
         return Ok(view.exit());
     }
     if !state.is_terminal() {

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod all_homes;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod attempts;
@@ -46,5 +48,7 @@ mod tools;
 mod usage;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod watching;
 #[cfg(test)]
 mod workflows;

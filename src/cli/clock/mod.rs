@@ -34,7 +34,7 @@ async fn show(context: &Context) -> Result<Exit, CommandError> {
     let Answer::Clock(ClockReply::Clock(view)) = context.link.ask(Body::Clock(ClockRequest::Show)).await? else {
         return Err(unexpected());
     };
-    context.format.document(&view, || text(&view))?;
+    context.document(&view, || text(&view))?;
     Ok(Exit::Ok)
 }
 

@@ -37,7 +37,7 @@ pub async fn run(context: &Context) -> Result<Exit, CommandError> {
     let chain = check_chain(context, &audit).await?;
     let problems = problems(&audit, &chain);
     let verified = Verified { sound: problems.is_empty(), audit: &audit, chain };
-    context.format.document(&verified, || text(&verified, &problems))?;
+    context.document(&verified, || text(&verified, &problems))?;
     Ok(if verified.sound { Exit::Ok } else { Exit::Failed })
 }
 

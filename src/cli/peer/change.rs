@@ -21,7 +21,7 @@ pub async fn connect(context: &Context, args: ConnectArgs) -> Result<Exit, Comma
             let document = json!({
                 "peer_id": peer, "address": address, "connected": true, "tried": tried, "connected_at": elsewhere
             });
-            context.format.document(&document, || match &elsewhere {
+            context.document(&document, || match &elsewhere {
                 None => format!("connected to {peer}\n"),
                 Some(elsewhere) => {
                     let (at, given) = (table::printable(elsewhere), table::printable(&address));
@@ -45,7 +45,7 @@ pub async fn disconnect(context: &Context, typed: &str) -> Result<Exit, CommandE
         return Err(unexpected());
     };
     let document = json!({"peer_id": peer, "was_connected": was_connected});
-    context.format.document(&document, || disconnected(peer, was_connected))?;
+    context.document(&document, || disconnected(peer, was_connected))?;
     Ok(Exit::Ok)
 }
 
@@ -62,7 +62,7 @@ pub async fn set_rule(context: &Context, typed: &str, rule: RuleName) -> Result<
     let PeerReply::RuleSet(set) = ask(context, PeerRequest::SetRule { peer, rule }).await? else {
         return Err(unexpected());
     };
-    context.format.document(&set, || match rule {
+    context.document(&set, || match rule {
         RuleName::Allow => {
             format!("{peer} is allowed here, without the cluster key too; it is connected once it admits this node\n")
         }

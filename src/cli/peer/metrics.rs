@@ -116,8 +116,8 @@ pub async fn run(context: &Context, typed: Option<&str>) -> Result<Exit, Command
     };
     let documents: Vec<MetricsDocument> = views.iter().map(MetricsDocument::of).collect();
     match (peer, documents.first()) {
-        (None, _) => context.format.document(&Items { items: documents.iter().collect() }, || overview(&documents))?,
-        (Some(_), Some(document)) => context.format.document(document, || in_words(document))?,
+        (None, _) => context.document(&Items { items: documents.iter().collect() }, || overview(&documents))?,
+        (Some(_), Some(document)) => context.document(document, || in_words(document))?,
         (Some(peer), None) => {
             let what = format!("nothing was measured of {peer} since this node started");
             return Err(CommandError::new(Exit::NotFound, what));

@@ -94,7 +94,7 @@ impl PeerCommand {
 async fn ls(context: &Context) -> Result<Exit, CommandError> {
     let peers = list(context).await?;
     let items = Items { items: peers.iter().map(PeerDocument::of).collect() };
-    context.format.document(&items, || status::peers(&peers, context.format.is_wide()))?;
+    context.document(&items, || status::peers(&peers, context.format.is_wide()))?;
     Ok(Exit::Ok)
 }
 

@@ -46,7 +46,7 @@ pub async fn get(context: &Context, typed: &str) -> Result<Exit, CommandError> {
         rule,
         contacts: &contacts,
     };
-    context.format.document(&document, || in_words(peer, member, &contacts, rule))?;
+    context.document(&document, || in_words(peer, member, &contacts, rule))?;
     Ok(Exit::Ok)
 }
 
@@ -115,7 +115,7 @@ struct Discovered<'a> {
 
 pub async fn discover(context: &Context, timeout: Duration) -> Result<Exit, CommandError> {
     let (ways, contacts) = look(context, timeout).await?;
-    context.format.document(&Discovered { ways: &ways, contacts: &contacts }, || {
+    context.document(&Discovered { ways: &ways, contacts: &contacts }, || {
         let row = |way: &WayView| {
             let on = if way.on { "asked" } else { "off" };
             [way.way.clone(), on.to_owned(), way.known.to_string()]
@@ -152,7 +152,6 @@ pub async fn rules(context: &Context) -> Result<Exit, CommandError> {
     let PeerReply::Rules(rules) = ask(context, PeerRequest::Rules).await? else { return Err(unexpected()) };
     let row = |rule: &RuleView| [rule.peer_id.to_string(), rule_in_words(rule.rule).to_owned()];
     context
-        .format
         .document(&Items { items: rules.iter().collect() }, || table::rows(["PEER", "RULE"], rules.iter().map(row)))?;
     Ok(Exit::Ok)
 }

@@ -70,7 +70,7 @@ impl RunArgs {
         }
         let id = submitted.id();
         if !self.wait.wait {
-            context.format.document(&IdDocument { id }, || format!("{id}\n"))?;
+            context.document(&IdDocument { id }, || format!("{id}\n"))?;
             return Ok(Exit::Ok);
         }
         match submitted {
@@ -83,7 +83,7 @@ impl RunArgs {
 /// Says that a file made a schedule, and when it fires.
 fn made(context: &Context, id: ScheduleId, next_at: Option<Wall>) -> Result<Exit, CommandError> {
     let document = json!({"id": id, "schedule": true, "next_at": next_at});
-    context.format.document(&document, || match next_at {
+    context.document(&document, || match next_at {
         Some(next) => {
             format!("{id} is a schedule; its first run is {}, at {next}\n", human::ahead(next_at, human::now()))
         }
@@ -105,7 +105,7 @@ pub async fn follow(context: &Context, id: WorkflowId, until: Deadline) -> Resul
     let ended: Result<WorkflowView, _> = until_terminal(&context.link, id, until, step, seen).await;
     drop(progress);
     let view = ended?;
-    context.format.document(&WorkflowDocument::of(&view), || show::text(&view))?;
+    context.document(&WorkflowDocument::of(&view), || show::text(&view))?;
     Ok(view.exit())
 }
 

@@ -56,7 +56,7 @@ pub fn print(context: &Context, file: &SpecFile) -> Result<Exit, CommandError> {
         Spec::Task(spec) => task(spec),
     };
     plan.files = file.files.iter().map(|file| PlannedFile { path: &file.path_in_task, bytes: file.bytes }).collect();
-    context.format.document(&plan, || text(&plan))?;
+    context.document(&plan, || text(&plan))?;
     Ok(Exit::Ok)
 }
 

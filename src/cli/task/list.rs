@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use magpie_core::ids::{PeerId, TaskId};
-use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, TaskFilter, TaskView};
 use magpie_core::task::{TaskKind, TaskState};
-use serde::Serialize;
 
+use crate::cli::all_homes::{AllHomesArg, Listed, list};
 use crate::cli::args::{Context, key_value, namespace};
 use crate::cli::connection::unexpected;
 use crate::cli::exit::{CommandError, Exit};
@@ -39,6 +38,8 @@ pub struct LsArgs {
     /// Begin after this task: `next_cursor` of an earlier listing
     #[arg(long, value_name = "ID")]
     cursor: Option<TaskId>,
+    #[command(flatten)]
+    homes: AllHomesArg,
 }
 
 /// A kind by its name.
@@ -46,14 +47,6 @@ pub fn kind(text: &str) -> Result<TaskKind, String> {
     let names = || TaskKind::WRITTEN.map(TaskKind::name).join(", ");
     let found = TaskKind::WRITTEN.into_iter().find(|kind| kind.name() == text);
     found.ok_or_else(|| format!("{text:?} is not a kind ({})", names()))
-}
-
-#[derive(Serialize)]
-struct Listing<'a> {
-    items: Vec<TaskDocument<'a>>,
-    next_cursor: Option<TaskId>,
-    /// Homes that were asked in vain: none, since only this node's is asked.
-    unreachable_homes: [PeerId; 0],
 }
 
 impl LsArgs {
@@ -69,41 +62,24 @@ impl LsArgs {
             namespace: self.namespace,
             labels: BTreeMap::from_iter(self.label),
         };
-        let (tasks, next_cursor) = pages(context, &filter, self.cursor, self.limit as usize).await?;
-        let items = tasks.iter().map(TaskDocument::of).collect();
-        let listing = Listing { items, next_cursor, unreachable_homes: [] };
-        context.format.document(&listing, || text(&tasks, next_cursor, context.format.is_wide()))?;
+        let (link, scope) = (&context.link, self.homes.scope(context).await?);
+        let page = async |home, cursor, limit| {
+            let request = LedgerRequest::ListTasks { filter: filter.clone(), cursor, limit };
+            match link.ledger_of(home, request).await? {
+                LedgerReply::Tasks { items, next_cursor } => Ok((items, next_cursor)),
+                _ => Err(unexpected()),
+            }
+        };
+        let listed = list(link, &scope, self.cursor, self.limit as usize, |task: &TaskView| task.id, page).await?;
+        let document = listed.document(TaskDocument::of);
+        context.document(&document, || text(&listed, context.format.is_wide()))?;
         Ok(Exit::Ok)
     }
 }
 
-async fn pages(
-    context: &Context,
-    filter: &TaskFilter,
-    mut cursor: Option<TaskId>,
-    limit: usize,
-) -> Result<(Vec<TaskView>, Option<TaskId>), CommandError> {
-    let mut tasks = Vec::new();
-    loop {
-        let limit_now = (limit - tasks.len()).min(limits::LIST_LEN_MAX);
-        let request = LedgerRequest::ListTasks { filter: filter.clone(), cursor, limit: limit_now };
-        let LedgerReply::Tasks { items, next_cursor } = context.link.ledger(request).await? else {
-            return Err(unexpected());
-        };
-        tasks.extend(items);
-        cursor = next_cursor;
-        if cursor.is_none() || tasks.len() >= limit {
-            return Ok((tasks, cursor));
-        }
-    }
-}
-
-fn text(tasks: &[TaskView], next: Option<TaskId>, wide: bool) -> String {
-    let mut text = if wide { wide_rows(tasks) } else { rows(tasks) };
-    if let Some(cursor) = next {
-        text += &format!("more: --cursor {cursor}\n");
-    }
-    text
+fn text(listed: &Listed<TaskView>, wide: bool) -> String {
+    let rows = if wide { wide_rows(&listed.items) } else { rows(&listed.items) };
+    rows + &listed.rest()
 }
 
 fn short(peer: Option<PeerId>) -> String {

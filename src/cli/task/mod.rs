@@ -110,7 +110,7 @@ async fn get(context: &Context, id: &str) -> Result<Exit, CommandError> {
 
 /// Prints a task as `get` does.
 pub fn print(context: &Context, view: &TaskView) -> Result<(), CommandError> {
-    context.format.document(&TaskDocument::of(view), || show::text(view, human::now()))
+    context.document(&TaskDocument::of(view), || show::text(view, human::now()))
 }
 
 async fn wait_for(context: &Context, args: &EndArgs) -> Result<Exit, CommandError> {
@@ -130,7 +130,7 @@ pub async fn cancel(context: &Context, noun: Noun, args: &CancelArgs) -> Result<
     let LedgerReply::Cancelled { state } = context.link.insist_ledger(request, ANSWER_PATIENCE, deadline).await? else {
         return Err(unexpected());
     };
-    context.format.document(&json!({"id": id, "state": state}), || format!("{id} is {state}\n"))?;
+    context.document(&json!({"id": id, "state": state}), || format!("{id} is {state}\n"))?;
     match state {
         TaskState::Cancelled => Ok(Exit::Ok),
         ended => Err(CommandError::new(Exit::Refused, format!("{id} had {ended} before it could be cancelled"))),
@@ -146,7 +146,7 @@ async fn set_priority(context: &Context, id: &str, priority: Priority) -> Result
         return Err(unexpected());
     };
     let document = json!({"id": id, "priority": priority});
-    context.format.document(&document, || format!("{id} has priority {}\n", priority.get()))?;
+    context.document(&document, || format!("{id} has priority {}\n", priority.get()))?;
     Ok(Exit::Ok)
 }
 
@@ -155,7 +155,7 @@ async fn why_pending(context: &Context, id: &str) -> Result<Exit, CommandError> 
     let LedgerReply::Pending(view) = context.link.ledger(LedgerRequest::WhyPending { id }).await? else {
         return Err(unexpected());
     };
-    context.format.document(&view, || {
+    context.document(&view, || {
         let mut text = table::details([
             ("task", view.id.to_string()),
             ("state", view.state.to_string()),

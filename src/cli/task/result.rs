@@ -45,7 +45,7 @@ async fn print(context: &Context, output: Option<&Payload>) -> Result<Exit, Comm
         Some(Payload::Inline(text)) => text.clone(),
         Some(Payload::Blob(blob)) => blob_text(&context.link, *blob).await?,
     };
-    context.format.document(&text, || readable(&text))?;
+    context.document(&text, || readable(&text))?;
     Ok(Exit::Ok)
 }
 

@@ -120,7 +120,7 @@ impl BearerCommand {
                     items.push(Row { name, scope, namespace, approve, expires, quota, used });
                 }
                 let list = Items { items };
-                context.format.document(&list, || text(&list.items))?;
+                context.document(&list, || text(&list.items))?;
                 Ok(Exit::Ok)
             }
             Self::Remove(RemoveArgs { name, file: FileArg { file } }) => {
@@ -160,7 +160,7 @@ fn add(context: &Context, args: AddArgs) -> Result<Exit, CommandError> {
     let (namespace, approve) = (namespace.as_deref(), approve.as_ref());
     let added = Added { name: &name, scope, namespace, approve, quota, expires, token: &token };
     // A line that can be sent to a file as it is.
-    context.format.document(&added, || format!("{token}\n"))?;
+    context.document(&added, || format!("{token}\n"))?;
     Ok(Exit::Ok)
 }
 

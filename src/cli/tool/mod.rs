@@ -85,7 +85,7 @@ impl ToolCommand {
                     tools.shell.tell_calls().await;
                 }
                 let value = called?;
-                context.format.document(&value, || format!("{}\n", output::json_pretty(&value)))?;
+                context.document(&value, || format!("{}\n", output::json_pretty(&value)))?;
             }
         }
         Ok(Exit::Ok)
@@ -112,7 +112,7 @@ async fn ls(context: &Context, args: LsArgs) -> Result<(), CommandError> {
             _ => break,
         }
     }
-    context.format.document(&json!({"items": items}), || show::list(&items))
+    context.document(&json!({"items": items}), || show::list(&items))
 }
 
 async fn schema(context: &Context, name: &str) -> Result<(), CommandError> {
@@ -120,7 +120,7 @@ async fn schema(context: &Context, name: &str) -> Result<(), CommandError> {
     let asked = Map::from_iter([("names".to_owned(), json!([name]))]);
     let mut found = Tools::within(context, every).call("tools_get_schema", asked).await?;
     let schema = found["tools"][0].take();
-    context.format.document(&schema, || show::schema(&schema))
+    context.document(&schema, || show::schema(&schema))
 }
 
 /// The tools of one command.
