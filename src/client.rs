@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use magpie_core::limits;
 use magpie_core::queue::Refusal;
@@ -21,6 +21,9 @@ use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
 
 /// What a client adds to its patience, so that the node's own timeout answers first.
 const SLACK: Duration = Duration::from_secs(1);
+/// For so long the thread stays awake for the answer to a question that is alone. To sleep and be woken would take longer than
+/// most answers do; and on a machine that idles, the node would pay for the waking.
+const AWAKE: Duration = Duration::from_micros(150);
 
 /// Why a node did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,8 @@ impl Client {
         self.waiting().insert(id, sender);
         let asked = async {
             self.writer.lock().await.write_all(&frame).await.map_err(|_| ClientError::Closed)?;
-            receiver.await.map_err(|_| ClientError::Closed)
+            let answer = if self.waiting().len() == 1 { awaited(receiver).await } else { receiver.await };
+            answer.map_err(|_| ClientError::Closed)
         };
         let answer = if self.reader.is_finished() {
             Err(ClientError::Closed)
@@ -112,6 +116,15 @@ impl Client {
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Looks for the answer for a while before it lets the thread sleep.
+async fn awaited(receiver: oneshot::Receiver<Answer>) -> Result<Answer, oneshot::error::RecvError> {
+    let asleep = Instant::now() + AWAKE;
+    while receiver.is_empty() && Instant::now() < asleep {
+        tokio::task::yield_now().await;
+    }
+    receiver.await
 }
 
 async fn read_answers(mut read: local_socket::Reader, waiting: Waiting) {

@@ -16,8 +16,8 @@ use super::guest::GuestArgs;
 use super::output::Format;
 use super::watch::Watch;
 use super::{
-    actor, approval, audit, blob, clock, completions, dev, device, dlq, doctor, events, home, key, peer, queue, run,
-    schedule, status, task, token, tool, watch, worker, workflow,
+    actor, approval, audit, blob, clock, completions, debug_bundle, dev, device, dlq, doctor, events, home, key, peer,
+    queue, run, schedule, status, task, token, tool, watch, worker, workflow,
 };
 
 pub(super) const GLOBAL: &str = "Global options";
@@ -60,6 +60,7 @@ pub(super) enum Command {
     /// Show the node, its peers, its queue and its devices
     Status,
     Doctor(doctor::DoctorArgs),
+    DebugBundle(debug_bundle::DebugBundleArgs),
     Events(events::EventsArgs),
     /// Submit, watch and cancel tasks
     #[command(subcommand)]
@@ -265,6 +266,7 @@ impl Command {
             Self::Dev(_)
             | Self::Run(_)
             | Self::Doctor(_)
+            | Self::DebugBundle(_)
             | Self::Events(_)
             | Self::Tool(_)
             | Self::Token(_)
@@ -279,6 +281,7 @@ impl Command {
             Self::Run(run) => run.run(context).await,
             Self::Status => status::run(context).await,
             Self::Doctor(doctor) => doctor.run(None, context.format).await,
+            Self::DebugBundle(bundle) => bundle.run(context).await,
             Self::Events(events) => events.run(context).await,
             Self::Task(task) => task.run(context).await,
             Self::Workflow(workflow) => workflow.run(context).await,

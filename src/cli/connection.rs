@@ -1,6 +1,6 @@
 //! The way to the node: requests that survive its restart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -72,6 +72,14 @@ impl NodeLink {
 
     fn at(door: Door) -> Self {
         Self { door, client: Mutex::new(None), home: OnceLock::new() }
+    }
+
+    /// Where the node's control socket is; none of a node elsewhere.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.door {
+            Door::Socket(socket) => Some(socket),
+            Door::Peers(_) => None,
+        }
     }
 
     /// What is asked of a ledger from now on goes to this home.

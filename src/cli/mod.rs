@@ -10,6 +10,7 @@ mod clock;
 mod completions;
 mod connection;
 mod deadline;
+mod debug_bundle;
 mod dev;
 mod device;
 mod dlq;

@@ -16,6 +16,8 @@ mod audit;
 mod clocks;
 #[cfg(test)]
 mod copies;
+#[cfg(test)]
+mod debug_bundle;
 mod dev;
 #[cfg(test)]
 mod dlq;

@@ -13,7 +13,7 @@ fn only_commands_that_work_are_listed() {
     let help = nodectl(&["-h"]).with(0).stdout;
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = "dev run status doctor events task workflow schedule queue dlq approval worker tool peer key token home device actor clock audit blob completions help";
+    let expected = "dev run status doctor debug-bundle events task workflow schedule queue dlq approval worker tool peer key token home device actor clock audit blob completions help";
     assert_eq!(names.join(" "), expected);
 }
 

@@ -28,7 +28,7 @@ use crate::messages::peer::ContactsView;
 /// Say what is wrong with this node and its surroundings, and what to do
 ///
 /// Exit code 1 if there is a fault. It needs no node: that none runs is a fault only where no configuration is named.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct DoctorArgs {
     /// The node's configuration file: without it, what a running node says and what every node has is looked at
     #[arg(long, value_name = "FILE")]
@@ -88,7 +88,7 @@ struct Heard {
 }
 
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     checks: Vec<Check>,
 }
 
@@ -96,10 +96,15 @@ impl DoctorArgs {
     /// # Errors
     /// If standard output cannot be written to: all else is what is examined.
     pub async fn run(self, control: Option<PathBuf>, format: Format) -> Result<Exit, CommandError> {
-        let report = Report { checks: self.examine(control).await };
+        let report = self.report(control).await;
         format.document(&report, || in_words(&report.checks))?;
         let is_sound = report.checks.iter().all(|check| check.verdict != Verdict::Fault);
         Ok(if is_sound { Exit::Ok } else { Exit::Failed })
+    }
+
+    /// What was found at the node behind this control socket, and around it.
+    pub async fn report(self, control: Option<PathBuf>) -> Report {
+        Report { checks: self.examine(control).await }
     }
 
     async fn examine(self, control: Option<PathBuf>) -> Vec<Check> {
