@@ -214,6 +214,13 @@ fn read_input(fields: &Fields<'_>, problems: &mut Problems) -> Template {
 fn read_task(document: &Value, problems: &mut Problems) -> Option<TaskSpec> {
     let fields = open(document, &TASK, problems)?;
     let task = TaskSpec::new(read_kind(&fields, problems));
+    if task.kind == TaskKind::Approval && fields.value("timeout").is_some() {
+        problems.report(
+            &fields.at.key("timeout"),
+            "an approval runs nowhere, and has no timeout",
+            "write deadline: TIME",
+        );
+    }
     Some(TaskSpec {
         input: fields.read("input", problems).unwrap_or_default(),
         run: read_list(&fields, "run", problems),
@@ -455,6 +462,8 @@ pub(super) mod tests {
         let errors = parse_task(&json!({"kind": "noop", "needs": {"a": 1}, "exclusive": 1})).unwrap_err();
         assert_eq!(errors[0].problem, "needs belongs to a workflow");
         assert_eq!(errors[1].path, "/exclusive");
+        let errors = parse_task(&json!({"kind": "approval", "timeout": "1h"})).unwrap_err();
+        assert_eq!((errors[0].path.as_str(), errors[0].fix.as_str()), ("/timeout", "write deadline: TIME"));
         let file = json!({"kind": "process", "run": ["a", 1], "files": ["split.py"]});
         let errors = parse_task(&file).unwrap_err();
         assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["/run/1", "/files/0"]);

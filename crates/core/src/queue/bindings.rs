@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::bind::{Values, bind};
 use super::effects::{BindingId, BindingPart, Bound, BoundWindow, Effect, Gate, StepOutputs};
@@ -12,7 +13,8 @@ use super::workflow_run::{StepPhase, WorkflowRun};
 use super::workflow_views::step_state;
 use crate::dag::{self, ReadSteps};
 use crate::payload::{JsonText, Payload};
-use crate::task::{TaskError, TaskState};
+use crate::task::{TaskError, TaskKind, TaskState};
+use crate::time::Wall;
 
 /// A binding without an answer after this was lost with whoever resolves references: it is asked for again.
 const BINDING_LOST_MS: u64 = 30_000;
@@ -120,7 +122,10 @@ impl Ledger {
         let bound = bound.and_then(checked);
         match id.part {
             BindingPart::Items { step, from } => match bound {
-                Ok(Bound::Tasks(BoundWindow { total, tasks, skipped })) => {
+                Ok(Bound::Tasks(BoundWindow { total, mut tasks, skipped })) => {
+                    if let Some(until) = self.waits_until(id, at) {
+                        tasks.iter_mut().for_each(|task| Arc::make_mut(task).deadline = Some(until));
+                    }
                     Record::StepBound { at, workflow, step, from, total, tasks, skipped }
                 }
                 Ok(Bound::Skipped) => Record::StepSkipped { at, workflow, step },
@@ -133,7 +138,12 @@ impl Ledger {
                     Bound::Skipped | Bound::Outputs(_) => Err(misfit()),
                 });
                 match task {
-                    Ok(task) => Record::CompensationBound { at, workflow, step, task },
+                    Ok(mut task) => {
+                        if let Some(until) = self.waits_until(id, at) {
+                            Arc::make_mut(&mut task).deadline = Some(until);
+                        }
+                        Record::CompensationBound { at, workflow, step, task }
+                    }
                     Err(error) => Record::CompensationUnbound { at, workflow, step, error },
                 }
             }
@@ -145,6 +155,20 @@ impl Ledger {
                 Record::WorkflowEnded { at, workflow, outputs }
             }
         }
+    }
+
+    /// What a person decides runs nowhere: its `timeout` is how long it waits for that.
+    fn waits_until(&self, id: BindingId, at: Wall) -> Option<Wall> {
+        let spec = &self.state.workflows.get(&id.workflow)?.spec;
+        let (kind, timeout) = match id.part {
+            BindingPart::Items { step, .. } => (spec.steps[step as usize].kind, spec.steps[step as usize].timeout),
+            BindingPart::Compensation { step } => {
+                let compensate = spec.steps[step as usize].compensate.as_ref()?;
+                (compensate.kind, compensate.timeout)
+            }
+            BindingPart::Outputs => return None,
+        };
+        timeout.filter(|_| kind == TaskKind::Approval).map(|timeout| Wall(at.0 + timeout.0))
     }
 }
 

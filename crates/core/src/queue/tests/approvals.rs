@@ -196,6 +196,33 @@ fn a_step_that_waits_for_a_person_holds_back_those_behind_it_and_no_others() {
 }
 
 #[test]
+fn a_step_waits_for_a_person_no_longer_than_its_timeout() {
+    for decided in [true, false] {
+        let mut home = Bench::new();
+        let mut spec = chain(3);
+        let timeout = Some(DurationMs(60_000));
+        spec.steps[1] = StepSpec { kind: TaskKind::Approval, timeout, ..spec.steps[1].clone() };
+        let workflow = start(&mut home, spec);
+        worker(&mut home);
+        // The time begins when the step does.
+        home.pass(120_000);
+        assert_eq!(home.work_off(|_| success("x")).len(), 1);
+        let mut home = home.restart(30_000);
+        let [gate] = &home.listed(Some(workflow), false)[..] else { panic!("it waits") };
+        let (id, deadline) = (gate.id, gate.deadline);
+        assert!(deadline.is_some_and(|deadline| deadline.0 > home.now.wall_ms), "{deadline:?}");
+        if decided {
+            home.decide(id, true, "operator:ann").unwrap();
+        }
+        home.pass(31_000);
+        let expected = if decided { TaskState::Succeeded } else { TaskState::Failed };
+        assert_eq!(home.state(id), expected);
+        let state = view(&mut home, workflow).summary.state;
+        assert_eq!(state == WorkflowState::Failed, !decided, "{state:?}");
+    }
+}
+
+#[test]
 fn a_held_call_runs_once_it_is_approved_and_ends_as_its_node_says() {
     let mut home = Bench::new();
     let id = home.hold(1);
