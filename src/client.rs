@@ -23,7 +23,7 @@ use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
 const SLACK: Duration = Duration::from_secs(1);
 /// For so long the thread stays awake for the answer to a question that is alone. To sleep and be woken would take longer than
 /// most answers do; and on a machine that idles, the node would pay for the waking.
-const AWAKE: Duration = Duration::from_micros(150);
+const AWAKE: Duration = Duration::from_micros(400);
 
 /// Why a node did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
-//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. Its process and the
-//! protocol with it are served by the runtime that started the node.
+//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. The processes of all of them
+//! and the protocol with them have a thread to themselves: a call on its way wakes no other, and a server that writes without
+//! an end holds up neither the node nor its tasks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub struct MountActor;
 pub struct MountArguments {
     pub name: Arc<str>,
     pub config: Arc<MountConfig>,
-    /// Where its process is spoken to.
+    /// Where its process is spoken to: see [`crate::node_thread`].
     pub serving: Handle,
 }
 
@@ -109,16 +110,22 @@ impl Actor for MountActor {
             }
             MountMsg::Request { owner, request, permit, reply } => match state.answer(owner, request) {
                 Answered::Now(answer) => _ = reply.send(answer),
-                Answered::AtTheEndOf(call, wait_ms) => {
+                Answered::AtTheEndOf { call, wait_ms, errand } => {
                     let wait = Duration::from_millis(wait_ms.min(limits::WAIT_MAX_MS));
-                    state.errands.spawn_on(
-                        async move {
-                            // Who does not wait any more needs no answer.
-                            let _ = reply.send(Ok(call.follow(wait).await));
-                            drop(permit);
-                        },
-                        &state.serving,
-                    );
+                    let answer = async move {
+                        // Who does not wait any more needs no answer.
+                        let _ = reply.send(Ok(call.follow(wait).await));
+                        drop(permit);
+                    };
+                    let carried = async move {
+                        if let Some(errand) = errand {
+                            errand.run().await;
+                        }
+                    };
+                    let both = async move {
+                        tokio::join!(carried, answer);
+                    };
+                    state.errands.spawn_on(both, &state.serving);
                 }
             },
         }
@@ -128,8 +135,12 @@ impl Actor for MountActor {
 
 enum Answered {
     Now(Result<MountReply, Refusal>),
-    /// When the call has ended, or so many milliseconds have passed.
-    AtTheEndOf(Call, u64),
+    /// When the call has ended, or so many milliseconds have passed. One that begins is carried out beside that.
+    AtTheEndOf {
+        call: Call,
+        wait_ms: u64,
+        errand: Option<Box<Errand>>,
+    },
 }
 
 impl MountState {
@@ -146,13 +157,15 @@ impl MountState {
             }
             MountRequest::Call { tool, arguments, wait_ms, .. } => {
                 return match self.begin(owner, tool, arguments.to_value()) {
-                    Ok(call) => Answered::AtTheEndOf(call, wait_ms),
+                    Ok(errand) => {
+                        Answered::AtTheEndOf { call: errand.call.clone(), wait_ms, errand: Some(Box::new(errand)) }
+                    }
                     Err(refusal) => Answered::Now(Err(refusal)),
                 };
             }
             MountRequest::Wait { call, wait_ms, .. } => {
                 return match self.calls.of(call, &owner) {
-                    Some(call) => Answered::AtTheEndOf(call, wait_ms),
+                    Some(call) => Answered::AtTheEndOf { call, wait_ms, errand: None },
                     None => Answered::Now(Err(self.unknown_call(call))),
                 };
             }
@@ -190,7 +203,7 @@ impl MountState {
         Refusal::invalid("/call", problem, "call the tool again")
     }
 
-    fn begin(&mut self, owner: Arc<str>, tool: String, arguments: Value) -> Result<Call, Refusal> {
+    fn begin(&mut self, owner: Arc<str>, tool: String, arguments: Value) -> Result<Errand, Refusal> {
         let Some(way) = self.way.borrow().clone() else {
             return Err(self.down());
         };
@@ -202,27 +215,38 @@ impl MountState {
             let what = format!("{} calls of the mounted server {} are under way", self.config.calls, self.name);
             return Err(Refusal::Overloaded { retry_after_ms: 500, what });
         };
-        self.errands.spawn_on(carry(way, tool, arguments, call.clone(), telling), &self.serving);
-        Ok(call)
+        Ok(Errand { way, tool, arguments, call, telling })
     }
 }
 
-/// Takes a call to the server, and tells its end.
-async fn carry(way: Way, tool: String, arguments: Map<String, Value>, call: Call, telling: Telling) {
-    let progress = telling.progress.clone();
-    let (began, longest) = (Instant::now(), Duration::from_millis(limits::MOUNT_CALL_MS_MAX));
-    let cancelled = async {
-        let _ = tokio::time::timeout(longest, call.cancel.notified()).await;
-    };
-    let reply = match way.call(tool, arguments, progress, cancelled).await {
-        Ok(Some(result)) => MountReply::Ended { result },
-        Ok(None) if began.elapsed() >= longest => {
-            MountReply::Failed { why: format!("it took more than {} s", longest.as_secs()) }
-        }
-        Ok(None) => MountReply::Cancelled,
-        Err(why) => MountReply::Failed { why },
-    };
-    telling.end(reply);
+/// A call on its way to the server.
+struct Errand {
+    way: Way,
+    tool: String,
+    arguments: Map<String, Value>,
+    call: Call,
+    telling: Telling,
+}
+
+impl Errand {
+    /// Takes the call to the server, and tells its end.
+    async fn run(self) {
+        let Self { way, tool, arguments, call, telling } = self;
+        let progress = telling.progress.clone();
+        let (began, longest) = (Instant::now(), Duration::from_millis(limits::MOUNT_CALL_MS_MAX));
+        let cancelled = async {
+            let _ = tokio::time::timeout(longest, call.cancel.notified()).await;
+        };
+        let reply = match way.call(tool, arguments, progress, cancelled).await {
+            Ok(Some(result)) => MountReply::Ended { result },
+            Ok(None) if began.elapsed() >= longest => {
+                MountReply::Failed { why: format!("it took more than {} s", longest.as_secs()) }
+            }
+            Ok(None) => MountReply::Cancelled,
+            Err(why) => MountReply::Failed { why },
+        };
+        telling.end(reply);
+    }
 }
 
 impl Drop for MountState {

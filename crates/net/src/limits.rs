@@ -114,6 +114,8 @@ pub(crate) const MARKERS_MAX: usize = 1_024;
 pub(crate) const SUGGESTIONS_LEN_MAX: usize = 256;
 /// The swarm loop looks at its deadlines this often.
 pub(crate) const TICK_MS: u64 = 100;
+/// Who was admitted by what ends is looked at this often: by then it is over for them, too.
+pub(crate) const EXPIRY_EVERY_MS: u64 = 1_000;
 
 /// Each connection is pinged this often, and closed when the answer takes longer. What a node does for that grows with the
 /// mesh, and who is there is told by heartbeats.

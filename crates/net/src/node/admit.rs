@@ -458,29 +458,35 @@ impl Node {
     }
 
     pub(super) fn send_away_the_late(&mut self) {
-        let (now, wall) = (Instant::now(), wall());
-        let mut leaving = Vec::new();
-        for (peer, entry) in &self.peers {
-            let held = entry.passport.map_or(Ok(()), |passport| self.admitter.holds(*peer, &passport, wall));
-            let late = match entry.standing {
-                Standing::Stranger | Standing::Verified => Some("it was not admitted in time"),
-                Standing::Guest => Some("it asked nothing for long"),
-                Standing::Admitted => None,
+        let now = Instant::now();
+        let late = self.peers.iter().filter(|(_, entry)| entry.deadline < now).filter_map(|(peer, entry)| {
+            let reason = match entry.standing {
+                Standing::Stranger | Standing::Verified => "it was not admitted in time",
+                Standing::Guest => "it asked nothing for long",
+                Standing::Admitted => return None,
             };
-            match (held, late) {
-                (Err(error), _) => leaving.push((*peer, error.to_string())),
-                (Ok(()), Some(late)) if entry.deadline < now => leaving.push((*peer, late.to_owned())),
-                (Ok(()), _) => {}
-            }
-        }
-        leaving.into_iter().for_each(|(peer, reason)| self.send_away(peer, &reason));
+            Some((*peer, reason))
+        });
+        let late: Vec<_> = late.collect();
+        late.into_iter().for_each(|(peer, reason)| self.send_away(peer, reason));
+    }
+
+    /// Looks by what each was admitted: tickets and former keys end.
+    pub(super) fn send_away_the_expired(&mut self) {
+        let wall = wall();
+        let expired = self.peers.iter().filter_map(|(peer, entry)| {
+            let error = self.admitter.holds(*peer, &entry.passport?, wall).err()?;
+            Some((*peer, error.to_string()))
+        });
+        let expired: Vec<_> = expired.collect();
+        expired.into_iter().for_each(|(peer, reason)| self.send_away(peer, &reason));
     }
 
     /// Takes other rules: whom they do not admit goes at once, and who stays is shown what this node is by now.
     pub(super) fn admit_by(&mut self, rules: Admission) {
         // What a person decided about single peers is not among them.
         self.admitter.set_rules(Admission { rules: self.rules.clone(), ..rules });
-        self.send_away_the_late();
+        self.send_away_the_expired();
         let members: Vec<PeerId> = self.admitted().collect();
         for peer in members {
             let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));

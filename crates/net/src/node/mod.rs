@@ -87,6 +87,8 @@ pub(crate) struct Node {
     look_again: Arc<Notify>,
     started: Instant,
     ticked_ms: u64,
+    /// When it is looked next who may not stay any longer.
+    expiry_due_ms: u64,
 }
 
 /// Where the peer cache is, and what was last written there.
@@ -215,6 +217,10 @@ impl Node {
         self.book.ticked(since_ms.saturating_sub(limits::TICK_MS), now_ms);
         self.send_away_the_banned();
         self.send_away_the_late();
+        if self.expiry_due_ms <= now_ms {
+            self.expiry_due_ms = now_ms + limits::EXPIRY_EVERY_MS;
+            self.send_away_the_expired();
+        }
         self.dial_the_due();
         self.open_the_due_lanes();
         self.ask_the_next_member();

@@ -147,6 +147,7 @@ impl Plan {
             cache: Cache { path: self.config.peer_cache, written: String::new(), due_ms: 0, writing: JoinSet::new() },
             started: Instant::now(),
             ticked_ms: 0,
+            expiry_due_ms: 0,
         };
         node.tell_where_it_is();
         node.listen(self.listen).await?;
