@@ -26,7 +26,7 @@ pub struct MountActor;
 pub struct MountArguments {
     pub name: Arc<str>,
     pub config: Arc<MountConfig>,
-    /// Where its process is spoken to: see [`crate::node_thread`].
+    /// Where its process is spoken to.
     pub serving: Handle,
 }
 
