@@ -56,11 +56,13 @@ pub struct UnreachableHome {
     #[serde(flatten)]
     home: Home,
     error: String,
+    #[serde(skip)]
+    exit: Exit,
 }
 
 impl UnreachableHome {
     fn new(home: Home, error: &CommandError) -> Self {
-        Self { home, error: error.to_string() }
+        Self { home, error: error.to_string(), exit: error.exit }
     }
 }
 
@@ -90,7 +92,7 @@ impl<T> Listed<T> {
     /// What people read below the rows.
     pub fn rest(&self) -> String {
         let more = self.next_cursor.map(|cursor| format!("more: --cursor {cursor}\n"));
-        more.unwrap_or_default() + &not_reached(&self.unreachable_homes)
+        more.unwrap_or_default() + &incomplete(&self.unreachable_homes)
     }
 }
 
@@ -119,7 +121,8 @@ pub async fn list<T>(
         if cursor.is_some_and(|cursor| tag < cursor.ledger) {
             continue;
         }
-        let room = limit - listed.items.len();
+        // Another node says how many it gives.
+        let room = limit.saturating_sub(listed.items.len());
         if room == 0 {
             listed.next_cursor = listed.items.last().map(&id_of);
             break;
@@ -205,18 +208,18 @@ impl<T> OfHomes<T> {
         let unreachable_homes = self.unreachable_homes.as_slice();
         let all = OfHomesDocument { homes: self.answered.iter().map(one).collect(), unreachable_homes };
         let below = |(home, answer): &(Home, T)| format!("{} at {}:\n{}\n", home.ledger, home.peer_id, text(answer));
-        let texts = || self.answered.iter().map(below).collect::<String>() + &not_reached(unreachable_homes);
+        let texts = || self.answered.iter().map(below).collect::<String>() + &incomplete(unreachable_homes);
         context.document(&all, texts)
     }
 
-    /// The outcome of a command that changes something.
+    /// The outcome of a command that changes something: why it was not done everywhere, if it was not.
     pub fn exit(&self) -> Exit {
-        if self.unreachable_homes.is_empty() { Exit::Ok } else { Exit::Unreachable }
+        self.unreachable_homes.first().map_or(Exit::Ok, |home| home.exit)
     }
 }
 
-fn not_reached(homes: &[UnreachableHome]) -> String {
-    let line = |of: &UnreachableHome| format!("not done: {} at {}: {}\n", of.home.ledger, of.home.peer_id, of.error);
+fn incomplete(homes: &[UnreachableHome]) -> String {
+    let line = |of: &UnreachableHome| format!("incomplete: {} at {}: {}\n", of.home.ledger, of.home.peer_id, of.error);
     homes.iter().map(line).collect()
 }
 
@@ -290,6 +293,6 @@ mod tests {
         assert_eq!(all.items.len(), 8);
         let [away] = all.unreachable_homes.as_slice() else { panic!("{:?}", all.unreachable_homes) };
         assert_eq!((away.home.ledger, away.error.as_str()), (homes()[1].ledger, "it is away"));
-        assert!(all.rest().starts_with("not done: "), "{}", all.rest());
+        assert!(all.rest().starts_with("incomplete: "), "{}", all.rest());
     }
 }

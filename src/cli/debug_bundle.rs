@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use magpie_core::queue::LedgerRequest;
 use magpie_core::time::Wall;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::args::Context;
 use super::doctor::DoctorArgs;
@@ -30,6 +32,8 @@ use crate::messages::worker::WorkerRequest;
 
 /// Lines of the node's own log, the newest.
 const LOG_LINES: usize = 500;
+/// A node that is well answers sooner, and of one that is not this is what the bundle is for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Write all that a helper needs to see of this node to a file
 ///
@@ -55,17 +59,13 @@ struct Bundle {
 
 impl DebugBundleArgs {
     pub async fn run(self, context: &Context) -> Result<Exit, CommandError> {
-        let wrong = |error: std::io::Error| CommandError::usage(format!("{}: {error}", self.file.display()));
-        // Nothing is asked for a file that cannot be made.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file).map_err(wrong)?;
-        let mut node = BTreeMap::new();
-        for (name, body) in questions() {
-            let answer = match context.link.ask(body).await {
-                Ok(answer) => json!(answer),
-                Err(error) => json!({"error": error.to_string()}),
-            };
-            node.insert(name, answer);
+        if self.file.exists() {
+            return Err(CommandError::usage(format!(
+                "{} exists; name a file that is not there yet",
+                self.file.display()
+            )));
         }
+        let node = answers(context).await;
         let doctor = match context.link.socket().map(Path::to_owned) {
             Some(socket) => Some(json!(DoctorArgs::default().report(Some(socket)).await)),
             None => None,
@@ -75,7 +75,8 @@ impl DebugBundleArgs {
         let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
         let bundle = Bundle { made_at: human::now(), nodectl: env!("CARGO_PKG_VERSION"), system, node, doctor };
         let text = json_pretty(&bundle);
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(wrong)?;
+        write(&self.file, &text)
+            .map_err(|error| CommandError::usage(format!("{} cannot be written: {error}", self.file.display())))?;
         let (shown, len) = (self.file.display().to_string(), text.len() as u64);
         let document = json!({"file": shown, "bytes": len, "unanswered": failed});
         context.document(&document, || {
@@ -84,6 +85,25 @@ impl DebugBundleArgs {
         })?;
         Ok(Exit::Ok)
     }
+}
+
+/// What the node answers to each question. All are asked at once: one whose actor stands still costs no more than its time.
+async fn answers(context: &Context) -> BTreeMap<&'static str, Value> {
+    let asked = questions().into_iter().map(|(name, body)| {
+        let link = context.link.clone();
+        async move {
+            let answer = link.try_ask(body, PATIENCE).await;
+            (name, answer.map_or_else(|error| json!({"error": error.to_string()}), |answer| json!(answer)))
+        }
+    });
+    asked.collect::<JoinSet<_>>().join_all().await.into_iter().collect()
+}
+
+/// Nothing that is there is written over.
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()
 }
 
 /// Nothing here changes anything, and no answer holds a secret.

@@ -60,7 +60,7 @@ fn the_tasks_of_all_homes_are_listed_and_homes_that_are_away_are_named() {
     assert_eq!(ids(&rest).len(), 1);
     assert_eq!(rest["unreachable_homes"][0]["ledger"], away);
     let told = one.ctl(&["task", "ls", "--all-homes"]).with(0).stdout;
-    assert!(told.contains(&format!("not done: {} at ", away.as_str().unwrap())), "{told}");
+    assert!(told.contains(&format!("incomplete: {} at ", away.as_str().unwrap())), "{told}");
     // Who changes something learns by the exit code that it was not done everywhere.
     let paused = one.ctl(&["queue", "pause", "--all-homes", "-o", "json"]).with(4).json();
     assert_eq!((paused["homes"].as_array().unwrap().len(), &paused["unreachable_homes"][0]["ledger"]), (1, &away));
