@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures release builds on this machine and prints one table with the limits that the project has set itself.
+"""Measures the builds that ship (profile `dist`) on this machine and prints one table with the limits that the project has set itself.
 
     scripts/bench.py [--only NAME,...]
 
@@ -130,7 +130,7 @@ def cpu_s(pid):
 def rows(bench):
     """What `cargo bench --bench NAME` printed: one JSON object a line."""
     done = subprocess.run(
-        ["cargo", "bench", "--quiet", "--bench", bench], cwd=SCRIPTS.parent, capture_output=True, text=True
+        ["cargo", "bench", "--quiet", "--profile", "dist", "--bench", bench], cwd=SCRIPTS.parent, capture_output=True, text=True
     )
     if done.returncode != 0:
         raise MeshError(f"the benchmark {bench} failed: {done.stderr.strip()[-2000:]}")

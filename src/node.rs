@@ -89,8 +89,6 @@ pub struct Node {
     given_up: oneshot::Receiver<String>,
     thread: NodeThread,
     thread_end: NodeThreadEnd,
-    /// Of a node that mounts MCP servers.
-    mounting: Option<(NodeThread, NodeThreadEnd)>,
 }
 
 /// What the actors of one node share.
@@ -130,25 +128,18 @@ impl Node {
     /// # Errors
     /// Why it does not start: configuration, data directory in use or damaged, port taken, ...
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let no_thread = |error: std::io::Error| StartError::Actor(error.to_string());
         let executing = Handle::current();
-        let mounting = match config.mcp.servers.is_empty() {
-            true => None,
-            false => Some(NodeThread::start("magpie-mounts").map_err(no_thread)?),
-        };
-        let mounts = mounting.as_ref().map_or(&executing, |(thread, _)| thread.runtime()).clone();
-        let parts = tokio::task::spawn_blocking(move || Parts::gather(&config, executing, &mounts)).await;
+        let parts = tokio::task::spawn_blocking(move || Parts::gather(&config, executing)).await;
         let parts = parts.map_err(|error| StartError::Actor(error.to_string()))??;
         let (peers, control, addresses) = (parts.peers.clone(), parts.control.clone(), parts.addresses.clone());
         let (sender, given_up) = oneshot::channel();
         let arguments = SupervisorArguments { children: parts.children(), given_up: sender };
-        let (thread, thread_end) = NodeThread::start("magpie-node").map_err(no_thread)?;
+        let (thread, thread_end) = NodeThread::start().map_err(|error| StartError::Actor(error.to_string()))?;
         let spawned = thread.run(Actor::spawn(None, Supervisor, arguments)).await;
         let spawned = spawned.ok_or_else(|| StartError::Actor("the supervisor panicked".to_owned()))?;
         let (supervisor, ended) = spawned.map_err(|error| StartError::Actor(innermost(&error)))?;
         addresses.supervisor.set(supervisor.clone());
-        let peer_id = peers.me();
-        Ok(Self { peer_id, control, addresses, peers, supervisor, ended, given_up, thread, thread_end, mounting })
+        Ok(Self { peer_id: peers.me(), control, addresses, peers, supervisor, ended, given_up, thread, thread_end })
     }
 
     /// Runs `work` in the thread of this node's actors, as a session of theirs; `None` if it panicked.
@@ -181,10 +172,8 @@ impl Node {
         self.tell_end().await;
         self.supervisor.stop(None);
         let _ = tokio::time::timeout(STOP_PATIENCE, self.ended).await;
-        for (thread, end) in [(self.thread, self.thread_end)].into_iter().chain(self.mounting) {
-            drop(thread);
-            end.wait().await;
-        }
+        drop(self.thread);
+        self.thread_end.wait().await;
     }
 
     /// Tells the supervisor that the node ends; gives its actors' names in their order. One that is gone starts nothing
@@ -205,7 +194,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 impl Parts {
-    fn gather(config: &NodeConfig, executing: Handle, mounting: &Handle) -> Result<Self, StartError> {
+    fn gather(config: &NodeConfig, executing: Handle) -> Result<Self, StartError> {
         config.check()?;
         let dir = DataDir::open(config.resolved_data_dir()?)?;
         let key = NodeKey::load_or_create(&dir.identity_key()).map_err(|error| StartError::Key(error.to_string()))?;
@@ -251,7 +240,7 @@ impl Parts {
             peers,
             blobs,
             executors: Arc::new(executors),
-            mounts: mount::plan(&config.mcp, me, mounting),
+            mounts: mount::plan(&config.mcp, me, &executing),
             peer_scope: config.mcp.peer_scope.0,
             executing,
             spool: Arc::new(spool),

@@ -1,8 +1,8 @@
-//! The threads of a node that have a runtime to themselves.
+//! The thread in which a node's actors and its network live.
 //!
-//! In one live its actors and its network. All of them translate and decide, and none of them waits: one thread serves them,
-//! and a message between two of them costs no wake-up of another core. What executes tasks lives on the runtime that
-//! started the node, so a busy executor delays no renewal. In another it speaks with the MCP servers that it mounts.
+//! All of them translate and decide, and none of them waits: one thread serves them, and a message between two of them
+//! costs no wake-up of another core. What executes tasks lives on the runtime that started the node, so a busy
+//! executor delays no renewal.
 
 use std::future::Future;
 use std::io;
@@ -24,21 +24,16 @@ pub struct NodeThreadEnd(JoinHandle<()>);
 impl NodeThread {
     /// # Errors
     /// The operating system's, if it gives no thread or no event queue.
-    pub fn start(name: &str) -> io::Result<(Self, NodeThreadEnd)> {
+    pub fn start() -> io::Result<(Self, NodeThreadEnd)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("magpie-node".into()).spawn(move || {
             // An error says that the sender is gone: that is the signal.
             let _ = runtime.block_on(ended);
             runtime.shutdown_background();
         })?;
         Ok((Self { runtime: handle, _running: running }, NodeThreadEnd(thread)))
-    }
-
-    /// Where work is spawned that the thread is to do.
-    pub fn runtime(&self) -> &Handle {
-        &self.runtime
     }
 
     /// Runs `work` in the thread and waits for what it gives; `None` if it panicked.

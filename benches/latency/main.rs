@@ -2,7 +2,7 @@
 //! session is: in the thread of its actors. Beside a plain TCP echo between two processes in the same run, since latency
 //! here is mostly the machine's. A round trip through NATS core runs beside both where `nats-server` is installed.
 //!
-//! `cargo bench --bench latency`; `ROUNDS=2000` by default. Prints one JSON object.
+//! `cargo bench --profile dist --bench latency`; `ROUNDS=2000` by default. Prints one JSON object.
 
 mod nats;
 

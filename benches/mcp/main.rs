@@ -2,7 +2,7 @@
 //! (`node-mcp` behind a node's socket) and over HTTP with a bearer token. Both with authorization, the audit and a question
 //! to the node. Then 200 sessions that call at once, and what `node-mcp` takes to answer first.
 //!
-//! `cargo bench --bench mcp`; `CALLS=2000` by default. Prints one JSON object a line.
+//! `cargo bench --profile dist --bench mcp`; `CALLS=2000` by default. Prints one JSON object a line.
 
 mod client;
 mod echo;

@@ -1,6 +1,6 @@
-//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. The processes of all of them
-//! and the protocol with them have a thread to themselves: a call on its way wakes no other, and a server that writes without
-//! an end holds up neither the node nor its tasks.
+//! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. A process is spoken to in the
+//! thread of the actors, so that a call on its way wakes no other: it is read at a pace (`mounted/lines.rs`), and one that
+//! writes without an end holds up neither the node nor its tasks. HTTP has no such pace, and is spoken where tasks run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,16 +26,16 @@ pub struct MountActor;
 pub struct MountArguments {
     pub name: Arc<str>,
     pub config: Arc<MountConfig>,
-    /// Where its process is spoken to.
-    pub serving: Handle,
+    /// Where HTTP is spoken.
+    pub executing: Handle,
 }
 
 /// Those that a configuration names.
-pub fn plan(config: &McpConfig, me: PeerId, serving: &Handle) -> Vec<(Address<MountMsg>, MountArguments)> {
+pub fn plan(config: &McpConfig, me: PeerId, executing: &Handle) -> Vec<(Address<MountMsg>, MountArguments)> {
     let planned = config.servers.iter().map(|(name, server)| {
         let address = Address::new(&format!("{me}/mount-{name}"));
         let (name, config) = (Arc::from(name.as_str()), Arc::new(server.clone()));
-        (address, MountArguments { name, config, serving: serving.clone() })
+        (address, MountArguments { name, config, executing: executing.clone() })
     });
     planned.collect()
 }
@@ -65,7 +65,8 @@ impl Actor for MountActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let MountArguments { name, config, serving } = arguments;
+        let MountArguments { name, config, executing } = arguments;
+        let serving = if config.url.is_some() { executing } else { Handle::current() };
         let (sender, way) = watch::channel(None);
         let (kept_name, kept_config) = (name.clone(), config.clone());
         let keeping = serving.spawn(async move {

@@ -183,12 +183,12 @@ impl Dispatcher {
         let Line { client, tool, called, digest, outcome, began, route, trace } = line;
         let text = |text: &str| text.to_owned();
         let took = began.elapsed();
-        self.link.record(CallLine {
+        let line = CallLine {
             at: wall_now(),
             principal: text(&self.principal.name),
             client: text(client),
             tool: text(tool),
-            called: called.chars().take(64).collect(),
+            called: text(called),
             arguments: text(digest),
             outcome: text(outcome),
             ms: took.as_millis() as u64,
@@ -196,7 +196,8 @@ impl Dispatcher {
             route,
             trace,
             lost: 0,
-        });
+        };
+        self.link.record(line.cut());
     }
 
     async fn run(&self, planned: Planned, caller: &dyn Caller) -> Result<Ran, ToolError> {

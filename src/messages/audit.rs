@@ -84,7 +84,12 @@ pub struct CallLine {
 impl CallLine {
     /// The same with no text longer than a line holds.
     pub fn cut(self) -> Self {
-        let cut = |text: String| text.chars().take(TEXT_CHARS_MAX).collect();
+        let cut = |mut text: String| {
+            if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+                text.truncate(end);
+            }
+            text
+        };
         let Self { at, principal, client, tool, called, arguments, outcome, ms, us, route, trace, lost } = self;
         let [principal, client, tool] = [principal, client, tool].map(cut);
         let [called, arguments, outcome] = [called, arguments, outcome].map(cut);

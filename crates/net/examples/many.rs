@@ -1,7 +1,7 @@
 //! Many nodes in one process, which meet in its memory: how long until all know all, and what each costs when nothing
 //! happens but a heartbeat.
 //!
-//! `cargo run --release -p magpie-net --example many [NODES [IDLE_SECONDS [SLACK]]]`. A figure beyond its bar, times the
+//! `cargo run --profile dist -p magpie-net --example many [NODES [IDLE_SECONDS [SLACK]]]`. A figure beyond its bar, times the
 //! slack that a machine with other work needs, fails the run.
 
 mod measure;

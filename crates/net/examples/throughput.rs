@@ -1,7 +1,7 @@
 //! What a request costs: over a substream of its own and on a lane, over TCP and over QUIC, with batches of tasks in
 //! it.
 //!
-//! Two nodes in one thread; the CPU time is that of both ends. `cargo run --release -p magpie-net --example
+//! Two nodes in one thread; the CPU time is that of both ends. `cargo run --profile dist -p magpie-net --example
 //! throughput`
 
 mod measure;

@@ -1,15 +1,18 @@
 //! Whether the headers of a request say no more than a direct call of a tool needs, and its answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use rmcp::model::ProtocolVersion;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::Answered;
 use super::sessions::{Begun, PROTOCOL_VERSION, SESSION_ID};
-use crate::mcp::answer::ToolError;
 use crate::mcp::dispatch::Dispatcher;
+use crate::mcp::handler::BoxFuture;
 use crate::mcp::server::direct::Direct;
 use crate::mcp::server::outline::Outline;
 
@@ -36,15 +39,46 @@ pub async fn answer(
     cancelled: watch::Receiver<()>,
     held: impl Send + 'static,
 ) -> Answered {
-    let id = direct.id.clone();
     // Its bounds are the dispatcher's: thirty seconds at most, and so many of a caller.
-    let calling = tokio::spawn(async move {
+    let calling = ToItsEnd::new(async move {
         let message = direct.answer(&dispatcher, cancelled).await;
         drop(held);
         message
     });
-    let message = calling.await.unwrap_or_else(|error| Direct::failed(id, &ToolError::internal(&error)));
-    super::json_text(200, message)
+    super::json_text(200, calling.await)
+}
+
+/// What goes on in a task of its own where nobody waits for it any more. Most are waited for, and a task for each would cost
+/// what it takes to start one and to wake who waits.
+struct ToItsEnd<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(work)))
+    }
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let mut work = self.0.take().expect("it is not looked at after its end");
+        // A panic takes the work with it.
+        let looked = work.as_mut().poll(context);
+        if looked.is_pending() {
+            self.0 = Some(work);
+        }
+        looked
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        // With the runtime everything ends.
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(rest);
+        }
+    }
 }
 
 /// Whether the headers name the call, as those of one that stands for itself must.
@@ -105,5 +139,25 @@ mod tests {
             assert!(!is_direct(&[pair]), "{pair:?}");
         }
         assert!(call_of(&HeaderMap::new(), Outline::of(CALL).unwrap(), None).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_goes_on_to_its_end() {
+        assert_eq!(ToItsEnd::new(std::future::ready(7)).await, 7);
+        for looks in [0, 1] {
+            let (go, going) = tokio::sync::oneshot::channel::<()>();
+            let (done, ended) = tokio::sync::oneshot::channel();
+            let mut work = ToItsEnd::new(async move {
+                let _ = going.await;
+                let _ = done.send(looks);
+            });
+            for _ in 0..looks {
+                let looked = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut work).poll(context))).await;
+                assert!(looked.is_pending());
+            }
+            drop(work);
+            go.send(()).unwrap();
+            assert_eq!(ended.await, Ok(looks));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One mounted server: its process, the protocol with it, and what it offers; again and again.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use rmcp::{ClientHandler, Peer, RoleClient, ServiceExt};
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 
-use super::lines::BoundedLines;
+use super::pipes::Pipes;
 use super::process::{self, Process};
 use crate::config::MountConfig;
 use crate::mcp::catalog::Scope;
@@ -119,13 +120,27 @@ impl Way {
 }
 
 fn passed_on(result: &rmcp::model::CallToolResult) -> Result<JsonText, String> {
-    let result = serde_json::to_value(result).map_err(|error| error.to_string())?;
-    let text = JsonText::of(&result);
-    let bytes = text.as_str().len();
-    if bytes > limits::MOUNT_RESULT_BYTES_MAX {
-        return Err(format!("its answer has {bytes} bytes, more than {}", limits::MOUNT_RESULT_BYTES_MAX));
+    let mut text = Bounded(Vec::new());
+    serde_json::to_writer(&mut text, result).map_err(|error| error.to_string())?;
+    let text = std::str::from_utf8(&text.0).map_err(|error| error.to_string())?;
+    JsonText::parse(text).map_err(|error| error.to_string())
+}
+
+/// As much of an answer as is passed on.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > limits::MOUNT_RESULT_BYTES_MAX {
+            return Err(io::Error::other(format!("its answer has more than {} bytes", limits::MOUNT_RESULT_BYTES_MAX)));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
-    Ok(text)
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn key(token: &ProgressToken) -> String {
@@ -198,10 +213,9 @@ impl<F: Fn(Event)> Mount<'_, F> {
             Err(error) => return format!("{:?} cannot be started: {error}", self.config.command[0]),
         };
         let Some((input, output, errors)) = process.pipes() else { return "it has no pipes".to_owned() };
-        let output = BoundedLines::new(output, limits::MOUNT_LINE_BYTES_MAX);
         let mut said = String::new();
         let why = tokio::select! {
-            why = self.speak((output, input)) => why,
+            why = self.speak(Pipes::new(output, input)) => why,
             never = process::listen(self.name, errors, &mut said) => never,
         };
         let last_words = if said.is_empty() { said } else { format!("; it said last: {said}") };

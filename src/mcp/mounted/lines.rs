@@ -1,34 +1,41 @@
-//! What a mounted server writes, line by line; a line without an end is an error and not a growing buffer.
+//! What a mounted server writes, line by line: a line without an end is an error and not a growing buffer, and one that
+//! writes without an end is read at a pace that leaves the node's thread to the node.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use magpie_core::limits;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, Sleep};
 
-/// A reader that fails at the first line of more than `bytes_max` bytes.
-pub struct BoundedLines<R> {
+/// A reader that keeps to [`limits::MOUNT_READ_BYTES_PER_S`], and fails at the first line of more than `bytes_max` bytes.
+pub struct PacedLines<R> {
     inner: R,
     bytes_max: usize,
     /// Bytes since the last line ended.
     bytes: usize,
+    pace: Pace,
 }
 
-impl<R> BoundedLines<R> {
+impl<R> PacedLines<R> {
     pub fn new(inner: R, bytes_max: usize) -> Self {
-        Self { inner, bytes_max, bytes: 0 }
+        Self { inner, bytes_max, bytes: 0, pace: Pace::new() }
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for PacedLines<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.pace.poll(context));
         let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let fresh = &buffer.filled()[before..];
+        self.pace.spend(fresh);
         self.bytes = match fresh.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => fresh.len() - end - 1,
             None => self.bytes + fresh.len(),
@@ -42,6 +49,39 @@ impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
     }
 }
 
+/// How far a reader has run ahead of its pace, and its rest when that is too far.
+struct Pace {
+    /// When all that was read would have been read at the pace.
+    due: Instant,
+    rest: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { due: Instant::now(), rest: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(context));
+            self.rest = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// A line costs what it takes to look at it, however short it is.
+    fn spend(&mut self, read: &[u8]) {
+        let lines = read.iter().filter(|byte| **byte == b'\n').count();
+        let spent = read.len() + lines * limits::MOUNT_LINE_COST_BYTES;
+        let now = Instant::now();
+        self.due = self.due.max(now) + Duration::from_secs_f64(spent as f64 / limits::MOUNT_READ_BYTES_PER_S as f64);
+        let ahead = self.due - now;
+        if let Some(rest) = ahead.checked_sub(Duration::from_millis(limits::MOUNT_READ_AHEAD_MS)) {
+            self.rest = Some(Box::pin(tokio::time::sleep(rest)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,12 +91,25 @@ mod tests {
     async fn lines_pass_and_one_without_an_end_fails() {
         let text = b"12345\n1234\n".repeat(100);
         let mut read = Vec::new();
-        BoundedLines::new(&text[..], 5).read_to_end(&mut read).await.unwrap();
+        PacedLines::new(&text[..], 5).read_to_end(&mut read).await.unwrap();
         assert_eq!(read, text);
-        let error = BoundedLines::new(&text[..], 4).read_to_end(&mut Vec::new()).await;
+        let error = PacedLines::new(&text[..], 4).read_to_end(&mut Vec::new()).await;
         assert!(error.is_ok(), "within one reading only what stays open counts");
         let endless = tokio::io::repeat(b'x');
-        let error = BoundedLines::new(endless, 1_000).read_to_end(&mut Vec::new()).await.unwrap_err();
+        let error = PacedLines::new(endless, 1_000).read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_writes_without_an_end_is_read_at_a_pace() {
+        let rate = limits::MOUNT_READ_BYTES_PER_S;
+        for line in [1, 100_000] {
+            let text =
+                [vec![b'x'; line - 1], vec![b'\n']].concat().repeat(10 * rate / (line + limits::MOUNT_LINE_COST_BYTES));
+            let began = Instant::now();
+            PacedLines::new(&text[..], line).read_to_end(&mut Vec::new()).await.unwrap();
+            let took = began.elapsed().as_secs_f64();
+            assert!((8.0..=10.0).contains(&took), "{} bytes in lines of {line}: {took} s", text.len());
+        }
     }
 }

@@ -2,9 +2,10 @@
 //! over HTTP; spoken to in the protocol, and started or called again when they end.
 //!
 //! [`connection`] keeps one server running and knows its tools; [`calls`] keeps the calls that its node has begun;
-//! `process` and `lines` are of those that are started: what runs, and how much it may write.
+//! `process`, `pipes` and `lines` are of those that are started: what runs, what it says, and how much it may write.
 
 pub mod calls;
 pub mod connection;
 mod lines;
+mod pipes;
 mod process;

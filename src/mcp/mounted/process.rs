@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::lines::PacedLines;
 use crate::mcp::text;
 
 /// Of the node's environment a server gets these, and what its configuration says.
@@ -54,7 +55,7 @@ impl Drop for Process {
 
 /// Its standard error goes to the log; the last line is kept for whoever asks why it ended.
 pub async fn listen<T>(name: &str, errors: ChildStderr, said: &mut String) -> T {
-    let mut errors = BufReader::new(errors);
+    let mut errors = BufReader::new(PacedLines::new(errors, usize::MAX));
     let mut line = Vec::new();
     loop {
         line.clear();

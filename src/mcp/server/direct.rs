@@ -51,11 +51,6 @@ impl Direct {
             .unwrap_or_else(|panicked| super::failed(&ToolError::internal(&format_args!("it panicked: {panicked}"))));
         message(id, answered.into(), is_modern)
     }
-
-    /// What answers a call that came to nothing.
-    pub fn failed(id: RequestId, error: &ToolError) -> Vec<u8> {
-        message(id, super::failed(error).into(), true)
-    }
 }
 
 fn of_nothing_more(outline: &Outline) -> Option<&Call> {
