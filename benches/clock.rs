@@ -1,6 +1,6 @@
 //! The Merkle clock of a thousand ledgers: what one tick, one merge of a whole clock, and the root cost.
 //!
-//! `cargo bench --bench clock`. A tick is this home's own head; a merge takes a thousand heads that are newer, their
+//! `cargo bench --profile dist --bench clock`. A tick is this home's own head; a merge takes a thousand heads that are newer, their
 //! signatures checked; a merge of known heads is what two nodes do that differ in little. Prints one JSON object.
 
 use std::hint::black_box;

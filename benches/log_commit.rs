@@ -1,4 +1,4 @@
-//! What one record of the ledger costs: `cargo bench --bench log_commit [-- DIRECTORY]`.
+//! What one record of the ledger costs: `cargo bench --profile dist --bench log_commit [-- DIRECTORY]`.
 //!
 //! One appender waits for each batch to be durable before the next, so a row shows what a batch of that size reaches
 //! alone; the last row appends without waiting, as a busy home does, and the writer groups what it finds. Prints one JSON

@@ -1,6 +1,6 @@
 //! One million queued tasks of 256 bytes input at one home: memory, and a restart with its replay.
 //!
-//! `cargo bench --bench million`. Bars: at most 1.0 GiB resident, at most 20 CPU seconds. Prints one JSON object.
+//! `cargo bench --profile dist --bench million`. Bars: at most 1.0 GiB resident, at most 20 CPU seconds. Prints one JSON object.
 
 use std::sync::Arc;
 use std::time::Duration;

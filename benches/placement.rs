@@ -1,7 +1,7 @@
 //! Placement: tasks that a home grants a second on one core, with 10,000 ready tasks in few queues or in many, and 100
 //! peers that each offer a few slots at a time. Written in class `sync`, without a disk.
 //!
-//! `cargo bench --bench placement`; `ROUNDS=50` by default. Prints one JSON object for each number of namespaces.
+//! `cargo bench --profile dist --bench placement`; `ROUNDS=50` by default. Prints one JSON object for each number of namespaces.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

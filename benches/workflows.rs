@@ -1,7 +1,7 @@
 //! What a workflow's size costs: a fan of 998 steps, a chain of 1,000, and 10,000 steps in one workflow, on one node;
 //! and what a look at one costs while a thousand of ten steps are in flight.
 //!
-//! `cargo bench --bench workflows`. Prints one JSON object a line: the wall time from the submission to the end, the
+//! `cargo bench --profile dist --bench workflows`. Prints one JSON object a line: the wall time from the submission to the end, the
 //! best of three, and for the large one how much more memory the process has afterwards.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the builds that ship (profile `dist`) on this machine and prints one table with the limits that the project has set itself.
+"""Measures builds of the profile `dist`, or PROFILE, on this machine and prints one table with the limits that the project has set itself.
 
     scripts/bench.py [--only NAME,...]
 
@@ -20,6 +20,8 @@ from pathlib import Path
 from mesh import LoneNode, Mesh, MeshError, wait_until
 
 SCRIPTS = Path(__file__).resolve().parent
+# For those that look for the binaries, too.
+PROFILE = os.environ.setdefault("PROFILE", "dist")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STARTS = 10
 IDLE_S = 10
@@ -130,7 +132,7 @@ def cpu_s(pid):
 def rows(bench):
     """What `cargo bench --bench NAME` printed: one JSON object a line."""
     done = subprocess.run(
-        ["cargo", "bench", "--quiet", "--profile", "dist", "--bench", bench], cwd=SCRIPTS.parent, capture_output=True, text=True
+        ["cargo", "bench", "--quiet", "--profile", PROFILE, "--bench", bench], cwd=SCRIPTS.parent, capture_output=True, text=True
     )
     if done.returncode != 0:
         raise MeshError(f"the benchmark {bench} failed: {done.stderr.strip()[-2000:]}")

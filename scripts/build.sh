@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds target/PROFILE/{node,nodectl,node-mcp} and, where libtorch can be had, node-device: scripts/build.sh [PROFILE]
+# Builds target/$PROFILE/{node,nodectl,node-mcp} and, where libtorch can be had, node-device; `release` unless PROFILE says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=${1:-release}
+profile=${PROFILE:-release}
 cargo build --profile "$profile" --bin node --bin nodectl --bin node-mcp
 if ! fetched=$(scripts/fetch.sh); then
     echo "build: no libtorch or no weights, see above: these nodes do not offer inference, the rest works" >&2

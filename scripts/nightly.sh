@@ -9,7 +9,7 @@ echo "== simulator, seeds $first to $((first + seeds))"
 cargo run --profile sim --quiet -p magpie-sim --features canary -- --jobs "$(nproc)" --seeds "$first..$((first + seeds))"
 echo "== chaos"
 eval "$(scripts/fetch.sh)"
-export MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/dist
+export PROFILE=${PROFILE:-dist}
 scripts/chaos_netns.py --kills "${KILLS:-3000}"
 scripts/scenarios.py
 scripts/chaos.py --rounds "${ROUNDS:-500}"
@@ -38,7 +38,7 @@ REFERENCE=1 scripts/bench.sh
 echo "== scale"
 scripts/scale.py
 echo "== many nodes in one process"
-cargo run --profile dist --quiet -p magpie-net --example many -- 200 30 2
+cargo run --profile "$PROFILE" --quiet -p magpie-net --example many -- 200 30 2
 echo "== memory of an MCP server, a million calls"
 scripts/mcp_memory.py
 echo "== MCP beside other servers"

@@ -1,6 +1,6 @@
 //! The heap of ready tasks, a pairing heap, beside a binary, a Fibonacci and an indexed heap, with a million tasks in each.
 //!
-//! `cargo bench --bench heap`. The mix is a home's: tasks come with keys that grow with time, the least leaves, some are
+//! `cargo bench --profile dist --bench heap`. The mix is a home's: tasks come with keys that grow with time, the least leaves, some are
 //! cancelled, some are made more urgent. A row says what one operation costs on average and at the 99th percentile; the
 //! work that a pop finds left over from insertions is in them, and the worst is shown beside. Prints one JSON object a row.
 

@@ -1,6 +1,6 @@
 //! One mounted MCP server, as the node knows it: what it offers, and the calls that were begun. A process is spoken to in the
-//! thread of the actors, so that a call on its way wakes no other: it is read at a pace (`mounted/lines.rs`), and one that
-//! writes without an end holds up neither the node nor its tasks. HTTP has no such pace, and is spoken where tasks run.
+//! thread of the actors, so that a call on its way wakes no other: all of them are read at one pace (`mounted/lines.rs`), and one
+//! that writes without an end holds up neither the node nor its tasks. HTTP has no such pace, and is spoken where tasks run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::address::Address;
 use crate::config::{McpConfig, MountConfig};
 use crate::mcp::mounted::calls::{Call, Calls, Telling};
-use crate::mcp::mounted::connection::{self, Event, Way};
+use crate::mcp::mounted::connection::{self, Event, Mount, Way};
+use crate::mcp::mounted::lines::Pace;
 use crate::messages::mount::{MountMsg, MountReply, MountRequest, MountView, MountedTool};
 
 pub struct MountActor;
@@ -26,16 +27,19 @@ pub struct MountActor;
 pub struct MountArguments {
     pub name: Arc<str>,
     pub config: Arc<MountConfig>,
-    /// Where HTTP is spoken.
+    /// Where tasks run.
     pub executing: Handle,
+    /// Of all servers of the node.
+    pub pace: Pace,
 }
 
 /// Those that a configuration names.
 pub fn plan(config: &McpConfig, me: PeerId, executing: &Handle) -> Vec<(Address<MountMsg>, MountArguments)> {
+    let pace = Pace::default();
     let planned = config.servers.iter().map(|(name, server)| {
         let address = Address::new(&format!("{me}/mount-{name}"));
         let (name, config) = (Arc::from(name.as_str()), Arc::new(server.clone()));
-        (address, MountArguments { name, config, executing: executing.clone() })
+        (address, MountArguments { name, config, executing: executing.clone(), pace: pace.clone() })
     });
     planned.collect()
 }
@@ -65,21 +69,19 @@ impl Actor for MountActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let MountArguments { name, config, executing } = arguments;
-        let serving = if config.url.is_some() { executing } else { Handle::current() };
+        let MountArguments { name, config, executing, pace } = arguments;
+        let serving = if config.url.is_some() { executing.clone() } else { Handle::current() };
         let (sender, way) = watch::channel(None);
-        let (kept_name, kept_config) = (name.clone(), config.clone());
-        let keeping = serving.spawn(async move {
-            // Events are as rare as restarts; an actor that ended hears none.
-            let report = |event| {
-                let message = match event {
-                    Event::Up { offered, left_out } => MountMsg::Up { offered, left_out },
-                    Event::Down { why } => MountMsg::Down { why },
-                };
-                let _ = myself.cast(message);
+        // Events are as rare as restarts; an actor that ended hears none.
+        let report = move |event| {
+            let message = match event {
+                Event::Up { offered, left_out } => MountMsg::Up { offered, left_out },
+                Event::Down { why } => MountMsg::Down { why },
             };
-            connection::keep(&kept_name, &kept_config, sender, report).await;
-        });
+            let _ = myself.cast(message);
+        };
+        let mount = Mount { name: name.clone(), config: config.clone(), executing, pace, way: sender, report };
+        let keeping = serving.spawn(connection::keep(mount));
         let calls_max = config.calls;
         Ok(MountState {
             name,

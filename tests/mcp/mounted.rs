@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use magpie::mcp::surface::SurfaceOptions;
+use magpie_core::limits;
 use serde_json::{Map, Value, json};
 
 use crate::http::OPEN;
@@ -306,4 +307,48 @@ async fn one_that_never_came_up_is_told_as_down_and_not_as_without_tools() {
     let error = failed(&rig.dispatcher, "gone.echo", json!({})).await;
     assert!(error["message"].as_str().unwrap().contains("cannot be started"), "{error}");
     assert_eq!(error["retryable"], true, "{error}");
+}
+
+/// A server that writes lines without an end once it was asked what it offers, and says how many.
+const ENDLESS: &str = r#"
+import json, os, pathlib, sys, threading
+line = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}) + "\n"
+def say(id, result):
+    os.write(1, (json.dumps({"jsonrpc": "2.0", "id": id, "result": result}) + "\n").encode())
+def write():
+    for written in range(1, sys.maxsize):
+        os.write(1, line.encode())
+        if written % 100 == 0:
+            os.write(2, b"I say it again\n")
+            pathlib.Path(sys.argv[1]).write_text(f"{written:020}")
+for request in map(json.loads, sys.stdin):
+    if request["method"] == "initialize":
+        version = request["params"]["protocolVersion"]
+        server = {"name": "endless", "version": "1"}
+        say(request["id"], {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": server})
+    elif request["method"] == "tools/list":
+        say(request["id"], {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]})
+        threading.Thread(target=write, daemon=True).start()
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_writes_without_an_end_is_read_at_a_pace_and_the_node_goes_on() {
+    let mut count = PathBuf::new();
+    let rig = Rig::start_with(|dir| {
+        count = dir.join("written");
+        format!("[mcp.servers.endless]\ncommand = [\"python3\", \"-c\", '''{ENDLESS}''', {count:?}]\n")
+    });
+    let rig = rig.await;
+    until(&rig, |endless| endless["state"] == "up").await;
+    let written = || fs::read_to_string(&count).ok().and_then(|text| text.parse::<u64>().ok());
+    let (began, mut first) = (Instant::now(), None);
+    while began.elapsed() < Duration::from_secs(2) || first.is_none() {
+        ok(&rig.dispatcher, "p2p_taskqueue_status", json!({})).await;
+        first = first.or_else(written);
+    }
+    let lines = written().unwrap() - first.unwrap();
+    // A line costs a KiB and what it has; what the pipe and the pace have in hand is a quarter of a second's.
+    let at_most = limits::MOUNT_READ_BYTES_PER_S as f64 / limits::MOUNT_LINE_COST_BYTES as f64
+        * (began.elapsed().as_secs_f64() + 1.0);
+    assert!((1.0..at_most).contains(&(lines as f64)), "{lines} lines, at most {at_most}");
 }

@@ -444,10 +444,12 @@ pub const MOUNT_TOOL_BYTES_MAX: usize = 64 * 1024;
 pub const MOUNT_TOOLS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A line that a mounted server writes; a longer one ends it.
 pub const MOUNT_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// At what pace the output of a mounted server is read, how many bytes more a line counts, and how far the reading may run ahead.
+/// At what pace a node reads the output of its mounted servers, how many bytes more a line counts, and how far it may run ahead.
 pub const MOUNT_READ_BYTES_PER_S: usize = 4 * 1024 * 1024;
 pub const MOUNT_LINE_COST_BYTES: usize = 1_024;
-pub const MOUNT_READ_AHEAD_MS: u64 = 1_000;
+pub const MOUNT_READ_AHEAD_MS: u64 = 250;
+/// Between two looks at what a mounted server offers.
+pub const MOUNT_LOOK_EVERY_MS: u64 = 1_000;
 /// The bytes of an answer that a node passes on, how long a call may take, and how long its end is kept for who began it.
 pub const MOUNT_RESULT_BYTES_MAX: usize = 256 * 1024;
 pub const MOUNT_CALL_MS_MAX: u64 = 30 * 60_000;

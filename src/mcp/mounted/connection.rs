@@ -17,8 +17,11 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::transport::{IntoTransport, StreamableHttpClientTransport};
 use rmcp::{ClientHandler, Peer, RoleClient, ServiceExt};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
+use super::lines::Pace;
 use super::pipes::Pipes;
 use super::process::{self, Process};
 use crate::config::MountConfig;
@@ -33,6 +36,9 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// One that ran so long starts anew without delay.
 const STEADY: Duration = Duration::from_secs(60);
+/// For what a process that ended has said.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+
 /// What befalls a server.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -171,16 +177,29 @@ impl ClientHandler for Client {
     }
 }
 
-/// Keeps the server `name` running until it is dropped: `way` is how to reach it while it is up, `report` hears what
-/// befalls it.
-pub async fn keep(name: &str, config: &MountConfig, way: watch::Sender<Option<Way>>, report: impl Fn(Event)) {
+/// A server that is kept running.
+pub struct Mount<F> {
+    pub name: Arc<str>,
+    pub config: Arc<MountConfig>,
+    /// Where tasks run, and what a server says beside the protocol is logged.
+    pub executing: Handle,
+    /// Of all servers of the node.
+    pub pace: Pace,
+    /// How to reach it while it is up.
+    pub way: watch::Sender<Option<Way>>,
+    /// Hears what befalls it.
+    pub report: F,
+}
+
+/// Keeps a server running until this is dropped.
+pub async fn keep(mount: Mount<impl Fn(Event)>) {
     let mut back_off_ms = limits::MOUNT_BACK_OFF_MS;
     loop {
         let began = Instant::now();
-        let why = run(name, config, &way, &report).await;
-        way.send_replace(None);
-        tracing::warn!(server = name, why, "a mounted server is down");
-        report(Event::Down { why });
+        let why = mount.run().await;
+        mount.way.send_replace(None);
+        tracing::warn!(server = &*mount.name, why, "a mounted server is down");
+        (mount.report)(Event::Down { why });
         if began.elapsed() > STEADY {
             back_off_ms = limits::MOUNT_BACK_OFF_MS;
         }
@@ -189,37 +208,35 @@ pub async fn keep(name: &str, config: &MountConfig, way: watch::Sender<Option<Wa
     }
 }
 
-/// One life of the server; why it ended.
-async fn run(name: &str, config: &MountConfig, way: &watch::Sender<Option<Way>>, report: &impl Fn(Event)) -> String {
-    let mount = Mount { name, config, way, report };
-    match &config.url {
-        Some(url) => mount.over_http(url).await,
-        None => mount.over_pipes().await,
+impl<F: Fn(Event)> Mount<F> {
+    /// One life of the server; why it ended.
+    async fn run(&self) -> String {
+        match &self.config.url {
+            Some(url) => self.over_http(url).await,
+            None => self.over_pipes().await,
+        }
     }
-}
 
-/// A server in one of its lives.
-struct Mount<'a, F> {
-    name: &'a str,
-    config: &'a MountConfig,
-    way: &'a watch::Sender<Option<Way>>,
-    report: &'a F,
-}
-
-impl<F: Fn(Event)> Mount<'_, F> {
     async fn over_pipes(&self) -> String {
-        let mut process = match Process::start(&self.config.command, &self.config.env) {
+        let config = self.config.clone();
+        let starting = tokio::task::spawn_blocking(move || Process::start(&config.command, &config.env));
+        let mut process = match starting.await.map_err(io::Error::other).flatten() {
             Ok(process) => process,
             Err(error) => return format!("{:?} cannot be started: {error}", self.config.command[0]),
         };
         let Some((input, output, errors)) = process.pipes() else { return "it has no pipes".to_owned() };
-        let mut said = String::new();
-        let why = tokio::select! {
-            why = self.speak(Pipes::new(output, input)) => why,
-            never = process::listen(self.name, errors, &mut said) => never,
+        let (said, last_words) = watch::channel(String::new());
+        let mut listening = JoinSet::new();
+        listening.spawn_on(process::listen(self.name.to_string(), errors, said), &self.executing);
+        let why = self.speak(Pipes::new(output, input, self.pace.clone())).await;
+        let status = process.status().await;
+        // Its children may have its standard error still.
+        let _ = tokio::time::timeout(LAST_WORDS_PATIENCE, listening.join_next()).await;
+        let last_words = match &*last_words.borrow() {
+            words if words.is_empty() => String::new(),
+            words => format!("; it said last: {words}"),
         };
-        let last_words = if said.is_empty() { said } else { format!("; it said last: {said}") };
-        match process.status().await {
+        match status {
             Some(status) => format!("it ended with {status}{last_words}"),
             None => format!("{why}{last_words}"),
         }
@@ -255,7 +272,8 @@ impl<F: Fn(Event)> Mount<'_, F> {
         let peer = service.peer().clone();
         let mut ended = std::pin::pin!(service.waiting());
         loop {
-            let listing = tokio::time::timeout(starting, offered(self.name, self.config.scope, &peer));
+            let again = tokio::time::sleep(Duration::from_millis(limits::MOUNT_LOOK_EVERY_MS));
+            let listing = tokio::time::timeout(starting, offered(&self.name, self.config.scope, &peer));
             let listed = tokio::select! {
                 listed = listing => listed,
                 ended = &mut ended => return format!("the protocol ended: {ended:?}"),
@@ -269,8 +287,12 @@ impl<F: Fn(Event)> Mount<'_, F> {
                 Ok(Err(why)) => return format!("it did not list its tools: {why}"),
                 Err(_) => return format!("it did not list its tools within {} ms", limits::MOUNT_START_MS_MAX),
             }
+            let changed = async {
+                look_again.notified().await;
+                again.await;
+            };
             tokio::select! {
-                () = look_again.notified() => {}
+                () = changed => {}
                 ended = &mut ended => return format!("the protocol ended: {ended:?}"),
                 why = self.silent(&peer) => return why,
             }
@@ -296,13 +318,19 @@ impl<F: Fn(Event)> Mount<'_, F> {
 }
 
 /// What it offers, as far as a node keeps it, and how many tools that leaves out.
-async fn offered(name: &str, writing: Scope, peer: &Peer<RoleClient>) -> Result<(Arc<[MountedTool]>, usize), String> {
+async fn offered(
+    name: &Arc<str>,
+    writing: Scope,
+    peer: &Peer<RoleClient>,
+) -> Result<(Arc<[MountedTool]>, usize), String> {
     let (mut tools, mut bytes, mut left_out, mut cursor) = (Vec::new(), 0, 0, None);
     loop {
         let page = peer.list_tools(Some(PaginatedRequestParams::default().with_cursor(cursor.take()))).await;
         let page = page.map_err(|error| error.to_string())?;
-        for tool in page.tools {
-            let tool = mounted(name, writing, tool);
+        // A page may have megabytes.
+        let (name, listed) = (name.clone(), page.tools);
+        let reading = move || listed.into_iter().map(|tool| mounted(&name, writing, tool)).collect::<Vec<_>>();
+        for tool in tokio::task::spawn_blocking(reading).await.map_err(|error| error.to_string())? {
             let own = tool.description.len()
                 + tool.input_schema.as_str().len()
                 + tool.output_schema.as_ref().map_or(0, |schema| schema.as_str().len());
@@ -321,7 +349,7 @@ async fn offered(name: &str, writing: Scope, peer: &Peer<RoleClient>) -> Result<
         }
     }
     if left_out > 0 {
-        tracing::warn!(server = name, left_out, "a mounted server offers more than is kept");
+        tracing::warn!(server = &**name, left_out, "a mounted server offers more than is kept");
     }
     Ok((tools.into(), left_out))
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,18 +11,19 @@ use magpie_core::limits;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A reader that keeps to [`limits::MOUNT_READ_BYTES_PER_S`], and fails at the first line of more than `bytes_max` bytes.
+/// A reader that keeps to its [`Pace`], and fails at the first line of more than `bytes_max` bytes.
 pub struct PacedLines<R> {
     inner: R,
     bytes_max: usize,
     /// Bytes since the last line ended.
     bytes: usize,
     pace: Pace,
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl<R> PacedLines<R> {
-    pub fn new(inner: R, bytes_max: usize) -> Self {
-        Self { inner, bytes_max, bytes: 0, pace: Pace::new() }
+    pub fn new(inner: R, bytes_max: usize, pace: Pace) -> Self {
+        Self { inner, bytes_max, bytes: 0, pace, rest: None }
     }
 }
 
@@ -31,11 +33,14 @@ impl<R: AsyncRead + Unpin> AsyncRead for PacedLines<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.pace.poll(context));
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(context));
+            self.rest = None;
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let fresh = &buffer.filled()[before..];
-        self.pace.spend(fresh);
+        self.rest = self.pace.spend(fresh).map(|rest| Box::pin(tokio::time::sleep(rest)));
         self.bytes = match fresh.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => fresh.len() - end - 1,
             None => self.bytes + fresh.len(),
@@ -49,36 +54,26 @@ impl<R: AsyncRead + Unpin> AsyncRead for PacedLines<R> {
     }
 }
 
-/// How far a reader has run ahead of its pace, and its rest when that is too far.
-struct Pace {
-    /// When all that was read would have been read at the pace.
-    due: Instant,
-    rest: Option<Pin<Box<Sleep>>>,
+/// How much is read in a time. A clone is the same pace: all that keep to it read so much together.
+#[derive(Clone)]
+pub struct Pace(Arc<Mutex<Instant>>);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
 }
 
 impl Pace {
-    fn new() -> Self {
-        Self { due: Instant::now(), rest: None }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(context));
-            self.rest = None;
-        }
-        Poll::Ready(())
-    }
-
-    /// A line costs what it takes to look at it, however short it is.
-    fn spend(&mut self, read: &[u8]) {
+    /// How long the reader has to rest. A line costs what it takes to look at it, however short it is.
+    fn spend(&self, read: &[u8]) -> Option<Duration> {
         let lines = read.iter().filter(|byte| **byte == b'\n').count();
         let spent = read.len() + lines * limits::MOUNT_LINE_COST_BYTES;
+        // When all that was read would have been read at the pace.
+        let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        self.due = self.due.max(now) + Duration::from_secs_f64(spent as f64 / limits::MOUNT_READ_BYTES_PER_S as f64);
-        let ahead = self.due - now;
-        if let Some(rest) = ahead.checked_sub(Duration::from_millis(limits::MOUNT_READ_AHEAD_MS)) {
-            self.rest = Some(Box::pin(tokio::time::sleep(rest)));
-        }
+        *due = now.max(*due) + Duration::from_secs_f64(spent as f64 / limits::MOUNT_READ_BYTES_PER_S as f64);
+        (*due - now).checked_sub(Duration::from_millis(limits::MOUNT_READ_AHEAD_MS))
     }
 }
 
@@ -91,25 +86,26 @@ mod tests {
     async fn lines_pass_and_one_without_an_end_fails() {
         let text = b"12345\n1234\n".repeat(100);
         let mut read = Vec::new();
-        PacedLines::new(&text[..], 5).read_to_end(&mut read).await.unwrap();
+        PacedLines::new(&text[..], 5, Pace::default()).read_to_end(&mut read).await.unwrap();
         assert_eq!(read, text);
-        let error = PacedLines::new(&text[..], 4).read_to_end(&mut Vec::new()).await;
+        let error = PacedLines::new(&text[..], 4, Pace::default()).read_to_end(&mut Vec::new()).await;
         assert!(error.is_ok(), "within one reading only what stays open counts");
         let endless = tokio::io::repeat(b'x');
-        let error = PacedLines::new(endless, 1_000).read_to_end(&mut Vec::new()).await.unwrap_err();
+        let error = PacedLines::new(endless, 1_000, Pace::default()).read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_writes_without_an_end_is_read_at_a_pace() {
+    async fn who_writes_without_an_end_is_read_at_a_pace_alone_or_with_others() {
         let rate = limits::MOUNT_READ_BYTES_PER_S;
-        for line in [1, 100_000] {
-            let text =
-                [vec![b'x'; line - 1], vec![b'\n']].concat().repeat(10 * rate / (line + limits::MOUNT_LINE_COST_BYTES));
-            let began = Instant::now();
-            PacedLines::new(&text[..], line).read_to_end(&mut Vec::new()).await.unwrap();
+        for (readers, line) in [(1, 1), (1, 100_000), (2, 1_000)] {
+            let lines = 8 * rate / readers / (line + limits::MOUNT_LINE_COST_BYTES);
+            let text = [vec![b'x'; line - 1], vec![b'\n']].concat().repeat(lines);
+            let (began, pace) = (Instant::now(), Pace::default());
+            let read = || async { PacedLines::new(&text[..], line, pace.clone()).read_to_end(&mut Vec::new()).await };
+            tokio::try_join!(read(), async { if readers > 1 { read().await } else { Ok(0) } }).unwrap();
             let took = began.elapsed().as_secs_f64();
-            assert!((8.0..=10.0).contains(&took), "{} bytes in lines of {line}: {took} s", text.len());
+            assert!((7.0..=8.0).contains(&took), "{readers} times {} bytes in lines of {line}: {took} s", text.len());
         }
     }
 }

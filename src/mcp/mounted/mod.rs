@@ -6,6 +6,6 @@
 
 pub mod calls;
 pub mod connection;
-mod lines;
+pub mod lines;
 mod pipes;
 mod process;

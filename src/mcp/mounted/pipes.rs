@@ -13,11 +13,13 @@ use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::task::coop::consume_budget;
 
-use super::lines::PacedLines;
+use super::lines::{Pace, PacedLines};
 
-/// A line of which a thread that may wait makes a message: of this many bytes one takes up to a millisecond.
-const LONG_BYTES: usize = 16 * 1024;
+/// A line of which a thread that may wait makes a message: of so many bytes it takes up to half a millisecond.
+const LONG_BYTES: usize = 8 * 1024;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 type Message = RxJsonRpcMessage<RoleClient>;
 
@@ -31,8 +33,8 @@ pub struct Pipes<R, W> {
 }
 
 impl<R: AsyncRead + Unpin, W> Pipes<R, W> {
-    pub fn new(output: R, input: W) -> Self {
-        let output = BufReader::new(PacedLines::new(output, limits::MOUNT_LINE_BYTES_MAX));
+    pub fn new(output: R, input: W, pace: Pace) -> Self {
+        let output = BufReader::new(PacedLines::new(output, limits::MOUNT_LINE_BYTES_MAX, pace));
         Self { output, line: Vec::new(), reading: None, input: Arc::new(Mutex::new(Some(input))) }
     }
 }
@@ -69,6 +71,8 @@ where
                     return message;
                 }
             }
+            // Lines that are there already do not keep the thread from the node.
+            consume_budget().await;
             match self.output.read_until(b'\n', &mut self.line).await {
                 Ok(_) if self.line.ends_with(b"\n") => {}
                 // A line without an end is no message.
@@ -99,8 +103,7 @@ where
 
 /// The message that a line is, if it is one that something here hears.
 fn message(line: &[u8]) -> Option<Message> {
-    let message = serde_json::from_slice(line);
-    match message {
+    match serde_json::from_slice(line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)) {
         Ok(JsonRpcMessage::Notification(notified)) if !is_heard(&notified.notification) => None,
         Ok(message) => Some(message),
         Err(error) => {
@@ -130,7 +133,7 @@ mod tests {
 
     async fn heard(written: &str) -> Vec<Value> {
         let (input, output) = tokio::io::duplex(1 << 20);
-        let mut pipes = Pipes::new(written.as_bytes(), input);
+        let mut pipes = Pipes::new(written.as_bytes(), input, Pace::default());
         let mut heard = Vec::new();
         while let Some(message) = pipes.receive().await {
             heard.push(json!(message));
@@ -145,15 +148,17 @@ mod tests {
         let said = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 7}});
         let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
         let (long, short) = (answer(1, 2 * LONG_BYTES), answer(2, 1));
-        let written =
-            format!("{long}\n{short}\r\nno JSON\n\n{said}\n{{}}\n{}\n{changed}\n{short}", "[7]".repeat(LONG_BYTES));
+        let written = format!(
+            "\u{feff}{long}\n\u{feff}{short}\r\nno JSON\n\n{said}\n{{}}\n{}\n{changed}\n{short}",
+            "[7]".repeat(LONG_BYTES)
+        );
         assert_eq!(heard(&written).await, [long, short, changed]);
     }
 
     #[tokio::test]
     async fn a_reading_that_is_dropped_loses_nothing() {
         let (mut server, output) = tokio::io::duplex(1 << 20);
-        let mut pipes = Pipes::new(output, tokio::io::sink());
+        let mut pipes = Pipes::new(output, tokio::io::sink(), Pace::default());
         let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {"said": "x".repeat(2 * LONG_BYTES)}}).to_string();
         for part in [&answer[..100], &answer[100..], "\n"] {
             assert!(at_once(pipes.receive()).await.is_none());
@@ -178,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_sent_is_a_line_and_nothing_after_the_end() {
         let (input, mut output) = tokio::io::duplex(1 << 20);
-        let mut pipes = Pipes::new(&b""[..], input);
+        let mut pipes = Pipes::new(&b""[..], input, Pace::default());
         let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
         pipes.send(serde_json::from_value(ping.clone()).unwrap()).await.unwrap();
         pipes.close().await.unwrap();

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
 
-use super::lines::PacedLines;
+use super::lines::{Pace, PacedLines};
 use crate::mcp::text;
 
 /// Of the node's environment a server gets these, and what its configuration says.
@@ -22,6 +23,8 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Process(Child);
 
 impl Process {
+    /// Starts it, and waits until it has begun.
+    ///
     /// # Errors
     /// The operating system's.
     pub fn start(command: &[String], environment: &BTreeMap<String, String>) -> io::Result<Self> {
@@ -53,19 +56,19 @@ impl Drop for Process {
     }
 }
 
-/// Its standard error goes to the log; the last line is kept for whoever asks why it ended.
-pub async fn listen<T>(name: &str, errors: ChildStderr, said: &mut String) -> T {
-    let mut errors = BufReader::new(PacedLines::new(errors, usize::MAX));
+/// Its standard error goes to the log, to its end; the last line is kept for whoever asks why it ended.
+pub async fn listen(name: String, errors: ChildStderr, last_words: watch::Sender<String>) {
+    let mut errors = BufReader::new(PacedLines::new(errors, usize::MAX, Pace::default()));
     let mut line = Vec::new();
     loop {
         line.clear();
         match (&mut errors).take(ERROR_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return std::future::pending().await,
+            Ok(0) | Err(_) => return,
             Ok(_) => {
                 let words = text::clean(String::from_utf8_lossy(&line).trim().to_owned());
                 if !words.is_empty() {
                     tracing::info!(server = name, said = words, "a mounted server speaks");
-                    *said = words;
+                    last_words.send_replace(words);
                 }
             }
         }
