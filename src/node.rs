@@ -134,7 +134,8 @@ impl Node {
         let (peers, control, addresses) = (parts.peers.clone(), parts.control.clone(), parts.addresses.clone());
         let (sender, given_up) = oneshot::channel();
         let arguments = SupervisorArguments { children: parts.children(), given_up: sender };
-        let (thread, thread_end) = NodeThread::start().map_err(|error| StartError::Actor(error.to_string()))?;
+        let (thread, thread_end) =
+            NodeThread::start(peers.vigil()).map_err(|error| StartError::Actor(error.to_string()))?;
         let spawned = thread.run(Actor::spawn(None, Supervisor, arguments)).await;
         let spawned = spawned.ok_or_else(|| StartError::Actor("the supervisor panicked".to_owned()))?;
         let (supervisor, ended) = spawned.map_err(|error| StartError::Actor(innermost(&error)))?;

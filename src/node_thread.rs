@@ -6,10 +6,58 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+
+/// To sleep and be woken takes some 50 us on a virtual machine that idles, and a task that is alone does so four times.
+const VIGIL: Duration = Duration::from_micros(200);
+
+/// Keeps a node's thread awake for [`VIGIL`] while it waits for a peer that answers sooner than a thread wakes.
+#[derive(Clone)]
+pub struct Vigil(Arc<Watch>);
+
+struct Watch {
+    began: Instant,
+    /// On the clock that began then; 0 before the first.
+    ends_ns: AtomicU64,
+    begun: Notify,
+}
+
+impl Default for Vigil {
+    fn default() -> Self {
+        Self(Arc::new(Watch { began: Instant::now(), ends_ns: AtomicU64::new(0), begun: Notify::new() }))
+    }
+}
+
+impl Vigil {
+    /// From now on, once more.
+    pub fn keep(&self) {
+        let ends = self.0.began.elapsed() + VIGIL;
+        self.0.ends_ns.store(ends.as_nanos() as u64, Ordering::Relaxed);
+        self.0.begun.notify_one();
+    }
+
+    fn lasts(&self) -> bool {
+        (self.0.began.elapsed().as_nanos() as u64) < self.0.ends_ns.load(Ordering::Relaxed)
+    }
+
+    /// Polled by the thread itself, it lets that look at its sockets again and again.
+    async fn watch(&self) {
+        loop {
+            self.0.begun.notified().await;
+            while self.lasts() {
+                // Whoever else wants the core comes first: on a busy machine it may be who answers.
+                std::thread::yield_now();
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
 
 /// Dropped, it ends everything in it at once.
 pub struct NodeThread {
@@ -24,13 +72,18 @@ pub struct NodeThreadEnd(JoinHandle<()>);
 impl NodeThread {
     /// # Errors
     /// The operating system's, if it gives no thread or no event queue.
-    pub fn start() -> io::Result<(Self, NodeThreadEnd)> {
+    pub fn start(vigil: Vigil) -> io::Result<(Self, NodeThreadEnd)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("magpie-node".into()).spawn(move || {
-            // An error says that the sender is gone: that is the signal.
-            let _ = runtime.block_on(ended);
+            runtime.block_on(async {
+                tokio::select! {
+                    // An error says that the sender is gone: that is the signal.
+                    _ = ended => {}
+                    () = vigil.watch() => {}
+                }
+            });
             runtime.shutdown_background();
         })?;
         Ok((Self { runtime: handle, _running: running }, NodeThreadEnd(thread)))
@@ -47,5 +100,43 @@ impl NodeThreadEnd {
     pub async fn wait(self) {
         // A thread that panicked has ended, too; what panicked in it was reported by its supervisor.
         let _ = tokio::task::spawn_blocking(move || self.0.join()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_vigil_keeps_its_thread_awake_until_it_ends_and_then_lets_it_sleep() {
+        let (vigil, wakes) = (Vigil::default(), Arc::new(Wakes::default()));
+        let waker = Waker::from(wakes.clone());
+        let mut watch = pin!(vigil.watch());
+        let mut polled = || {
+            let before = wakes.0.load(Ordering::Relaxed);
+            assert!(watch.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            wakes.0.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(polled(), 0, "nothing keeps it");
+        // One that a slow machine ends before it is looked at is kept again.
+        while {
+            vigil.keep();
+            polled() == 0
+        } {}
+        std::thread::sleep(VIGIL);
+        assert_eq!(polled(), 0, "it is over");
     }
 }

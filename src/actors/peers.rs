@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::readings::now;
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
+use crate::node_thread::Vigil;
 
 /// Errands under way at a time of which somebody should know.
 const ERRANDS_MANY: usize = 10_000;
@@ -43,6 +44,7 @@ struct Shared {
     /// Places for notices that find no room on their way.
     notices: Arc<Semaphore>,
     metrics: Mutex<MetricsTable>,
+    vigil: Vigil,
 }
 
 /// A request to a peer that was not answered.
@@ -66,6 +68,7 @@ impl Peers {
             admission: Arc::new(Semaphore::new(limits::PEER_ERRANDS_MAX)),
             notices: Arc::new(Semaphore::new(limits::PEER_NOTICES_MAX)),
             metrics: Mutex::default(),
+            vigil: Vigil::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -221,6 +224,16 @@ impl Peers {
         if let Err((frame, hearer)) = net.request_at_once(peer, frame, hearer) {
             self.errand(async move { hearer(net.request(peer, frame, patience).await) });
         }
+    }
+
+    /// What keeps the thread of the actors awake.
+    pub fn vigil(&self) -> Vigil {
+        self.shared.vigil.clone()
+    }
+
+    /// A task that is alone goes to a peer or comes back: what follows may be here sooner than a thread wakes.
+    pub fn stay_awake(&self) {
+        self.shared.vigil.keep();
     }
 
     /// Sends a message that wants no answer and may get lost.

@@ -106,13 +106,18 @@ impl Routes {
                 let principal = self.peers.principal_of(me);
                 self.peers.errand_at_once(async move { then(routes.own_ledger(me, principal, request).await) });
             }
-            Some(peer) => self.peers.tell(peer, Body::Ledger(request), move |answer| {
-                then(answer.and_then(|answer| match answer {
-                    Answer::Ledger(reply) => Ok(reply),
-                    Answer::Refused(refusal) => Err(refusal),
-                    _ => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
-                }));
-            }),
+            Some(peer) => {
+                if matches!(&request, LedgerRequest::Complete(completions) if completions.len() == 1) {
+                    self.peers.stay_awake();
+                }
+                self.peers.tell(peer, Body::Ledger(request), move |answer| {
+                    then(answer.and_then(|answer| match answer {
+                        Answer::Ledger(reply) => Ok(reply),
+                        Answer::Refused(refusal) => Err(refusal),
+                        _ => Err(Refusal::Unavailable { what: format!("{peer} answered something else") }),
+                    }));
+                });
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use libp2p::{PeerId, Swarm, dcutr, dns, identify, identity, mdns, noise, ping, q
 use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec, REACH, ReachCodec};
 use crate::discovery;
 use crate::door::Doors;
+use crate::driven::Driven;
 use crate::gated::Gated;
 use crate::lane;
 use crate::limits;
@@ -169,11 +170,10 @@ fn by_name(key: &identity::Keypair, shares: &Shares) -> Result<Connections, Stri
 
 fn by_memory(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
     let shares = shares.clone();
-    let connections = MemoryTransport::default()
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise(key)?)
-        .multiplex(muxing())
-        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, shares.of(peer)))));
+    let connections =
+        MemoryTransport::default().upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(muxing()).map(
+            move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), shares.of(peer)))),
+        );
     Ok(connections.boxed())
 }
 
@@ -184,11 +184,10 @@ fn with_relays(
     connections: Connections,
 ) -> Result<Connections, String> {
     let by_relay = shares.clone();
-    let relayed = circuits
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise(key)?)
-        .multiplex(muxing())
-        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_relay.of(peer)))));
+    let relayed =
+        circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(muxing()).map(move |(peer, muxer), _| {
+            (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), by_relay.of(peer))))
+        });
     let connections = relayed.or_transport(connections).map(|either, _| either.into_inner());
     let setup = Duration::from_millis(limits::CONNECTION_SETUP_MS);
     Ok(TransportTimeout::new(connections, setup).boxed())
@@ -210,7 +209,9 @@ fn tcp_and_quic(key: &identity::Keypair, shares: &Shares) -> Result<Connections,
         .upgrade(Version::V1Lazy)
         .authenticate(noise(key)?)
         .multiplex(muxing())
-        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_tcp.of(peer)))));
+        .map(move |(peer, muxer), _| {
+            (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), by_tcp.of(peer))))
+        });
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_quic.of(peer)))));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())

@@ -15,6 +15,7 @@ mod codec;
 mod config;
 mod discovery;
 mod door;
+mod driven;
 mod event;
 mod gated;
 mod handle;

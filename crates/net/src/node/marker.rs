@@ -13,8 +13,8 @@ use super::Node;
 use crate::event::NetEvent;
 use crate::limits;
 
-/// Socket, connection task, substream, handler, swarm: and as many again, for a frame that needs a second read.
-const TURNS: usize = 10;
+/// Socket, driver, connection task, substream, handler, swarm: and as many again, for a frame that needs a second read.
+const TURNS: usize = 12;
 /// Swarm events handled before a marker that has settled is told, at most: a flood must not hold it up for ever.
 const EVENTS_BEFORE_MARKER_MAX: usize = 4_096;
 
