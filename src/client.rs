@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::awake::Awake;
 use crate::local_socket;
 use crate::messages::session::ClientHello;
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
@@ -22,7 +23,7 @@ use crate::messages::{Answer, Body, Envelope, ReplyEnvelope, Role};
 /// What a client adds to its patience, so that the node's own timeout answers first.
 const SLACK: Duration = Duration::from_secs(1);
 /// For so long the thread stays awake for the answer to a question that is alone. To sleep and be woken would take longer than
-/// most answers do; and on a machine that idles, the node would pay for the waking.
+/// most answers do, and the node would pay for the waking.
 const AWAKE: Duration = Duration::from_micros(400);
 
 /// Why a node did not answer.
@@ -56,6 +57,7 @@ pub struct Client {
     waiting: Waiting,
     next_id: AtomicU64,
     reader: JoinHandle<()>,
+    awake: Awake,
 }
 
 impl Drop for Client {
@@ -77,7 +79,8 @@ impl Client {
         write.write_all(&hello).await.map_err(unreachable)?;
         let waiting = Waiting::default();
         let reader = tokio::spawn(read_answers(read, waiting.clone()));
-        Ok(Self { writer: tokio::sync::Mutex::new(write), waiting, next_id: AtomicU64::new(1), reader })
+        let (writer, next_id) = (tokio::sync::Mutex::new(write), AtomicU64::new(1));
+        Ok(Self { writer, waiting, next_id, reader, awake: Awake::default() })
     }
 
     /// Sends a request and waits for its answer; a refusal is an error.
@@ -92,7 +95,7 @@ impl Client {
         self.waiting().insert(id, sender);
         let asked = async {
             self.writer.lock().await.write_all(&frame).await.map_err(|_| ClientError::Closed)?;
-            let answer = if self.waiting().len() == 1 { awaited(receiver).await } else { receiver.await };
+            let answer = if self.waiting().len() == 1 { self.awaited(receiver).await } else { receiver.await };
             answer.map_err(|_| ClientError::Closed)
         };
         let answer = if self.reader.is_finished() {
@@ -108,6 +111,13 @@ impl Client {
         }
     }
 
+    /// Looks for the answer for a while before it lets the thread sleep.
+    async fn awaited(&self, receiver: oneshot::Receiver<Answer>) -> Result<Answer, oneshot::error::RecvError> {
+        let asleep = Instant::now() + AWAKE;
+        self.awake.stay(|| receiver.is_empty() && Instant::now() < asleep).await;
+        receiver.await
+    }
+
     /// Whether the node is gone: make a new client.
     pub fn is_closed(&self) -> bool {
         self.reader.is_finished()
@@ -116,17 +126,6 @@ impl Client {
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Looks for the answer for a while before it lets the thread sleep.
-async fn awaited(receiver: oneshot::Receiver<Answer>) -> Result<Answer, oneshot::error::RecvError> {
-    let asleep = Instant::now() + AWAKE;
-    while receiver.is_empty() && Instant::now() < asleep {
-        // Whoever else wants the core comes first: on a busy machine it may be who answers.
-        std::thread::yield_now();
-        tokio::task::yield_now().await;
-    }
-    receiver.await
 }
 
 async fn read_answers(mut read: local_socket::Reader, waiting: Waiting) {

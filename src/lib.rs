@@ -1,6 +1,7 @@
 //! Magpie: a task mesh without a broker. At-least-once execution, exactly-once commit.
 
 pub mod actors;
+mod awake;
 pub mod cli;
 pub mod client;
 pub mod config;

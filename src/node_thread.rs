@@ -14,14 +14,17 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, oneshot};
 
-/// To sleep and be woken takes some 50 us on a virtual machine that idles, and a task that is alone does so four times.
+use crate::awake::Awake;
+
+/// For so long the thread stays awake for what may follow on a task that went to a peer alone, or came back alone.
 const VIGIL: Duration = Duration::from_micros(200);
 
-/// Keeps a node's thread awake for [`VIGIL`] while it waits for a peer that answers sooner than a thread wakes.
+/// Keeps a node's thread awake for a moment, where its machine has a core for that.
 #[derive(Clone)]
 pub struct Vigil(Arc<Watch>);
 
 struct Watch {
+    awake: Awake,
     began: Instant,
     /// On the clock that began then; 0 before the first.
     ends_ns: AtomicU64,
@@ -30,7 +33,9 @@ struct Watch {
 
 impl Default for Vigil {
     fn default() -> Self {
-        Self(Arc::new(Watch { began: Instant::now(), ends_ns: AtomicU64::new(0), begun: Notify::new() }))
+        let watch =
+            Watch { awake: Awake::default(), began: Instant::now(), ends_ns: AtomicU64::new(0), begun: Notify::new() };
+        Self(Arc::new(watch))
     }
 }
 
@@ -50,11 +55,7 @@ impl Vigil {
     async fn watch(&self) {
         loop {
             self.0.begun.notified().await;
-            while self.lasts() {
-                // Whoever else wants the core comes first: on a busy machine it may be who answers.
-                std::thread::yield_now();
-                tokio::task::yield_now().await;
-            }
+            self.0.awake.stay(|| self.lasts()).await;
         }
     }
 }
@@ -131,7 +132,7 @@ mod tests {
             wakes.0.load(Ordering::Relaxed) - before
         };
         assert_eq!(polled(), 0, "nothing keeps it");
-        // One that a slow machine ends before it is looked at is kept again.
+        // One that is over before a slow machine looks at it is kept again.
         while {
             vigil.keep();
             polled() == 0

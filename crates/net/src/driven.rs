@@ -1,7 +1,8 @@
 //! A multiplexed connection that a task of its own drives, as quinn's are.
 //!
 //! libp2p's task of a connection asks all protocols what they want, and lists what they offer, each time it is woken. Left to
-//! drive a yamux connection too, it does so for every frame of every stream; here it is woken for a new stream, and for the end.
+//! drive a yamux connection too, it does so for every frame of every stream; here it is woken for a new stream, for the end, and for
+//! what its own protocols read of theirs.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

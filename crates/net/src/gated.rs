@@ -17,6 +17,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use crate::bell::Bell;
 use crate::door::{Door, Doors, Opening};
 
 /// `B`, for admitted peers only.
@@ -55,6 +56,10 @@ impl<B> Gated<B> {
         if (self.meets)(remote) { self.doors.of(peer) } else { Arc::default() }
     }
 
+    fn handler<H>(&self, inner: H, door: Arc<Door>) -> GatedHandler<H> {
+        GatedHandler { inner: Box::new(inner), door, hears: self.hears, speaks: self.speaks, bell: Bell::default() }
+    }
+
     pub fn inner_mut(&mut self) -> &mut B {
         &mut self.inner
     }
@@ -80,8 +85,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = Box::new(self.inner.handle_established_inbound_connection(connection, peer, local, remote)?);
-        Ok(GatedHandler { inner, door: self.door(peer, remote), hears: self.hears, speaks: self.speaks })
+        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
+        Ok(self.handler(inner, self.door(peer, remote)))
     }
 
     fn handle_pending_outbound_connection(
@@ -102,8 +107,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = Box::new(self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?);
-        Ok(GatedHandler { inner, door: self.door(peer, address), hears: self.hears, speaks: self.speaks })
+        let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        Ok(self.handler(inner, self.door(peer, address)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -127,6 +132,8 @@ pub(crate) struct GatedHandler<H> {
     door: Arc<Door>,
     hears: Opening,
     speaks: Opening,
+    /// A connection is woken for one of its handlers, and polls them all.
+    bell: Bell,
 }
 
 type Event<'a, H> = ConnectionEvent<
@@ -155,6 +162,7 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
+        self.bell.ring();
         self.inner.on_behaviour_event(event);
     }
 
@@ -166,8 +174,12 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        ready!(self.door.poll_open(self.speaks, context));
-        self.inner.poll(context)
+        let Some(mut context) = self.bell.answer(context) else { return Poll::Pending };
+        ready!(self.door.poll_open(self.speaks, &mut context));
+        let event = ready!(self.inner.poll(&mut context));
+        // There may be more.
+        self.bell.ring();
+        Poll::Ready(event)
     }
 
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
@@ -176,6 +188,7 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
 
     fn on_connection_event(&mut self, event: Event<'_, Self>) {
         if let Some(event) = inner_event::<H>(event) {
+            self.bell.ring();
             self.inner.on_connection_event(event);
         }
     }

@@ -9,6 +9,7 @@
 
 mod admission;
 mod behaviour;
+mod bell;
 mod book;
 mod cache;
 mod codec;

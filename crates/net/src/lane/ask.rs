@@ -213,7 +213,7 @@ async fn write_requests<W: AsyncWrite + Unpin>(
     let mut buffer = Vec::new();
     let mut id = 0;
     while let Some(first) = asked.recv().await {
-        gather().await;
+        gather(&asked).await;
         let mut next = Some(first);
         while let Some(Request { frame, caller, permit }) = next {
             id += 1;

@@ -19,16 +19,20 @@ use std::io;
 use std::time::Duration;
 
 use futures::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 use crate::limits;
 
 /// The version of the frames, which the first frame of a lane names.
 const LANE_VERSION: u8 = 2;
 
-/// Lets everything else that is ready in this thread go on, before what there is to send is written: what it adds to this lane
-/// and to the others of the connection goes out with it, in one system call and to one wake-up of the peer.
-async fn gather() {
-    tokio::task::yield_now().await;
+/// Where more waits than one frame, lets everything else that is ready in this thread go on before it is written: what that adds
+/// to this lane and to the others of the connection goes out with it, in one system call and to one wake-up of the peer. A frame that is
+/// alone goes at once.
+async fn gather<T>(waiting: &mpsc::Receiver<T>) {
+    if !waiting.is_empty() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Writes all of `buffer` and empties it, or fails within [`limits::LANE_WRITE_MS`]: a peer that reads no more must

@@ -148,7 +148,7 @@ async fn write_answers<W: AsyncWrite + Unpin>(writer: &mut W, mut answers: mpsc:
     let mut buffer = Vec::new();
     while let Some(first) = answers.recv().await {
         outgoing.0.push_back(first);
-        gather().await;
+        gather(&answers).await;
         // Everything that is ready goes out in one write; what becomes ready meanwhile, between two parts of a long
         // reply.
         loop {
