@@ -10,11 +10,12 @@ use super::audit::{AuditDir, AuditWriter};
 use crate::messages::audit::CallLine;
 
 /// Calls that wait for the disk; further ones are counted and not kept.
-const QUEUE_LEN_MAX: usize = 1_024;
+const QUEUE_LEN_MAX: usize = 2_048;
 /// Calls of one write.
 const BATCH_LEN_MAX: usize = 256;
-/// How long a write waits for further calls: the thread that wakes for each costs a call more than its line.
-const GATHERING: Duration = Duration::from_millis(5);
+/// How long a write waits for further calls: the thread that wakes for each costs a call more than its line, and what comes at the same
+/// moment is to be answered first.
+const GATHERING: Duration = Duration::from_millis(20);
 /// How long the end of a process waits for what is queued.
 const ENDING_MAX: Duration = Duration::from_secs(1);
 

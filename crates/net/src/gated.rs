@@ -17,7 +17,6 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::bell::Bell;
 use crate::door::{Door, Doors, Opening};
 
 /// `B`, for admitted peers only.
@@ -56,10 +55,6 @@ impl<B> Gated<B> {
         if (self.meets)(remote) { self.doors.of(peer) } else { Arc::default() }
     }
 
-    fn handler<H>(&self, inner: H, door: Arc<Door>) -> GatedHandler<H> {
-        GatedHandler { inner: Box::new(inner), door, hears: self.hears, speaks: self.speaks, bell: Bell::default() }
-    }
-
     pub fn inner_mut(&mut self) -> &mut B {
         &mut self.inner
     }
@@ -85,8 +80,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
-        Ok(self.handler(inner, self.door(peer, remote)))
+        let inner = Box::new(self.inner.handle_established_inbound_connection(connection, peer, local, remote)?);
+        Ok(GatedHandler { inner, door: self.door(peer, remote), hears: self.hears, speaks: self.speaks })
     }
 
     fn handle_pending_outbound_connection(
@@ -107,8 +102,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
-        Ok(self.handler(inner, self.door(peer, address)))
+        let inner = Box::new(self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?);
+        Ok(GatedHandler { inner, door: self.door(peer, address), hears: self.hears, speaks: self.speaks })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -132,8 +127,6 @@ pub(crate) struct GatedHandler<H> {
     door: Arc<Door>,
     hears: Opening,
     speaks: Opening,
-    /// A connection is woken for one of its handlers, and polls them all.
-    bell: Bell,
 }
 
 type Event<'a, H> = ConnectionEvent<
@@ -162,7 +155,6 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        self.bell.ring();
         self.inner.on_behaviour_event(event);
     }
 
@@ -174,12 +166,8 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        let Some(mut context) = self.bell.answer(context) else { return Poll::Pending };
-        ready!(self.door.poll_open(self.speaks, &mut context));
-        let event = ready!(self.inner.poll(&mut context));
-        // There may be more.
-        self.bell.ring();
-        Poll::Ready(event)
+        ready!(self.door.poll_open(self.speaks, context));
+        self.inner.poll(context)
     }
 
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
@@ -188,7 +176,6 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
 
     fn on_connection_event(&mut self, event: Event<'_, Self>) {
         if let Some(event) = inner_event::<H>(event) {
-            self.bell.ring();
             self.inner.on_connection_event(event);
         }
     }

@@ -9,7 +9,6 @@
 
 mod admission;
 mod behaviour;
-mod bell;
 mod book;
 mod cache;
 mod codec;
