@@ -36,7 +36,7 @@ where
     M::Substream: Send,
     M::Error: Send,
 {
-    /// Needs a tokio runtime.
+    /// Needs a tokio runtime. The task that drives it holds nothing of it, and ends with it.
     pub fn start(muxer: M) -> Self {
         let arrived = VecDeque::new();
         let connection = Connection { muxer, arrived, failed: None, is_over: false, owner: None, driver: None };
