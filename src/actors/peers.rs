@@ -10,7 +10,7 @@ use magpie_core::conduct::Offence;
 use magpie_core::homes::{Announcement, Handover, Homes, SignedHandover, Term};
 use magpie_core::ids::{LedgerId, LedgerTag, PeerId, TaskId};
 use magpie_core::peer_metrics::{Measured, MetricsTable, MetricsView};
-use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal};
+use magpie_core::queue::{LedgerReply, LedgerRequest, Refusal, WorkerNotice};
 use magpie_core::{limits, wire};
 use magpie_net::{NetHandle, NodeKey, RequestError};
 use tokio::runtime::Handle;
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::readings::now;
+use crate::messages::worker::WorkerRequest;
 use crate::messages::{Answer, Body, Envelope, ReplyEnvelope};
 use crate::node_thread::Vigil;
 
@@ -214,6 +215,7 @@ impl Peers {
     /// gets the answer, or why there is none.
     pub fn tell(&self, peer: PeerId, body: Body, then: impl FnOnce(Result<Answer, Refusal>) + Send + 'static) {
         let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
+        self.stay_awake_for(&body);
         let (frame, net) = match (self.frame(body, patience), self.net()) {
             (Ok(frame), Some(net)) => (frame, net),
             (Err(refusal), _) => return then(Err(refusal)),
@@ -231,15 +233,18 @@ impl Peers {
         self.shared.vigil.clone()
     }
 
-    /// A task that is alone goes to a peer or comes back: what follows may be here sooner than a thread wakes.
-    pub fn stay_awake(&self) {
-        self.shared.vigil.keep();
+    /// What follows on a task that is alone may be here sooner than a thread wakes.
+    fn stay_awake_for(&self, body: &Body) {
+        if is_one_task(body) {
+            self.shared.vigil.keep();
+        }
     }
 
     /// Sends a message that wants no answer and may get lost.
     pub fn notify(&self, peer: PeerId, body: Body) {
         let patience = Duration::from_millis(limits::PEER_REQUEST_TIMEOUT_MS);
         let Some(net) = self.net() else { return };
+        self.stay_awake_for(&body);
         let told = self.frame(body, patience).map(|frame| net.tell(peer, frame));
         match told {
             Ok(Ok(())) => {}
@@ -362,13 +367,40 @@ fn restarting() -> Refusal {
     Refusal::Unavailable { what: "the network is restarting".to_owned() }
 }
 
+/// Whether a task goes to its worker, or comes back from it, and no other with it.
+fn is_one_task(body: &Body) -> bool {
+    match body {
+        Body::Worker(WorkerRequest::Notice { notice: WorkerNotice::Grants(grants), .. }) => grants.len() == 1,
+        Body::Ledger(LedgerRequest::Complete(completions)) => completions.len() == 1,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;
 
+    use serde_json::Value;
     use tokio::sync::oneshot;
 
     use super::*;
+
+    #[test]
+    fn a_task_that_goes_alone_or_comes_back_alone_is_one_and_a_batch_is_not() {
+        let golden: Vec<Value> = include_str!("../messages/golden/requests.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["message"]["body"].take())
+            .collect();
+        for tasks in ["/worker/notice/notice/grants", "/ledger/complete"] {
+            let mut body = golden.iter().find(|body| body.pointer(tasks).is_some()).unwrap().clone();
+            let task = body.pointer(tasks).unwrap()[0].clone();
+            for count in 0..3 {
+                *body.pointer_mut(tasks).unwrap() = vec![task.clone(); count].into();
+                let read: Body = serde_json::from_value(body.clone()).unwrap();
+                assert_eq!(is_one_task(&read), count == 1, "{count} of {tasks}");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn i13_peers_are_refused_beyond_their_places_and_an_own_errand_never() {

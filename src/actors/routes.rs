@@ -107,9 +107,6 @@ impl Routes {
                 self.peers.errand_at_once(async move { then(routes.own_ledger(me, principal, request).await) });
             }
             Some(peer) => {
-                if matches!(&request, LedgerRequest::Complete(completions) if completions.len() == 1) {
-                    self.peers.stay_awake();
-                }
                 self.peers.tell(peer, Body::Ledger(request), move |answer| {
                     then(answer.and_then(|answer| match answer {
                         Answer::Ledger(reply) => Ok(reply),

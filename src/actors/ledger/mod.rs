@@ -343,7 +343,6 @@ impl LedgerState {
     }
 
     fn notify(&self, worker: PeerId, notice: WorkerNotice) {
-        let is_one_task = matches!(&notice, WorkerNotice::Grants(grants) if grants.len() == 1);
         let request = WorkerRequest::Notice { home: self.tag, term: self.core.term(), notice };
         if worker == self.arguments.me {
             let (reply, _) = tokio::sync::oneshot::channel();
@@ -351,9 +350,6 @@ impl LedgerState {
             let _ = self.arguments.addresses.worker.cast(message);
         } else {
             self.arguments.peers.notify(worker, Body::Worker(request));
-            if is_one_task {
-                self.arguments.peers.stay_awake();
-            }
         }
     }
 }
