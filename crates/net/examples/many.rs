@@ -1,8 +1,9 @@
 //! Many nodes in one process, which meet in its memory: how long until all know all, and what each costs when nothing
 //! happens but a heartbeat.
 //!
-//! `cargo run --profile dist -p magpie-net --example many [NODES [IDLE_SECONDS [SLACK]]]`. A figure beyond its bar, times the
-//! slack that a machine with other work needs, fails the run.
+//! `cargo run --profile dist -p magpie-net --features plaintext --example many [--noise] [NODES [IDLE_SECONDS [SLACK]]]`. A figure
+//! beyond its bar, times the slack that a machine with other work needs, fails the run. They speak in plain text: a
+//! node on a machine of its own pays for its own encryption, and here two cores would for that of all. With `--noise` they do.
 
 mod measure;
 
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use magpie_core::limits;
-use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent, NetHandle, NodeKey, spawn};
+use magpie_net::{Admission, ClusterKey, InMemory, NetConfig, NetEvent, NetHandle, NodeKey, spawn};
 use measure::cpu_time;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,13 +35,15 @@ const HEARTBEAT_BYTES: usize = 700;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
-    let mut arguments = env::args().skip(1);
+    let mut arguments = env::args().skip(1).peekable();
+    let has_noise = arguments.next_if(|argument| argument == "--noise").is_some();
+    let spoken = if has_noise { InMemory::Noise } else { InMemory::Plain };
     let nodes = arguments.next().map_or(Ok(NODES), |text| text.parse())?;
     let idle = Duration::from_secs(arguments.next().map_or(Ok(IDLE_S), |text| text.parse())?);
     let slack = arguments.next().map_or(Ok(1.0), |text| text.parse())?;
 
     let began = Instant::now();
-    let mesh = start(nodes)?;
+    let mesh = start(nodes, spoken)?;
     // Who once knew all is not asked again: the look costs what the nodes need.
     let mut partial: Vec<&NetHandle> = mesh.iter().collect();
     while let Some(node) = partial.last() {
@@ -85,25 +88,25 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Nodes on as many threads as there are cores: the first is told to all others. They end with the process.
-fn start(nodes: usize) -> Result<Vec<NetHandle>, Failure> {
+fn start(nodes: usize, spoken: InMemory) -> Result<Vec<NetHandle>, Failure> {
     let threads = thread::available_parallelism()?.get().min(nodes);
-    let first = on_a_thread(vec![Vec::new()])?.remove(0);
+    let first = on_a_thread(vec![Vec::new()], spoken)?.remove(0);
     let bootstrap = first.listen_addresses();
     let shares: Vec<_> = (0..threads)
         .map(|place| vec![bootstrap.clone(); (nodes - 1) / threads + usize::from(place < (nodes - 1) % threads)])
         .collect();
-    let started = shares.into_iter().map(on_a_thread).collect::<Result<Vec<_>, _>>()?;
+    let started = shares.into_iter().map(|share| on_a_thread(share, spoken)).collect::<Result<Vec<_>, _>>()?;
     Ok([first].into_iter().chain(started.into_iter().flatten()).collect())
 }
 
-fn on_a_thread(bootstraps: Vec<Vec<String>>) -> Result<Vec<NetHandle>, Failure> {
+fn on_a_thread(bootstraps: Vec<Vec<String>>, spoken: InMemory) -> Result<Vec<NetHandle>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (started, starting) = oneshot::channel();
     thread::spawn(move || {
         runtime.block_on(async move {
             let mut nodes = Vec::new();
             for bootstrap in bootstraps {
-                nodes.push(node(bootstrap).await);
+                nodes.push(node(bootstrap, spoken).await);
             }
             let _ = started.send(nodes.into_iter().collect());
             std::future::pending::<()>().await;
@@ -112,10 +115,11 @@ fn on_a_thread(bootstraps: Vec<Vec<String>>) -> Result<Vec<NetHandle>, Failure> 
     starting.blocking_recv()?
 }
 
-async fn node(bootstrap: Vec<String>) -> Result<NetHandle, Failure> {
+async fn node(bootstrap: Vec<String>, spoken: InMemory) -> Result<NetHandle, Failure> {
     let admission = Admission { cluster_key: Some(ClusterKey::from_bytes([7; 32])), ..Admission::default() };
     let listen = vec!["/memory/0".to_owned()];
-    let config = NetConfig { listen, bootstrap, admission, members: true, in_memory: true, ..NetConfig::default() };
+    let in_memory = Some(spoken);
+    let config = NetConfig { listen, bootstrap, admission, members: true, in_memory, ..NetConfig::default() };
     let (inbox, mut events) = mpsc::channel(1_024);
     let net = spawn(&NodeKey::generate()?, config, inbox).await?;
     tokio::spawn(async move {

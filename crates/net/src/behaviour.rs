@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox};
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, MemoryTransport, Transport};
 use libp2p::core::upgrade::Version;
@@ -12,6 +12,7 @@ use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{PeerId, Swarm, dcutr, dns, identify, identity, mdns, noise, ping, quic, relay, rendezvous, tcp, yamux};
 
 use crate::codec::{ADMISSION, AdmissionCodec, MAILBOX, MEMBERS, MailboxCodec, MembersCodec, REACH, ReachCodec};
+use crate::config::InMemory;
 use crate::discovery;
 use crate::door::Doors;
 use crate::driven::Driven;
@@ -56,7 +57,7 @@ pub(crate) struct Ways {
     pub kademlia: bool,
     pub relay: bool,
     /// Others of this process are met, and nobody else.
-    pub in_memory: bool,
+    pub in_memory: Option<InMemory>,
 }
 
 impl Behaviour {
@@ -152,11 +153,32 @@ pub(crate) fn swarm(
     let behaviour = Behaviour::new(&key, doors, ways, shares, relayed);
     // Connections are closed by admission, quota and ping, never for being quiet.
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::FOR_EVER);
-    let connections = if ways.in_memory { by_memory(&key, shares)? } else { by_name(&key, shares)? };
+    let memory = || MemoryTransport::default().upgrade(Version::V1Lazy);
+    let connections = match ways.in_memory {
+        None => by_name(&key, shares)?,
+        Some(InMemory::Noise) => driven(memory().authenticate(noise(&key)?).multiplex(muxing()), shares),
+        #[cfg(feature = "plaintext")]
+        Some(InMemory::Plain) => {
+            driven(memory().authenticate(libp2p::plaintext::Config::new(&key)).multiplex(muxing()), shares)
+        }
+    };
     Ok(Swarm::new(with_relays(&key, shares, circuits, connections)?, behaviour, local, config))
 }
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// Connections that tasks of their own drive, and whose peers open as many streams as their shares allow.
+fn driven<T, M>(connections: T, shares: &Shares) -> Connections
+where
+    T: Transport<Output = (PeerId, M), Dial: Send, ListenerUpgrade: Send, Error: Send + Sync> + Send + Unpin + 'static,
+    M: StreamMuxer<Substream: Send + Unpin, Error: Send + Sync> + Send + Unpin + 'static,
+{
+    let shares = shares.clone();
+    let connections = connections.map(move |(peer, muxer), _| {
+        (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), shares.of(peer))))
+    });
+    connections.boxed()
+}
 
 fn by_name(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
     match dns::tokio::Transport::system(tcp_and_quic(key, shares)?) {
@@ -168,26 +190,13 @@ fn by_name(key: &identity::Keypair, shares: &Shares) -> Result<Connections, Stri
     }
 }
 
-fn by_memory(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
-    let shares = shares.clone();
-    let connections =
-        MemoryTransport::default().upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(muxing()).map(
-            move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), shares.of(peer)))),
-        );
-    Ok(connections.boxed())
-}
-
 fn with_relays(
     key: &identity::Keypair,
     shares: &Shares,
     circuits: relay::client::Transport,
     connections: Connections,
 ) -> Result<Connections, String> {
-    let by_relay = shares.clone();
-    let relayed =
-        circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(muxing()).map(move |(peer, muxer), _| {
-            (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), by_relay.of(peer))))
-        });
+    let relayed = driven(circuits.upgrade(Version::V1Lazy).authenticate(noise(key)?).multiplex(muxing()), shares);
     let connections = relayed.or_transport(connections).map(|either, _| either.into_inner());
     let setup = Duration::from_millis(limits::CONNECTION_SETUP_MS);
     Ok(TransportTimeout::new(connections, setup).boxed())
@@ -204,14 +213,9 @@ fn muxing() -> yamux::Config {
 }
 
 fn tcp_and_quic(key: &identity::Keypair, shares: &Shares) -> Result<Connections, String> {
-    let (by_tcp, by_quic) = (shares.clone(), shares.clone());
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise(key)?)
-        .multiplex(muxing())
-        .map(move |(peer, muxer), _| {
-            (peer, StreamMuxerBox::new(Turnstile::new(Driven::start(muxer), by_tcp.of(peer))))
-        });
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)).upgrade(Version::V1Lazy);
+    let tcp = driven(tcp.authenticate(noise(key)?).multiplex(muxing()), shares);
+    let by_quic = shares.clone();
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(Turnstile::new(muxer, by_quic.of(peer)))));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())

@@ -104,7 +104,17 @@ pub struct NetConfig {
     /// Sends every request over a substream of its own, for measurements.
     pub without_lanes: bool,
     /// Listens at `/memory/N` and meets others of its process, nobody else: for measurements of many nodes.
-    pub in_memory: bool,
+    pub in_memory: Option<InMemory>,
+}
+
+/// How nodes of one process speak to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InMemory {
+    /// Over Noise, as over TCP.
+    Noise,
+    /// In plain text, and each takes the other's word for who it is: nobody else is in between.
+    #[cfg(feature = "plaintext")]
+    Plain,
 }
 
 /// A text that is not a multiaddr.

@@ -38,7 +38,7 @@ mod watch;
 
 pub use book::{Contact, Source};
 pub use cache::cached_peers;
-pub use config::{Admission, NetConfig, ParseAddressError, check_address, check_dns_name, check_member};
+pub use config::{Admission, InMemory, NetConfig, ParseAddressError, check_address, check_dns_name, check_member};
 pub use discovery::dns::ParseNameError;
 pub use discovery::github::{GithubConfig, GithubConfigError, Token};
 pub use event::{NetEvent, Responder};
