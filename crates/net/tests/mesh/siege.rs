@@ -90,13 +90,16 @@ async fn a_member_that_does_its_worst_costs_little() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        // A machine may be slower after a while than it was, by itself: the slower calm counts.
+        let after = measure(&honest.net, to, lasts).await;
         let growth = besieged.peak_bytes.saturating_sub(calm.peak_bytes);
-        let times = besieged.p99.as_secs_f64() / calm.p99.max(P99_FLOOR).as_secs_f64();
+        let calm_p99 = calm.p99.max(after.p99);
+        let times = besieged.p99.as_secs_f64() / calm_p99.max(P99_FLOOR).as_secs_f64();
         let counters = node.counters();
         println!(
             "| {attack} | {} | {} | {} | {} | {times:.2} | {:.1} | {} | {} | {} |",
             calm.p50.as_micros(),
-            calm.p99.as_micros(),
+            calm_p99.as_micros(),
             besieged.p50.as_micros(),
             besieged.p99.as_micros(),
             growth as f64 / 1_048_576.0,
@@ -104,11 +107,11 @@ async fn a_member_that_does_its_worst_costs_little() {
             counters.peers_banned,
             counters.streams_turned_away,
         );
-        let failed: Vec<_> = calm.failed.iter().chain(&besieged.failed).collect();
+        let failed: Vec<_> = calm.failed.iter().chain(&besieged.failed).chain(&after.failed).collect();
         assert!(failed.is_empty(), "{} honest requests failed: {attack}: {:?}", failed.len(), failed.first());
         assert!(growth <= GROWTH_BYTES_MAX, "{attack}: {growth} bytes of growth");
         if is_long {
-            assert!(times <= SLOWDOWN_MAX, "{attack}: {besieged:?} against {calm:?}");
+            assert!(times <= SLOWDOWN_MAX, "{attack}: {besieged:?} against {calm:?} and {after:?}");
         }
         honest.net.shutdown().await;
         node.shutdown().await;
