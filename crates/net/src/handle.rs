@@ -1,9 +1,10 @@
 //! The plain message API: what the rest of a node sees of the network.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use libp2p::swarm::ConnectionId;
 use magpie_core::conduct::Offence;
 use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -91,6 +92,8 @@ pub struct PeerInfo {
     pub has_lane: bool,
     /// Whether a relay lies between, on all ways to it.
     pub relayed: bool,
+    /// More than one when both sides dialled, until those that are not needed are closed.
+    pub connections: usize,
 }
 
 pub(crate) enum Command {
@@ -115,26 +118,53 @@ pub(crate) struct OutboundRequest {
 pub(crate) struct Link {
     pub info: Mutex<PeerInfo>,
     pub permits: Arc<Semaphore>,
-    lane: Mutex<Option<Lane>>,
+    lane: Mutex<Option<(ConnectionId, Lane)>>,
 }
 
 impl Link {
     pub fn new(peer: PeerId, addresses: Vec<String>) -> Self {
-        let info = Mutex::new(PeerInfo { peer, addresses, round_trip: None, has_lane: false, relayed: false });
-        Self { info, permits: Arc::new(Semaphore::new(limits::PEER_REQUESTS_MAX)), lane: Mutex::new(None) }
+        let info = PeerInfo { peer, addresses, round_trip: None, has_lane: false, relayed: false, connections: 0 };
+        Self {
+            info: Mutex::new(info),
+            permits: Arc::new(Semaphore::new(limits::PEER_REQUESTS_MAX)),
+            lane: Mutex::new(None),
+        }
     }
 
-    pub fn set_lane(&self, lane: Option<Lane>) {
-        self.update(|info| info.has_lane = lane.is_some());
-        *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = lane;
+    pub fn set_lane(&self, connection: ConnectionId, lane: Lane) {
+        *self.opened() = Some((connection, lane));
+        self.update(|info| info.has_lane = true);
+    }
+
+    /// Sends nothing more on the lane of that connection.
+    pub fn drop_lane(&self, connection: ConnectionId) {
+        let dropped = self.opened().take_if(|(opened_on, _)| *opened_on == connection);
+        if dropped.is_some() {
+            self.update(|info| info.has_lane = false);
+        }
     }
 
     pub fn has_lane(&self) -> bool {
-        self.lane().is_some()
+        self.lane_on().is_some()
+    }
+
+    /// The connection that the lane is on.
+    pub fn lane_on(&self) -> Option<ConnectionId> {
+        self.opened().as_ref().map(|(connection, _)| *connection)
     }
 
     fn lane(&self) -> Option<Lane> {
-        self.lane.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.opened().as_ref().map(|(_, lane)| lane.clone())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<(ConnectionId, Lane)>> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no request to the peer is under way on those connections, nor on a substream of its own, on whichever.
+    pub fn is_idle_on(&self, connections: &[ConnectionId]) -> bool {
+        let lane = self.opened().clone().filter(|(opened_on, _)| connections.contains(opened_on));
+        self.permits.available_permits() == limits::PEER_REQUESTS_MAX && lane.is_none_or(|(_, lane)| lane.is_idle())
     }
 
     pub fn update(&self, change: impl FnOnce(&mut PeerInfo)) {

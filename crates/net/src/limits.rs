@@ -112,10 +112,16 @@ pub(crate) const EVENTS_WAITING_MAX: usize = 1_024;
 pub(crate) const MARKERS_MAX: usize = 1_024;
 /// Suggestions of the discovery methods that wait for the swarm loop.
 pub(crate) const SUGGESTIONS_LEN_MAX: usize = 256;
-/// The swarm loop looks at its deadlines this often.
+/// The swarm loop looks at its deadlines this often; when nothing has moved for the third, as often as the second.
 pub(crate) const TICK_MS: u64 = 100;
+pub(crate) const QUIET_TICK_MS: u64 = 500;
+pub(crate) const QUIET_AFTER_MS: u64 = 2_000;
 /// Who was admitted by what ends is looked at this often: by then it is over for them, too.
 pub(crate) const EXPIRY_EVERY_MS: u64 = 1_000;
+/// Connections to one member beside another are closed when the last of them has stood for so long.
+pub(crate) const SPARE_AFTER_MS: u64 = 5_000;
+/// What is sent meanwhile waits until they are closed, and for so long at most.
+pub(crate) const PARTING_MS: u64 = 1_000;
 
 /// Each connection is pinged this often, and closed when the answer takes longer. What a node does for that grows with the
 /// mesh, and who is there is told by heartbeats.

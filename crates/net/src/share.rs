@@ -106,6 +106,12 @@ impl Share {
         })
     }
 
+    /// Whether no request of the peer on a substream of its own is read, or unanswered.
+    pub fn is_idle(&self) -> bool {
+        let all = limits::PEER_STREAMS_WAITING_MAX;
+        self.places.available_permits() == limits::PEER_PLACES_MAX && self.waiting.available_permits() == all
+    }
+
     /// Waits until a request of `bytes` on a substream may be read.
     pub async fn on_stream(&self, bytes: usize, place: OwnedSemaphorePermit) -> io::Result<Budget> {
         let now_ns = self.watch.now_ns();

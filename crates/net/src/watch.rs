@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use magpie_core::conduct::{Ban, Conduct, Offence};
 use magpie_core::ids::PeerId;
+use tokio::sync::Notify;
 
 /// A peer that is kept out for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,9 @@ pub(crate) struct Watch(Arc<Watched>);
 struct Watched {
     started: Instant,
     conduct: Mutex<Conduct>,
-    /// Banned since the swarm loop looked. It looks ten times a second, and a ban outlasts that.
+    /// Banned since the swarm loop looked, and what tells it to.
     fallen: Mutex<Vec<(PeerId, Ban)>>,
+    fell: Notify,
     streams_turned_away: AtomicU64,
 }
 
@@ -37,6 +39,7 @@ impl Default for Watch {
             started: Instant::now(),
             conduct,
             fallen: Mutex::default(),
+            fell: Notify::new(),
             streams_turned_away: AtomicU64::new(0),
         }))
     }
@@ -46,6 +49,7 @@ impl Watch {
     pub fn note(&self, peer: PeerId, offence: Offence) {
         if let Some(ban) = self.conduct().note(peer, offence, self.now_ms()) {
             lock(&self.0.fallen).push((peer, ban));
+            self.0.fell.notify_one();
         }
     }
 
@@ -57,6 +61,11 @@ impl Watch {
     pub fn bans(&self) -> Vec<BannedPeer> {
         let now_ms = self.now_ms();
         self.conduct().bans(now_ms).map(|(peer, ban)| banned(peer, ban, now_ms)).collect()
+    }
+
+    /// Returns when somebody was banned since it returned last. Cancel safe.
+    pub async fn next_fall(&self) {
+        self.0.fell.notified().await;
     }
 
     /// Who was banned since the last look.

@@ -92,6 +92,11 @@ impl Lane {
         Ok(replied.await.unwrap_or(Err(RequestError::Interrupted { peer: self.peer })))
     }
 
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.permits.available_permits() == limits::LANE_REQUESTS_MAX
+    }
+
     /// A place, if one is free just now.
     pub fn free_place(&self) -> Option<FreePlace<'_>> {
         let permit = self.permits.clone().try_acquire_owned().ok()?;

@@ -21,9 +21,9 @@ pub(crate) const LANE: StreamProtocol = StreamProtocol::new("/magpie/mailbox-str
 /// What became of a lane.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Opened { peer: PeerId, stream: Stream },
+    Opened { peer: PeerId, connection: ConnectionId, stream: Stream },
     NotOpened { peer: PeerId, reason: String },
-    Accepted { peer: PeerId, stream: Stream },
+    Accepted { peer: PeerId, connection: ConnectionId, stream: Stream },
 }
 
 #[derive(Default)]
@@ -70,11 +70,11 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, _: FromSwarm) {}
 
-    fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         let event = match event {
-            Negotiated::Outbound(Ok(stream)) => Event::Opened { peer, stream },
+            Negotiated::Outbound(Ok(stream)) => Event::Opened { peer, connection, stream },
             Negotiated::Outbound(Err(reason)) => Event::NotOpened { peer, reason },
-            Negotiated::Inbound(stream) => Event::Accepted { peer, stream },
+            Negotiated::Inbound(stream) => Event::Accepted { peer, connection, stream },
         };
         self.pending.push_back(ToSwarm::GenerateEvent(event));
     }

@@ -1,5 +1,6 @@
 //! Connections and admission: from a connected stranger to a member, and back.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
@@ -18,7 +19,7 @@ use crate::book::split_peer;
 use crate::config::Admission;
 use crate::door::Opening;
 use crate::event::NetEvent;
-use crate::handle::Link;
+use crate::handle::{Link, PeerInfo};
 use crate::identity;
 use crate::limits;
 use crate::network::Network;
@@ -40,14 +41,15 @@ pub(super) enum Standing {
 }
 
 #[derive(Debug)]
-struct Connection {
-    id: ConnectionId,
+pub(super) struct Connection {
+    pub id: ConnectionId,
     /// Where we dialled it.
-    dialled: Option<Multiaddr>,
+    pub dialled: Option<Multiaddr>,
     /// Where it came in, if the peer dialled.
-    arrived: Option<Multiaddr>,
-    remote: Multiaddr,
-    relayed: bool,
+    pub arrived: Option<Multiaddr>,
+    pub remote: Multiaddr,
+    pub relayed: bool,
+    pub since: Instant,
 }
 
 /// A connected peer.
@@ -58,7 +60,7 @@ pub(super) struct Peer {
     boot: Option<u64>,
     /// What it was verified to be.
     passport: Option<Passport>,
-    connections: Vec<Connection>,
+    pub connections: Vec<Connection>,
     /// Whether there was anything to refuse: this node dialled it or sent it away, or it presented itself.
     spoken: bool,
     /// Until when it must be admitted; a guest, until when it must ask something.
@@ -68,6 +70,11 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn is_admitted(&self) -> bool {
         self.standing == Standing::Admitted
+    }
+
+    /// Whether it is sent away when its time is over.
+    pub(super) fn may_be_late(&self) -> bool {
+        self.standing < Standing::Guest
     }
 
     fn is_guest(&self) -> bool {
@@ -101,7 +108,8 @@ impl Node {
             ConnectedPoint::Listener { local_addr, .. } => Some(local_addr.clone()),
             ConnectedPoint::Dialer { .. } => None,
         };
-        let connection = Connection { id, dialled, arrived, remote: endpoint.get_remote_address().clone(), relayed };
+        let (remote, since) = (endpoint.get_remote_address().clone(), Instant::now());
+        let connection = Connection { id, dialled, arrived, remote, relayed, since };
         let entry = self.peers.entry(peer).or_insert_with(|| Peer {
             standing: Standing::Stranger,
             boot: None,
@@ -118,7 +126,7 @@ impl Node {
         if !relayed {
             self.leave_the_relay(peer);
         }
-        self.note_relayed(peer);
+        self.note_ways(peer);
         if is_dialler {
             let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
             self.greet(peer, hello);
@@ -133,16 +141,18 @@ impl Node {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         entry.connections.retain(|connection| connection.id != id);
         let (standing, spoken) = (entry.standing, entry.spoken);
+        let waited = self.partings.closed(peer, id);
         if remaining > 0 {
-            self.note_relayed(peer);
+            self.note_ways(peer);
             if standing == Standing::Admitted {
                 self.open_lane_elsewhere(peer, id);
                 // Whatever was to be learned over the one that closed: the others were open both ways.
                 self.doors.open(libp2p_peer, Opening::BothWays);
             }
-            return;
+            return waited.into_iter().for_each(|request| self.send_request(request));
         }
         self.peers.remove(&peer);
+        waited.into_iter().for_each(|request| self.send_request(request));
         let now_ms = self.now_ms();
         self.whereabouts.forget(peer, now_ms);
         self.book.disconnected(peer, now_ms);
@@ -184,8 +194,12 @@ impl Node {
             }
             Event::OutboundFailure { peer, connection_id, error, .. } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
-                if self.standing(peer) < Some(Standing::Guest) {
-                    self.on_greeting_lost(peer, connection_id, &error);
+                match self.standing(peer) {
+                    Some(Standing::Stranger | Standing::Verified) => {
+                        self.on_greeting_lost(peer, connection_id, &error);
+                    }
+                    Some(Standing::Admitted) if is_lost(&error) => self.show_again(peer, connection_id),
+                    _ => {}
                 }
             }
             Event::InboundFailure { peer, error, .. } => {
@@ -200,7 +214,7 @@ impl Node {
 
     /// A refusal closes every connection. Where another stays, only the greeting went with its connection.
     fn on_greeting_lost(&mut self, peer: PeerId, lost: ConnectionId, error: &OutboundFailure) {
-        let closed = matches!(error, OutboundFailure::ConnectionClosed | OutboundFailure::Io(_));
+        let closed = is_lost(error);
         let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
         let others: Vec<bool> = connections.filter(|held| held.id != lost).map(|held| held.dialled.is_some()).collect();
         match others.as_slice() {
@@ -212,6 +226,15 @@ impl Node {
             }
             // The peer dialled the others, and presents itself there.
             _ => {}
+        }
+    }
+
+    /// What this node showed to a member went with a connection beside another: it may have been what it is by now.
+    fn show_again(&mut self, peer: PeerId, lost: ConnectionId) {
+        let connections = self.peers.get(&peer).into_iter().flat_map(|entry| &entry.connections);
+        if connections.filter(|held| held.id != lost).count() > 0 {
+            let hello = Greeting::Hello(self.admitter.credentials_for(peer, wall()));
+            self.greet(peer, hello);
         }
     }
 
@@ -305,7 +328,7 @@ impl Node {
         tracing::info!(%peer, ?addresses, "peer admitted");
         self.shared.count(|counters| counters.peers_admitted += 1);
         self.shared.add_link(peer, Link::new(peer, addresses.clone()));
-        self.note_relayed(peer);
+        self.note_ways(peer);
         self.inbox.tell(NetEvent::PeerAdmitted { peer, addresses });
         self.open_lane_later(peer, 0);
         self.open_the_due_lanes();
@@ -357,9 +380,18 @@ impl Node {
         self.inbox.tell(NetEvent::PeerLost { peer });
     }
 
-    /// The connection that a lane is opened on.
+    /// The connection that a lane is opened on: of the nearest the one that the peer asks on, if it does, or the newest.
     pub(super) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
-        self.peers.get(&peer).and_then(|entry| entry.connections.last()).map(|connection| connection.id)
+        let served_on = self.lanes.served_on(peer);
+        let rank = |held: &&Connection| (Network::of(&held.remote), Some(held.id) != served_on, Reverse(held.id));
+        let staying = self.peers.get(&peer)?.connections.iter().filter(|held| self.stays(peer, held.id));
+        staying.min_by_key(rank).map(|held| held.id)
+    }
+
+    /// Whether that connection stands, and is not being closed.
+    pub(super) fn stays(&self, peer: PeerId, id: ConnectionId) -> bool {
+        let held = self.peers.get(&peer).is_some_and(|entry| entry.connections.iter().any(|held| held.id == id));
+        held && !self.partings.is_closing(peer, id)
     }
 
     /// The nearest network that `peer` is met over: its addresses there are of use to this node, and this node's to it.
@@ -384,9 +416,11 @@ impl Node {
         connections.iter().find(|connection| connection.id == id && !connection.relayed)?.arrived.clone()
     }
 
-    fn note_relayed(&self, peer: PeerId) {
-        let relayed = self.peers.get(&peer).is_some_and(|entry| entry.connections.iter().all(|held| held.relayed));
-        self.shared.link(peer).into_iter().for_each(|link| link.update(|info| info.relayed = relayed));
+    fn note_ways(&self, peer: PeerId) {
+        let connections = self.peers.get(&peer).map_or(&[][..], |entry| &entry.connections);
+        let relayed = !connections.is_empty() && connections.iter().all(|held| held.relayed);
+        let note = |info: &mut PeerInfo| (info.relayed, info.connections) = (relayed, connections.len());
+        self.shared.link(peer).into_iter().for_each(|link| link.update(note));
     }
 
     /// Closes the connections by way of a relay to a peer that is reached without one.
@@ -493,6 +527,11 @@ impl Node {
             self.greet(peer, hello);
         }
     }
+}
+
+/// Whether a greeting went with its connection.
+fn is_lost(error: &OutboundFailure) -> bool {
+    matches!(error, OutboundFailure::ConnectionClosed | OutboundFailure::Io(_))
 }
 
 /// Tickets end by the wall clock.

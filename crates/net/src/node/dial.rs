@@ -34,6 +34,7 @@ impl Node {
             Suggestion::PeerFound { address, source } => {
                 let text = address.to_string();
                 if self.book.found(address, source, now_ms) {
+                    self.tick.stir();
                     self.inbox.hint(NetEvent::Discovered { address: text, source });
                 }
             }

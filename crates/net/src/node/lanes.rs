@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::Node;
 use super::admit::Standing;
+use crate::handle::Link;
 use crate::identity;
 use crate::lane::{self, Server, behaviour::Event};
 use crate::limits;
@@ -21,14 +22,21 @@ pub(super) struct Lanes {
     /// The connections on which lanes are being opened: nobody tells what becomes of one whose connection closes.
     opening: HashMap<PeerId, ConnectionId>,
     /// At most [`limits::LANES_SERVED_MAX`] of one member, the eldest first.
-    served: HashMap<PeerId, Vec<AbortHandle>>,
+    served: HashMap<PeerId, Vec<Served>>,
     tasks: JoinSet<Ended>,
 }
 
-/// The lane that ended, which was asked or served on.
+/// A lane that a member opened.
+struct Served {
+    connection: ConnectionId,
+    task: AbortHandle,
+}
+
+/// The lane that ended.
 pub(super) struct Ended {
     peer: PeerId,
-    asked_by_us: bool,
+    /// The connection, if this node asked on it.
+    asked_on: Option<ConnectionId>,
     result: io::Result<()>,
 }
 
@@ -56,11 +64,23 @@ impl Lanes {
         self.opening.remove(&peer);
         self.served.remove(&peer);
     }
+
+    /// Whether the lane to a member stands, or is not to be.
+    pub fn is_settled(&self, link: &Link) -> bool {
+        !self.enabled || link.has_lane()
+    }
+
+    /// The connection that the peer asks on.
+    pub fn served_on(&self, peer: PeerId) -> Option<ConnectionId> {
+        let served = self.served.get(&peer)?.iter().rev();
+        served.filter(|lane| !lane.task.is_finished()).map(|lane| lane.connection).next()
+    }
 }
 
 impl Node {
     pub(super) fn open_lane_later(&mut self, peer: PeerId, delay_ms: u64) {
         if self.lanes.enabled {
+            self.tick.stir();
             let due_ms = self.now_ms() + delay_ms;
             self.lanes.due_ms.insert(peer, due_ms);
         }
@@ -71,13 +91,15 @@ impl Node {
         let due: Vec<PeerId> =
             self.lanes.due_ms.iter().filter(|(_, due)| **due <= now_ms).map(|(peer, _)| *peer).collect();
         for peer in due {
-            self.lanes.due_ms.remove(&peer);
-            let has_one = self.shared.link(peer).is_none_or(|link| link.has_lane());
-            if let Some(connection) = self.connection_of(peer).filter(|_| !has_one) {
-                self.lanes.opening.insert(peer, connection);
-                let lanes = self.swarm.behaviour_mut().lanes.inner_mut();
-                lanes.open(identity::to_libp2p(peer), connection);
+            if self.shared.link(peer).is_none_or(|link| link.has_lane()) {
+                self.lanes.due_ms.remove(&peer);
+                continue;
             }
+            // Where all connections are closing, another may come.
+            let Some(connection) = self.connection_of(peer) else { continue };
+            self.lanes.due_ms.remove(&peer);
+            self.lanes.opening.insert(peer, connection);
+            self.swarm.behaviour_mut().lanes.inner_mut().open(identity::to_libp2p(peer), connection);
         }
     }
 
@@ -90,7 +112,7 @@ impl Node {
 
     pub(super) fn on_lane_event(&mut self, event: Event) {
         match event {
-            Event::Opened { peer, stream } => {
+            Event::Opened { peer, connection, stream } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
                 self.lanes.opening.remove(&peer);
                 // A peer that was lost meanwhile has no link; one that was lost and met again may have a lane: this
@@ -98,9 +120,9 @@ impl Node {
                 let Some(link) = self.shared.link(peer).filter(|link| !link.has_lane()) else { return };
                 let asking = async move {
                     let opened = link.clone();
-                    let result = lane::ask(stream, peer, |lane| opened.set_lane(Some(lane))).await;
-                    link.set_lane(None);
-                    Ended { peer, asked_by_us: true, result }
+                    let result = lane::ask(stream, peer, |lane| opened.set_lane(connection, lane)).await;
+                    link.drop_lane(connection);
+                    Ended { peer, asked_on: Some(connection), result }
                 };
                 self.lanes.tasks.spawn(asking);
             }
@@ -110,14 +132,14 @@ impl Node {
                 tracing::debug!(%peer, reason, "no lane: requests go one by one");
                 self.open_lane_later(peer, limits::LANE_RETRY_MS);
             }
-            Event::Accepted { peer, stream } => {
+            Event::Accepted { peer, connection, stream } => {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
-                self.serve_lane(peer, stream);
+                self.serve_lane(peer, connection, stream);
             }
         }
     }
 
-    fn serve_lane(&mut self, peer: PeerId, stream: libp2p::Stream) {
+    fn serve_lane(&mut self, peer: PeerId, connection: ConnectionId, stream: libp2p::Stream) {
         match self.standing(peer) {
             // To open a lane says the same as the confirmation, which may come later.
             Some(Standing::Verified) => self.admit(peer),
@@ -126,20 +148,19 @@ impl Node {
         }
         let share = self.shares.of(identity::to_libp2p(peer));
         let server = Server { inbox: self.inbox.clone(), shared: self.shared.clone(), share };
-        let serving =
-            async move { Ended { peer, asked_by_us: false, result: lane::serve(stream, peer, server).await } };
+        let serving = async move { Ended { peer, asked_on: None, result: lane::serve(stream, peer, server).await } };
         let task = self.lanes.tasks.spawn(serving);
         let served = self.lanes.served.entry(peer).or_default();
-        served.retain(|task| !task.is_finished());
+        served.retain(|lane| !lane.task.is_finished());
         if served.len() == limits::LANES_SERVED_MAX {
             // The peer opened another because it gave this one up.
-            served.remove(0).abort();
+            served.remove(0).task.abort();
         }
-        served.push(task);
+        served.push(Served { connection, task });
     }
 
     pub(super) fn on_lane_ended(&mut self, ended: Result<Ended, JoinError>) {
-        let Ended { peer, asked_by_us, result } = match ended {
+        let Ended { peer, asked_on, result } = match ended {
             Ok(ended) => ended,
             Err(error) if error.is_cancelled() => return,
             Err(error) => return tracing::error!(%error, "a lane ended by a panic"),
@@ -147,8 +168,11 @@ impl Node {
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "a lane broke");
         }
-        if asked_by_us && self.standing(peer) == Some(Standing::Admitted) {
-            self.open_lane_later(peer, limits::LANE_RETRY_MS);
+        let Some(asked_on) = asked_on else { return };
+        if self.standing(peer) == Some(Standing::Admitted) {
+            // Where its connection went, another may be there.
+            let delay_ms = if self.stays(peer, asked_on) { limits::LANE_RETRY_MS } else { 0 };
+            self.open_lane_later(peer, delay_ms);
         }
     }
 }

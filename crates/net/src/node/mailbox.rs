@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
+use libp2p::request_response::{Event, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
 use magpie_core::ids::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -25,6 +25,8 @@ pub(super) struct Mailbox {
     asked: HashMap<OutboundRequestId, Asked>,
     /// Bounded by the substreams that may be open.
     answering: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// Whose requests have come, and are not answered down to the last byte.
+    asking: HashMap<InboundRequestId, PeerId>,
 }
 
 struct Asked {
@@ -37,10 +39,16 @@ impl Mailbox {
     pub async fn next_answer(&mut self) -> Option<Answered> {
         self.answering.next().await
     }
+
+    /// Whether requests of that peer are under way.
+    pub fn answers(&self, peer: PeerId) -> bool {
+        self.asking.values().any(|asker| *asker == peer)
+    }
 }
 
 impl Node {
     pub(super) fn send_request(&mut self, request: OutboundRequest) {
+        let Some(request) = self.partings.pass(request) else { return };
         let OutboundRequest { peer, frame, reply, permit } = request;
         if self.standing(peer) != Some(Standing::Admitted) {
             // The caller may have given up, here and below: then nobody waits for this.
@@ -54,7 +62,8 @@ impl Node {
 
     pub(super) fn on_mailbox_event(&mut self, event: Event<Request, Response>) {
         let (id, result) = match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+            Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
+                self.mailbox.asking.extend(identity::from_libp2p(&peer).map(|peer| (request_id, peer)));
                 return self.on_request(&peer, request, channel);
             }
             Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
@@ -65,10 +74,14 @@ impl Node {
                 let Some(peer) = identity::from_libp2p(&peer) else { return };
                 (request_id, Err(request_error(peer, &error)))
             }
-            Event::InboundFailure { peer, error, .. } => {
+            Event::InboundFailure { peer, request_id, error, .. } => {
+                self.mailbox.asking.remove(&request_id);
                 return tracing::debug!(%peer, %error, "a request came to nothing");
             }
-            Event::ResponseSent { .. } => return,
+            Event::ResponseSent { request_id, .. } => {
+                self.mailbox.asking.remove(&request_id);
+                return;
+            }
         };
         if let Some(asked) = self.mailbox.asked.remove(&id) {
             let _ = asked.reply.send(result);

@@ -13,7 +13,9 @@ mod members;
 mod reach;
 mod relay;
 mod rendezvous;
+mod spare;
 mod start;
+mod tick;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ use libp2p::{Multiaddr, Swarm, identify, ping};
 use magpie_core::ids::PeerId;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 pub(crate) use admit::is_loopback;
 pub(crate) use asked::Question;
@@ -43,6 +45,8 @@ use self::members::Members;
 use self::reach::{DialBacks, RouterDesk, Told};
 use self::relay::{Detours, Relays};
 use self::rendezvous::Points;
+use self::spare::Partings;
+use self::tick::Tick;
 use crate::admission::Admitter;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
@@ -73,6 +77,7 @@ pub(crate) struct Node {
     points: Points,
     relays: Relays,
     detours: Detours,
+    partings: Partings,
     whereabouts: Whereabouts,
     told: Told,
     router: Option<RouterDesk>,
@@ -86,8 +91,8 @@ pub(crate) struct Node {
     /// Wakes the methods of discovery that look again and again.
     look_again: Arc<Notify>,
     started: Instant,
-    ticked_ms: u64,
-    /// When it is looked next who may not stay any longer.
+    tick: Tick,
+    /// When it is looked next who, and what, may not stay any longer.
     expiry_due_ms: u64,
 }
 
@@ -100,11 +105,20 @@ struct Cache {
     writing: JoinSet<bool>,
 }
 
+/// Whether an event is one of those that come again and again as long as there are members. What is found by them stirs by itself.
+fn is_routine(event: &SwarmEvent<BehaviourEvent>) -> bool {
+    use BehaviourEvent::{Identify, IdentifyAfar, Kademlia, Mailbox, Members, Ping, Point, Rendezvous, RendezvousAfar};
+    let SwarmEvent::Behaviour(event) = event else { return false };
+    match event {
+        Mailbox(_) | Members(_) | Ping(_) | Identify(_) | IdentifyAfar(_) => true,
+        Rendezvous(_) | RendezvousAfar(_) | Point(_) | Kademlia(_) => true,
+        _ => false,
+    }
+}
+
 impl Node {
     /// Runs until it is told to stop, or until nobody can tell it anything any more.
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut suggestions: mpsc::Receiver<Suggestion>) {
-        let mut tick = tokio::time::interval(Duration::from_millis(limits::TICK_MS));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let takes_commands = self.has_room_for_markers();
             tokio::select! {
@@ -120,7 +134,8 @@ impl Node {
                 Some(suggestion) = suggestions.recv() => self.on_suggestion(suggestion),
                 Some(id) = self.markers.next() => self.on_marker_settled(id),
                 () = self.inbox.drain_one(), if self.inbox.is_waiting() => {}
-                _ = tick.tick() => self.on_tick(),
+                () = self.shared.watch.next_fall() => self.send_away_the_banned(),
+                late_ms = self.tick.due() => self.on_tick(late_ms),
             }
         }
         Box::pin(self.stop()).await;
@@ -131,6 +146,13 @@ impl Node {
     }
 
     fn on_command(&mut self, command: Command) {
+        let is_routine = matches!(
+            command,
+            Command::Request(_) | Command::Marker { .. } | Command::Question(Question::Contacts { .. })
+        );
+        if !is_routine {
+            self.tick.stir();
+        }
         match command {
             Command::Request(request) => self.send_request(request),
             Command::Question(question) => self.on_question(question),
@@ -142,6 +164,9 @@ impl Node {
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        if !is_routine(&event) {
+            self.tick.stir();
+        }
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -211,15 +236,18 @@ impl Node {
         }
     }
 
-    fn on_tick(&mut self) {
+    fn on_tick(&mut self, late_ms: u64) {
         let now_ms = self.now_ms();
-        let since_ms = now_ms - std::mem::replace(&mut self.ticked_ms, now_ms);
-        self.book.ticked(since_ms.saturating_sub(limits::TICK_MS), now_ms);
-        self.send_away_the_banned();
+        if self.peers.values().any(Peer::may_be_late) {
+            self.tick.stir();
+        }
+        self.book.ticked(late_ms, now_ms);
         self.send_away_the_late();
+        self.release_the_overdue();
         if self.expiry_due_ms <= now_ms {
             self.expiry_due_ms = now_ms + limits::EXPIRY_EVERY_MS;
             self.send_away_the_expired();
+            self.close_the_spare();
         }
         self.dial_the_due();
         self.open_the_due_lanes();

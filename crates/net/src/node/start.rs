@@ -22,6 +22,8 @@ use super::members::Members;
 use super::reach::RouterDesk;
 use super::relay::{Detours, Relays};
 use super::rendezvous::Points;
+use super::spare::Partings;
+use super::tick::Tick;
 use super::{Cache, Node};
 use crate::admission::Admitter;
 use crate::behaviour::{self, Ways};
@@ -124,6 +126,7 @@ impl Plan {
             points: Points::new(self.points.iter().map(|(_, peer)| *peer)),
             relays: Relays::new(self.relays.iter().cloned()),
             detours: Detours::default(),
+            partings: Partings::default(),
             whereabouts: Whereabouts::new(self.external),
             told: Default::default(),
             router: self.config.upnp.then(|| RouterDesk::open(tasks)),
@@ -146,7 +149,7 @@ impl Plan {
             shared: self.shared,
             cache: Cache { path: self.config.peer_cache, written: String::new(), due_ms: 0, writing: JoinSet::new() },
             started: Instant::now(),
-            ticked_ms: 0,
+            tick: Tick::new(),
             expiry_due_ms: 0,
         };
         node.tell_where_it_is();

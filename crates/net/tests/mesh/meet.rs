@@ -1,6 +1,7 @@
 //! Nodes find and admit each other, and find each other again.
 
 use magpie_net::{NetConfig, NetEvent, Source};
+use tokio::time::timeout;
 
 use crate::node::*;
 
@@ -182,4 +183,33 @@ async fn a_peer_whose_connections_are_made_anew_is_met_again() {
     a.admitted(b.peer()).await;
     b.admitted(a.peer()).await;
     talk(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn of_two_connections_one_is_left_and_the_side_that_closes_loses_nothing() {
+    let (mut a, mut b) = two_by_id().await;
+    let (to_a, to_b) = (a.address(), b.address());
+    let (dialled_a, dialled_b) = tokio::join!(b.net.dial(&to_a), a.net.dial(&to_b));
+    dialled_a.and(dialled_b).unwrap();
+    a.admitted(b.peer()).await;
+    b.admitted(a.peer()).await;
+    until(|| [&a, &b].iter().all(|node| node.net.counters().connections_taken == 1)).await;
+    let connections = |node: &Node| node.net.peers().iter().map(|info| info.connections).collect::<Vec<_>>();
+    let one_is_left = async {
+        while [connections(&a), connections(&b)] != [[1], [1]] {
+            talk(&mut a, &mut b).await;
+            // Too long for a lane.
+            ask_with(&a, &mut b, vec![7; 100_000]).await;
+        }
+    };
+    timeout(PATIENCE, one_is_left).await.expect("the other is closed");
+    until(|| [&a, &b].iter().all(|node| node.net.peers()[0].has_lane)).await;
+    talk(&mut a, &mut b).await;
+    assert!(!a.drain().into_iter().chain(b.drain()).any(|event| matches!(event, NetEvent::PeerLost { .. })));
+}
+
+/// The lesser first.
+async fn two_by_id() -> (Node, Node) {
+    let (one, other) = (start(1, listening(TCP)).await, start(2, listening(TCP)).await);
+    if one.peer() < other.peer() { (one, other) } else { (other, one) }
 }

@@ -192,10 +192,14 @@ pub async fn talk(a: &mut Node, b: &mut Node) {
 }
 
 async fn ask(asker: &Node, answerer: &mut Node) {
-    let (net, to) = (asker.net.clone(), answerer.peer());
-    let asking = tokio::spawn(async move { net.request(to, b"question".to_vec(), PATIENCE).await });
+    ask_with(asker, answerer, b"question".to_vec()).await;
+}
+
+pub async fn ask_with(asker: &Node, answerer: &mut Node, question: Vec<u8>) {
+    let (net, to, asked) = (asker.net.clone(), answerer.peer(), question.clone());
+    let asking = tokio::spawn(async move { net.request(to, asked, PATIENCE).await });
     let (from, frame, reply) = answerer.request().await;
-    assert_eq!((from, frame.as_slice()), (asker.peer(), b"question".as_slice()));
+    assert_eq!((from, frame), (asker.peer(), question));
     reply.send(b"answer".to_vec());
     assert_eq!(asking.await.unwrap(), Ok(b"answer".to_vec()));
 }
