@@ -146,8 +146,8 @@ def row(bench, **which):
     return found[0]
 
 
-def latency(part):
-    found = row("latency")
+def latency(how, part):
+    found = row("latency", what=how)
     echo, noop = (found[what][part] for what in ("echo_us", "noop_us"))
     nats = found["nats_us"]
     beside = f"NATS core {nats[part] / echo:.1f} times" if nats else "no nats-server here to run beside it"
@@ -161,7 +161,7 @@ def mcp_times(what):
 
 
 def mcp_per_s(what):
-    found = row("mcp", what=what)
+    found = row("mcp", what=f"{what} rate")
     return found["ratio_per_s"], f"{found['calls_per_s']:,} calls/s, the echo {found['echoes_per_s']:,}"
 
 
@@ -252,10 +252,14 @@ MEASURES = {
     "ready": ("`nodectl dev 3` to ready", 5, "s", False, ready_s),
     "noop": (f"{NOOPS:,} no-ops, sync, three nodes: CPU per task", 0.03, "ms", False, lambda: noop_cpu_ms("sync")),
     "memory": (f"{NOOPS:,} no-ops, memory, three nodes: CPU per task", 0.015, "ms", False, lambda: noop_cpu_ms("memory")),
-    "p50": ("one no-op elsewhere, memory: p50 beside a TCP echo's", 4, "times", False, lambda: latency("p50")),
-    "p99": ("one no-op elsewhere, memory: p99 beside a TCP echo's", 8, "times", False, lambda: latency("p99")),
-    "mcp-pipes": ("a tool's call over stdio beside a bare echo server's: p50", 2, "times", False, lambda: mcp_times("pipes")),
-    "mcp-http": ("a tool's call over HTTP beside a bare echo server's: p50", 2, "times", False, lambda: mcp_times("http")),
+    "p50": ("a no-op elsewhere, alone, memory: p50 beside a TCP echo's", 4, "times", False, lambda: latency("alone", "p50")),
+    "p99": ("a no-op elsewhere, alone, memory: p99 beside a TCP echo's", 8, "times", False, lambda: latency("alone", "p99")),
+    "row-p50": ("no-ops elsewhere in a row: p50 beside echoes in a row", 4, "times", False, lambda: latency("in a row", "p50")),
+    "row-p99": ("no-ops elsewhere in a row: p99 beside echoes in a row", 8, "times", False, lambda: latency("in a row", "p99")),
+    "mcp-pipes": ("a tool's call over stdio, alone, beside a bare echo server's: p50", 2, "times", False, lambda: mcp_times("pipes alone")),
+    "mcp-pipes-row": ("calls over stdio in a row beside the echo's: p50", 2, "times", False, lambda: mcp_times("pipes in a row")),
+    "mcp-http": ("a tool's call over HTTP, alone, beside a bare echo server's: p50", 2, "times", False, lambda: mcp_times("http alone")),
+    "mcp-http-row": ("calls over HTTP in a row beside the echo's: p50", 2, "times", False, lambda: mcp_times("http in a row")),
     "mcp-pipes-rate": ("16 calls at a time over stdio beside the echo's: calls/s", 0.5, "times", True, lambda: mcp_per_s("pipes")),
     "mcp-http-rate": ("16 calls at a time over HTTP beside the echo's: calls/s", 0.5, "times", True, lambda: mcp_per_s("http")),
     "mcp-at-once": ("200 sessions that call at the same moment: p99", 10, "ms", False, lambda: mcp_sessions_ms("at once")),

@@ -2,7 +2,11 @@
 //! session is: in the thread of its actors. Beside a plain TCP echo between two processes in the same run, since latency
 //! here is mostly the machine's. A round trip through NATS core runs beside both where `nats-server` is installed.
 //!
-//! `cargo bench --profile dist --bench latency`; `ROUNDS=2000` by default. Prints one JSON object.
+//! Each kind comes in rows. Before a row everybody but the client falls asleep, so that its first is alone, and the next find the
+//! other side awake: a node stays awake for a moment after a task, and an echo in that moment would find one core less, and be
+//! five times as fast for it.
+//!
+//! `cargo bench --profile dist --bench latency`; `ROWS=1000` by default. Prints one JSON object a line.
 
 mod nats;
 
@@ -29,6 +33,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const FRAME: usize = 256;
+/// By then nobody stays awake any more for what might follow.
+const ASLEEP_AFTER: Duration = Duration::from_millis(1);
+const ROW_LEN: usize = 5;
 
 /// Ends the process with the bench.
 struct Helper(Child);
@@ -49,26 +56,41 @@ fn main() {
         }
         _ => {}
     }
-    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let rows: usize = std::env::var("ROWS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let times = runtime.block_on(round_trips(rounds));
-    let (echo, task) = (Quantiles::of(times.echoes), Quantiles::of(times.tasks));
-    let nats = if times.requests.is_empty() { "null".to_owned() } else { Quantiles::of(times.requests).json() };
-    println!(
-        r#"{{"bench":"latency","rounds":{rounds},"echo_us":{},"noop_us":{},"nats_us":{nats},"ratio_p50":{:.2},"ratio_p99":{:.2}}}"#,
-        echo.json(),
-        task.json(),
-        task.p50 / echo.p50,
-        task.p99 / echo.p99,
-    );
+    let times = runtime.block_on(round_trips(rows));
+    let ways = [("alone", times.alone), ("in a row", times.in_a_row)];
+    for (how, Kinds { echoes, tasks, requests }) in ways {
+        let nats = if requests.is_empty() { "null".to_owned() } else { Quantiles::of(requests).json() };
+        let (echo, task) = (Quantiles::of(echoes), Quantiles::of(tasks));
+        println!(
+            r#"{{"bench":"latency","what":"{how}","rows":{rows},"echo_us":{},"noop_us":{},"nats_us":{nats},"ratio_p50":{:.2},"ratio_p99":{:.2}}}"#,
+            echo.json(),
+            task.json(),
+            task.p50 / echo.p50,
+            task.p99 / echo.p99,
+        );
+    }
 }
 
-/// What each round trip took.
+/// What each round trip took: of the first of a row, and of the others.
 #[derive(Default)]
 struct Times {
+    alone: Kinds,
+    in_a_row: Kinds,
+}
+
+#[derive(Default)]
+struct Kinds {
     echoes: Vec<Duration>,
     tasks: Vec<Duration>,
     requests: Vec<Duration>,
+}
+
+impl Times {
+    fn of(&mut self, place: usize) -> &mut Kinds {
+        if place == 0 { &mut self.alone } else { &mut self.in_a_row }
+    }
 }
 
 struct Quantiles {
@@ -126,8 +148,8 @@ impl Yardstick {
     }
 }
 
-/// Echoes and tasks in turn, so that all see the machine in the same state: awake or asleep makes most of either.
-async fn round_trips(rounds: usize) -> Times {
+/// Echoes and tasks in turn, and from the same state of the machine: awake or asleep makes most of either.
+async fn round_trips(rows: usize) -> Times {
     let dir = tempfile::tempdir().expect("a directory");
     let key = dir.path().join("cluster.key");
     magpie_net::ClusterKey::load_or_create(&key).expect("a key");
@@ -155,29 +177,49 @@ async fn round_trips(rounds: usize) -> Times {
         .spawn()
         .expect("the worker process");
     let _worker = Helper(child);
-    let times = node.beside_actors(measure(client, rounds)).await.expect("no round trip fails");
+    let times = node.beside_actors(measure(client, rows)).await.expect("no round trip fails");
     node.stop().await;
     times
 }
 
-async fn measure(client: Client, rounds: usize) -> Times {
+async fn measure(client: Client, rows: usize) -> Times {
     let mut yardstick = Yardstick::start();
     let (mut times, mut nats) = (Times::default(), Nats::start());
-    for round in 0..rounds + rounds / 10 {
-        let begin = Instant::now();
-        yardstick.round_trip();
-        let echoed = Instant::now();
-        client.round_trip().await;
-        let done = Instant::now();
-        nats.iter_mut().for_each(Nats::round_trip);
+    for row in 0..rows + rows / 10 {
         // The first tenth warms up.
-        if round >= rounds / 10 {
-            times.echoes.push(echoed - begin);
-            times.tasks.push(done - echoed);
-            times.requests.extend(nats.is_some().then(|| done.elapsed()));
+        if row == rows / 10 {
+            times = Times::default();
+        }
+        all_asleep().await;
+        for place in 0..ROW_LEN {
+            let begin = Instant::now();
+            yardstick.round_trip();
+            times.of(place).echoes.push(begin.elapsed());
+        }
+        all_asleep().await;
+        for place in 0..ROW_LEN {
+            let begin = Instant::now();
+            client.round_trip().await;
+            times.of(place).tasks.push(begin.elapsed());
+        }
+        if let Some(nats) = &mut nats {
+            all_asleep().await;
+            for place in 0..ROW_LEN {
+                let begin = Instant::now();
+                nats.round_trip();
+                times.of(place).requests.push(begin.elapsed());
+            }
         }
     }
     times
+}
+
+/// When everybody but the client, and the home whose thread it is in, has nothing to do any more.
+async fn all_asleep() {
+    let began = Instant::now();
+    while began.elapsed() < ASLEEP_AFTER {
+        tokio::task::yield_now().await;
+    }
 }
 
 struct Client {

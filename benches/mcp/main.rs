@@ -35,6 +35,9 @@ const SESSIONS: usize = 200;
 const SESSION_EVERY: Duration = Duration::from_millis(100);
 const SESSION_CALLS: u32 = 50;
 const STARTS: usize = 9;
+/// By then nobody stays awake any more for what might follow.
+const ASLEEP_AFTER: Duration = Duration::from_millis(1);
+const ROW_LEN: usize = 5;
 
 fn main() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -57,7 +60,7 @@ fn pipes(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
     let mut echo = Pipes::open(itself("--echo-pipes").as_mut());
     let mut ours = Pipes::open(&mut node.mcp());
     let times = in_turns(
-        calls,
+        calls / ROW_LEN,
         || {
             echo.send_call(echo_call);
             echo.receive();
@@ -88,7 +91,7 @@ fn http(node: &Node, calls: usize, echo_call: &Call, our_call: &Call) {
         false => Connection::open(&node.http, "/mcp/full", &node.token),
     };
     let (mut echo, mut ours) = (connect(true), connect(false));
-    let times = in_turns(calls, || echo.call(echo_call), || ours.call(our_call));
+    let times = in_turns(calls / ROW_LEN, || echo.call(echo_call), || ours.call(our_call));
     let per_s = |is_echo: bool, call: &Call| {
         let each = calls / AT_A_TIME;
         let began = Instant::now();
@@ -188,38 +191,70 @@ fn itself(mode: &str) -> Box<Command> {
     Box::new(command)
 }
 
-/// One call of each in turn, so that both see the machine in the same state.
-fn in_turns(calls: usize, mut echo: impl FnMut(), mut ours: impl FnMut()) -> Times {
+/// Rows of calls of each in turn. Before a row everybody but the client falls asleep, so that its first is alone, and the next
+/// find the server awake: ours stay awake for a moment after a call, and the bare server would find one core less in that.
+fn in_turns(rows: usize, mut echo: impl FnMut(), mut ours: impl FnMut()) -> Times {
     let mut times = Times::default();
-    for call in 0..calls + calls / 10 {
-        let begin = Instant::now();
-        echo();
-        let echoed = Instant::now();
-        ours();
-        let done = Instant::now();
+    for row in 0..rows + rows / 10 {
         // The first tenth warms up.
-        if call >= calls / 10 {
-            times.echoes.push(echoed - begin);
-            times.ours.push(done - echoed);
+        if row == rows / 10 {
+            times = Times::default();
+        }
+        all_asleep();
+        for place in 0..ROW_LEN {
+            times.of(place).echoes.push(took(&mut echo));
+        }
+        all_asleep();
+        for place in 0..ROW_LEN {
+            times.of(place).ours.push(took(&mut ours));
         }
     }
     times
 }
 
+fn took(call: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    call();
+    began.elapsed()
+}
+
+fn all_asleep() {
+    let began = Instant::now();
+    while began.elapsed() < ASLEEP_AFTER {
+        std::hint::spin_loop();
+    }
+}
+
+/// What each call took: the first of a row, and the others.
 #[derive(Default)]
 struct Times {
+    alone: Kinds,
+    in_a_row: Kinds,
+}
+
+#[derive(Default)]
+struct Kinds {
     echoes: Vec<Duration>,
     ours: Vec<Duration>,
 }
 
 impl Times {
+    fn of(&mut self, place: usize) -> &mut Kinds {
+        if place == 0 { &mut self.alone } else { &mut self.in_a_row }
+    }
+
     fn print(self, what: &str, echoes_per_s: f64, calls_per_s: f64) {
-        let (echo, ours) = (Quantiles::of(self.echoes), Quantiles::of(self.ours));
+        for (how, Kinds { echoes, ours }) in [("alone", self.alone), ("in a row", self.in_a_row)] {
+            let (echo, ours) = (Quantiles::of(echoes), Quantiles::of(ours));
+            println!(
+                r#"{{"bench":"mcp","what":"{what} {how}","echo_us":{},"call_us":{},"ratio_p50":{:.2}}}"#,
+                echo.json(),
+                ours.json(),
+                ours.p50 / echo.p50,
+            );
+        }
         println!(
-            r#"{{"bench":"mcp","what":"{what}","echo_us":{},"call_us":{},"ratio_p50":{:.2},"echoes_per_s":{echoes_per_s:.0},"calls_per_s":{calls_per_s:.0},"ratio_per_s":{:.2}}}"#,
-            echo.json(),
-            ours.json(),
-            ours.p50 / echo.p50,
+            r#"{{"bench":"mcp","what":"{what} rate","echoes_per_s":{echoes_per_s:.0},"calls_per_s":{calls_per_s:.0},"ratio_per_s":{:.2}}}"#,
             calls_per_s / echoes_per_s,
         );
     }

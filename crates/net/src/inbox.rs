@@ -25,12 +25,14 @@ impl Inbox {
         Self { owner, waiting: Arc::default() }
     }
 
-    /// Delivers a request; `false` if the inbox is full: the peer is told so.
+    /// Delivers a request; `false` if the inbox is full: the peer is told so. A notice, which nobody waits for, leaves a part of the
+    /// inbox to requests: one peer may send any number of them at a time.
     pub fn request(&self, peer: PeerId, role: Role, request: Request, requester: Option<Requester>) -> bool {
+        let left = if requester.is_some() { 0 } else { self.owner.max_capacity() / limits::NOTICES_LEAVE };
         let reply = Responder::new(requester, request.budget);
         let waiting = self.waiting();
         match self.owner.try_reserve() {
-            Ok(place) if waiting.is_empty() => {
+            Ok(place) if waiting.is_empty() && self.owner.capacity() >= left => {
                 place.send(NetEvent::Request { peer, role, frame: request.frame, reply });
                 true
             }
@@ -116,6 +118,16 @@ mod tests {
         inbox.drain_one().await;
         assert!(matches!(events.recv().await, Some(NetEvent::Marker(2))));
         assert!(!inbox.is_waiting() && request(&inbox).0);
+    }
+
+    #[tokio::test]
+    async fn notices_leave_a_part_of_the_inbox_to_requests() {
+        let (owner, _events) = mpsc::channel(16);
+        let inbox = Inbox::new(owner);
+        let notice = || inbox.request(ALICE, Role::Peer, Request { frame: vec![1], budget: None }, None);
+        let taken = std::iter::repeat_with(notice).take_while(|taken| *taken).count();
+        assert_eq!(taken, 16 - 16 / limits::NOTICES_LEAVE);
+        assert!(request(&inbox).0);
     }
 
     #[tokio::test]

@@ -108,6 +108,8 @@ pub(crate) const CONNECTION_STREAMS_MAX: usize = 256;
 pub(crate) const COMMANDS_LEN_MAX: usize = 1_024;
 /// Events other than requests that wait for a full inbox, before the swarm is no longer polled.
 pub(crate) const EVENTS_WAITING_MAX: usize = 1_024;
+/// One part in so many of the inbox is for what is waited for: notices that find no more room are dropped.
+pub(crate) const NOTICES_LEAVE: usize = 4;
 /// Markers that have not come out yet.
 pub(crate) const MARKERS_MAX: usize = 1_024;
 /// Suggestions of the discovery methods that wait for the swarm loop.
