@@ -109,11 +109,8 @@ struct Cache {
 fn is_routine(event: &SwarmEvent<BehaviourEvent>) -> bool {
     use BehaviourEvent::{Identify, IdentifyAfar, Kademlia, Mailbox, Members, Ping, Point, Rendezvous, RendezvousAfar};
     let SwarmEvent::Behaviour(event) = event else { return false };
-    match event {
-        Mailbox(_) | Members(_) | Ping(_) | Identify(_) | IdentifyAfar(_) => true,
-        Rendezvous(_) | RendezvousAfar(_) | Point(_) | Kademlia(_) => true,
-        _ => false,
-    }
+    let works = matches!(event, Mailbox(_) | Members(_) | Ping(_) | Identify(_) | IdentifyAfar(_));
+    works || matches!(event, Rendezvous(_) | RendezvousAfar(_) | Point(_) | Kademlia(_))
 }
 
 impl Node {
