@@ -51,6 +51,17 @@ fn a_peer_is_shown_by_the_end_of_its_id() {
 }
 
 #[test]
+fn a_wide_list_of_peers_has_the_whole_of_each() {
+    let (one, other) = pair();
+    until_admitted(&one, &id(&other));
+    let columns = |table: &str| table.lines().next().map_or(0, |header| header.split_whitespace().count());
+    let wide = || one.ctl(&["peer", "ls", "-o", "wide"]).with(0).stdout;
+    let narrow = one.ctl(&["peer", "ls"]).with(0).stdout;
+    assert!(columns(&narrow) < columns(&wide()) && wide().contains(&id(&other)), "{narrow}{}", wide());
+    wait_until("it never says where the other listens", || wide().contains(bare(&address(&other))).then_some(()));
+}
+
+#[test]
 fn a_disconnected_peer_stays_away_until_it_is_connected_again() {
     let (one, other) = pair();
     let peer = id(&other);

@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("MAGPIE_BIN") or Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug")
+# In a configuration: members tell each other nothing by themselves.
+ALONE = "members = false"
 CONFIG = """
 listen = ["{listen}"]
 mdns = {mdns}

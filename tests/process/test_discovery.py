@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import unittest
 
-from mesh import BIN, MeshTest
+from mesh import ALONE, BIN, MeshTest
 
 MEET_S_MAX = 10
 NAMES = ["one", "two", "three", "four", "five"]
@@ -17,14 +17,14 @@ class Environment(MeshTest):
     def test_five_nodes_are_a_mesh_by_what_the_environment_says(self):
         known = []
         for name in NAMES:
-            self.start(name, environment={"MAGPIE_BOOTSTRAP": ", ".join(known)})
-            known = [self.address(name)]
+            self.start(name, more=ALONE, environment={"MAGPIE_BOOTSTRAP": ", ".join(known)})
+            known.append(self.address(name))
         self.meet(*NAMES, seconds_max=MEET_S_MAX)
 
     def test_a_peer_file_that_the_environment_names_leads_to_its_peers(self):
         peers = self.folder / "peers"
         for name in NAMES:
-            self.start(name, environment={"MAGPIE_PEER_FILE": str(peers)})
+            self.start(name, more=ALONE, environment={"MAGPIE_PEER_FILE": str(peers)})
         addresses = [self.address(name) for name in NAMES]
         peers.write_text("\n".join(addresses) + "\n")
         self.meet(*NAMES, seconds_max=MEET_S_MAX)
@@ -37,14 +37,12 @@ class Environment(MeshTest):
 
 
 class Protocols(MeshTest):
-    """Members tell each other nothing by themselves here."""
-
     def test_five_nodes_are_a_mesh_by_a_rendezvous_point(self):
         point, *others = NAMES
-        self.start(point, more="members = false\nrendezvous_point = true")
+        self.start(point, more=f"{ALONE}\nrendezvous_point = true")
         address = self.address(point)
         for name in others:
-            self.start(name, more=f'members = false\nrendezvous = ["{address}"]')
+            self.start(name, more=f'{ALONE}\nrendezvous = ["{address}"]')
         for name in others:
             self.address(name)
         self.meet(*NAMES, seconds_max=MEET_S_MAX)
@@ -52,7 +50,7 @@ class Protocols(MeshTest):
     def test_five_nodes_of_which_each_knows_the_one_before_are_a_mesh_by_kademlia(self):
         known = ""
         for name in NAMES:
-            self.start(name, more=f"members = false\nkademlia = true\nbootstrap = [{known}]")
+            self.start(name, more=f"{ALONE}\nkademlia = true\nbootstrap = [{known}]")
             known = f'"{self.address(name)}"'
         self.meet(*NAMES, seconds_max=MEET_S_MAX)
 
@@ -77,7 +75,7 @@ class Dns(MeshTest):
     def test_five_nodes_are_a_mesh_by_one_name(self):
         for place, name in enumerate(NAMES, 1):
             listen = f"/ip4/127.0.0.{place}/tcp/{self.PORT}"
-            self.start(name, listen=listen, more=f'dns = ["magpie-headless:{self.PORT}"]\nmembers = false')
+            self.start(name, listen=listen, more=f'dns = ["magpie-headless:{self.PORT}"]\n{ALONE}')
         for name in NAMES:
             self.address(name)
         self.meet(*NAMES, seconds_max=MEET_S_MAX)

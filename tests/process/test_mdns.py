@@ -4,7 +4,7 @@ import secrets
 import subprocess
 import unittest
 
-from mesh import MeshTest
+from mesh import ALONE, MeshTest
 
 MEET_S_MAX = 60
 # The bar for five nodes, once all run.
@@ -53,22 +53,22 @@ class Mdns(MeshTest):
         self.before = self.enterContext(Network()).command()
 
     def test_two_nodes_meet_by_mdns_alone(self):
-        self.start("one", mdns=True, listen=LISTEN)
-        self.start("two", mdns=True, listen=LISTEN)
+        self.start("one", mdns=True, listen=LISTEN, more=ALONE)
+        self.start("two", mdns=True, listen=LISTEN, more=ALONE)
         self.meet("one", "two", seconds_max=MEET_S_MAX)
 
     def test_five_nodes_are_a_mesh_by_mdns_alone(self):
         names = ["one", "two", "three", "four", "five"]
         for name in names:
-            self.start(name, mdns=True, listen=LISTEN)
+            self.start(name, mdns=True, listen=LISTEN, more=ALONE)
         for name in names:
             self.address(name)
         self.meet(*names, seconds_max=FIVE_MEET_S_MAX)
 
     def test_a_node_without_mdns_is_not_found(self):
-        self.start("silent", mdns=False, listen=LISTEN)
-        self.start("one", mdns=True, listen=LISTEN)
-        self.start("two", mdns=True, listen=LISTEN)
+        self.start("silent", mdns=False, listen=LISTEN, more=ALONE)
+        self.start("one", mdns=True, listen=LISTEN, more=ALONE)
+        self.start("two", mdns=True, listen=LISTEN, more=ALONE)
         self.meet("one", "two", seconds_max=MEET_S_MAX)
         self.assertEqual(self.peers("silent"), [])
 

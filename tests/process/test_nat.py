@@ -9,7 +9,7 @@ import time
 import unittest
 from pathlib import Path
 
-from mesh import BIN, MeshTest
+from mesh import ALONE, BIN, MeshTest
 
 PORT = 4001
 PUBLIC = "203.0.113"
@@ -257,7 +257,7 @@ class Nat(MeshTest):
     def test_members_of_a_table_find_each_other_by_who_was_dialled_back(self):
         self.routers()
         self.forward(1, "left")
-        table = "members = false\nkademlia = true"
+        table = f"{ALONE}\nkademlia = true"
         bootstrap = self.start_public("relay", table)
         self.start_in("left", f'bootstrap = ["{bootstrap}"]\n{table}')
         for name in ["relay", "left"]:

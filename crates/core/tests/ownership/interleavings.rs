@@ -61,7 +61,7 @@ fn a_renewal_that_the_network_delays_beyond_the_lease_loses_it_once_and_costs_no
 }
 
 #[test]
-fn a_home_that_is_back_after_half_an_hour_takes_the_outcome_that_waited_for_it() {
+fn i6_a_home_that_is_back_after_half_an_hour_takes_the_outcome_that_waited_for_it() {
     let (mut mesh, grant) = running(60_000);
     mesh.kill_home();
     mesh.pass(30 * 60_000);
@@ -104,7 +104,7 @@ fn a_worker_that_is_back_says_what_it_holds_before_it_asks_for_more() {
 }
 
 #[test]
-fn a_grant_that_is_dated_by_an_older_credit_ends_with_that_one_and_not_with_the_newest() {
+fn i5_a_grant_that_is_dated_by_an_older_credit_ends_with_that_one_and_not_with_the_newest() {
     let mut mesh = Mesh::new(1, 2);
     mesh.pass(100);
     // The grant is on its way while newer credits are sent.

@@ -55,6 +55,17 @@ async fn five_nodes_of_which_each_knows_the_one_before_are_a_mesh_over_tcp() {
 }
 
 #[tokio::test]
+async fn five_nodes_of_which_each_knows_the_one_before_are_a_mesh_over_ipv6() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return println!("IPV6 IS NOT TESTED: this machine has none");
+    }
+    for transport in ["/ip6/::1/tcp/0", "/ip6/::1/udp/0/quic-v1"] {
+        let begun = Instant::now();
+        completes(&a_chain(transport).await, begun).await;
+    }
+}
+
+#[tokio::test]
 async fn five_nodes_of_which_each_knows_the_one_before_are_a_mesh_over_quic() {
     let begun = Instant::now();
     completes(&a_chain(QUIC).await, begun).await;

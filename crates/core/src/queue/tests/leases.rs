@@ -176,7 +176,7 @@ fn a_renewal_revives_an_expired_epoch_and_its_expiry_does_not_count() {
 }
 
 #[test]
-fn a_later_grant_fences_the_earlier_epoch() {
+fn i3_a_later_grant_fences_the_earlier_epoch() {
     let mut home = Bench::new();
     let first = home.granted(noop());
     home.pass(limits::LEASE_TTL_MS + 100);
@@ -200,6 +200,22 @@ fn a_home_that_stood_still_gives_that_time_to_every_lease() {
     assert_eq!(home.state(grant.fence.task), TaskState::Leased);
     home.pass(1_500);
     assert_eq!(home.state(grant.fence.task), TaskState::Ready);
+}
+
+#[test]
+fn i5_a_peer_that_is_held_dead_and_forgotten_keeps_its_lease() {
+    let mut home = Bench::new();
+    let grant = home.granted(noop());
+    home.renew(&grant, true);
+    home.event(Event::WorkerSeen { worker: peer(1), capabilities: all_kinds(), alive: false });
+    home.event(Event::WorkerForgotten { worker: peer(1) });
+    home.worker(2, 1);
+    for _ in 0..6 {
+        home.pass(limits::LEASE_TTL_MS / 2);
+        assert_eq!(home.state(grant.fence.task), TaskState::Running, "a verdict ends no lease");
+        assert!(matches!(home.renew(&grant, true), RenewAnswer::Renewed { .. }));
+    }
+    assert_eq!(home.complete(&grant, success("alive")), CompleteAnswer::Committed);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn i13_a_full_house_of_waiters_refuses_the_next_in_words() {
 }
 
 #[test]
-fn a_retryable_failure_waits_for_its_back_off_and_a_later_one_is_dead() {
+fn i7_a_retryable_failure_waits_for_its_back_off_and_a_later_one_is_dead() {
     let mut home = Bench::new();
     let grant = home.granted(at_most(2));
     let id = grant.fence.task;
@@ -137,7 +137,7 @@ fn of_cancel_and_complete_the_first_wins_and_the_reply_says_which() {
 }
 
 #[test]
-fn the_sixteenth_false_start_makes_a_task_dead_with_the_reasons() {
+fn i7_the_sixteenth_false_start_makes_a_task_dead_with_the_reasons() {
     let mut home = Bench::new();
     let id = home.submit(noop());
     home.worker(1, 1);

@@ -83,6 +83,26 @@ fn a_backlog_that_nobody_can_run_hides_nothing_behind_it() {
 }
 
 #[test]
+fn what_each_node_lacks_is_named_the_nearest_miss_first() {
+    let mut home = Bench::new();
+    let mut labelled = (*all_kinds()).clone();
+    labelled.labels.insert("zone".to_owned(), "b".to_owned());
+    for (n, capabilities) in [(1, all_kinds()), (2, Arc::new(labelled))] {
+        home.event(Event::WorkerSeen { worker: peer(n), capabilities, alive: true });
+    }
+    let requires = "gpu.count >= 8 && label.zone == \"b\"".to_owned();
+    let id = home.submit(TaskSpec { requires: Some(requires), ..noop() });
+    home.pass(100);
+    let unmet = home.task(id).unmet;
+    let of = |peer| unmet.iter().position(|node| node.peer == peer).unwrap();
+    let (near, far) = (of(peer(2)), of(peer(1)));
+    assert!(near < far, "{unmet:?}");
+    let words = |place: usize| unmet[place].unmet.join("; ");
+    assert!(words(near).contains("gpu.count") && !words(near).contains("zone"), "{unmet:?}");
+    assert!(words(far).contains("gpu.count") && words(far).contains("zone"), "{unmet:?}");
+}
+
+#[test]
 fn a_queue_of_every_namespace_and_shape_is_kept_only_to_a_bound() {
     let mut home = Bench::new();
     home.worker(0, 1);

@@ -75,6 +75,20 @@ fn one_that_differs_from_an_accepted_task_in_its_input_alone_is_judged_by_that()
 }
 
 #[test]
+fn a_workflow_is_refused_for_a_tag_that_no_node_allows_its_own_or_a_steps() {
+    let mut home = Bench::new();
+    let mut of_a_step = workflows::chain(2);
+    of_a_step.steps[1].tag = Some(Tag::UnitTest);
+    let of_all = crate::dag::WorkflowSpec { tag: Some(Tag::UnitTest), ..workflows::chain(2) };
+    for (spec, path) in [(of_a_step, "/steps/1/tag"), (of_all, "/steps/0/tag")] {
+        let operation = home.operation();
+        let reply = home.ask(LedgerRequest::SubmitWorkflow { operation, spec: Arc::new(spec) });
+        let LedgerReply::Refused(Refusal::Invalid { errors }) = reply else { panic!("{reply:?}") };
+        assert!(errors[0].path == path && errors[0].fix.contains("p2p-eligible"), "{errors:?}");
+    }
+}
+
+#[test]
 fn an_item_refused_for_its_tag_is_not_accepted_by_sending_it_again() {
     let mut home = Bench::new();
     let items = [SubmitItem::one(TaskSpec { tag: Some(Tag::UnitTest), ..noop() }), SubmitItem::one(noop())];

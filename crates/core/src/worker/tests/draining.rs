@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_drain_returns_what_is_not_started_finishes_the_rest_and_offers_no_credit() {
+fn i17_a_drain_returns_what_is_not_started_finishes_the_rest_and_offers_no_credit() {
     let mut bench = Bench::new(2);
     let grants: Vec<Grant> = (0..6).map(|_| bench.grant()).collect();
     bench.give(&grants);
