@@ -26,6 +26,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STARTS = 10
 IDLE_S = 10
 MESH_STARTS = 3
+DISCOVERIES = 50
 NOOPS = 50_000
 SETTLE_S_MAX = 600
 
@@ -97,6 +98,23 @@ def demo_s():
     if done.returncode != 0:
         raise MeshError(f"the demo failed: {done.stderr.strip()}")
     return time.monotonic() - began, "all of it"
+
+
+def discover_ms():
+    with Mesh(3) as mesh:
+        known = len(mesh.ask(1, "status")["peers"])
+
+        def one():
+            began = time.monotonic()
+            command = mesh.command(1, "peer", "discover", "-o", "json")
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SETTLE_S_MAX, check=True)
+            took_ms = (time.monotonic() - began) * 1000
+            if len(json.loads(done.stdout)["contacts"]) < known:
+                raise MeshError(f"it did not name {known} peers: {done.stdout}")
+            return took_ms
+
+        values = [one() for _ in range(DISCOVERIES)]
+    return statistics.median(values), f"median of {DISCOVERIES}, nodectl's own start included, worst {max(values):.1f}"
 
 
 def noop_cpu_ms(durability):
@@ -250,6 +268,7 @@ MEASURES = {
     "start": ("node from exec to answering on its socket", 300, "ms", False, start_ms),
     "idle": ("resident memory of an idle node without a model", 40, "MiB", False, idle_mb),
     "ready": ("`nodectl dev 3` to ready", 5, "s", False, ready_s),
+    "discover": ("`nodectl peer discover` with peers known", 5, "ms", False, discover_ms),
     "noop": (f"{NOOPS:,} no-ops, sync, three nodes: CPU per task", 0.03, "ms", False, lambda: noop_cpu_ms("sync")),
     "memory": (f"{NOOPS:,} no-ops, memory, three nodes: CPU per task", 0.015, "ms", False, lambda: noop_cpu_ms("memory")),
     "p50": ("a no-op elsewhere, alone, memory: p50 beside a TCP echo's", 4, "times", False, lambda: latency("alone", "p50")),
