@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use magpie_core::wire::{self, FrameBuffer};
-use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -50,11 +49,14 @@ pub enum ClientError {
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
+/// Why the node takes no request on a connection.
+type TurnedAway = Arc<OnceLock<Refusal>>;
 
 /// One connection; many requests may be under way on it.
 pub struct Client {
     writer: tokio::sync::Mutex<local_socket::Writer>,
     waiting: Waiting,
+    turned_away: TurnedAway,
     next_id: AtomicU64,
     reader: JoinHandle<()>,
     awake: Awake,
@@ -76,11 +78,12 @@ impl Client {
         let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
         let (read, mut write) = local_socket::split(stream).map_err(unreachable)?;
         let hello = wire::encode(&ClientHello { client: client.to_owned(), role }, limits::HELLO_BYTES_MAX)?;
-        write.write_all(&hello).await.map_err(unreachable)?;
-        let waiting = Waiting::default();
-        let reader = tokio::spawn(read_answers(read, waiting.clone()));
-        let (writer, next_id) = (tokio::sync::Mutex::new(write), AtomicU64::new(1));
-        Ok(Self { writer, waiting, next_id, reader, awake: Awake::default() })
+        // A node that has turned this client away reads no more: what it said first tells why.
+        let _ = write.write_all(&hello).await;
+        let (waiting, turned_away) = (Waiting::default(), TurnedAway::default());
+        let reader = tokio::spawn(read_answers(read, waiting.clone(), turned_away.clone()));
+        let (writer, next_id) = (tokio::sync::Mutex::new(write), AtomicU64::new(ReplyEnvelope::TO_ALL + 1));
+        Ok(Self { writer, waiting, turned_away, next_id, reader, awake: Awake::default() })
     }
 
     /// Sends a request and waits for its answer; a refusal is an error.
@@ -94,12 +97,13 @@ impl Client {
         let (sender, receiver) = oneshot::channel();
         self.waiting().insert(id, sender);
         let asked = async {
-            self.writer.lock().await.write_all(&frame).await.map_err(|_| ClientError::Closed)?;
+            // If it cannot be sent the other side has closed, and the reader ends as soon as it has read why.
+            let _ = self.writer.lock().await.write_all(&frame).await;
             let answer = if self.waiting().len() == 1 { self.awaited(receiver).await } else { receiver.await };
-            answer.map_err(|_| ClientError::Closed)
+            answer.map_err(|_| self.closed())
         };
         let answer = if self.reader.is_finished() {
-            Err(ClientError::Closed)
+            Err(self.closed())
         } else {
             tokio::time::timeout(patience + SLACK, asked).await.unwrap_or(Err(ClientError::TimedOut { patience }))
         };
@@ -118,6 +122,10 @@ impl Client {
         receiver.await
     }
 
+    fn closed(&self) -> ClientError {
+        self.turned_away.get().cloned().map_or(ClientError::Closed, ClientError::Refused)
+    }
+
     /// Whether the node is gone: make a new client.
     pub fn is_closed(&self) -> bool {
         self.reader.is_finished()
@@ -128,7 +136,7 @@ impl Client {
     }
 }
 
-async fn read_answers(mut read: local_socket::Reader, waiting: Waiting) {
+async fn read_answers(mut read: local_socket::Reader, waiting: Waiting, turned_away: TurnedAway) {
     let mut frames = FrameBuffer::new(limits::FRAME_BYTES_MAX);
     let mut chunk = vec![0; 64 * 1024];
     while let Ok(len) = read.read(&mut chunk).await {
@@ -145,6 +153,10 @@ async fn read_answers(mut read: local_socket::Reader, waiting: Waiting) {
                 Ok(None) => break,
                 Err(_) => return close(&waiting),
             };
+            if let (ReplyEnvelope::TO_ALL, Answer::Refused(refusal)) = (reply.id, &reply.answer) {
+                turned_away.get_or_init(|| refusal.clone());
+                return close(&waiting);
+            }
             if let Some(sender) = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&reply.id) {
                 let _ = sender.send(reply.answer);
             }

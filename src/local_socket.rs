@@ -3,25 +3,48 @@
 //! The kernel wakes who is registered for writing whenever the other side has read. A socket that is registered as a whole
 //! would wake its reader with that, once more for each message, between a question and its answer.
 
-use std::io::{self, Write};
-use std::net::Shutdown;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown};
 use tokio::net::unix::pipe;
 
+/// How long a writer that cannot be told when there is room waits before it looks.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+
 /// A pipe's end is registered for its direction alone.
-pub type Reader = pipe::Receiver;
+type Socket = Arc<pipe::Receiver>;
+
+/// What comes from the other side.
+pub struct Reader(Socket);
 
 /// Dropped, it tells the other side that no more comes.
-pub struct Writer(UnixStream);
+pub struct Writer(Socket);
 
 /// # Errors
-/// The operating system's, if it has no descriptor left.
+/// The operating system's.
 pub fn split(stream: tokio::net::UnixStream) -> io::Result<(Reader, Writer)> {
-    let stream = stream.into_std()?;
-    let reader = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(stream.try_clone()?))?;
-    Ok((reader, Writer(stream)))
+    let socket = Arc::new(pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(stream.into_std()?))?);
+    Ok((Reader(socket.clone()), Writer(socket)))
+}
+
+impl Reader {
+    /// Waits for something, and puts so much of it into `chunk` as there is room for; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.0.readable().await?;
+            match self.0.try_read(chunk) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -31,34 +54,37 @@ impl Writer {
     /// The operating system's.
     pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.0.write(bytes) {
+            match rustix::net::send(&*self.0, bytes, SendFlags::NOSIGNAL) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_room().await?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(Errno::AGAIN) => self.has_room().await?,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
         Ok(())
     }
 
-    /// Registered for this one time.
+    /// Registered for this one time, with a descriptor of its own.
     async fn has_room(&self) -> io::Result<()> {
-        pipe::Sender::from_owned_fd_unchecked(OwnedFd::from(self.0.try_clone()?))?.writable().await
+        let Ok(copy) = rustix::io::fcntl_dupfd_cloexec(&*self.0, 0) else {
+            // None is left: that is no reason to leave an answer unsaid.
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            return Ok(());
+        };
+        pipe::Sender::from_owned_fd_unchecked(copy)?.writable().await
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         // The other side may have gone.
-        let _ = self.0.shutdown(Shutdown::Write);
+        let _ = rustix::net::shutdown(&*self.0, Shutdown::Write);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
     #[tokio::test]

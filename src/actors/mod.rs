@@ -46,6 +46,7 @@ pub mod supervisor;
 pub mod swarm;
 pub mod tool_desk;
 pub mod tools;
+mod turning_away;
 pub mod worker;
 
 use address::Address;

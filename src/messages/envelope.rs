@@ -58,6 +58,9 @@ pub struct ReplyEnvelope {
 }
 
 impl ReplyEnvelope {
+    /// In place of a request's id, which is never 0: the answer to each that was and will be sent on this connection.
+    pub const TO_ALL: u64 = 0;
+
     /// One to a client of this node.
     pub fn to_client(id: u64, answer: Answer) -> Self {
         Self { id, answer, term: None }

@@ -94,6 +94,33 @@ fn a_flipped_bit_in_the_spool_is_reported_or_harmless_and_changes_no_outcome() {
     assert!(reported >= 40, "much of the file is content, and only {reported} of 400 flips were reported");
 }
 
+/// What the spool of a killed worker lost is an outcome that its home never heard of: the task runs again, as after a crash before the end.
+#[test]
+fn a_flipped_bit_in_the_spools_write_ahead_log_changes_no_outcome() {
+    let mut rng = seeded("spool log flip");
+    let root = fast_dir();
+    let (spool, _) = Spool::open(root.path()).unwrap();
+    for n in 0..40 {
+        spool.put(fence(n), &outcome(n), NOW, true).unwrap();
+    }
+    let whole = fs::read(root.path().join("spool.db-wal")).unwrap();
+    let mut shorter = 0;
+    for _ in 0..400 {
+        let image = fast_dir();
+        fs::copy(root.path().join("spool.db"), image.path().join("spool.db")).unwrap();
+        fs::write(image.path().join("spool.db-wal"), flipped(&whole, &mut rng)).unwrap();
+        let (spool, _) = Spool::open(image.path()).unwrap();
+        let outcomes = spool.load(NOW).unwrap().outcomes;
+        assert!(outcomes.iter().all(|(fence, bytes)| *bytes == outcome(fence.epoch.0 >> 32)));
+        let mut kept: Vec<u64> = outcomes.iter().map(|(fence, _)| fence.epoch.0 >> 32).collect();
+        kept.sort_unstable();
+        assert!(kept.iter().copied().eq(0..kept.len() as u64), "what is kept is what came first: {kept:?}");
+        shorter += usize::from(kept.len() < 40);
+        spool.put(fence(100), &outcome(100), NOW, true).unwrap();
+    }
+    assert!(shorter >= 100, "most flips hit a frame in use, and only {shorter} of 400 cost an outcome");
+}
+
 #[test]
 fn a_power_loss_at_any_step_of_a_put_leaves_a_blob_whole_or_absent() {
     let content = vec![5; 10_000];

@@ -30,10 +30,10 @@ const START_KEY: &str = "start";
 const START_BYTES: usize = 8 + 32;
 
 /// Half of a sha256: enough to tell decay from data, which is all that it is for. The events' own chain tells forgery.
-const DIGEST_BYTES: usize = 16;
+pub(super) const DIGEST_BYTES: usize = 16;
 type RowDigest = [u8; DIGEST_BYTES];
 
-fn digest(parts: [&[u8]; 3]) -> RowDigest {
+pub(super) fn digest(parts: [&[u8]; 3]) -> RowDigest {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
@@ -225,7 +225,7 @@ pub(super) fn read_entry(row: &Row<'_>, expected: LogIndex) -> Result<StoredEntr
     Ok(StoredEntry { index: expected, body, event })
 }
 
-const WAL_HEADER_BYTES: usize = 32;
+pub(super) const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 const FRAME_BYTES: usize = FRAME_HEADER_BYTES + PAGE_BYTES;
 /// As far as SQLite fills its write-ahead log between two checkpoints.

@@ -15,6 +15,7 @@ use super::log_file::{self, Mark};
 use super::log_queue::{LogQueue, Work};
 use super::reserve::Reserve;
 use super::sqlite::{CommitTo, Database};
+use super::sync_witness::SyncWitness;
 use super::{DiskFailure, disk};
 
 /// Half of the promise, so that the fsync itself fits into the other half.
@@ -80,6 +81,7 @@ pub(super) struct LogWriter {
     told: Option<Told>,
     pages_max: u32,
     write_ahead_log: PathBuf,
+    witness: SyncWitness,
     /// Whether the write-ahead log has its full length.
     filled: bool,
     reserve: Reserve,
@@ -108,6 +110,7 @@ impl LogWriter {
             sync_due: None,
             told: None,
             pages_max: u32::MAX,
+            witness: SyncWitness::beside(&write_ahead_log),
             write_ahead_log,
             filled: false,
             reserve,
@@ -223,6 +226,7 @@ impl LogWriter {
         match commit_to {
             CommitTo::Disk => {
                 self.watermark.synced = written;
+                self.witness.tell(written);
                 self.sync_due = None;
                 self.shared.synced.store(written.0, Ordering::Release);
             }
@@ -283,7 +287,9 @@ impl LogWriter {
             self.try_commit(&[], CommitTo::Disk).map_err(|failure| CloseLogError { first, failure })?;
         }
         // Everything is synced: a checkpoint that fails costs the next start some time and nothing else.
-        let _ = self.database.checkpoint();
+        if self.database.checkpoint().is_ok() {
+            self.witness.forget();
+        }
         Ok(())
     }
 }

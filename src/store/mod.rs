@@ -26,5 +26,6 @@ pub mod revocations;
 pub mod spool;
 mod spool_format;
 mod sqlite;
+mod sync_witness;
 
 pub use disk::DiskFailure;

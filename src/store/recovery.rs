@@ -15,7 +15,7 @@ use super::log_file::{self, FORMAT_VERSION, Header, NewerFormat};
 use super::log_writer::{LogWriter, Shared};
 use super::reserve::Reserve;
 use super::sqlite::{Database, open_for_reading};
-use super::{DiskFailure, disk, sqlite};
+use super::{DiskFailure, disk, sqlite, sync_witness};
 
 /// A ledger did not open.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,10 @@ impl Recovery {
         }
         // SQLite forgets what it cannot read of the write-ahead log, so that is looked at before.
         let witnessed = log_file::synced_by_write_ahead_log(&wal).map_err(failed)?;
+        let witnessed = witnessed.max(sync_witness::synced_beside(&wal).map_err(failed)?);
         let database = Database::open(&file).map_err(|error| OpenLogError::of(&file, error))?;
+        // What is refused now must be refused again at the next start.
+        database.keep_log_on_close(true).map_err(|error| OpenLogError::of(&file, error))?;
         let header = check(&file, &database)?;
         Ok(Self { file, database, header, witnessed, reserve: Reserve::none(), claim })
     }
@@ -126,6 +129,7 @@ impl Recovery {
         self.visit_entries(visit)?;
         let tip = self.tip();
         let Self { file, database, header, reserve, claim, .. } = self;
+        database.keep_log_on_close(false).map_err(|error| OpenLogError::of(&file, error))?;
         let reader = open_for_reading(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let shared = Arc::new(Shared::new(header.first(), tip));
         let wal = sqlite::write_ahead_log(&file);

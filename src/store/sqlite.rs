@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{DiskFailure, disk};
@@ -66,11 +67,15 @@ impl Database {
         // later transactions wrote is in the log; of the database, only the page that names the log came before it.
         write_again(path, PAGE_BYTES as u64)?;
         write_again(&wal, u64::MAX)?;
+        let is_new = path.metadata().map_or(0, |file| file.len()) == 0;
         let connection = connect(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
-        // Of a new file only, and before its first page is written: an older one reuses its free pages and never shrinks.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        if is_new {
+            connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+            // Before its first page is written: a file without it reuses its free pages and never shrinks. Asked of a file that has it,
+            // SQLite would write, over a log that nobody has checked yet.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         begin_log(&connection)?;
@@ -142,6 +147,13 @@ impl Database {
             Err(error) => Err(error.into()),
         };
         self.heed(done)
+    }
+
+    /// Whether closing leaves the write-ahead log as it is. Otherwise what can be read of it is copied into the database, and it is removed:
+    /// with it goes what tells that the rest is missing.
+    pub(super) fn keep_log_on_close(&self, keep: bool) -> Result<(), DiskFailure> {
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)?;
+        Ok(())
     }
 
     /// Whether all pages fit together.

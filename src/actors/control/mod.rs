@@ -8,14 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use magpie_core::limits;
+use magpie_core::queue::Refusal;
+use magpie_core::wire;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::doorway::Doorway;
 use super::session::{SessionActor, SessionArguments};
+use super::turning_away::{ACCEPT_AGAIN_AFTER, NO_DESCRIPTOR, Spare, is_shortage, is_the_clients};
 use crate::messages::actor::SupervisorMsg;
 use crate::messages::session::ControlMsg;
+use crate::messages::{Answer, ReplyEnvelope};
 
 pub struct ControlActor;
 
@@ -31,8 +35,8 @@ pub struct ControlState {
     arguments: ControlArguments,
 }
 
-/// How long the socket waits when this process has no file descriptor left for a client.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// After so long a client that was turned away may find a place.
+const COME_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Sessions of this process, for names that are never used twice.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
@@ -60,8 +64,10 @@ impl Actor for ControlActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ControlMsg::Connected(_) if state.sessions.len() >= limits::SESSIONS_MAX => {
-                tracing::warn!(limit = limits::SESSIONS_MAX, "too many control connections: one is closed");
+            ControlMsg::Connected(stream) if state.sessions.len() >= limits::SESSIONS_MAX => {
+                tracing::warn!(limit = limits::SESSIONS_MAX, "too many control connections: one is turned away");
+                let _ =
+                    stream.try_write(&turned_away(&format!("{} control connections are open", limits::SESSIONS_MAX)));
             }
             ControlMsg::Connected(stream) => {
                 let name = format!("session-{}", SESSIONS.fetch_add(1, Ordering::Relaxed));
@@ -116,17 +122,22 @@ fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
 }
 
 async fn accept(listener: UnixListener, control: ActorRef<ControlMsg>) {
-    let mut short = false;
+    let (mut short, mut spare) = (false, Spare::new());
+    let no_descriptor = turned_away(NO_DESCRIPTOR);
     loop {
         let message = match listener.accept().await {
             Ok((stream, _)) => ControlMsg::Connected(stream),
-            Err(error) if passes(&error) => {
+            // A new socket would meet the same, and the sessions that are there would end.
+            Err(error) if is_shortage(&error) => {
                 if !std::mem::replace(&mut short, true) {
-                    tracing::error!(%error, "the control socket takes no connection for now: it tries again");
+                    tracing::error!(%error, "the control socket turns clients away for now");
                 }
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                if !spare.turn_away(&listener, &no_descriptor) {
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                }
                 continue;
             }
+            Err(error) if is_the_clients(&error) => continue,
             Err(error) => ControlMsg::Ended(format!("the control socket takes no connection: {error}")),
         };
         short = false;
@@ -137,9 +148,10 @@ async fn accept(listener: UnixListener, control: ActorRef<ControlMsg>) {
     }
 }
 
-/// A client that left, or a shortage: a new socket would meet the same, and the sessions that are there would end.
-fn passes(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
-    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+/// What a client hears on whose connection no request is taken.
+fn turned_away(what: &str) -> Vec<u8> {
+    let retry_after_ms = COME_AGAIN_AFTER.as_millis() as u64;
+    let refusal = Refusal::Overloaded { retry_after_ms, what: what.to_owned() };
+    let reply = ReplyEnvelope::to_client(ReplyEnvelope::TO_ALL, Answer::Refused(refusal));
+    wire::encode(&reply, limits::FRAME_BYTES_MAX).expect("a refusal of one sentence fits a frame")
 }

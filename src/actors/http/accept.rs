@@ -9,20 +9,20 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::actors::turning_away::{ACCEPT_AGAIN_AFTER, Spare, is_shortage, is_the_clients};
 use crate::mcp::http::{HttpHandler, HttpServer};
 
 /// How long a client may take for the headers of a request, and a connection rest between two.
 const HEADERS_PATIENCE: Duration = Duration::from_secs(60);
 /// What the headers of a request, or a part of its body, take at most at a time.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How long accepting waits when this process has no file descriptor left.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How long a client that is turned away may take to hear it.
+const REFUSAL_PATIENCE: Duration = Duration::from_millis(100);
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -38,17 +38,24 @@ pub async fn accept<S: HttpHandler>(
         Err(error) => return error,
     };
     let places = Arc::new(Semaphore::new(connections_max));
-    let mut connections = JoinSet::new();
+    let (mut connections, mut short, mut spare) = (JoinSet::new(), false, Spare::new());
     loop {
         while connections.try_join_next().is_some() {}
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            Err(error) if passes(&error) => {
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            Err(error) if is_shortage(&error) => {
+                if !std::mem::replace(&mut short, true) {
+                    tracing::error!(%error, "HTTP turns clients away for now");
+                }
+                if !spare.turn_away(&listener, BUSY) {
+                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                }
                 continue;
             }
+            Err(error) if is_the_clients(&error) => continue,
             Err(error) => return error,
         };
+        short = false;
         match places.clone().try_acquire_owned() {
             Ok(place) => {
                 let server = server.clone();
@@ -80,12 +87,6 @@ async fn serve<S: HttpHandler>(stream: TcpStream, server: &HttpServer<S>) {
 fn refuse(mut stream: TcpStream, limit: usize) {
     tracing::warn!(limit, "too many HTTP connections: one is closed");
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(ACCEPT_AGAIN_AFTER, stream.write_all(BUSY)).await;
+        let _ = tokio::time::timeout(REFUSAL_PATIENCE, stream.write_all(BUSY)).await;
     });
-}
-
-/// A client that left, or a shortage.
-fn passes(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
-    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }

@@ -7,7 +7,6 @@ use magpie_core::limits;
 use magpie_core::queue::Refusal;
 use magpie_core::wire::{self, DecodeError, FrameBuffer};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};

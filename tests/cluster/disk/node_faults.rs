@@ -1,10 +1,15 @@
 //! A real node on a disk that is full, read-only or broken, and one without file descriptors: what was accepted goes
 //! on, what is new is refused with the reason and the remedy, the rest is answered, and nothing needs a restart.
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use magpie::client::Client;
+use magpie::messages::{Answer, Body, Role};
+use magpie_core::ids::OperationId;
+use magpie_core::queue::{LedgerReply, LedgerRequest, SubmitAnswer, SubmitItem};
+use magpie_core::task::{TaskKind, TaskSpec};
 use rustix::io::Errno;
 use rustix::process::Resource;
 use serde_json::json;
@@ -184,18 +189,40 @@ fn a_limit_on_the_size_of_files_is_named_so_and_ends_no_node() {
 }
 
 #[test]
-fn a_node_without_file_descriptors_goes_on_and_answers_again_when_it_has_some() {
+fn a_node_without_file_descriptors_turns_clients_away_in_words_and_answers_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let node = TestNode::start(&dir.path().join("data"));
     let known = node.submit(&["--kind", "noop"]);
     until_succeeded(&node, &known);
     let running = node.submit(&["--kind", "sleep", "--input", "\"2s\""]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let connect = || runtime.block_on(Client::connect(&node.socket(), "tests", Role::Operator)).unwrap();
+    let client = connect();
+    let ask = |request| runtime.block_on(client.ask(Body::Ledger(request), Duration::from_secs(10)));
+    let submit = |kind| {
+        let item = SubmitItem { spec: Arc::new(TaskSpec::new(kind)), count: 1 };
+        let submitted = ask(LedgerRequest::Submit { operation: OperationId(rand::random()), items: vec![item] });
+        let Answer::Ledger(LedgerReply::Submitted { answers }) = submitted.unwrap() else { panic!("it is an answer") };
+        let [SubmitAnswer::Accepted { id }] = answers[..] else { panic!("it is accepted: {answers:?}") };
+        id.to_string()
+    };
     let before = node.limit(Resource::Nofile, Some(node.open_files()));
-    let knocking: Vec<_> = (0..5).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
-    wait_until("it says nothing", || node.log().contains("takes no connection for now").then_some(()));
+    // What was still open of earlier clients is free again by now.
+    let _taking_those: Vec<_> = (0..8).map(|_| connect()).collect();
+    for _ in 0..3 {
+        let refused = node.ctl(&["task", "submit", "--kind", "noop", "--timeout", "200ms"]);
+        assert_eq!(refused.code, Some(6), "{}", refused.stdout);
+        assert!(
+            refused.stderr.contains("no file descriptor left") && refused.stderr.contains("ulimit -n"),
+            "{}",
+            refused.stderr
+        );
+    }
+    assert!(node.log().contains("turns clients away for now"));
+    let meanwhile = submit(TaskKind::Noop);
     node.limit(Resource::Nofile, before);
-    drop(knocking);
     node.until_it_answers();
+    until_succeeded(&node, &meanwhile);
     until_succeeded(&node, &running);
     let after = until_accepted(&node);
     until_succeeded(&node, &after);
