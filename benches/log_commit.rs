@@ -1,4 +1,5 @@
-//! What one record of the ledger costs: `cargo bench --profile dist --bench log_commit [-- DIRECTORY]`.
+//! What one record of the ledger costs: `cargo bench --profile dist --bench log_commit [-- DIRECTORY]`; `RUN_MS=2000` by default
+//! for each row.
 //!
 //! One appender waits for each batch to be durable before the next, so a row shows what a batch of that size reaches
 //! alone; the last row appends without waiting, as a busy home does, and the writer groups what it finds. Prints one JSON
@@ -14,11 +15,12 @@ use magpie_core::task::Durability;
 use rustix::time::{ClockId, clock_gettime};
 
 const BODY_BYTES: usize = 232;
-const RUN: Duration = Duration::from_secs(2);
 /// Records that the busy appender lets wait for the disk.
 const IN_FLIGHT: u64 = 10_000;
 
 fn main() -> anyhow::Result<()> {
+    let run_ms = std::env::var("RUN_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let run = Duration::from_millis(run_ms);
     let root = match std::env::args().nth(1).filter(|arg| !arg.starts_with('-')) {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
@@ -28,10 +30,10 @@ fn main() -> anyhow::Result<()> {
     {
         let dir = DataDir::open(root.path().join(format!("{durability:?}{batch}")))?;
         let label = format!("{durability:?} {batch}").to_lowercase();
-        appended(&dir, &label, |log, watermarks| wait_for_each(log, watermarks, durability, batch))?;
+        appended(&dir, &label, |log, watermarks| wait_for_each(log, watermarks, durability, batch, run))?;
     }
     let dir = DataDir::open(root.path().join("busy"))?;
-    appended(&dir, "sync 10, not waiting", keep_busy)?;
+    appended(&dir, "sync 10, not waiting", |log, watermarks| keep_busy(log, watermarks, run))?;
     replayed(&dir)
 }
 
@@ -67,10 +69,11 @@ fn wait_for_each(
     watermarks: &Receiver<Watermark>,
     durability: Durability,
     batch: u64,
+    run: Duration,
 ) -> anyhow::Result<Vec<Duration>> {
     let start = Instant::now();
     let mut commits = Vec::new();
-    while start.elapsed() < RUN {
+    while start.elapsed() < run {
         let appended = Instant::now();
         let last = append(log, durability, batch)?;
         while watermarks.recv()?.written < last {}
@@ -79,10 +82,10 @@ fn wait_for_each(
     Ok(commits)
 }
 
-fn keep_busy(log: &LedgerLog, watermarks: &Receiver<Watermark>) -> anyhow::Result<Vec<Duration>> {
+fn keep_busy(log: &LedgerLog, watermarks: &Receiver<Watermark>, run: Duration) -> anyhow::Result<Vec<Duration>> {
     let start = Instant::now();
     let (mut last, mut synced) = (LogIndex(0), LogIndex(0));
-    while start.elapsed() < RUN {
+    while start.elapsed() < run {
         last = append(log, Durability::Sync, 10)?;
         while last.0 - synced.0 > IN_FLIGHT {
             synced = watermarks.recv()?.synced;

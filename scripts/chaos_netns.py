@@ -31,7 +31,7 @@ SUBMIT_S_MAX = 90
 # One task in so many takes a while, and one in so many is a process that writes down when it starts.
 SLEEP_EVERY, PROCESS_EVERY = 10, 7
 OBSERVE_EVERY_S = 0.15
-# Of a hundred rounds about so many have the fault as well; the others only kill.
+# Of a hundred rounds about so many have the fault as well; the others only kill. Each comes at least once where there are rounds for it.
 FAULTS = {None: 66, "halves": 9, "one way": 9, "three ways": 6, "slow disk": 6, "pause": 4}
 RUN = 'echo "$MAGPIE_TASK_ID $MAGPIE_EPOCH" >> {runs}; sleep 0.3; printf "epoch $MAGPIE_EPOCH"'
 
@@ -140,8 +140,14 @@ class Storm:
         self.faults = Counter()
         self.paused = None
 
-    def round(self, number):
-        fault = self.choose.choices(list(FAULTS), FAULTS.values())[0]
+    def deal(self, rounds):
+        """What each round has besides a kill."""
+        kinds = self.choose.sample(list(FAULTS), min(rounds, len(FAULTS)))
+        dealt = kinds + self.choose.choices(list(FAULTS), FAULTS.values(), k=rounds - len(kinds))
+        self.choose.shuffle(dealt)
+        return dealt
+
+    def round(self, number, fault):
         homes = self.choose.sample(range(1, NODES + 1), 2)
         submissions = [(home, *self.client.submit(home, number, self.batch)) for home in homes]
         time.sleep(self.choose.uniform(0, 0.6))
@@ -211,10 +217,8 @@ def main():
         storm = Storm(mesh, client, arguments)
         client.observer.start()
         try:
-            number = 0
-            while storm.kills < arguments.kills:
-                number += 1
-                storm.round(number)
+            for number, fault in enumerate(storm.deal(arguments.kills), 1):
+                storm.round(number, fault)
             healed_s = heal(mesh, client)
             judge(mesh, client)
         except MeshError as error:

@@ -70,17 +70,27 @@ phase simulator cargo run --quiet --profile sim -p magpie-sim --features canary 
 phase determinism simulator_is_deterministic
 phase canaries cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --canaries
 phase python python_tests
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase conformance scripts/conformance.py
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase clients scripts/clients.py
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase mcp-memory scripts/mcp_memory.py --only calls,flood --calls 20000 --flood 5000
-[ -z "$features" ] || MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase transcript scripts/transcript.py --max-passages 30
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase chaos scripts/chaos.py --rounds 5
+# What the scripts below start.
+export MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug
+phase conformance scripts/conformance.py
+phase clients scripts/clients.py
+phase mcp-memory scripts/mcp_memory.py --only calls,flood --calls 20000 --flood 5000
+[ -z "$features" ] || phase transcript scripts/transcript.py --max-passages 30
+phase chaos scripts/chaos.py --rounds 5
 # A few kills while one works, more in CI, hundreds in `make chaos` and at night.
 kills=5
 [ -z "${CI:-}" ] || kills=100
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase namespaces scripts/chaos_netns.py --kills "$kills"
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase membership scripts/membership.py --cut 12 --watch 20 --deaths 3 --slack 3
-MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug phase overload scripts/overload.py --seconds 10 --slack 3
+phase namespaces scripts/chaos_netns.py --kills "$kills"
+phase scenarios scripts/scenarios.py
+phase ownership scripts/ownership_table.py --tasks 300 --nodes 3
+# From this version to itself; at night from yesterday's, which has to be built.
+phase upgrade scripts/upgrade.py --earlier "${CARGO_TARGET_DIR:-target}/debug" --batch 20
+phase membership scripts/membership.py --cut 12 --watch 20 --deaths 3 --slack 3
+phase overload scripts/overload.py --seconds 10 --slack 3
+phase figures scripts/bench.py --short
+# What an idle node takes of a core is five times as much in a debug build.
+phase scale scripts/scale.py --nodes 12 --idle 10 --slack 8
+phase many cargo run --quiet -p magpie-net --features plaintext --example many -- 40 5 3
 
 printf '\n== passed in %d s\n' "$SECONDS"
 printf '%s\n' "${durations[@]}"

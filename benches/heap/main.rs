@@ -1,6 +1,6 @@
 //! The heap of ready tasks, a pairing heap, beside a binary, a Fibonacci and an indexed heap, with a million tasks in each.
 //!
-//! `cargo bench --profile dist --bench heap`. The mix is a home's: tasks come with keys that grow with time, the least leaves, some are
+//! `cargo bench --profile dist --bench heap`; `TASKS=1000000` by default. The mix is a home's: tasks come with keys that grow with time, the least leaves, some are
 //! cancelled, some are made more urgent. A row says what one operation costs on average and at the 99th percentile; the
 //! work that a pop finds left over from insertions is in them, and the worst is shown beside. Prints one JSON object a row.
 
@@ -15,8 +15,6 @@ use magpie_core::heap::{Aging, AgingKey, Handle, PairingHeap};
 use magpie_core::task::Priority;
 use magpie_core::time::Wall;
 
-const TASKS: usize = 1_000_000;
-const STEADY: usize = 1_000_000;
 const SEED: u64 = 7;
 /// Of a thousand tasks that come, so many are cancelled, and so many are made more urgent.
 const CANCELLED_PER_MILLE: u64 = 50;
@@ -53,11 +51,12 @@ impl ReadyHeap for PairingHeap<AgingKey, u32> {
 }
 
 fn main() {
+    let tasks: usize = std::env::var("TASKS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let order = [
-        measure::<PairingHeap<AgingKey, u32>>("pairing"),
-        measure::<binary::BinaryTaskHeap>("binary"),
-        measure::<fibonacci::FibonacciHeap<AgingKey, u32>>("fibonacci"),
-        measure::<indexed::IndexedHeap>("indexed"),
+        measure::<PairingHeap<AgingKey, u32>>("pairing", tasks),
+        measure::<binary::BinaryTaskHeap>("binary", tasks),
+        measure::<fibonacci::FibonacciHeap<AgingKey, u32>>("fibonacci", tasks),
+        measure::<indexed::IndexedHeap>("indexed", tasks),
     ];
     assert!(order.iter().all(|sum| *sum == order[0]), "the heaps disagree on the order: {order:?}");
 }
@@ -74,19 +73,19 @@ impl Costs {
         result
     }
 
-    fn print(mut self, heap: &str, operation: &str) {
+    fn print(mut self, heap: &str, operation: &str, tasks: usize) {
         self.0.sort_unstable();
         let mean = self.0.iter().map(|nanos| f64::from(*nanos)).sum::<f64>() / self.0.len() as f64;
         let (p99, worst) = (self.0[self.0.len() * 99 / 100], self.0[self.0.len() - 1]);
         println!(
-            r#"{{"bench":"heap","heap":"{heap}","operation":"{operation}","tasks":{TASKS},"seed":{SEED},"mean_ns":{mean:.0},"p99_ns":{p99},"worst_us":{:.1}}}"#,
+            r#"{{"bench":"heap","heap":"{heap}","operation":"{operation}","tasks":{tasks},"seed":{SEED},"mean_ns":{mean:.0},"p99_ns":{p99},"worst_us":{:.1}}}"#,
             f64::from(worst) / 1e3
         );
     }
 }
 
-/// Fills, works and empties one heap. The answer tells the order in which the tasks left.
-fn measure<H: ReadyHeap>(name: &str) -> u64 {
+/// Fills one heap with `tasks`, works with it for as many steps and empties it. The answer tells the order in which the tasks left.
+fn measure<H: ReadyHeap>(name: &str, tasks: usize) -> u64 {
     let (mut heap, mut draw, mut now_ms) = (H::default(), Draw(SEED), 1_795_230_000_000);
     let aging = Aging::default();
     let (mut pushes, mut pops, mut removals, mut decreases) =
@@ -96,13 +95,13 @@ fn measure<H: ReadyHeap>(name: &str) -> u64 {
         aging.key(Priority::try_from(draw.below(1_001) as u16).unwrap_or_default(), Wall(now_ms))
     };
     // The newest handle of each task that may still be there.
-    let mut handles: Vec<Option<H::Handle>> = Vec::with_capacity(TASKS + STEADY);
-    for task in 0..TASKS {
+    let mut handles: Vec<Option<H::Handle>> = Vec::with_capacity(2 * tasks);
+    for task in 0..tasks {
         let key = next_key(&mut draw);
         handles.push(Some(pushes.time(|| heap.push(key, task as u32))));
     }
     let mut order = 0xcbf2_9ce4_8422_2325_u64;
-    for task in TASKS..TASKS + STEADY {
+    for task in tasks..2 * tasks {
         let key = next_key(&mut draw);
         handles.push(Some(pushes.time(|| heap.push(key, task as u32))));
         let chance = draw.below(1_000);
@@ -124,10 +123,10 @@ fn measure<H: ReadyHeap>(name: &str) -> u64 {
     while let Some(left) = pops.time(|| heap.pop()) {
         order = (order ^ u64::from(left)).wrapping_mul(0x0000_0100_0000_01b3);
     }
-    pushes.print(name, "push");
-    pops.print(name, "pop");
-    removals.print(name, "remove");
-    decreases.print(name, "decrease");
+    pushes.print(name, "push", tasks);
+    pops.print(name, "pop", tasks);
+    removals.print(name, "remove", tasks);
+    decreases.print(name, "decrease", tasks);
     order
 }
 
