@@ -312,10 +312,7 @@ impl World {
             // Nobody here hands a ledger over.
             Effect::HandedOver { .. } => {}
             Effect::StartAnew => self.crash(node, Crash::Process, true),
-            Effect::PublishHead { count, .. } => {
-                self.trace
-                    .note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));
-            }
+            Effect::PublishHead { count, event } => self.publish_head(node, count, event),
         }
     }
 

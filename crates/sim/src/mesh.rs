@@ -1,18 +1,22 @@
 //! How nodes notice each other: the membership core of each, over heartbeats that may be lost.
 
-use magpie_core::ids::{Incarnation, PeerId};
+use magpie_core::clock::{Head, MerkleClock, SignedHead};
+use magpie_core::ids::{ContentId, Incarnation, LogIndex, PeerId};
 use magpie_core::lease::Slots;
 use magpie_core::limits;
 use magpie_core::membership::{Membership, MembershipChange, MembershipEvent, PeerState};
 use magpie_core::queue::Event;
 use magpie_core::worker::WorkerEvent;
 
-use crate::checkers::membership;
+use crate::checkers::{clocks, membership};
 use crate::network::{Heartbeat, Message};
 use crate::world::{Happening, World};
 
 const PROBES_PER_ROUND: usize = 8;
 const REPORTS_PER_HEARTBEAT: usize = 32;
+/// Heads go out in one round of so many.
+const HEADS_EVERY: u64 = 4;
+const UNSIGNED: [u8; 64] = [0; 64];
 /// The registry's tick.
 pub const ROUND_MS: u64 = limits::HEARTBEAT_MS / 2;
 
@@ -22,6 +26,7 @@ impl World {
         let incarnation = Incarnation(self.clock(node).wall_ms);
         let own = &mut self.nodes[node];
         own.membership = Some(Membership::new(own.peer(), incarnation));
+        own.heads = MerkleClock::default();
         own.homes_up.fill(false);
         self.views.forget(node);
     }
@@ -59,23 +64,52 @@ impl World {
         let own = &mut self.nodes[node];
         let (home_is_up, backlog) =
             (own.home.is_some(), own.home.as_ref().map(|home| home.backlog).unwrap_or_default());
+        let tells = (self.now_ms / ROUND_MS).is_multiple_of(HEADS_EVERY);
+        let heads = if tells { own.heads.entries().copied().collect() } else { Vec::new() };
         let me = own.peer();
         let Some(members) = own.membership.as_mut() else { return };
         let (incarnation, reports) = (members.incarnation(), members.reports(REPORTS_PER_HEARTBEAT));
         self.judge(membership::invariant_nobody_declares_itself_dead(me, &reports));
-        self.send(node, to, Message::Heartbeat(Heartbeat { incarnation, reports, home_is_up, backlog, wants_answer }));
+        let heartbeat = Heartbeat { incarnation, reports, home_is_up, backlog, heads, wants_answer };
+        self.send(node, to, Message::Heartbeat(heartbeat));
+    }
+
+    /// A home's head, which it has just let out.
+    pub fn publish_head(&mut self, node: usize, count: LogIndex, event: ContentId) {
+        let own = &mut self.nodes[node];
+        let Some(generation) = own.home.as_ref().map(|home| home.ledger.generation()) else { return };
+        let head = Head { ledger: own.identity.ledger, peer: own.peer(), tenure: 1, generation, count: count.0, event };
+        let held = own.heads.head(head.ledger).map(|held| held.head.position());
+        // At the place that it is at already a clock does not tick.
+        let _ = own.heads.tick(SignedHead { head, signature: UNSIGNED });
+        self.judge(clocks::invariant_a_home_goes_on_from_what_it_published(held, head.position()));
+        self.trace.note(self.now_ms, "head", &[node as u64, count.0], || format!("node {node} publishes {count}"));
+    }
+
+    fn learn_heads(&mut self, node: usize, heads: &[SignedHead]) {
+        if heads.is_empty() {
+            return;
+        }
+        let own = &mut self.nodes[node];
+        let before = own.heads.clone();
+        if clocks::merge(&mut own.heads, heads) {
+            self.counters.merges += 1;
+            let verdict = clocks::invariant_a_merge_keeps_the_greater_head_of_each_ledger(&before, heads, &own.heads);
+            self.judge(verdict);
+        }
     }
 
     pub fn heard(&mut self, node: usize, other: usize, heartbeat: Heartbeat) {
         let (now, peer) = (self.clock(node), self.nodes[other].peer());
         let Some(members) = self.nodes[node].membership.as_mut() else { return };
-        let Heartbeat { incarnation, reports, home_is_up, backlog, wants_answer } = heartbeat;
+        let Heartbeat { incarnation, reports, home_is_up, backlog, heads, wants_answer } = heartbeat;
         let mut changes = members.handle(now, MembershipEvent::Heard { peer, incarnation });
         for report in reports {
             changes.extend(members.handle(now, MembershipEvent::Reported(report)));
         }
         self.check_views(node);
         self.follow(node, changes);
+        self.learn_heads(node, &heads);
         let home = self.nodes[other].tag();
         let was_up = std::mem::replace(&mut self.nodes[node].homes_up[other], home_is_up);
         if home_is_up {

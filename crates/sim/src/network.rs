@@ -1,5 +1,6 @@
 //! Who hears whom, and when: loss, duplication, delay that reorders, cuts that heal.
 
+use magpie_core::clock::SignedHead;
 use magpie_core::ids::{Incarnation, LedgerTag};
 use magpie_core::lease::Slots;
 use magpie_core::membership::PeerReport;
@@ -27,6 +28,8 @@ pub struct Heartbeat {
     pub reports: Vec<PeerReport>,
     pub home_is_up: bool,
     pub backlog: Slots,
+    /// Of all ledgers that it knows; in some heartbeats none.
+    pub heads: Vec<SignedHead>,
     pub wants_answer: bool,
 }
 

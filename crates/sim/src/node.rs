@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use magpie_core::clock::MerkleClock;
 use magpie_core::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OperationId, PeerId, Sending, TaskId};
 use magpie_core::lease::{Completion, Fence, Slots};
 use magpie_core::limiter::PermitAsk;
@@ -35,6 +36,8 @@ pub struct Node {
     /// When the last message on its way from the network to the ledger gets there.
     pub ingress_until_ms: u64,
     pub membership: Option<Membership>,
+    /// The newest heads that it knows of every ledger, since it started.
+    pub heads: MerkleClock,
     /// Which other nodes said last that their home serves.
     pub homes_up: Vec<bool>,
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
 
+use magpie_core::clock::MerkleClock;
 use magpie_core::ids::{LedgerId, LedgerTag, LogIndex, PeerId};
 use magpie_core::lease::{Fence, Slots};
 use magpie_core::matching::Capabilities;
@@ -247,6 +248,8 @@ pub struct Counters {
     pub tasks: u64,
     pub cuts: u64,
     pub starts_from_cut_logs: u64,
+    /// Heads from others that a node did not know yet.
+    pub merges: u64,
 }
 
 /// The faults stop after a time drawn between these.
@@ -502,6 +505,7 @@ fn new_node(rng: &mut Rng, node_count: usize, drifts: bool) -> Node {
         paused_until_ms: 0,
         ingress_until_ms: 0,
         membership: None,
+        heads: MerkleClock::default(),
         homes_up: vec![false; node_count],
     }
 }

@@ -45,6 +45,18 @@ fn ten_seeds_have_one_trace_in_two_processes() {
 }
 
 #[test]
+fn i11_every_node_learns_the_heads_of_others_in_what_is_drawn() {
+    for seed in 1..=10 {
+        let mut world = World::new(seed, Options::default());
+        assert_eq!(world.run(), Ok(()), "seed {seed}");
+        assert!(world.counters.merges > 20, "seed {seed}: {} merges", world.counters.merges);
+        for node in world.nodes.iter().filter(|node| node.membership.is_some()) {
+            assert_eq!(node.heads.len(), world.nodes.len(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn schedules_fire_and_steps_start_workflows_in_what_is_drawn() {
     let (mut decided, mut started, mut children) = (0, 0, 0);
     for seed in 1..=20 {

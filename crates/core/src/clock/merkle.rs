@@ -9,6 +9,7 @@ use super::prefix::Prefix;
 use super::proof::{InclusionProof, ProofStep};
 use super::trie::{self, Hash, Kind, Node, Trie};
 use crate::ids::{ContentId, LedgerId, PeerId};
+use crate::invariant::{InvariantId, check};
 use crate::limits::PEERS_MAX;
 
 /// Why the clock did not take its own home's head.
@@ -53,8 +54,8 @@ pub struct MerkleClock {
     trie: Trie,
 }
 
-/// A parameter, because the laws of merging are tried on thousands of clocks, and a debug build verifies slowly.
-type Verify = fn(&SignedHead) -> Result<(), VerifyHeadError>;
+/// A parameter, because the laws of merging are tried on thousands of clocks, and to verify takes most of a merge.
+pub type Verify = fn(&SignedHead) -> Result<(), VerifyHeadError>;
 
 /// The order of the heads of one ledger.
 fn order_of(head: &Head) -> (Position, ContentId, PeerId) {
@@ -87,7 +88,8 @@ impl MerkleClock {
         self.merge_verified_by(SignedHead::verify, heads)
     }
 
-    fn merge_verified_by(&mut self, verify: Verify, heads: &[SignedHead]) -> MergeReport {
+    /// As [`Self::merge`], with another way to check a signature.
+    pub fn merge_verified_by(&mut self, verify: Verify, heads: &[SignedHead]) -> MergeReport {
         let mut report = MergeReport::default();
         for head in self.not_known(heads) {
             self.merge_one(verify, head, &mut report);
@@ -147,6 +149,8 @@ impl MerkleClock {
     }
 
     fn set(&mut self, head: SignedHead) {
+        let goes_on = self.head(head.head.ledger).is_none_or(|held| order_of(&held.head) < order_of(&head.head));
+        check(InvariantId::I11, goes_on, "a head went back");
         self.trie.set(head.head.ledger, trie::leaf_hash(&head.head));
         self.heads.insert(head.head.ledger, head);
     }

@@ -9,6 +9,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, PeerId};
+use crate::invariant::{InvariantId, check};
 use crate::limits;
 use crate::time::Now;
 
@@ -86,6 +87,12 @@ impl Peer {
             PeerState::Dead if self.forgotten => None,
             PeerState::Dead => Some(self.since_mono_ms + limits::HEARTBEAT_TIMEOUT_MS - limits::PEER_DEAD_MS),
         }
+    }
+
+    /// What was heard may have been said before the silence: only a higher incarnation is younger than a death.
+    fn check_return(&self, (incarnation, state): (Incarnation, PeerState)) {
+        let holds = state != PeerState::Dead || self.state == PeerState::Dead || self.incarnation > incarnation;
+        check(InvariantId::I12, holds, "a dead peer is alive as it was");
     }
 
     fn enter(&mut self, now: Now, state: PeerState) {
@@ -202,6 +209,7 @@ impl Membership {
     }
 
     fn report(&mut self, id: PeerId) -> Option<PeerReport> {
+        check(InvariantId::I12, id != self.me, "a node reports of itself");
         let peer = self.peers.get_mut(&id)?;
         peer.reports_left = peer.reports_left.saturating_sub(1);
         if peer.reports_left > 0 {
@@ -219,12 +227,14 @@ impl Membership {
             self.spread(id);
             return Vec::new();
         }
+        let before = (peer.incarnation, peer.state);
         let is_news = incarnation > peer.incarnation || peer.state != PeerState::Alive;
         let revived = peer.state != PeerState::Alive;
         peer.incarnation = peer.incarnation.max(incarnation);
         if revived {
             peer.enter(now, PeerState::Alive);
         }
+        peer.check_return(before);
         if is_news {
             self.spread(id);
         }
@@ -263,6 +273,7 @@ impl Membership {
         if !is_news(&report, peer) {
             return None;
         }
+        let before = (peer.incarnation, peer.state);
         let is_newer = report.incarnation > peer.incarnation;
         peer.incarnation = report.incarnation;
         // A peer that this node hears itself is there, whoever else does not hear it.
@@ -272,6 +283,7 @@ impl Membership {
         if changed {
             peer.enter(now, state);
         }
+        peer.check_return(before);
         if changed || is_newer {
             self.spread(report.peer);
         }

@@ -23,7 +23,7 @@ impl Task {
 
     /// The next attempt is the run of `child`.
     fn start_child(&mut self, at: Wall, child: WorkflowId) {
-        self.attempts += 1;
+        self.count_attempt();
         self.attempt_started = at;
         self.started.get_or_insert(at);
         self.kin.child = Some(child);

@@ -11,6 +11,7 @@ use super::rare::{Blank, Rare};
 use super::record::{AfterAttempt, ClockRoot};
 use super::room::Share;
 use crate::ids::{Epoch, LeaseToken, LedgerTag, LogIndex, OutcomeDigest, PeerId, TaskId, WorkflowId};
+use crate::invariant::{InvariantId, check};
 use crate::lease::{CompleteAnswer, Fence};
 use crate::limits;
 use crate::payload::{JsonText, Payload};
@@ -284,10 +285,15 @@ impl Task {
         self.notes.iter_mut().for_each(|notes| (notes.progress, notes.outside) = (None, None));
     }
 
+    pub(super) fn count_attempt(&mut self) {
+        self.attempts += 1;
+        check(InvariantId::I7, self.attempts <= self.spec.retry.max_attempts, "an attempt beyond the policy");
+    }
+
     pub fn start(&mut self, at: Wall) {
         if !self.epoch_started {
             self.epoch_started = true;
-            self.attempts += 1;
+            self.count_attempt();
             self.attempt_started = at;
             self.started.get_or_insert(at);
         }

@@ -1,6 +1,7 @@
 //! One file per family of invariants; each function is called `invariant_<sentence>` and says what it saw.
 
 pub mod bounds;
+pub mod clocks;
 pub mod commits;
 pub mod conservation;
 pub mod durability;
