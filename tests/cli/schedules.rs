@@ -59,6 +59,6 @@ fn a_wrong_schedule_is_told_with_its_line() {
         "name: w\nschedule:\n  cron: 61 * * * *\n  timezone: Berlin\nsteps:\n  - {name: a, kind: noop}\n",
     );
     let told = node.ctl(&["run", &file]).with(2).stderr;
-    assert!(told.contains("wrong.yaml:3: \"61\" is not one (minute)"), "{told}");
+    assert!(told.contains("wrong.yaml:3: \"61\" is no value of the field (minute)"), "{told}");
     nodectl(&["schedule", "pause"]).with(2);
 }

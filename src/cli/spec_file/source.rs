@@ -495,6 +495,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
         #[test]
         fn json_text_is_read_as_serde_json_reads_it(value in any_json()) {
             let text = serde_json::to_string_pretty(&value).unwrap();
@@ -508,5 +510,42 @@ mod tests {
                 prop_assert!((1..=last).contains(&error.line), "{error:?}");
             }
         }
+
+        #[test]
+        fn a_damaged_workflow_is_read_or_refused_at_a_line_of_it(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), "[-a-c:\\[\\]{}&*!|>'\"#,?% \\t\\n${}\\x00é]{0,3}"), 1..4)
+        ) {
+            let mut text = WORKFLOW.to_owned();
+            for (place, with) in damage {
+                let at = place.index(text.len());
+                if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+                    text.replace_range(at..=at, &with);
+                }
+            }
+            let last = text.lines().count() + 1;
+            if let Err(error) = read_yaml(&text) {
+                prop_assert!((1..=last).contains(&error.line), "{error:?} in {text}");
+            }
+        }
     }
+
+    const WORKFLOW: &str = "\
+name: w
+schedule: {cron: \"@daily\", timezone: Europe/Berlin}
+steps:
+  - name: split
+    kind: process
+    run: [sh, -c, 'printf x']
+    labels: &common {team: a}
+  - name: embed
+    needs: [split]
+    for_each: ${steps.split.output}
+    kind: embed
+    model: minilm
+    labels: *common
+    input: |
+      first
+      second
+outputs: {all: \"${steps.embed.outputs}\"}
+";
 }

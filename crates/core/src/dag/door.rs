@@ -178,7 +178,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::dag::StepSpec;
+    use crate::dag::policy::{Join, OnFail};
+    use crate::dag::schedule::ScheduleSpec;
+    use crate::dag::spec::{CompensateSpec, StepSpec};
+    use crate::dag::template::{Template, TextTemplate};
     use crate::ids::ContentId;
     use crate::payload::{BlobRef, JsonText};
     use crate::retry::RetryPolicy;
@@ -343,19 +346,120 @@ mod tests {
         WorkflowSpec { steps, ..crate::dag::parse_workflow(&document).unwrap() }
     }
 
-    #[test]
-    fn a_workflow_that_no_file_door_has_seen_is_checked_all_the_same() {
-        let step = |name: &str| StepSpec::new(name, TaskKind::Noop);
-        let wrong: [(&str, WorkflowSpec); 7] = [
+    fn step(name: &str) -> StepSpec {
+        StepSpec::new(name, TaskKind::Noop)
+    }
+
+    fn one(change: impl FnOnce(&mut StepSpec)) -> WorkflowSpec {
+        let mut changed = step("a");
+        change(&mut changed);
+        workflow(vec![changed])
+    }
+
+    /// Two steps, of which the second needs the first.
+    fn second(change: impl FnOnce(&mut StepSpec)) -> WorkflowSpec {
+        let mut changed = StepSpec { needs: vec!["a".to_owned()], ..step("b") };
+        change(&mut changed);
+        workflow(vec![step("a"), changed])
+    }
+
+    fn whole(change: impl FnOnce(&mut WorkflowSpec)) -> WorkflowSpec {
+        let mut changed = workflow(vec![step("a")]);
+        change(&mut changed);
+        changed
+    }
+
+    fn scheduled(change: impl FnOnce(&mut ScheduleSpec)) -> WorkflowSpec {
+        let document = serde_json::json!({"cron": "@daily"});
+        let mut schedule: ScheduleSpec = serde_json::from_value(document).unwrap();
+        change(&mut schedule);
+        whole(|workflow| workflow.schedule = Some(schedule))
+    }
+
+    fn compensated(change: impl FnOnce(&mut CompensateSpec)) -> WorkflowSpec {
+        let mut compensate: CompensateSpec = serde_json::from_value(serde_json::json!({"kind": "noop"})).unwrap();
+        change(&mut compensate);
+        one(|step| (step.on_fail, step.compensate) = (Some(OnFail::Compensate), Some(Box::new(compensate))))
+    }
+
+    fn values<T: Clone>(len: usize, value: &T) -> BTreeMap<String, T> {
+        (0..len).map(|n| (format!("v{n}"), value.clone())).collect()
+    }
+
+    /// Every field of a workflow and of its steps just beyond its range, with its path.
+    fn beyond_in_workflows() -> Vec<(&'static str, WorkflowSpec)> {
+        let long = "x".repeat(limits::NAME_BYTES_MAX + 1);
+        let (template, null) = (Template::default(), JsonText::of(&serde_json::Value::Null));
+        let many = limits::WORKFLOW_VALUES_MAX + 1;
+        let text = |text: &str| text.parse::<TextTemplate>().unwrap();
+        let nested = |depth: usize| {
+            (0..depth).fold(workflow(vec![step("a")]), |inner, _| {
+                let child = StepSpec { workflow: Some(inner.into()), ..StepSpec::new("a", TaskKind::Workflow) };
+                workflow(vec![child])
+            })
+        };
+        let file = file("../x", 1).files;
+        vec![
+            ("/name", whole(|spec| spec.name = long.clone())),
+            ("/name", whole(|spec| spec.name = "A b".to_owned())),
+            ("/namespace", whole(|spec| spec.namespace = "A".to_owned())),
+            ("/labels/a", whole(|spec| spec.labels = labels(&[("a", &long)]).labels)),
+            ("/labels/a", whole(|spec| spec.labels = labels(&[("a", "${input.x}")]).labels)),
+            ("/labels", whole(|spec| spec.labels = values(limits::LABELS_MAX + 1, &String::new()))),
+            ("/input", whole(|spec| spec.input = values(many, &null))),
+            ("/input/a b", whole(|spec| spec.input = [("a b".to_owned(), null.clone())].into())),
+            ("/outputs", whole(|spec| spec.outputs = values(many, &template))),
+            ("/outputs/a b", whole(|spec| spec.outputs = [("a b".to_owned(), template.clone())].into())),
+            ("/schedule/cron", scheduled(|schedule| schedule.cron = "61 * * * *".to_owned())),
+            ("/schedule/timezone", scheduled(|schedule| schedule.timezone = "Mars/Base".to_owned())),
+            ("/schedule/catch_up", scheduled(|schedule| schedule.catch_up = limits::SCHEDULE_CATCH_UP_MAX + 1)),
+            (
+                "/schedule/jitter",
+                scheduled(|schedule| schedule.jitter = DurationMs(limits::SCHEDULE_JITTER_MS_MAX + 1)),
+            ),
             ("/steps", workflow(Vec::new())),
             ("/steps", workflow((0..=limits::WORKFLOW_STEPS_MAX).map(|n| step(&format!("s{n}"))).collect())),
+            (
+                "/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps/0/workflow/steps",
+                nested(limits::WORKFLOW_DEPTH_MAX + 1),
+            ),
             ("/steps/0/name", workflow(vec![step("A b")])),
             ("/steps/1/name", workflow(vec![step("a"), step("a")])),
-            ("/steps/0/requires", workflow(vec![StepSpec { requires: Some("a &&".to_owned()), ..step("a") }])),
-            ("/steps/0/timeout", workflow(vec![StepSpec { timeout: Some(DurationMs(0)), ..step("a") }])),
-            ("/namespace", WorkflowSpec { namespace: "A".to_owned(), ..workflow(vec![step("a")]) }),
-        ];
-        for (path, spec) in wrong {
+            ("/steps/0/needs/0", one(|step| step.needs = vec!["b".to_owned()])),
+            ("/steps/1/needs/1", second(|step| step.needs.push("a".to_owned()))),
+            ("/steps/0/needs/0", one(|step| step.needs = vec!["a".to_owned()])),
+            ("/steps/0/join", one(|step| step.join = Join::Any)),
+            ("/steps/1/join", second(|step| step.join = Join::Count(0))),
+            ("/steps/1/join", second(|step| step.join = Join::Count(2))),
+            ("/steps/1/when", second(|step| step.when = Some("${steps.c.output} == 1".parse().unwrap()))),
+            ("/steps/0/for_each", one(|step| step.for_each = Some(Template::parse(&"a".into()).unwrap()))),
+            ("/steps/0/run", one(|step| step.run = vec![text("x")])),
+            ("/steps/0/run", one(|step| step.kind = TaskKind::Process)),
+            ("/steps/0/model", one(|step| step.kind = TaskKind::Embed)),
+            ("/steps/0/workflow", one(|step| step.kind = TaskKind::Workflow)),
+            ("/steps/0/files", one(|step| step.files.clone_from(&file))),
+            (
+                "/steps/0/files/0",
+                one(|step| (step.kind, step.run, step.files) = (TaskKind::Process, vec![text("x")], file.clone())),
+            ),
+            ("/steps/0/requires", one(|step| step.requires = Some("a &&".to_owned()))),
+            ("/steps/0/timeout", one(|step| step.timeout = Some(DurationMs(0)))),
+            ("/steps/0/timeout", one(|step| step.timeout = Some(DurationMs(limits::TASK_TIMEOUT_MS_MAX + 1)))),
+            ("/steps/0/retry/max_attempts", one(|step| step.retry.max_attempts = 0)),
+            ("/steps/0/retry/factor", one(|step| step.retry.factor = f64::NAN)),
+            ("/steps/0/retry/jitter", one(|step| step.retry.jitter = 1.1)),
+            ("/steps/0/labels/a", one(|step| step.labels = labels(&[("a", &long)]).labels)),
+            ("/steps/1/input", second(|step| step.input = Template::parse(&"${steps.c.output}".into()).unwrap())),
+            ("/steps/0/compensate", one(|step| step.compensate = compensated(|_| ()).steps[0].compensate.clone())),
+            ("/steps/0/compensate/timeout", compensated(|task| task.timeout = Some(DurationMs(0)))),
+            ("/steps/0/compensate/run", compensated(|task| task.kind = TaskKind::Process)),
+            ("/steps/0/compensate/retry/max_attempts", compensated(|task| task.retry.max_attempts = 0)),
+        ]
+    }
+
+    #[test]
+    fn a_workflow_that_no_file_door_has_seen_is_checked_all_the_same() {
+        for (path, spec) in beyond_in_workflows() {
             let errors = check_workflow(&spec).expect_err(path);
             assert!(errors.iter().any(|error| error.path == path), "{path}: {errors:?}");
         }
@@ -363,5 +467,23 @@ mod tests {
         let errors = check_workflow(&workflow(cycle.to_vec())).unwrap_err();
         assert!(errors[0].problem.contains("cycle"), "{errors:?}");
         assert_eq!(check_workflow(&workflow(vec![step("a")])), Ok(()));
+        assert_eq!(check_workflow(&compensated(|_| ())), Ok(()));
+        assert_eq!(check_workflow(&second(|step| step.join = Join::Count(1))), Ok(()));
+        assert_eq!(check_workflow(&scheduled(|schedule| schedule.catch_up = limits::SCHEDULE_CATCH_UP_MAX)), Ok(()));
+    }
+
+    /// The words of every refusal, which must say what may stand there. If they change on purpose, the failure prints what the file
+    /// is to hold.
+    #[test]
+    fn every_refusal_says_what_may_stand_there_in_the_words_of_the_file() {
+        let tasks = beyond().into_iter().map(|(path, task)| (path, check_task(&task, NOW)));
+        let workflows = beyond_in_workflows().into_iter().map(|(path, spec)| (path, check_workflow(&spec)));
+        let mut words = String::new();
+        for (path, checked) in tasks.chain(workflows) {
+            let error = checked.unwrap_err().into_iter().find(|error| error.path == path).unwrap();
+            let shown = [error.problem, error.fix].map(|text| text.replace(&"x".repeat(20), "~").replace("~~", ""));
+            words += &format!("{path}: {} ({})\n", shown[0], shown[1]);
+        }
+        assert!(words == include_str!("door_refusals.txt"), "door_refusals.txt is to hold:\n{words}");
     }
 }

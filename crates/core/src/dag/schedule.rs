@@ -103,23 +103,16 @@ const SCHEDULE: Shape =
 /// The `schedule` of a workflow, with what is wrong in it reported at its place.
 pub(super) fn read(value: &Value, at: Pointer, problems: &mut Problems) -> Option<ScheduleSpec> {
     let fields = Fields::open(value, at, &SCHEDULE, problems)?;
-    let missing = fields.value("cron").is_none();
-    if missing {
+    if fields.value("cron").is_none() {
         problems.report(&fields.at.key("cron"), "cron is missing", "add cron: '30 4 * * *'");
     }
-    let cron: Option<String> = fields.read("cron", problems);
     let spec = ScheduleSpec {
-        cron: cron.clone().unwrap_or_default(),
+        cron: fields.read("cron", problems).unwrap_or_default(),
         timezone: fields.read("timezone", problems).unwrap_or_else(utc),
         overlap: read_overlap(&fields, problems),
         catch_up: fields.read("catch_up", problems).unwrap_or_default(),
         jitter: fields.read("jitter", problems).unwrap_or_default(),
     };
-    if cron.is_some()
-        && let Err(error) = spec.times()
-    {
-        problems.report(&fields.at.key(error.field), error.problem, error.fix);
-    }
     Some(spec)
 }
 
@@ -133,15 +126,19 @@ fn read_overlap(fields: &Fields<'_>, problems: &mut Problems) -> Overlap {
     found.unwrap_or_default()
 }
 
-/// A schedule outlives its home's process, so its runs do.
 pub(super) fn check(schedule: Option<&ScheduleSpec>, durability: Durability, problems: &mut Problems) {
-    if schedule.is_some() && durability == Durability::Memory {
+    let Some(schedule) = schedule else { return };
+    if durability == Durability::Memory {
+        // A schedule outlives its home's process, so its runs do.
         let at = Pointer::default().key("durability");
-        problems.report(
-            &at,
-            "a workflow with a schedule is written to disk",
-            "write async or sync, or remove schedule",
-        );
+        let fix = "write async or sync, or remove schedule";
+        problems.report(&at, "a workflow with a schedule is written to disk", fix);
+    }
+    if let Err(error) = schedule.times() {
+        let at = Pointer::default().key("schedule").key(error.field);
+        if !problems.touch(&at) {
+            problems.report(&at, error.problem, error.fix);
+        }
     }
 }
 
@@ -202,7 +199,7 @@ mod tests {
         }
         assert!(
             refusal(&scheduled(json!({"cron": "61 * * * *"})))
-                .starts_with("/schedule/cron: \"61\" is not one (minute)")
+                .starts_with("/schedule/cron: \"61\" is no value of the field (minute)")
         );
     }
 
