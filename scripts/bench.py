@@ -261,7 +261,7 @@ def look_p99_ms():
 
 def seeds_per_cpu_s():
     done = subprocess.run(
-        ["cargo", "run", "--quiet", "--profile", "sim", "-p", "magpie-sim", "--features", "canary", "--", "--seeds", "1..301"],
+        ["cargo", "run", "--quiet", "--profile", "sim", "-p", "sim", "--features", "canary", "--", "--seeds", "1..301"],
         cwd=SCRIPTS.parent, capture_output=True, text=True,
     )
     if done.returncode != 0:

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 first=$(($(date +%Y%m%d) * 100000))
 seeds=${SEEDS:-100000}
 echo "== simulator, seeds $first to $((first + seeds))"
-cargo run --profile sim --quiet -p magpie-sim --features canary -- --jobs "$(nproc)" --seeds "$first..$((first + seeds))"
+cargo run --profile sim --quiet -p sim --features canary -- --jobs "$(nproc)" --seeds "$first..$((first + seeds))"
 echo "== chaos"
 eval "$(scripts/fetch.sh)"
 export PROFILE=${PROFILE:-dist}

@@ -22,8 +22,8 @@ shell_scripts() {
 # Two processes: what one has by chance, as the order of its hash maps, the other has not.
 simulator_is_deterministic() {
     local once twice
-    once=$(cargo run --quiet --profile sim -p magpie-sim --features canary -- --seeds 1..51 --hashes | grep trace)
-    twice=$(cargo run --quiet --profile sim -p magpie-sim --features canary -- --seeds 1..51 --hashes | grep trace)
+    once=$(cargo run --quiet --profile sim -p sim --features canary -- --seeds 1..51 --hashes | grep trace)
+    twice=$(cargo run --quiet --profile sim -p sim --features canary -- --seeds 1..51 --hashes | grep trace)
     [ "$(wc -l <<<"$once")" = 50 ] && [ "$once" = "$twice" ] && echo "50 seeds, one trace each"
 }
 
@@ -69,9 +69,9 @@ skipped=""
 # Every interleaving, with every assertion: minutes without an optimiser.
 phase model tests --cargo-profile sim -p magpie-model --features canary --test interleavings --test states --lib
 # Other seeds than the tests have; planted bugs too, since a simulator that finds nothing may not look.
-phase simulator cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --seeds 1000..3000
+phase simulator cargo run --quiet --profile sim -p sim --features canary -- --jobs 2 --seeds 1000..3000
 phase determinism simulator_is_deterministic
-phase canaries cargo run --quiet --profile sim -p magpie-sim --features canary -- --jobs 2 --canaries
+phase canaries cargo run --quiet --profile sim -p sim --features canary -- --jobs 2 --canaries
 phase python python_tests
 # What the scripts below start.
 export MAGPIE_BIN=${CARGO_TARGET_DIR:-target}/debug

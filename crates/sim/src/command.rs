@@ -66,9 +66,9 @@ fn print(report: &Report, options: Options, alone: bool, minimised: bool) {
     if minimised {
         let (least, failure) = minimise::minimise(report, options);
         println!("  the least that shows it: {failure}");
-        println!("  see it again: cargo run -p magpie-sim -- --seed {seed}{least} --trace");
+        println!("  see it again: cargo run -p sim -- --seed {seed}{least} --trace");
     } else {
-        println!("  see it again: cargo run -p magpie-sim -- --seed {seed}{options} --trace");
+        println!("  see it again: cargo run -p sim -- --seed {seed}{options} --trace");
     }
 }
 

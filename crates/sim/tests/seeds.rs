@@ -15,7 +15,7 @@ fn forty_seeds_keep_every_invariant() {
     runner::run_all(1..41, Options::default(), 2, |report| {
         failures.extend(report.failure.map(|failure| {
             let seed = report.seed;
-            format!("seed {seed}: {failure}; make it small: cargo run -p magpie-sim -- --seed {seed}")
+            format!("seed {seed}: {failure}; make it small: cargo run -p sim -- --seed {seed}")
         }));
     });
     assert!(failures.is_empty(), "{failures:#?}");
