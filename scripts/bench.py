@@ -133,8 +133,9 @@ def discover_ms():
 
 
 def noop_cpu_ms(durability):
-    """CPU time of the three nodes and the submitting nodectl, per task."""
+    """CPU time of the three nodes and the submitting nodectl, per task. The first is the home, the others run all."""
     with Mesh(3) as mesh:
+        mesh.ask(1, "worker", "drain", "--wait")
         pids = [int((mesh.node_folder(number) / "pid").read_text()) for number in (1, 2, 3)]
         before, began = sum(map(cpu_s, pids)), time.monotonic()
         children_before = os.times().children_user + os.times().children_system
@@ -153,6 +154,10 @@ def noop_cpu_ms(durability):
         )
         took_s = time.monotonic() - began
         used_s = sum(map(cpu_s, pids)) - before + submitter_s
+        home = mesh.ask(1, "status")["peer_id"]
+        here = sum(task["worker"] == home for task in mesh.ask(1, "task", "ls", "--limit", "1000")["items"])
+        if here:
+            raise MeshError(f"the home ran {here} of the last 1000 tasks itself")
         return used_s / NOOPS * 1000, f"{NOOPS / took_s:,.0f} tasks/s"
 
 
@@ -300,8 +305,8 @@ MEASURES = {
     "idle": Measure("resident memory of an idle node without a model", 40, "MiB", idle_mb, 150),
     "ready": Measure("`nodectl dev 3` to ready", 5, "s", ready_s, 5),
     "discover": Measure("`nodectl peer discover` with peers known", 5, "ms", discover_ms, 100),
-    "noop": Measure(f"{NOOPS:,} no-ops, sync, three nodes: CPU per task", 0.03, "ms", lambda: noop_cpu_ms("sync"), 0.6),
-    "memory": Measure(f"{NOOPS:,} no-ops, memory, three nodes: CPU per task", 0.015, "ms", lambda: noop_cpu_ms("memory"), 0.4),
+    "noop": Measure(f"{NOOPS:,} no-ops, sync, run by two other nodes: CPU per task", 0.03, "ms", lambda: noop_cpu_ms("sync"), 0.6),
+    "memory": Measure(f"{NOOPS:,} no-ops, memory, run by two other nodes: CPU per task", 0.015, "ms", lambda: noop_cpu_ms("memory"), 0.4),
     "p50": Measure("a no-op elsewhere, alone, memory: p50 beside a TCP echo's", 4, "times", lambda: latency("alone", "p50"), 45),
     "p99": Measure("a no-op elsewhere, alone, memory: p99 beside a TCP echo's", 8, "times", lambda: latency("alone", "p99"), 40),
     "row-p50": Measure("no-ops elsewhere in a row: p50 beside echoes in a row", 4, "times", lambda: latency("in a row", "p50"), 90),
