@@ -38,7 +38,7 @@ REFERENCE=1 scripts/bench.sh
 echo "== scale"
 scripts/scale.py
 echo "== many nodes in one process"
-cargo run --profile "$PROFILE" --quiet -p magpie-net --features plaintext --example many -- 200 30 2
+cargo run --profile "$PROFILE" --quiet -p magpie-net --features plaintext --example many -- 200 30
 echo "== memory of an MCP server, a million calls"
 scripts/mcp_memory.py
 echo "== MCP beside other servers"

@@ -26,8 +26,20 @@ fn of<'a>(checks: &'a [Value], name: &str, verdict: &str) -> Option<&'a Value> {
     checks.iter().find(|check| check["name"] == name && check["verdict"] == verdict)
 }
 
+/// What people read of it: each fault that is planted here with the doctor's answer.
+const PAGE: &str = include_str!("../../docs/doctor.md");
+
+/// Whether the page has such an answer in one of its lines. Ports and times are others there.
+fn is_on_the_page(name: &str, found: &str, remedy: &str) -> bool {
+    let without_numbers = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+    let [found, remedy] = [found, remedy].map(without_numbers);
+    let holds = |line: &str| line.contains(&format!("| `{name}` |")) && line.contains(&found) && line.contains(&remedy);
+    PAGE.lines().map(without_numbers).any(|line| holds(&line))
+}
+
 /// Waits until the doctor finds a fault of this name that is told in these words, with such a remedy.
 fn finds(dir: &Path, name: &str, found: &str, remedy: &str) {
+    assert!(is_on_the_page(name, found, remedy), "docs/doctor.md has no line with {name}, {found:?} and {remedy:?}");
     let mut told = Vec::new();
     let end = std::time::Instant::now() + crate::fixture::PATIENCE;
     while std::time::Instant::now() < end {

@@ -195,16 +195,18 @@ class Nat(MeshTest):
         self.address(name)
         return f"/ip4/{PUBLIC}.1/tcp/{PORT}"
 
-    def reachability(self, name):
-        """What the doctor says of it: the verdict and what was found."""
+    def checks(self, name, of):
+        """What the doctor says of one matter: the verdict, what was found and what to do."""
         words = ["doctor", "--config", self.folder / f"{name}.toml", "--data-dir", self.folder / name, "-o", "json"]
         asked = subprocess.run([BIN / "nodectl", *words], capture_output=True, text=True)
         checks = json.loads(asked.stdout)["checks"]
-        return [(check["verdict"], check["found"]) for check in checks if check["name"] == "reachability"]
+        return [(check["verdict"], check["found"], check["remedy"] or "") for check in checks if check["name"] == of]
 
-    def waits_for(self, name, verdict, found):
+    def waits_for(self, name, verdict, found, remedy="", of="reachability"):
         def is_found():
-            return any(said == verdict and found in words for said, words in self.reachability(name))
+            return any(
+                said == verdict and found in words and remedy in do for said, words, do in self.checks(name, of)
+            )
 
         self.wait(f"{name} does not know that it is so: {found!r}", REACH_S_MAX, is_found)
 
@@ -272,11 +274,23 @@ class Nat(MeshTest):
         self.waits_for("left", "warning", f"members do not get to the named address {named}")
         self.wait("the relay does not hear of it", REACH_S_MAX, lambda: self.known("relay", "left") == {named})
 
-    def test_a_public_address_behind_a_firewall_is_not_told(self):
-        bootstrap = self.start_public("relay")
+    def walled(self):
+        """A host with a firewall of its own, which lets nobody in, and says nothing to who tries."""
         self.host("walled", f"{PUBLIC}.21")
         self.inside("walled", "iptables", "-w", "-A", "INPUT", "-i", "public", *KNOWN)
         self.inside("walled", "iptables", "-w", "-A", "INPUT", "-i", "public", "-j", "DROP")
+
+    def test_a_named_peer_behind_a_firewall_is_a_fault_with_what_to_do(self):
+        self.walled()
+        self.start_in("walled", "")
+        self.host("plain", f"{PUBLIC}.31")
+        self.start_in("plain", f'bootstrap = ["/ip4/{PUBLIC}.21/tcp/{PORT}"]')
+        found = f"no peer at /ip4/{PUBLIC}.21/tcp/{PORT}: "
+        self.waits_for("plain", "fault", found, remedy="a firewall drops it", of="bootstrap")
+
+    def test_a_public_address_behind_a_firewall_is_not_told(self):
+        bootstrap = self.start_public("relay")
+        self.walled()
         self.start_in("walled", f'bootstrap = ["{bootstrap}"]')
         self.meet("relay", "walled", seconds_max=MEET_S_MAX)
         self.waits_for("walled", "warning", f"did not get to /ip4/{PUBLIC}.21/tcp/{PORT}")
