@@ -4,9 +4,9 @@
     scripts/membership.py [--cut SECONDS] [--watch SECONDS] [--deaths N] [--slack TIMES] [--seed N] [--dir FOLDER]
 
 Measures how long it takes until every node sees every other alive again: after a restart, a restart that knows its peers
-from its cache alone, a cut, and a split in three; until a dead node is dead to all; and whether any living node is held
-dead while a tenth of all packets is lost and one node has 5 % of a core. A figure beyond its bar, times the slack that a
-machine with other work needs, fails the run. Without root or without namespaces it says so and ends.
+from its cache alone, a cut, and a split in three; until a dead node is dead to all, also while a tenth of all packets is
+lost; and whether any living node is held dead with that loss while one node has 5 % of a core. A figure beyond its bar,
+times the slack that a machine with other work needs, fails the run. Without root or without namespaces it says so and ends.
 """
 
 import argparse
@@ -95,7 +95,9 @@ def restarts(mesh, choose, report):
     mesh.seconds_until_whole()
 
 
-def deaths(mesh, choose, report, count):
+def deaths(mesh, choose, report, count, share=0):
+    """Kills one after the other, while that share of all packets is lost."""
+    lossy = share > 0 and mesh.lose(share)
     seconds = []
     for _ in range(count):
         victim = choose.choice(mesh.numbers())
@@ -106,7 +108,9 @@ def deaths(mesh, choose, report, count):
         seconds.append(mesh.seconds_until(f"node {victim} is not dead to all", dead_to_all))
         mesh.restart(victim)
         mesh.seconds_until_whole()
-    report.row(f"{count} deaths: dead to all others, the slowest", max(seconds), DEATH_S_MAX)
+    mesh.heal()
+    loss = f" with {share:.0%} loss" if lossy else ""
+    report.row(f"{count} deaths{loss}: dead to all others, the slowest", max(seconds), DEATH_S_MAX)
 
 
 def cuts(mesh, choose, report, cut_s):
@@ -143,6 +147,7 @@ def main():
         restarts(mesh, choose, report)
         cuts(mesh, choose, report, arguments.cut)
         deaths(mesh, choose, report, arguments.deaths)
+        deaths(mesh, choose, report, arguments.deaths, LOSS)
         false_deaths(mesh, choose, report, arguments.watch)
         if report.missed:
             raise MeshError(f"seed {arguments.seed}: " + "; ".join(report.missed))

@@ -68,7 +68,9 @@ impl FieldKind {
             None if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
             None => None,
         };
-        value.filter(|value| (self.least..=self.most).contains(value)).ok_or_else(|| self.wrong(item, "is no value of the field"))
+        value
+            .filter(|value| (self.least..=self.most).contains(value))
+            .ok_or_else(|| self.wrong(item, "is no value of the field"))
     }
 
     fn step(&self, item: &str, text: &str) -> Result<u32, CronError> {

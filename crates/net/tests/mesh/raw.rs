@@ -209,6 +209,7 @@ impl Raw {
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
+            .with_quic()
             .with_behaviour(|key| Behaviour {
                 admission: exchange(ADMISSION),
                 members: exchanges(WAYS_OF_MEMBERS, false),

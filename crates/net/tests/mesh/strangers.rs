@@ -10,9 +10,7 @@ use crate::raw::{Credentials, Raw, RawEvent, confirm, hello, hello_with, lane_he
 
 const HOUR_MS: u64 = 3_600_000;
 const OTHER_KEY: [u8; 32] = [8; 32];
-/// What the issue asks, and what a machine with other work may add to it.
 const DROPPED_WITHIN: Duration = Duration::from_secs(5);
-const SLACK: Duration = Duration::from_secs(10);
 
 fn with_this_ticket(ticket: impl ToString) -> Vec<u8> {
     hello_with(Credentials { ticket: Some(ticket.to_string()), ..Credentials::default() })
@@ -74,6 +72,15 @@ fn assert_untouched(node: &mut Node, cache: &std::path::Path, row: &str) {
 
 #[tokio::test]
 async fn no_stranger_hears_a_byte_changes_anything_or_stays_five_seconds() {
+    no_stranger_stays(TCP).await;
+}
+
+#[tokio::test]
+async fn no_stranger_over_quic_hears_a_byte_changes_anything_or_stays_five_seconds() {
+    no_stranger_stays(QUIC).await;
+}
+
+async fn no_stranger_stays(transport: &str) {
     const STRANGER: u8 = 61;
     const DENIED: u8 = 62;
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +88,7 @@ async fn no_stranger_hears_a_byte_changes_anything_or_stays_five_seconds() {
     let admission = with_key();
     admission.rules.set(peer(DENIED), PeerRule::Deny).unwrap();
     let config =
-        NetConfig { peer_cache: Some(cache.clone()), members: true, kademlia: true, admission, ..listening(TCP) };
+        NetConfig { peer_cache: Some(cache.clone()), members: true, kademlia: true, admission, ..listening(transport) };
     let mut node = start(1, config).await;
     let denied = with_this_ticket(ticket(KEY, peer(DENIED), Role::Peer, now_ms(), HOUR_MS));
     let rows = table(STRANGER).await.into_iter().map(|(row, said)| (row, STRANGER, said));
@@ -100,13 +107,14 @@ async fn no_stranger_hears_a_byte_changes_anything_or_stays_five_seconds() {
     // Who shows nothing that could be judged has until the deadline.
     for (row, said) in [("garbage", Some(vec![0xc1; 300])), ("silent", None)] {
         let mut raw = Raw::connected_to(&node.address(), STRANGER).await;
-        let begun = Instant::now();
         if let Some(said) = said {
             raw.send_admission(said);
         }
-        is_dropped_unheard(&mut raw, row).await;
-        println!("{row}: dropped after {} ms", begun.elapsed().as_millis());
-        assert!(begun.elapsed() < DROPPED_WITHIN + SLACK, "{row}");
+        // A clock of this very process: where the machine has other work, both are late.
+        tokio::select! {
+            () = is_dropped_unheard(&mut raw, row) => {}
+            () = tokio::time::sleep(DROPPED_WITHIN) => panic!("{row}: it stays"),
+        }
         assert_untouched(&mut node, &cache, row);
     }
     let good = ticket(KEY, peer(STRANGER), Role::Peer, now_ms(), HOUR_MS);
