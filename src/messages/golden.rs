@@ -197,3 +197,42 @@ fn fields_of_a_later_version_are_ignored_in_every_message() {
     read_with_unknown_fields::<Envelope>("requests.jsonl");
     read_with_unknown_fields::<ReplyEnvelope>("answers.jsonl");
 }
+
+/// What a message is called: the names on the way to what it says.
+fn path_of(body: &Value) -> String {
+    let mut names = Vec::new();
+    let mut inner = body;
+    // Requests stand at most three deep in each other: what stands below are fields.
+    while let (Value::Object(fields), true) = (inner, names.len() < 3) {
+        let [(name, next)] = fields.iter().collect::<Vec<_>>()[..] else { break };
+        names.push(name.clone());
+        inner = next;
+    }
+    if names.len() < 3 {
+        names.extend(inner.as_str().map(str::to_owned));
+    }
+    names.join(" ")
+}
+
+/// Every message with who may say it, as `golden/roles.txt` has it: what a role may say is to change on purpose only.
+#[test]
+fn each_role_says_what_the_table_lets_it_and_nothing_else() {
+    let mut rows = BTreeSet::new();
+    for line in lines("requests.jsonl") {
+        let envelope: Envelope = serde_json::from_value(line.message.clone()).unwrap();
+        let roles = [Role::Peer, Role::Agent, Role::Operator];
+        let may = roles.map(|role| if envelope.body.may_be_said_by(role).is_ok() { role.name() } else { "-" });
+        rows.insert(format!("{}: {}", path_of(&line.message["body"]), may.join(" ")));
+    }
+    let table: String = rows.into_iter().map(|row| row + "\n").collect();
+    let file = folder().join("roles.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &table).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        kept == table,
+        "{} is not what the doors do; if that is meant, UPDATE_GOLDEN=1 writes it:\n{table}",
+        file.display()
+    );
+}

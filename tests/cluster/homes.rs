@@ -10,10 +10,12 @@ use magpie_core::clock::{Head, SignedHead};
 use magpie_core::homes::{Announcement, SignedAnnouncement, Term};
 use magpie_core::ids::{ContentId, Generation, Incarnation, LedgerId, PeerId};
 use magpie_core::lease::Slots;
-use magpie_core::queue::WorkerNotice;
+use magpie_core::queue::{Refusal, WorkerNotice};
 use magpie_core::task::{TaskKind, TaskSpec, TaskState};
 use magpie_core::{limits, wire};
 use magpie_net::{Admission, ClusterKey, NetConfig, NetEvent, NetHandle, NodeKey};
+use serde::Serialize;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::mesh::{PATIENCE, TestNode, mesh_with};
@@ -56,10 +58,13 @@ impl Impostor {
     }
 
     async fn says(&self, to: PeerId, body: Body) -> Answer {
-        let envelope = Envelope { id: 1, ttl_ms: PATIENCE.as_millis() as u64, trace: None, body };
-        let frame = wire::encode(&envelope, limits::FRAME_BYTES_MAX).unwrap();
+        self.says_any(to, &Envelope { id: 1, ttl_ms: PATIENCE.as_millis() as u64, trace: None, body }).await.answer
+    }
+
+    async fn says_any(&self, to: PeerId, message: &impl Serialize) -> ReplyEnvelope {
+        let frame = wire::encode(message, limits::FRAME_BYTES_MAX).unwrap();
         let reply = self.net.request(to, frame, PATIENCE).await.unwrap();
-        wire::decode_frame::<ReplyEnvelope>(&reply).unwrap().answer
+        wire::decode_frame(&reply).unwrap()
     }
 
     async fn beats(&self, to: PeerId, announcement: SignedAnnouncement) {
@@ -109,6 +114,24 @@ async fn two_and_an_impostor() -> (Vec<TestNode>, Impostor) {
     let nodes = mesh_with(2, |config| config.cluster_key = Some(file.clone())).await;
     let impostor = Impostor::beside(&nodes[0], cluster_key).await;
     (nodes, impostor)
+}
+
+#[tokio::test]
+async fn a_member_of_a_later_version_hears_under_its_ids_what_is_not_understood_and_stays_a_member() {
+    let (nodes, later) = two_and_an_impostor().await;
+    let me = nodes[0].node.peer_id;
+    for id in 1..=100 {
+        let bodies = [json!({"moon": "phase"}), json!({"ledger": {"foresee": {"id": 7}}}), json!({"node": "dream"})];
+        for body in bodies {
+            let reply = later.says_any(me, &json!({"id": id, "ttl_ms": 1_000, "body": body})).await;
+            assert_eq!(reply.id, id);
+            assert!(matches!(reply.answer, Answer::Refused(Refusal::Unsupported { .. })), "{reply:?}");
+        }
+    }
+    // A field that this version does not know is no reason to refuse one that it does.
+    let known = json!({"id": 101, "ttl_ms": 1_000, "moon": "new", "body": {"node": "status"}});
+    assert!(matches!(later.says_any(me, &known).await.answer, Answer::Node(_)));
+    later.net.shutdown().await;
 }
 
 const LATER: Term = Term { tenure: 9, generation: Generation(9) };
