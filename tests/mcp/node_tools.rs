@@ -1,5 +1,7 @@
 //! What the tools say of a node, its queue, its blocks and its network, and what they change there.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, failed, ok};
@@ -128,6 +130,32 @@ async fn what_cannot_be_reached_is_told() {
     for tool in ["p2p_bootstrap_from_file", "p2p_bootstrap_from_public"] {
         assert_eq!(failed(&rig.dispatcher, tool, json!({})).await["code"], "unavailable_here", "{tool}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_of_finding_peers_lists_those_that_it_named() {
+    let named = Rig::start().await;
+    let peer_file = |dir: &Path, listen: &[String]| {
+        std::fs::write(dir.join("peers"), listen.join("\n")).unwrap();
+        format!("peer_file = {:?}\n", dir.join("peers"))
+    };
+    let by_name = Rig::start_beside(&named, |_| String::new()).await;
+    let by_file = Rig::start_that_finds(&named, peer_file, |_| String::new()).await;
+    let named_peer = json!(named.status().await.peer_id);
+    for (rig, tool, ways) in [
+        (&by_name, "p2p_bootstrap_from_env", json!(["bootstrap"])),
+        (&by_name, "p2p_bootstrap_list", json!(["bootstrap"])),
+        (&by_file, "p2p_bootstrap_from_file", json!(["peer_file"])),
+        (&by_file, "p2p_bootstrap_list", json!(["peer_file"])),
+    ] {
+        let listed = ok(&rig.dispatcher, tool, json!({})).await;
+        assert_eq!(listed["ways"], ways, "{tool}: {listed}");
+        let peer = listed["peers"].as_array().unwrap().iter().find(|peer| peer["peer_id"] == named_peer);
+        assert!(peer.is_some_and(|peer| !peer["addresses"].as_array().unwrap().is_empty()), "{tool}: {listed}");
+        assert_eq!(listed["total"], listed["peers"].as_array().unwrap().len(), "{tool}: {listed}");
+    }
+    let error = failed(&by_name.dispatcher, "p2p_bootstrap_from_file", json!({})).await;
+    assert_eq!(error["code"], "unavailable_here", "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,10 +105,19 @@ impl Rig {
 
     /// The same, of a mesh with `other`, which is called on.
     pub async fn start_beside(other: &Self, more: impl FnOnce(&Path) -> String) -> Self {
-        let bootstrap = other.status().await.listen;
+        Self::start_that_finds(other, |_, listen| format!("bootstrap = {listen:?}\n"), more).await
+    }
+
+    /// The same, with lines of its configuration by which it finds who listens there.
+    pub async fn start_that_finds(
+        other: &Self,
+        find: impl FnOnce(&Path, &[String]) -> String,
+        more: impl FnOnce(&Path) -> String,
+    ) -> Self {
+        let listen = other.status().await.listen;
         let prepare = |dir: &Path| {
             std::fs::copy(other.dir.path().join(KEY), dir.join(KEY)).unwrap();
-            format!("bootstrap = {bootstrap:?}\n")
+            find(dir, &listen)
         };
         let rig = Self::start_prepared(more, prepare).await;
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -315,6 +315,24 @@ proptest! {
     }
 
     #[test]
+    fn two_that_lost_one_peer_at_once_do_not_dial_it_in_step_and_each_waits_about_twice_as_long_as_before(
+        one: [u8; 32], other: [u8; 32]
+    ) {
+        prop_assume!(one != other);
+        let delays = |local: [u8; 32]| -> Vec<u64> {
+            let entry = |failures| Entry { failures, ..Entry::new(0) };
+            (1..7).map(|failures| backoff::delay_ms(PeerId(local), &Target::Peer(ALICE), &entry(failures), 0)).collect()
+        };
+        let (ours, theirs) = (delays(one), delays(other));
+        prop_assert_ne!(&ours, &theirs);
+        for (doublings, delay) in ours.into_iter().enumerate() {
+            let doubled = limits::REDIAL_FIRST_MS << doublings;
+            let most = (doubled * 5 / 4).min(limits::REDIAL_MAX_MS);
+            prop_assert!((doubled * 3 / 4..=most).contains(&delay), "{delay} after {doublings} doublings");
+        }
+    }
+
+    #[test]
     fn the_wait_never_exceeds_its_last_step(failures in 1u32..80, refusals in 0u32..80, member: bool) {
         let entry = Entry { failures, refusals, member, ..Entry::new(0) };
         let last = match (refusals, member) {
