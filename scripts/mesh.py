@@ -28,7 +28,7 @@ def binaries(folder=None):
     """The folder of node and nodectl: the one given, MAGPIE_BIN, or what `make build` left, with PROFILE where that is set."""
     target = Path(__file__).resolve().parents[1] / "target"
     profile = os.environ.get("PROFILE") or "release"
-    made = Path(os.environ.get("CARGO_TARGET_DIR", target)) / profile
+    made = Path(os.environ.get("CARGO_TARGET_DIR", target)) / ("debug" if profile == "dev" else profile)
     folder = folder or Path(os.environ.get("MAGPIE_BIN") or made)
     lacking = [name for name in ("node", "nodectl") if not (folder / name).is_file()]
     if lacking:

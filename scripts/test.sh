@@ -97,4 +97,5 @@ phase many cargo run --quiet -p magpie-net --features plaintext --example many -
 
 printf '\n== passed in %d s\n' "$SECONDS"
 printf '%s\n' "${durations[@]}"
+[ -n "$nextest" ] || echo "which tests had to skip what this machine lacks is not known without cargo-nextest"
 [ -z "$skipped" ] || printf 'not tested on this machine:\n%s\n' "$skipped"

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use magpie_core::limits;
@@ -48,7 +48,8 @@ pub enum ClientError {
     Unexpected,
 }
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
+/// Those who wait for their answers; `None` once there will be no more.
+type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 /// Why the node takes no request on a connection.
 type TurnedAway = Arc<OnceLock<Refusal>>;
 
@@ -78,9 +79,12 @@ impl Client {
         let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
         let (read, mut write) = local_socket::split(stream).map_err(unreachable)?;
         let hello = wire::encode(&ClientHello { client: client.to_owned(), role }, limits::HELLO_BYTES_MAX)?;
-        // A node that has turned this client away reads no more: what it said first tells why.
-        let _ = write.write_all(&hello).await;
-        let (waiting, turned_away) = (Waiting::default(), TurnedAway::default());
+        match write.write_all(&hello).await {
+            // A node that has turned this client away reads no more: what it said first tells why.
+            Err(error) if has_left(&error) => {}
+            said => said.map_err(unreachable)?,
+        }
+        let (waiting, turned_away) = (Waiting::new(Mutex::new(Some(HashMap::new()))), TurnedAway::default());
         let reader = tokio::spawn(read_answers(read, waiting.clone(), turned_away.clone()));
         let (writer, next_id) = (tokio::sync::Mutex::new(write), AtomicU64::new(ReplyEnvelope::TO_ALL + 1));
         Ok(Self { writer, waiting, turned_away, next_id, reader, awake: Awake::default() })
@@ -95,23 +99,32 @@ impl Client {
         let envelope = Envelope { id, ttl_ms: patience.as_millis() as u64, trace: None, body };
         let frame = wire::encode(&envelope, limits::FRAME_BYTES_MAX)?;
         let (sender, receiver) = oneshot::channel();
-        self.waiting().insert(id, sender);
+        let is_alone = {
+            let mut waiting = self.waiting();
+            let Some(waiting) = waiting.as_mut() else { return Err(self.closed()) };
+            waiting.insert(id, sender);
+            waiting.len() == 1
+        };
         let asked = async {
-            // If it cannot be sent the other side has closed, and the reader ends as soon as it has read why.
-            let _ = self.writer.lock().await.write_all(&frame).await;
-            let answer = if self.waiting().len() == 1 { self.awaited(receiver).await } else { receiver.await };
+            self.send(&frame).await?;
+            let answer = if is_alone { self.awaited(receiver).await } else { receiver.await };
             answer.map_err(|_| self.closed())
         };
-        let answer = if self.reader.is_finished() {
-            Err(self.closed())
-        } else {
-            tokio::time::timeout(patience + SLACK, asked).await.unwrap_or(Err(ClientError::TimedOut { patience }))
-        };
-        self.waiting().remove(&id);
+        let answer = tokio::time::timeout(patience + SLACK, asked).await;
+        let answer = answer.unwrap_or(Err(ClientError::TimedOut { patience }));
+        self.waiting().as_mut().and_then(|waiting| waiting.remove(&id));
         match answer? {
             Answer::Refused(refusal) => Err(ClientError::Refused(refusal)),
             Answer::Ledger(magpie_core::queue::LedgerReply::Refused(refusal)) => Err(ClientError::Refused(refusal)),
             answer => Ok(answer),
+        }
+    }
+
+    async fn send(&self, frame: &[u8]) -> Result<(), ClientError> {
+        match self.writer.lock().await.write_all(frame).await {
+            // The reader ends as soon as it has read why.
+            Err(error) if has_left(&error) => Ok(()),
+            sent => sent.map_err(|_| ClientError::Closed),
         }
     }
 
@@ -131,7 +144,7 @@ impl Client {
         self.reader.is_finished()
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+    fn waiting(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,7 +170,9 @@ async fn read_answers(mut read: local_socket::Reader, waiting: Waiting, turned_a
                 turned_away.get_or_init(|| refusal.clone());
                 return close(&waiting);
             }
-            if let Some(sender) = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&reply.id) {
+            let asked =
+                waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|all| all.remove(&reply.id));
+            if let Some(sender) = asked {
                 let _ = sender.send(reply.answer);
             }
         }
@@ -167,5 +182,10 @@ async fn read_answers(mut read: local_socket::Reader, waiting: Waiting, turned_a
 
 /// Nobody will answer any more: those who wait hear it now.
 fn close(waiting: &Waiting) {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// Whether nobody reads any more what is written.
+fn has_left(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

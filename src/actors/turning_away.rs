@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags};
 
@@ -36,9 +37,20 @@ impl Spare {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Takes the next client that waits at `listener`, which does not block, says `words` to it and lets it go. False if that could not be
-    /// done: another thread was faster.
+    /// For after a shortage: another thread may have been faster when it was to be taken back.
+    pub fn refill(&mut self) {
+        if self.0.is_none() {
+            *self = Self::new();
+        }
+    }
+
+    /// Takes the next client that waits at `listener`, which does not block, says `words` to it and lets it go. False if nobody waits, or
+    /// another thread was faster.
     pub fn turn_away(&mut self, listener: impl AsFd, words: &[u8]) -> bool {
+        // Given up only where somebody waits: in the meantime others would take it.
+        if !is_waited_at(&listener) {
+            return false;
+        }
         drop(self.0.take());
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let taken = rustix::net::accept_with(listener, flags).map(|client| say(&client, words));
@@ -47,7 +59,14 @@ impl Spare {
     }
 }
 
-fn say(client: &OwnedFd, words: &[u8]) {
+fn is_waited_at(listener: &impl AsFd) -> bool {
+    let mut listeners = [PollFd::new(listener, PollFlags::IN)];
+    rustix::event::poll(&mut listeners, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Tells a client why it is let go, if that can be told at once.
+pub fn say(client: impl AsFd, words: &[u8]) {
+    let client = client.as_fd();
     let _ = rustix::io::read(client, &mut vec![0; HEARD_BYTES_MAX][..]);
     let _ = rustix::io::write(client, words);
     let _ = rustix::net::shutdown(client, Shutdown::Write);

@@ -23,8 +23,8 @@ pub enum OpenLogError {
     #[error("{} is open already in this process", file.display())]
     InUse { file: PathBuf },
     #[error(
-        "{} is damaged: {what}; restore it from a backup, or move it and its -wal away to start an empty ledger, \
-         which loses its tasks", file.display()
+        "{} is damaged: {what}; restore it from a backup, with the -wal and -synced that it has there and none of those that it has \
+         here, or move all three away to start an empty ledger, which loses its tasks", file.display()
     )]
     Damaged { file: PathBuf, what: String },
     #[error("{} has format {format} and this node reads up to {FORMAT_VERSION}; run a newer node", file.display())]
@@ -87,9 +87,7 @@ impl Recovery {
         // SQLite forgets what it cannot read of the write-ahead log, so that is looked at before.
         let witnessed = log_file::synced_by_write_ahead_log(&wal).map_err(failed)?;
         let witnessed = witnessed.max(sync_witness::synced_beside(&wal).map_err(failed)?);
-        let database = Database::open(&file).map_err(|error| OpenLogError::of(&file, error))?;
-        // What is refused now must be refused again at the next start.
-        database.keep_log_on_close(true).map_err(|error| OpenLogError::of(&file, error))?;
+        let database = Database::open_doubted(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let header = check(&file, &database)?;
         Ok(Self { file, database, header, witnessed, reserve: Reserve::none(), claim })
     }
@@ -129,7 +127,8 @@ impl Recovery {
         self.visit_entries(visit)?;
         let tip = self.tip();
         let Self { file, database, header, reserve, claim, .. } = self;
-        database.keep_log_on_close(false).map_err(|error| OpenLogError::of(&file, error))?;
+        // Until here what is refused is refused again at the next start.
+        let database = database.trust().map_err(|failure| OpenLogError::of(&file, failure))?;
         let reader = open_for_reading(&file).map_err(|error| OpenLogError::of(&file, error))?;
         let shared = Arc::new(Shared::new(header.first(), tip));
         let wal = sqlite::write_ahead_log(&file);

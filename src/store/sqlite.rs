@@ -53,12 +53,24 @@ pub(super) struct Database {
 impl Database {
     /// Opens an existing database.
     pub(super) fn open(path: &Path) -> Result<Self, DiskFailure> {
+        Self::open_doubted(path)?.trust()
+    }
+
+    /// Opens an existing database of which something may be missing: until it is trusted, closing it leaves the write-ahead log as it is.
+    pub(super) fn open_doubted(path: &Path) -> Result<Self, DiskFailure> {
         Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    /// From now on, closing copies what can be read of the write-ahead log into the database and removes it, and with it what would tell
+    /// that the rest is missing.
+    pub(super) fn trust(self) -> Result<Self, DiskFailure> {
+        keep_log_on_close(&self.connection, false)?;
+        Ok(self)
     }
 
     /// Opens a database, or makes an empty one.
     pub(super) fn open_or_create(path: &Path) -> Result<Self, DiskFailure> {
-        Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?.trust()
     }
 
     fn open_with(path: &Path, flags: OpenFlags) -> Result<Self, DiskFailure> {
@@ -69,6 +81,7 @@ impl Database {
         write_again(&wal, u64::MAX)?;
         let is_new = path.metadata().map_or(0, |file| file.len()) == 0;
         let connection = connect(path, flags)?;
+        keep_log_on_close(&connection, true)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         if is_new {
             connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
@@ -149,13 +162,6 @@ impl Database {
         self.heed(done)
     }
 
-    /// Whether closing leaves the write-ahead log as it is. Otherwise what can be read of it is copied into the database, and it is removed:
-    /// with it goes what tells that the rest is missing.
-    pub(super) fn keep_log_on_close(&self, keep: bool) -> Result<(), DiskFailure> {
-        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)?;
-        Ok(())
-    }
-
     /// Whether all pages fit together.
     pub(super) fn quick_check(&self) -> Result<(), DiskFailure> {
         let verdict: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -210,6 +216,10 @@ fn write_again(file: &Path, bytes_max: u64) -> io::Result<()> {
         }
     }
     file.sync_all()
+}
+
+fn keep_log_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

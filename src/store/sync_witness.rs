@@ -1,7 +1,8 @@
 //! How far the ledger's log was synced, said in a file beside it.
 //!
 //! Each transaction says how far the one before was synced, so only of the last nothing in the write-ahead log can tell whether a crash
-//! cut it off, which is harmless, or whether it was acknowledged and has decayed since.
+//! cut it off, which is harmless, or whether it was acknowledged and has decayed since. A log that somebody removed says nothing: what is
+//! said of it is not held against a database that was put back.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

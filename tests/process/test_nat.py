@@ -285,6 +285,8 @@ class Nat(MeshTest):
         self.start_in("walled", "")
         self.host("plain", f"{PUBLIC}.31")
         self.start_in("plain", f'bootstrap = ["/ip4/{PUBLIC}.21/tcp/{PORT}"]')
+        # Without a node the doctor would knock by itself, from where it runs.
+        self.address("plain")
         found = f"no peer at /ip4/{PUBLIC}.21/tcp/{PORT}: "
         self.waits_for("plain", "fault", found, remedy="a firewall drops it", of="bootstrap")
 

@@ -92,11 +92,9 @@ impl World {
         }
         let own = &mut self.nodes[node];
         let before = own.heads.clone();
-        if clocks::merge(&mut own.heads, heads) {
-            self.counters.merges += 1;
-            let verdict = clocks::invariant_a_merge_keeps_the_greater_head_of_each_ledger(&before, heads, &own.heads);
-            self.judge(verdict);
-        }
+        self.counters.merges += u64::from(clocks::merge(&mut own.heads, heads));
+        let verdict = clocks::invariant_a_merge_keeps_the_greater_head_of_each_ledger(&before, heads, &own.heads);
+        self.judge(verdict);
     }
 
     pub fn heard(&mut self, node: usize, other: usize, heartbeat: Heartbeat) {

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::doorway::Doorway;
 use super::session::{SessionActor, SessionArguments};
-use super::turning_away::{ACCEPT_AGAIN_AFTER, NO_DESCRIPTOR, Spare, is_shortage, is_the_clients};
+use super::turning_away::{self, ACCEPT_AGAIN_AFTER, NO_DESCRIPTOR, Spare, is_shortage, is_the_clients};
 use crate::messages::actor::SupervisorMsg;
 use crate::messages::session::ControlMsg;
 use crate::messages::{Answer, ReplyEnvelope};
@@ -66,8 +66,10 @@ impl Actor for ControlActor {
         match message {
             ControlMsg::Connected(stream) if state.sessions.len() >= limits::SESSIONS_MAX => {
                 tracing::warn!(limit = limits::SESSIONS_MAX, "too many control connections: one is turned away");
-                let _ =
-                    stream.try_write(&turned_away(&format!("{} control connections are open", limits::SESSIONS_MAX)));
+                turning_away::say(
+                    &stream,
+                    &turned_away(&format!("{} control connections are open", limits::SESSIONS_MAX)),
+                );
             }
             ControlMsg::Connected(stream) => {
                 let name = format!("session-{}", SESSIONS.fetch_add(1, Ordering::Relaxed));
@@ -126,7 +128,10 @@ async fn accept(listener: UnixListener, control: ActorRef<ControlMsg>) {
     let no_descriptor = turned_away(NO_DESCRIPTOR);
     loop {
         let message = match listener.accept().await {
-            Ok((stream, _)) => ControlMsg::Connected(stream),
+            Ok((stream, _)) => {
+                spare.refill();
+                ControlMsg::Connected(stream)
+            }
             // A new socket would meet the same, and the sessions that are there would end.
             Err(error) if is_shortage(&error) => {
                 if !std::mem::replace(&mut short, true) {

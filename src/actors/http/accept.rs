@@ -56,6 +56,7 @@ pub async fn accept<S: HttpHandler>(
             Err(error) => return error,
         };
         short = false;
+        spare.refill();
         match places.clone().try_acquire_owned() {
             Ok(place) => {
                 let server = server.clone();

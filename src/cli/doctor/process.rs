@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use magpie_core::queue::Refusal;
+
 use super::place::Place;
 use super::{Check, Heard};
 use crate::cli::connection::NodeLink;
@@ -69,6 +71,10 @@ fn unreachable(place: &Place, socket: &Path, error: &ClientError) -> Check {
             let remedy = "it is stopped (kill -CONT), starved of CPU, or hangs: look at its log, then kill it and start \
                           it again; nothing that it acknowledged is lost";
             Check::fault(NAME, found, remedy)
+        }
+        ClientError::Refused(Refusal::Overloaded { what, .. }) => {
+            let remedy = "end some of what has it open (`lsof -p PID`), or let it have more: `ulimit -n`, `LimitNOFILE=` of its unit";
+            Check::fault(NAME, format!("the node behind {at} takes no client: {what}"), remedy)
         }
         ClientError::NotAdmitted { .. }
         | ClientError::Closed

@@ -8,6 +8,7 @@ use std::time::Duration;
 use magpie::client::Client;
 use magpie::messages::{Answer, Body, Role};
 use magpie_core::ids::OperationId;
+use magpie_core::limits;
 use magpie_core::queue::{LedgerReply, LedgerRequest, SubmitAnswer, SubmitItem};
 use magpie_core::task::{TaskKind, TaskSpec};
 use rustix::io::Errno;
@@ -219,6 +220,11 @@ fn a_node_without_file_descriptors_turns_clients_away_in_words_and_answers_the_o
         );
     }
     assert!(node.log().contains("turns clients away for now"));
+    let told = node.ctl(&["doctor"]);
+    assert!(
+        told.code == Some(1) && told.stdout.contains("takes no client: this node has no file descriptor left"),
+        "{told:?}"
+    );
     let meanwhile = submit(TaskKind::Noop);
     node.limit(Resource::Nofile, before);
     node.until_it_answers();
@@ -228,4 +234,20 @@ fn a_node_without_file_descriptors_turns_clients_away_in_words_and_answers_the_o
     until_succeeded(&node, &after);
     everything_else_answers(&node, &known);
     nothing_was_restarted(&node);
+}
+
+#[test]
+fn a_node_with_all_the_clients_that_it_takes_turns_the_next_away_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::start(&dir.path().join("data"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let connect = || runtime.block_on(Client::connect(&node.socket(), "tests", Role::Agent)).unwrap();
+    let clients: Vec<_> = (0..limits::SESSIONS_MAX).map(|_| connect()).collect();
+    let told = wait_until("every client finds a place", || {
+        let refused = node.ctl(&["task", "submit", "--kind", "noop", "--timeout", "200ms"]);
+        (refused.code != Some(0)).then_some(refused.stderr)
+    });
+    assert!(told.contains(&format!("{} control connections are open", limits::SESSIONS_MAX)), "{told}");
+    drop(clients);
+    node.until_it_answers();
 }

@@ -1,5 +1,7 @@
 //! Requests, replies, and what happens instead of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -65,6 +67,44 @@ async fn both_sides_may_ask_at_once_as_much_as_they_may() {
         };
         let replies = join_all((0..1_000).map(ask)).await;
         assert_eq!(replies.iter().filter(|reply| reply.is_err()).collect::<Vec<_>>(), Vec::<&Result<_, _>>::new());
+    }
+}
+
+/// A renewal is sent when a third of a lease's time has passed.
+const RENEWED_WITHIN: Duration = Duration::from_millis(limits::LEASE_TTL_MS / 2);
+
+#[tokio::test]
+async fn no_renewal_waits_for_the_bulk_that_goes_the_same_way() {
+    const BULKS: usize = 3;
+    const BULK_BYTES: usize = 2 * 1024 * 1024;
+    for way in WAYS.into_iter().take(2) {
+        let (a, b) = pair_by(way, 1_024).await;
+        let (to, _echo) = (b.peer(), b.echo());
+        let carried = Arc::new(AtomicUsize::new(0));
+        let carrying: Vec<_> = (0..BULKS)
+            .map(|_| {
+                let (net, carried) = (a.net.clone(), carried.clone());
+                tokio::spawn(async move {
+                    loop {
+                        net.request(to, vec![7; BULK_BYTES], PATIENCE).await.expect("the bulk is carried");
+                        carried.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let (mut renewals, mut slowest) = (0, Duration::ZERO);
+        while carried.load(Ordering::Relaxed) < 4 * BULKS && carrying.iter().all(|bulk| !bulk.is_finished()) {
+            let asked = Instant::now();
+            a.net.request(to, vec![1; 300], PATIENCE).await.expect("it is answered beside the bulk");
+            slowest = slowest.max(asked.elapsed());
+            renewals += 1;
+        }
+        carrying.iter().for_each(tokio::task::JoinHandle::abort);
+        let carried = carried.load(Ordering::Relaxed);
+        println!("{way:?}: {renewals} renewals beside {carried} bulks, the slowest {slowest:?}");
+        assert!(carried >= 4 * BULKS, "{carried} bulks were carried over {way:?}");
+        assert!(renewals > 2 * carried, "{renewals} renewals: they wait for the bulk over {way:?}");
+        assert!(slowest < RENEWED_WITHIN, "{slowest:?} over {way:?}");
     }
 }
 
