@@ -18,7 +18,7 @@ use crate::checkers::{Violation, conservation, fencing, limits as limit_checks, 
 use crate::disk::Crash;
 use crate::faults::STALLED_SYNC_MS_MAX;
 use crate::network::{Endpoint, Message};
-use crate::node::{Home, Waiting};
+use crate::node::{Home, Rests, Waiting};
 use crate::world::{Happening, World};
 
 /// Who asks when the simulator does: its answers go nowhere.
@@ -153,7 +153,7 @@ impl World {
         };
         let Some(home) = self.home(node, life) else { return };
         home.next_reply += 1;
-        let fences = presented.iter().map(|(fence, _)| (*fence, LogIndex(0))).collect();
+        let fences = presented.iter().map(|(fence, _)| (*fence, Rests::default())).collect();
         let retry = match &request {
             LedgerRequest::RetryWorkflow { operation, .. } => Some(*operation),
             _ => None,
@@ -201,12 +201,13 @@ impl World {
 
     /// The answer to the request under way rests on what the log says now; it may leave later.
     fn note_what_answers_rest_on(&mut self, node: usize) {
-        let book = &self.books[node];
-        let Some(home) = self.nodes[node].home.as_mut().filter(|home| !home.presented.is_empty()) else { return };
+        let (book, own) = (&self.books[node], &mut self.nodes[node]);
+        let tip = own.disk.queued();
+        let Some(home) = own.home.as_mut().filter(|home| !home.presented.is_empty()) else { return };
         if let Some(waiting) = home.replies.get_mut(&home.next_reply) {
-            for (fence, held) in &mut waiting.fences {
+            for (fence, rests) in &mut waiting.fences {
                 let epoch = book.tasks.get(&fence.task).and_then(|facts| facts.of_epoch(fence.epoch));
-                *held = epoch.map_or(LogIndex(0), |epoch| epoch.held);
+                *rests = Rests { held: epoch.map_or(LogIndex(0), |epoch| epoch.held), tip };
             }
         }
     }
@@ -382,7 +383,7 @@ impl World {
         }
     }
 
-    fn judge_completed(&mut self, node: usize, fences: &[(Fence, LogIndex)], answers: &[CompleteAnswer]) {
+    fn judge_completed(&mut self, node: usize, fences: &[(Fence, Rests)], answers: &[CompleteAnswer]) {
         let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
         let commits = &mut self.commits;
         let verdict = fences.iter().zip(answers).try_for_each(|((fence, _), answer)| {
@@ -392,21 +393,21 @@ impl World {
         self.judge(verdict);
     }
 
-    fn judge_renewed(&mut self, node: usize, fences: &[(Fence, LogIndex)], answers: &[RenewAnswer]) {
+    fn judge_renewed(&mut self, node: usize, fences: &[(Fence, Rests)], answers: &[RenewAnswer]) {
         let evidence = Evidence { book: &self.books[node], disk: self.nodes[node].disk.watermark() };
-        let verdict = fences.iter().zip(answers).try_for_each(|((fence, held), answer)| {
-            evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *held, *answer)
+        let verdict = fences.iter().zip(answers).try_for_each(|((fence, rests), answer)| {
+            evidence.invariant_a_lease_is_durable_before_it_is_renewed(*fence, *rests, *answer)
         });
         self.judge(verdict);
     }
 
     /// Answers to who is no node are judged as those to workers are.
-    fn judge_outside(&mut self, node: usize, fences: &[(Fence, LogIndex)], reply: &OutsideReply) {
+    fn judge_outside(&mut self, node: usize, fences: &[(Fence, Rests)], reply: &OutsideReply) {
         match reply {
             OutsideReply::Ended(answer) => self.judge_completed(node, fences, &[*answer]),
             OutsideReply::Kept(kept) => {
-                let held = |fence| fences.iter().find(|(shown, _)| *shown == fence).map(|(_, held)| *held);
-                let known = kept.iter().filter_map(|(fence, answer)| Some(((*fence, held(*fence)?), *answer)));
+                let rests = |fence| fences.iter().find(|(shown, _)| *shown == fence).map(|(_, rests)| *rests);
+                let known = kept.iter().filter_map(|(fence, answer)| Some(((*fence, rests(*fence)?), *answer)));
                 let (fences, answers): (Vec<_>, Vec<_>) = known.unzip();
                 self.judge_renewed(node, &fences, &answers);
             }

@@ -80,10 +80,19 @@ pub struct Home {
 pub struct Waiting {
     pub from: Endpoint,
     pub call: u64,
-    /// What the request presented, with the last record that says that its worker holds it.
-    pub fences: Vec<(Fence, LogIndex)>,
+    /// What the request presented.
+    pub fences: Vec<(Fence, Rests)>,
     /// The retry of a workflow that was asked for.
     pub retry: Option<OperationId>,
+}
+
+/// What the log said of a fence when an answer about it was made; the answer may leave later.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rests {
+    /// The last record that says that its worker holds it.
+    pub held: LogIndex,
+    /// The last record of all.
+    pub tip: LogIndex,
 }
 
 /// A worker that runs, in the shell of its node.

@@ -9,7 +9,8 @@ use magpie_core::queue::{
 use magpie_core::task::{Durability, TaskState};
 
 use super::{Verdict, require};
-use crate::book::Book;
+use crate::book::{Book, TaskFacts};
+use crate::node::Rests;
 
 /// A home's log and how much of it is on the disk.
 pub struct Evidence<'a> {
@@ -134,15 +135,18 @@ impl Evidence<'_> {
     /// The end of a task: by its own record, or by its workflow's end, or by the last record that names it.
     fn end_of(&self, task: TaskId, shown: Option<TaskState>) -> Verdict {
         let Some(facts) = self.book.tasks.get(&task) else { return Ok(()) };
-        let by_workflow = || self.book.workflows.get(&facts.step?.0)?.ended;
-        let end = facts.end.map(|(_, index)| index).or(facts.earlier_end);
-        let index = end.or_else(by_workflow).unwrap_or(facts.touched);
         if let (Some(shown), Some((state, _))) = (shown, facts.end) {
             require(InvariantId::I4, "the_end_shown_is_the_recorded_one", shown == state, || {
                 format!("{task} is recorded as {state} and shown as {shown}")
             })?;
         }
-        self.synced(index, "the end of a task")
+        self.synced(self.record_of_the_end(facts), "the end of a task")
+    }
+
+    fn record_of_the_end(&self, facts: &TaskFacts) -> LogIndex {
+        let by_workflow = || self.book.workflows.get(&facts.step?.0)?.ended;
+        let end = facts.end.map(|(_, index)| index).or(facts.earlier_end);
+        end.or_else(by_workflow).unwrap_or(facts.touched)
     }
 
     /// The answer to an outcome that a worker presented.
@@ -164,22 +168,23 @@ impl Evidence<'_> {
         }
     }
 
-    /// The answer to a renewal: what a worker is told it holds, its home still knows after a crash. `held` is the last
-    /// record that said so when the answer was made.
+    /// The answer to a renewal: what a worker is told it holds, its home still knows after a crash.
     pub fn invariant_a_lease_is_durable_before_it_is_renewed(
         &self,
         fence: Fence,
-        held: LogIndex,
+        rests: Rests,
         answer: RenewAnswer,
     ) -> Verdict {
         let Some(facts) = self.book.tasks.get(&fence.task) else { return Ok(()) };
         let epoch = facts.of_epoch(fence.epoch);
         match answer {
-            RenewAnswer::Renewed { .. } => self.durable(held, facts.spec.durability, "a renewal"),
-            RenewAnswer::Terminal { .. } => match epoch.and_then(|epoch| epoch.outcome.as_ref()) {
-                Some((index, _)) => self.synced(*index, "that an attempt is over"),
-                None => self.end_of(fence.task, None),
-            },
+            RenewAnswer::Renewed { .. } => self.durable(rests.held, facts.spec.durability, "a renewal"),
+            RenewAnswer::Terminal { .. } => {
+                let outcome = epoch.and_then(|epoch| epoch.outcome.as_ref()).map(|(index, _)| *index);
+                let over = outcome.unwrap_or_else(|| self.record_of_the_end(facts));
+                // A worker that stopped, or is out of time, is told so before there is an end: what comes later is not what it was told.
+                if over <= rests.tip { self.synced(over, "that an attempt is over") } else { Ok(()) }
+            }
             RenewAnswer::Fenced { current } => self.fenced(fence.task, current),
             RenewAnswer::Unknown => Ok(()),
         }
