@@ -112,7 +112,7 @@ impl Scene {
             ("log", json!(status.queue.log_index)),
             ("queue", json!([status.queue.queue_version, status.queue.counts, status.worker.draining])),
             ("tasks", json!(tasks)),
-            ("workflows", ok(dispatcher, "list_workflows", json!({})).await["total"].clone()),
+            ("workflows", ok(dispatcher, "list_workflows", json!({})).await["workflows"].clone()),
             ("schedules", ok(dispatcher, "schedule_list", json!({})).await),
             ("session", ok(dispatcher, "state_query", session).await),
             ("cache", json!([cache["entries"], cache["bytes"]])),
